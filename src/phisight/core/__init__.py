@@ -1,0 +1,1 @@
+"""Row 0: what every part shares. Nothing here imports torch."""

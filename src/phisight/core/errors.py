@@ -1,0 +1,135 @@
+"""Every error a user can cause, in one tree.
+
+    PhisightError                     one line: what, both numbers, where, likely cause, repair
+    ├── SettingsError                 a recipe or a flag that cannot be used (unknown key, wrong type)
+    ├── TaskError                     a task whose template and fields do not fit each other or the table
+    ├── MissingExtraError             an optional dependency that is not installed
+    ├── DataError
+    │   ├── SourceError               a table, folder or data set that cannot be read
+    │   ├── ImageError                one image
+    │   │   ├── MissingImageError     the file is not there
+    │   │   ├── UnreadableImageError  the bytes are no picture, or only half of one
+    │   │   └── ElongatedImageError   too long and thin for the crop grid
+    │   ├── EmptyFieldError           a field the task needs holds nothing
+    │   └── DatasetError              a data set folder that is not one, or is damaged
+    ├── SampleError                   a sample that cannot be drawn as asked
+    ├── ModelError
+    │   ├── CheckpointError           missing, extra or mis-shaped tensors; files that do not fit the model
+    │   ├── ImageTagError             image tags and images do not match
+    │   ├── ImageSlotError            image slots in the ids and image features do not match
+    │   └── TruncationError           shortening would cut an image
+    ├── TrainError
+    │   ├── ImageCheckError           a different image does not change the loss
+    │   └── NonFiniteLossError        the loss became NaN or infinite
+    ├── EvaluationError               answers that cannot be scored
+    └── RunError                      a run folder without what was asked of it
+
+The command line prints these as one line and exits with 1; anything else is a fault of phisight and keeps its
+traceback. Errors about values are ``ValueError`` too, so that callers of the library may catch them the usual way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class PhisightError(Exception):
+    """Base of every error a user can cause; the message is one line."""
+
+
+class SettingsError(PhisightError, ValueError):
+    """A recipe or a flag cannot be used."""
+
+
+class TaskError(PhisightError, ValueError):
+    """Template, fields and table do not fit each other."""
+
+
+class MissingExtraError(PhisightError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional dependency: pip install 'phisight[{extra}]'")
+
+
+class DataError(PhisightError):
+    """Base of errors about tables and images on disk."""
+
+
+class SourceError(DataError):
+    """A source cannot be read."""
+
+
+class ImageError(DataError, ValueError):
+    """Base of errors about one image."""
+
+
+class MissingImageError(ImageError, FileNotFoundError):
+    """The image file is not there."""
+
+
+class UnreadableImageError(ImageError):
+    """The bytes are not a whole picture."""
+
+
+class ElongatedImageError(ImageError):
+    """The picture is too long and thin for the crop grid."""
+
+
+class EmptyFieldError(DataError, ValueError):
+    """A field the task needs holds nothing."""
+
+
+class DatasetError(DataError, ValueError):
+    """A folder is not a data set folder, or a damaged one."""
+
+
+class SampleError(PhisightError, ValueError):
+    """A sample cannot be drawn as asked."""
+
+
+class ModelError(PhisightError, ValueError):
+    """Base of errors about model, processor and checkpoint."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint does not fit the model."""
+
+
+class ImageTagError(ModelError):
+    """Image tags in the text and images handed in do not match."""
+
+
+class ImageSlotError(ModelError):
+    """Image slots in the ids and image features do not match."""
+
+
+class TruncationError(ModelError):
+    """Shortening a text would cut an image."""
+
+
+class TrainError(PhisightError, RuntimeError):
+    """Base of errors of a training run."""
+
+
+class ImageCheckError(TrainError):
+    """A different image does not change the loss."""
+
+
+class NonFiniteLossError(TrainError):
+    """The loss became NaN or infinite."""
+
+
+class EvaluationError(PhisightError, ValueError):
+    """Answers cannot be scored."""
+
+
+class RunError(PhisightError, ValueError):
+    """A run folder lacks what was asked of it."""
+
+
+def some(names: Iterable[object], limit: int = 5) -> str:
+    """Names for an error message: the first few, then how many more."""
+    every = [str(name) for name in names]
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + more

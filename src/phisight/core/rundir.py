@@ -1,0 +1,59 @@
+"""The run folder: names of its files, and writes that are whole or not there.
+
+    RUN/config.yaml            the resolved recipe
+    RUN/environment.json       versions, hardware, git commit, command line
+    RUN/metrics.jsonl          one line a logged step
+    RUN/checkpoints/step-N/    official layout, one folder a checkpoint
+    RUN/best/                  the checkpoint that scored best, with the processor
+    RUN/predictions.parquet    one row an example: truth, answer, parsed fields, real and shuffled image
+    RUN/scores.json            the metrics
+    RUN/report.html            one self-contained page
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+PREDICTIONS = "predictions.parquet"
+SCORES = "scores.json"
+REPORT = "report.html"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under ``path`` when the block ends well, and not at all when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON (no NaN), whole or not at all."""
+    write_text_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

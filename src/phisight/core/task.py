@@ -1,0 +1,168 @@
+"""The task: what is asked of a picture, and how the answer is written and read back.
+
+    row  --render-->  "Product: Check Scarf, Category: SCARVES, Full Price: 470.0"  --parse-->  typed fields
+
+One object writes the training answer, parses a generated one and, through the kinds of its fields, chooses the
+metrics. Reading back what was written gives the same fields; a row for which that fails is refused when it is written.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from phisight.core.errors import EmptyFieldError, TaskError, some
+
+FieldKind = Literal["text", "category", "number"]
+FieldValue = str | float
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+
+
+class TaskField(BaseModel):
+    """One field of the answer; its name is a column of the table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: FieldKind = Field(
+        default="text", description="text (free), category (one of the values seen in training) or number."
+    )
+    decimals: int | None = Field(
+        default=None, ge=0, le=10, description="Digits after the point; none: as short as exact (470.0, 12.99)."
+    )
+
+    def write(self, value: FieldValue) -> str:
+        """The value as it stands in an answer."""
+        if self.kind != "number":
+            return str(value)
+        return repr(float(value)) if self.decimals is None else f"{float(value):.{self.decimals}f}"
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """Fields read from an answer, or the reason why they could not be read."""
+
+    values: dict[str, FieldValue] | None
+    reason: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Every field was read."""
+        return self.values is not None
+
+
+class Task(BaseModel):
+    """Prompt, answer template and typed fields. The default is the prompt of the original study."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: str = Field(default="What is shown in this image?", description="The question put to every picture.")
+    answer: str = Field(
+        default="Product: {title}, Category: {category3_code}, Full Price: {full_price}",
+        description="Template of the answer; each {name} is a field.",
+    )
+    fields: dict[str, TaskField] = Field(
+        default_factory=lambda: {
+            "title": TaskField(kind="text"),
+            "category3_code": TaskField(kind="category"),
+            "full_price": TaskField(kind="number"),
+        },
+        description="The fields of the answer by column name; a bare kind is enough (price: number).",
+    )
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _bare_kinds(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            return fields
+        return {name: {"kind": kind} if isinstance(kind, str) else kind for name, kind in fields.items()}
+
+    @model_validator(mode="after")
+    def _template_fits_fields(self) -> Self:
+        names = _PLACEHOLDER.findall(self.answer)
+        if not names:
+            raise TaskError(f"the answer template has no {{field}}: {self.answer!r}; name a column in braces")
+        if sorted(names) != sorted(self.fields):
+            raise TaskError(
+                f"the answer template names {some(sorted(names))} but the fields are {some(sorted(self.fields))}; "
+                "each field stands in the template exactly once"
+            )
+        if any(not literal for literal in self._literals[1:-1]):
+            raise TaskError(f"two fields touch in {self.answer!r}; put some text between them")
+        return self
+
+    @cached_property
+    def _literals(self) -> list[str]:
+        return _PLACEHOLDER.split(self.answer)[0::2]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Field names in the order of the template."""
+        return _PLACEHOLDER.split(self.answer)[1::2]
+
+    def of_kind(self, kind: FieldKind) -> list[str]:
+        """Names of the fields of one kind, in template order."""
+        return [name for name in self.names if self.fields[name].kind == kind]
+
+    def values(self, row: Mapping[str, Any]) -> dict[str, FieldValue]:
+        """The task's fields of a table row, typed; TaskError without the column, EmptyFieldError without a value."""
+        missing = [name for name in self.names if name not in row]
+        if missing:
+            raise TaskError(f"the table has no column {some(missing)}; its columns are {some(row, 20)}")
+        return {name: self._typed(name, row[name]) for name in self.names}
+
+    def _typed(self, name: str, value: Any) -> FieldValue:
+        if value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip():
+            raise EmptyFieldError(f"field {name!r} is empty; fill it or leave the row out")
+        if self.fields[name].kind != "number":
+            return " ".join(str(value).split())
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TaskError(f"field {name!r} should be a number but holds {str(value)[:40]!r}") from None
+        if not math.isfinite(number):
+            raise TaskError(f"field {name!r} should be a finite number but holds {number}")
+        return number
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        """The answer for a row; TaskError when it could not be read back (a title that holds ', Category: ')."""
+        values = self.values(row)
+        written = {name: self.fields[name].write(values[name]) for name in self.names}
+        text = _PLACEHOLDER.sub(lambda match: written[match[1]], self.answer)
+        back = self.parse(text)
+        again = back.values and {name: self.fields[name].write(back.values[name]) for name in self.names}
+        if again != written:
+            reason = back.reason or "a field holds text of the template"
+            raise TaskError(f"the answer {text!r} cannot be read back ({reason}); change the template's separators")
+        return text
+
+    def parse(self, text: str) -> ParsedAnswer:
+        """Read the fields of a generated answer; the reason for failure names the first thing that is wrong."""
+        rest, values = " ".join(text.split()), {}
+        literals = [" ".join(literal.split()) for literal in self._literals]
+        if not rest.startswith(literals[0]):
+            return ParsedAnswer(None, f"does not begin with {literals[0]!r}")
+        rest = rest[len(literals[0]) :]
+        for name, literal in zip(self.names, literals[1:], strict=True):
+            cut = rest.find(literal) if literal else len(rest)
+            if cut < 0:
+                return ParsedAnswer(None, f"{literal!r} missing after field {name!r}")
+            value, rest = rest[:cut].strip(), rest[cut + len(literal) :]
+            if not value:
+                return ParsedAnswer(None, f"field {name!r} is empty")
+            if self.fields[name].kind == "number":
+                if not _NUMBER.fullmatch(value):
+                    return ParsedAnswer(None, f"field {name!r} is no number: {value[:40]!r}")
+                values[name] = float(value.replace(",", ""))
+            else:
+                values[name] = value
+        if rest.strip():
+            return ParsedAnswer(None, f"text after the answer: {rest.strip()[:40]!r}")
+        return ParsedAnswer(dict(values))
