@@ -68,4 +68,6 @@ class DatasetCard(BaseModel):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DatasetError(f"{path} cannot be read: {str(error).splitlines()[0]}; build the folder again") from error
+            raise DatasetError(
+                f"{path} cannot be read: {str(error).splitlines()[0]}; build the folder again"
+            ) from error

@@ -25,7 +25,7 @@
     └── RunError                      a run folder without what was asked of it
 
 The command line prints these as one line and exits with 1; anything else is a fault of phisight and keeps its
-traceback. Errors about values are ``ValueError`` too, so that callers of the library may catch them the usual way.
+traceback. Most errors about values are ``ValueError`` too, so that callers of the library may catch them the usual way.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class SettingsError(PhisightError, ValueError):
     """A recipe or a flag cannot be used."""
 
 
-class TaskError(PhisightError, ValueError):
-    """Template, fields and table do not fit each other."""
+class TaskError(PhisightError):
+    """Template, fields and table do not fit each other (no ``ValueError``: pydantic must let it through as it is)."""
 
 
 class MissingExtraError(PhisightError, ImportError):

@@ -1,13 +1,13 @@
 """The run folder: names of its files, and writes that are whole or not there.
 
-    RUN/config.yaml            the resolved recipe
-    RUN/environment.json       versions, hardware, git commit, command line
-    RUN/metrics.jsonl          one line a logged step
-    RUN/checkpoints/step-N/    official layout, one folder a checkpoint
-    RUN/best/                  the checkpoint that scored best, with the processor
-    RUN/predictions.parquet    one row an example: truth, answer, parsed fields, real and shuffled image
-    RUN/scores.json            the metrics
-    RUN/report.html            one self-contained page
+RUN/config.yaml            the resolved recipe
+RUN/environment.json       versions, hardware, git commit, command line
+RUN/metrics.jsonl          one line a logged step
+RUN/checkpoints/step-N/    official layout, one folder a checkpoint
+RUN/best/                  the checkpoint that scored best, with the processor
+RUN/predictions.parquet    one row an example: truth, answer, parsed fields, real and shuffled image
+RUN/scores.json            the metrics
+RUN/report.html            one self-contained page
 """
 
 from __future__ import annotations

@@ -35,7 +35,10 @@ class TaskField(BaseModel):
         default="text", description="text (free), category (one of the values seen in training) or number."
     )
     decimals: int | None = Field(
-        default=None, ge=0, le=10, description="Digits after the point; none: as short as exact (470.0, 12.99)."
+        default=None,
+        ge=0,
+        le=10,
+        description="Digits after the point; none: as short as exact (470.0, 12.99).",
     )
 
     def write(self, value: FieldValue) -> str:
@@ -94,7 +97,7 @@ class Task(BaseModel):
                 f"the answer template names {some(sorted(names))} but the fields are {some(sorted(self.fields))}; "
                 "each field stands in the template exactly once"
             )
-        if any(not literal for literal in self._literals[1:-1]):
+        if any(not literal.strip() for literal in self._literals[1:-1]):
             raise TaskError(f"two fields touch in {self.answer!r}; put some text between them")
         return self
 

@@ -1,0 +1,49 @@
+"""The command line: parse, call a pipeline, print. One file a group of commands.
+
+A command imports what it runs inside its function, so that ``phisight --help`` starts without torch.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from phisight import __version__
+from phisight.cli.console import console, fail
+from phisight.core.errors import PhisightError
+
+app = typer.Typer(
+    name="phisight",
+    help="Fine-tune Phi-3-Vision on a table of images and fields, and prove that the result looks at the image.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"phisight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    """Options that stand before every command."""
+
+
+def main() -> None:
+    """Entry point: a user's error is one line and exit code 1, a traceback only with ``--debug``."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, prog_name="phisight")
+    except PhisightError as error:
+        if debug:
+            raise
+        fail(error)

@@ -1,0 +1,39 @@
+"""Where the command line prints: results to standard output, progress and errors to standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Print an error as one line and exit with 1."""
+    errors.print("error:", style="bold red", end=" ")
+    errors.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def progress_bar() -> Progress:
+    """A bar with counts, time spent and time left, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+    )
