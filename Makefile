@@ -13,7 +13,7 @@ LOWEST := .venv-lowest
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-  echo "phisight needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1);" \
+  echo "phisight needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2> /dev/null || echo missing);" \
        "name another one: make setup PYTHON=python3.12" >&2; exit 1; }
 $(PYTHON) -m venv $(1)
 endef
