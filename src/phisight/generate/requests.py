@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from phisight.core.errors import MissingImageError, UnreadableImageError
+from phisight.data.images import load_image
 
-Picture = Path | bytes | Image.Image | Callable[[], Image.Image]
-"""A file, its bytes, a decoded picture, or a function that makes one."""
+Picture = Path | Image.Image | Callable[[], Image.Image]
+"""A file, a decoded picture, or a function that makes one."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Request:
 
 
 def load_picture(picture: Picture) -> Image.Image:
-    """Decode a picture whole: turned as its EXIF says, RGB.
+    """Decode a picture whole, in RGB.
 
     Raises:
         MissingImageError: The file is not there.
@@ -37,26 +36,19 @@ def load_picture(picture: Picture) -> Image.Image:
     """
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
-    if callable(picture):
-        return picture().convert("RGB")
-    name = str(picture) if isinstance(picture, Path) else f"a picture of {len(picture)} bytes"
-    try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise MissingImageError(f"there is no picture {name}; check the path or build the data set again") from error
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(f"{name} cannot be decoded ({error}); replace the file") from error
+    if isinstance(picture, Path):
+        return ImageOps.exif_transpose(load_image(picture)).convert("RGB")
+    return picture().convert("RGB")
 
 
 def shape_of(picture: Picture) -> float:
     """Width over height, from the header alone; 1.0 where that is not known without decoding."""
     if isinstance(picture, Image.Image):
         return picture.width / picture.height
-    if callable(picture):
+    if not isinstance(picture, Path):
         return 1.0
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+        with Image.open(picture) as image:
             return image.width / image.height
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 1.0  # the error is raised, with its name, when the picture is decoded

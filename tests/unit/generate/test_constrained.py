@@ -53,7 +53,7 @@ def test_which_texts_fit(text: str, fits: bool) -> None:
     ("decimals", "text", "fits"), [(0, "13", True), (0, "13.0", False), (2, "13.25", True), (2, "13.2", False)]
 )
 def test_numbers_have_the_decimals_of_the_task(decimals: int, text: str, fits: bool) -> None:
-    task = Task(answer="{price}", fields={"price": {"kind": "number", "decimals": decimals}})  # type: ignore[dict-item]
+    task = Task(answer="{price}", fields={"price": {"kind": "number", "decimals": decimals}})
     assert accepted(Grammar.of_task(task, {}), text) is fits
 
 
@@ -116,9 +116,7 @@ def sentencepiece_like() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<|end|>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<|end|>")
 
 
 def byte_level() -> PreTrainedTokenizerFast:
@@ -129,9 +127,7 @@ def byte_level() -> PreTrainedTokenizerFast:
         vocab_size=400, special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     tokenizer.train_from_iterator(["Product Category Full Price HATS"] * 5, trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, eos_token="<|end|>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
 
 
 @pytest.mark.parametrize("make", [sentencepiece_like, byte_level])

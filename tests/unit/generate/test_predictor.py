@@ -91,7 +91,12 @@ def test_the_next_batch_is_prepared_in_another_thread() -> None:
 
 @pytest.mark.parametrize("broken", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_a_picture_that_cannot_be_used_costs_its_own_answer_only(broken: bytes, tmp_path: Path) -> None:
-    requests = [Request("a", [picture(1)]), Request("a", [broken]), Request("a", [tmp_path / "gone.jpg"])]
+    (tmp_path / "broken.jpg").write_bytes(broken)
+    requests = [
+        Request("a", [picture(1)]),
+        Request("a", [tmp_path / "broken.jpg"]),
+        Request("a", [tmp_path / "gone.jpg"]),
+    ]
     failures: dict[int, ImageError] = {}
     assert dict(predictor().answers(requests, on_failure=failures.__setitem__)) == {0: "1,0,254"}
     assert isinstance(failures[1], UnreadableImageError)
@@ -104,7 +109,7 @@ def test_half_a_jpeg_is_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "half.jpg"
     Image.effect_noise((64, 64), 50).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UnreadableImageError, match=r"half\.jpg cannot be decoded"):
+    with pytest.raises(UnreadableImageError, match=r"half\.jpg"):
         load_picture(path)
 
 
