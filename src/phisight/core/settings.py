@@ -45,7 +45,7 @@ class DataSettings(Settings):
     path: Path = Path("data")
     """The data set folder."""
     max_length: int | None = Field(default=None, ge=1)
-    """Most tokens of an example, image tokens counted; a longer one is an error or left out. None: the model's limit."""
+    """Most tokens of an example, image tokens counted; none: the model's limit."""
     too_long: Literal["error", "leave_out"] = "error"
     """What happens to an example over the limit; text and pictures are never cut."""
     train_rows: int | None = Field(default=None, ge=1)
