@@ -197,6 +197,7 @@ class AnswerBars:
         self._bars: dict[str, _Bar] = {}
 
     def __call__(self, kind: str, done: int, every: int) -> None:
+        """``done`` of ``every`` answers."""
         if kind not in self._bars:
             self._bars[kind] = _Bar(self._progress, f"{kind} pictures")
         self._bars[kind].reach(done, every)

@@ -52,7 +52,7 @@ class Conversation:
     def of(cls, processor: Any, task: Task, row: Mapping[str, Any]) -> Conversation:
         """Chat text of a row; DataError when the answer holds a special token (it would end the turn early)."""
         answer = task.render(row)
-        special = [token for token in processor.tokenizer.all_special_tokens if token in answer]
+        special = [token for token in processor.tokenizer.get_added_vocab() if token in answer]
         if special or "<|image_" in answer:
             raise DataError(
                 f"the answer {answer[:60]!r} holds the special token {some(special) or '<|image_'}; "

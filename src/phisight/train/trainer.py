@@ -7,6 +7,7 @@ fit(model, processor, train_set, validation_set, recipe, run_dir, watch)
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,8 +88,7 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         adam_beta2=train.adam_beta2,
         max_grad_norm=train.clip,
         bf16=train.bf16,
-        gradient_checkpointing=train.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if train.gradient_checkpointing else None,
+        **_checkpointing(train.gradient_checkpointing),
         logging_steps=train.log_every,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if evaluate else "no",
@@ -111,6 +111,15 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
+
+
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """Recomputing activations, under the name that this release of the library gives it."""
+    if not wanted:
+        return {}
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 class CheckedTrainer(Trainer):
