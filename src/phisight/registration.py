@@ -1,7 +1,7 @@
-"""Registers phi3_v with transformers' Auto classes as soon as both phisight and transformers are imported.
+"""Registers phi3_v with transformers' Auto classes as soon as both are imported.
 
-Parts of phisight that need no model (data, samples, reports, ``--help``) start without torch, so ``import phisight`` must
-not load it. If transformers is there already, registration happens at once; otherwise right after its first import.
+Parts of phisight that need no model (data, samples, reports, ``--help``) start without torch, so ``import phisight``
+must not load it. If transformers is there already, registration happens at once, otherwise after its first import.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class _Finder(MetaPathFinder):
     """Stands in for one import: hands transformers to its own loader and registers afterwards."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if fullname != LIBRARY:
             return None

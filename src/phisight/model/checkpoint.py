@@ -1,4 +1,4 @@
-"""Checkpoints in the official layout, strictly: every tensor of the file in the model, every tensor of the model from it.
+"""Checkpoints in the official layout, strictly: every tensor of the file is used, every tensor of the model filled.
 
 The library warns about tensors that are missing (and leaves them at random) or unknown; here both are errors, and what
 was loaded is compared with the file afterwards.

@@ -38,7 +38,8 @@ class VisionTransformer(nn.Module):
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         for layer in self.encoder.layers[:-1]:
             hidden = layer(hidden, None)
-        return hidden[:, 1:]
+        features: Tensor = hidden[:, 1:]
+        return features
 
 
 class ClipTower(nn.Module):
@@ -84,7 +85,7 @@ class ImageEmbedding(nn.Module):
             laid_out.append(self.lay_out(features[start : start + used], rows, columns))
             start += used
         projected = self.project(torch.cat(laid_out))
-        return list(projected.split([len(image) for image in laid_out]))
+        return list(torch.split(projected, [len(image) for image in laid_out]))
 
     def grids(self, image_sizes: Tensor) -> list[tuple[int, int]]:
         """Tile rows and columns of each image."""
@@ -101,7 +102,8 @@ class ImageEmbedding(nn.Module):
         count, area, width = patches.shape
         side = int(area**0.5) // 2
         patches = patches.reshape(count, side, 2, side, 2, width).permute(0, 1, 3, 2, 4, 5)
-        return patches.reshape(count, side, side, 4 * width)
+        merged: Tensor = patches.reshape(count, side, side, 4 * width)
+        return merged
 
     def lay_out(self, features: Tensor, rows: int, columns: int) -> Tensor:
         """Thumbnail and tiles [1 + tiles, n, n, 4V] to the published order [tokens, 4V]."""

@@ -28,7 +28,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 WHITE = 255
 
 
-class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
+class Phi3VImageProcessor(BaseImageProcessor):
     """Image processor of Phi-3-Vision and Phi-3.5-Vision (the official name, which published files refer to).
 
     ``num_crops``: most tiles of a picture (16 for Phi-3-Vision, 4 for Phi-3.5-Vision). ``crop_size``: pixels of a tile.

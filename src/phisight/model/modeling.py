@@ -34,7 +34,7 @@ IGNORED = -100
 """Label of a token that does not count in the loss."""
 
 
-class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):  # type: ignore[misc]
+class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):
     """What model and head share: configuration, initial values, layers that stay on one device."""
 
     config_class = Phi3VConfig
@@ -72,7 +72,7 @@ def _fill(buffer: Tensor, values: Tensor) -> None:
         buffer.copy_(values)
 
 
-class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[misc]
+class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
     """Embeddings, image embedding and decoder; returns hidden states after the final norm, [B, T, D]."""
 
     def __init__(self, config: Phi3VConfig) -> None:
@@ -136,7 +136,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[mis
         return cast(Tensor, self.embed_tokens(input_ids))
 
 
-class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMixin):
     """Phi-3-Vision with its language head: pictures and text to text."""
 
     _tied_weights_keys: ClassVar = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -165,7 +165,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
 
-        ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; a row may have no image.
+        ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; rows may lack images.
         Labels at image slots are left out of the loss whatever they hold.
         """
         outputs = self.model(

@@ -38,7 +38,7 @@ CHAT_TEMPLATE = (
 """The published chat format; besides ``<|image_1|>`` in the text it takes ``{"type": "image"}`` parts."""
 
 
-class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
+class Phi3VProcessor(ProcessorMixin):
     """Processor of Phi-3-Vision and Phi-3.5-Vision (the official name, which published files refer to)."""
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **_: Any):
@@ -66,8 +66,9 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
 
         ``text`` is one text or several; ``images`` one picture, a list, or a list for each text (a flat list is dealt
         out by the number of tags). Returns ``input_ids`` and ``attention_mask`` (int64[B, T] as tensors; lists of ints
-        when ``return_tensors`` is none), and where there are pictures ``pixel_values`` float32[images, crops + 1, 3, S, S]
-        and ``image_sizes`` int64[images, 2], in the order in which the texts name them.
+        when ``return_tensors`` is none), and where there are pictures ``pixel_values``
+        float32[images, crops + 1, 3, S, S] and ``image_sizes`` int64[images, 2], in the order in which the texts name
+        them.
 
         ImageTagError when tags and pictures do not match; TruncationError when ``truncation`` to ``max_length`` would
         cut a picture: text is cut at its end, a picture never.
@@ -119,8 +120,8 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
         slots = [place for place, token in enumerate(ids) if token == self.image_token_id]
         if slots and slots[-1] >= limit:
             raise TruncationError(
-                f"row {row}: a limit of {limit} tokens would cut an image (its slots reach {slots[-1] + 1} of {len(ids)} "
-                "tokens); raise max_length or lower num_crops"
+                f"row {row}: a limit of {limit} tokens would cut an image (its slots reach {slots[-1] + 1} of "
+                f"{len(ids)} tokens); raise max_length or lower num_crops"
             )
         return ids[:limit]
 

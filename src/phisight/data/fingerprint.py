@@ -1,0 +1,69 @@
+"""Perceptual fingerprint of a picture, and pairs of near-duplicates among many.
+
+Two pictures are near-duplicates when both hold: the 64-bit perceptual hashes (pHash of imagehash: signs of the low
+DCT frequencies of the grey 32 x 32 picture) differ in at most PHASH_BITS bits, and the mean colours of a 4 x 4 grid
+differ by at most COLOUR_STEP of 255 on average. The hash alone takes a red and a blue shirt of one cut for the same
+picture; the colours alone take any two shirts of one colour for it. docs/data.md has the measured error rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+PHASH_BITS = 6
+COLOUR_STEP = 6.0
+_BANDS = PHASH_BITS + 1
+_BLOCK = 2048
+
+
+def fingerprint(image: Image.Image) -> tuple[str, str]:
+    """Perceptual hash (16 hex digits) and colours (96 hex digits) of a decoded RGB or grey picture."""
+    import imagehash
+
+    factor = max(1, min(image.size) // 128)
+    small = image.reduce(factor) if factor > 1 else image
+    rgb = small.convert("RGB")
+    grid = rgb.resize((4, 4), Image.Resampling.BOX)
+    return str(imagehash.phash(rgb)), grid.tobytes().hex()
+
+
+def near_duplicates(phashes: list[str], colours: list[str]) -> Iterator[tuple[int, int]]:
+    """Pairs (i, j), i < j, of positions that are near-duplicates; a pair may come more than once.
+
+    By the pigeonhole principle two hashes that differ in at most k bits agree in at least one of k + 1 bands, so only
+    pictures that share a band are compared: exact, and far from all pairs on any varied set.
+    """
+    bits = np.array([int(text, 16) for text in phashes], dtype=np.uint64)
+    grids = np.frombuffer(bytes.fromhex("".join(colours)), dtype=np.uint8).reshape(len(bits), 48)
+    for low, high in _band_limits():
+        mask = np.uint64(((1 << (high - low)) - 1) << low)
+        band = bits & mask
+        order = np.argsort(band, kind="stable")
+        starts = np.flatnonzero(np.r_[True, band[order][1:] != band[order][:-1]])
+        for members in np.split(order, starts[1:]):
+            if len(members) > 1:
+                yield from _pairs_within(members, bits, grids)
+
+
+def _band_limits() -> Iterator[tuple[int, int]]:
+    edges = [round(64 * index / _BANDS) for index in range(_BANDS + 1)]
+    return zip(edges[:-1], edges[1:], strict=True)
+
+
+def _pairs_within(members: np.ndarray, bits: np.ndarray, grids: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Near-duplicate pairs among the members of one band, in blocks so that memory stays flat."""
+    for start in range(0, len(members), _BLOCK):
+        rows = members[start : start + _BLOCK]
+        others = members[start:]
+        close = np.bitwise_count(bits[rows, None] ^ bits[None, others]) <= PHASH_BITS
+        left, right = np.nonzero(close)
+        ahead = right > left
+        first, second = rows[left[ahead]], others[right[ahead]]
+        for at in range(0, len(first), 1 << 16):
+            one, two = first[at : at + (1 << 16)], second[at : at + (1 << 16)]
+            step = np.abs(grids[one].astype(np.int16) - grids[two].astype(np.int16)).mean(axis=1)
+            for i, j in zip(one[step <= COLOUR_STEP].tolist(), two[step <= COLOUR_STEP].tolist(), strict=True):
+                yield (i, j) if i < j else (j, i)
