@@ -104,7 +104,7 @@ class LoraSettings(Settings):
     """Scale of the update, divided by the rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the adapters."""
-    targets: list[str] = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    targets: list[str] = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj", "img_projection"]
     """Official names of the layers that get adapters; one that matches nothing is an error."""
 
 
