@@ -17,7 +17,7 @@ DECISIONS = ROOT / "docs" / "decisions" / "0002-dependencies.md"
 # Import name -> distribution where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
 # Declared, never imported by name: the reason.
-WORKS_UNSEEN: dict[str, str] = {}
+WORKS_UNSEEN = {"accelerate": "transformers' Trainer runs on it"}
 NOT_PERMISSIVE = re.compile(
     r"\bA?L?GPL|GNU|BUSL|Business Source|SSPL|Commons Clause|\bNC\b|Proprietary|EUPL", re.IGNORECASE
 )
