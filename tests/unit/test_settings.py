@@ -1,5 +1,6 @@
 """The recipe: read, overridden, refused."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_every_setting_has_its_sentence() -> None:
     wanted = {key.rsplit(".", 1)[-1] for key in known_keys()}
     explained = {
         line.strip().split(":")[0]
-        for line, after in zip(lines, lines[1:], strict=False)
+        for line, after in pairwise(lines)
         if after.strip().startswith('"""') and ":" in line
     }
     assert wanted <= explained

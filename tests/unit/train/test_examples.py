@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.train.conftest import TASK, picture
 
 from phisight.core.errors import DataError, EmptyFieldError
 from phisight.core.geometry import image_tokens
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
+from tests.unit.train.conftest import TASK, picture
 
 
 def test_labels_are_the_answer_and_its_end(examples: ExampleSet, processor: Any) -> None:
