@@ -14,6 +14,7 @@ RUN/predictions.parquet, one line for each row and kind of pictures:
     predicted  struct   fields read from the answer; null where they could not be read
     error      double   0 (all right) to 1 (all wrong), the mean over fields; orders rows from best to worst
     thumbnail  binary   JPEG of the row's own picture, for some of the rows with real pictures
+    drawn      bool     belongs to the random sample of those (the others are there for being wrong)
 
 The schema's metadata holds the task (key ``phisight.task``).
 """
@@ -110,8 +111,8 @@ class Predictions:
 def write_predictions(run_dir: Path, every: Sequence[Predictions], *, thumbnails: int = 500, seed: int = 0) -> Path:
     """Write predictions.parquet, whole or not at all; the rows of ``every`` follow one another.
 
-    At most ``thumbnails`` rows with real pictures get one: all of them if they are so few, else the worst fifth of that
-    number and a random sample of the others.
+    At most ``thumbnails`` rows with real pictures get one: all of them if they are so few, else a random sample
+    of four fifths of that number, and the worst.
     """
     path = run_dir / rundir.PREDICTIONS
     task = every[0].task
@@ -119,9 +120,10 @@ def write_predictions(run_dir: Path, every: Sequence[Predictions], *, thumbnails
     with rundir.atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for predictions in every:
             errors = predictions.errors()
-            pictured = _pictured(errors, thumbnails, seed) if predictions.images == "real" else set()
+            drawn, worst = _pictured(errors, thumbnails if predictions.images == "real" else 0, seed)
             for start in range(0, len(predictions), _CHUNK):
-                lines = _lines(predictions, errors, pictured, range(start, min(start + _CHUNK, len(predictions))))
+                span = range(start, min(start + _CHUNK, len(predictions)))
+                lines = _lines(predictions, errors, drawn, worst, span)
                 writer.write_table(pa.Table.from_pylist(list(lines), schema=schema))
     return path
 
@@ -143,12 +145,13 @@ def _schema(task: Task) -> Any:
         ("predicted", fields),
         ("error", pa.float64()),
         ("thumbnail", pa.binary()),
+        ("drawn", pa.bool_()),
     ]
     return pa.schema(columns, metadata={TASK_KEY: task.model_dump_json().encode()})
 
 
 def _lines(
-    predictions: Predictions, errors: Sequence[float], pictured: set[int], span: range
+    predictions: Predictions, errors: Sequence[float], drawn: set[int], worst: set[int], span: range
 ) -> Iterator[dict[str, Any]]:
     for row in span:
         one = predictions.rows[row]
@@ -164,17 +167,19 @@ def _lines(
             "truth": dict(one.truth),
             "predicted": predictions.parsed[row],
             "error": errors[row],
-            "thumbnail": thumbnail(one.image) if row in pictured else None,
+            "thumbnail": thumbnail(one.image) if row in drawn or row in worst else None,
+            "drawn": row in drawn,
         }
 
 
-def _pictured(errors: Sequence[float], limit: int, seed: int) -> set[int]:
+def _pictured(errors: Sequence[float], limit: int, seed: int) -> tuple[set[int], set[int]]:
+    """Rows of the random sample, and the worst rows."""
     if len(errors) <= limit:
-        return set(range(len(errors)))
-    worst = np.argsort(-np.asarray(errors), kind="stable")[: limit // 5].tolist()
-    others = np.setdiff1d(np.arange(len(errors)), worst)
+        return set(range(len(errors))), set()
     generator = np.random.default_rng(named_seed(seed, "thumbnails"))
-    return {*worst, *generator.choice(others, limit - len(worst), replace=False).tolist()}
+    drawn = generator.permutation(len(errors))[: limit - limit // 5]
+    worst = np.argsort(-np.asarray(errors), kind="stable")[: limit // 5]
+    return set(drawn.tolist()), set(worst.tolist())
 
 
 def thumbnail(image: Path, side: int = THUMBNAIL_SIDE) -> bytes | None:

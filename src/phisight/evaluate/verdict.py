@@ -15,7 +15,7 @@ def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     fields = list(scores.get("aliases", {}).values())
     beats = {field: _field(scores.get("baselines", {}), field, lines) for field in fields}
     if scores.get("parse_rate", 1) < 1:
-        lines.append(f"{1 - scores['parse_rate']:.1%} of the answers could not be read and count as wrong")
+        lines.append(f"{100 * (1 - scores['parse_rate']):.1f} % of the answers could not be read and count as wrong")
     return {
         "uses_image": scores.get("grounding", {}).get("uses_image"),
         "beats_baselines": beats,

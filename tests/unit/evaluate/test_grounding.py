@@ -114,5 +114,5 @@ def test_the_verdict_names_what_was_not_checked() -> None:
     assert found["lines"] == [
         "uses the image: not checked",
         "price: not compared with any baseline",
-        "25.0% of the answers could not be read and count as wrong",
+        "25.0 % of the answers could not be read and count as wrong",
     ]
