@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.rundir import CHECKPOINTS
@@ -58,6 +58,7 @@ def fit(
         data_collator=Collator(processor.tokenizer.pad_token_id),
         callbacks=[_Watching(watcher)],
     )
+    trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     outcome = trainer.train()
     return {key: float(value) for key, value in outcome.metrics.items()}
 
