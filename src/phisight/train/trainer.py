@@ -26,6 +26,10 @@ from phisight.train.collate import Collator
 from phisight.train.examples import Example
 
 
+CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch")
+"""What is logged of a step; run times and totals are in what ``fit`` returns."""
+
+
 class Watcher(Protocol):
     """Told how training goes."""
 
@@ -158,5 +162,6 @@ class _Watching(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, (int, float))}
-        self.watcher.log(state.global_step, numbers)
+        numbers = {key: float(value) for key, value in (logs or {}).items() if key in CURVES}
+        if numbers:
+            self.watcher.log(state.global_step, numbers)
