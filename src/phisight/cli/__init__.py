@@ -10,6 +10,7 @@ import sys
 import typer
 
 from phisight import __version__
+from phisight.cli import sample
 from phisight.cli.console import console, fail
 from phisight.core.errors import PhisightError
 
@@ -47,3 +48,6 @@ def main() -> None:
         if debug:
             raise
         fail(error)
+
+
+app.add_typer(sample.app, name="sample")

@@ -199,3 +199,20 @@ def umbrella(s: Sketch, look: Look) -> None:
         seams(s, outline(f"M0 10 Q{x * 0.8} 16 {x} 47"), look.ink, 0.5, opacity=0.8)
     s.line(outline("M0 4 L0 11"), look.metal, 1.4)
     s.fill(flip(outline("M0 47 L0 47.1 L0.1 47")), look.ink, edge=0, solid=False)
+
+
+def parcel(s: Sketch, look: Look) -> None:
+    """A labelled box: stands for a product that has no drawing of its own."""
+    half = look.between(26, 34)
+    s.fill(outline(f"M{-half} 40 L0 30 L{half} 40 L0 51"), "main", light="flat", shade=0.95)
+    s.fill(outline(f"M{-half} 40 L0 51 L0 92 L{-half} 80"), "main", light="flat")
+    s.fill(outline(f"M0 51 L{half} 40 L{half} 80 L0 92"), "main", light="flat", shade=0.78)
+    s.fill(outline(f"M{-half * 0.6} 36 L{half * 0.4} 47 L{half * 0.6} 44 L{-half * 0.4} 34"), "trim", light="flat")
+    s.fill(
+        outline(f"M{-half * 0.8} 56 L{-half * 0.25} 62 L{-half * 0.25} 78 L{-half * 0.8} 71"),
+        (248, 246, 240),
+        light="flat",
+    )
+    for step in range(3):
+        y = 61 + 4 * step
+        s.line(outline(f"M{-half * 0.74} {y} L{-half * 0.34} {y + 4.4}"), look.ink, 0.8)
