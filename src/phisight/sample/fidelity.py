@@ -235,18 +235,20 @@ def _nearer(columns: list[Column], real: RealTable, sample: RealTable, unseen: R
     training, held = np.full(sample.rows, np.inf), np.full(sample.rows, np.inf)
     blocks = [_as(column, sample.columns[column.name]) for column in used]
     others = [_as(column, unseen.columns[column.name]) for column in used]
+    spans = [float(np.nanmax(c.numbers) - np.nanmin(c.numbers)) or 1.0 if c.numeric else 1.0 for c in used]
     for start in range(0, sample.rows, 512):
         rows = np.arange(start, min(start + 512, sample.rows))
-        training[rows] = _distance(blocks, rows, used, pick).min(axis=1)
-        held[rows] = _distance(blocks, rows, others, np.arange(unseen.rows)[:count]).min(axis=1)
+        training[rows] = _distance(blocks, rows, used, pick, spans).min(axis=1)
+        held[rows] = _distance(blocks, rows, others, np.arange(count), spans).min(axis=1)
     return float(np.mean(training < held - 1e-12))
 
 
-def _distance(sample: list[Column], rows: NDArray[Any], other: list[Column], picked: NDArray[Any]) -> Floats:
+def _distance(
+    sample: list[Column], rows: NDArray[Any], other: list[Column], picked: NDArray[Any], spans: list[float]
+) -> Floats:
     total = np.zeros((len(rows), len(picked)))
-    for mine, theirs in zip(sample, other, strict=True):
+    for mine, theirs, span in zip(sample, other, spans, strict=True):
         if theirs.numeric:
-            span = float(np.nanmax(theirs.numbers) - np.nanmin(theirs.numbers)) or 1.0
             gap = np.abs(mine.numbers[rows][:, None] - theirs.numbers[picked][None, :]) / span
             total += np.where(np.isnan(gap), 1.0, np.minimum(gap, 1.0))
         else:

@@ -81,15 +81,22 @@ class CategoryModel:
         context = self._context(name, contexts, drawn, int(rows[0]))
         codes, counts = np.unique(self._codes[name][context], return_counts=True)
         start = 0
-        for code, quota in zip(codes, quotas(counts.astype(np.float64), len(rows), rng), strict=True):
+        narrower = [self._by_code(name, each) for each in contexts[:2]]
+        for code, quota in zip(codes.tolist(), quotas(counts.astype(np.float64), len(rows), rng), strict=True):
             if not quota:
                 continue
             part = rows[start : start + quota]
             start += quota
             drawn[name][part] = code
-            narrower = tuple(each[self._codes[name][each] == code] for each in contexts)
-            kept = (*[each for each in narrower if len(each)][:2], *contexts)[:6]
-            yield from self._split(level + 1, part, kept, drawn, rng)
+            alike = [each[code] for each in narrower if code in each]
+            yield from self._split(level + 1, part, (*alike, *contexts)[:6], drawn, rng)
+
+    def _by_code(self, name: str, rows: Rows) -> dict[int, Rows]:
+        """Real rows by their value of one column."""
+        codes = self._codes[name][rows]
+        order = np.argsort(codes, kind="stable")
+        values, starts = np.unique(codes[order], return_index=True)
+        return dict(zip(values.tolist(), np.split(rows[order], starts[1:]), strict=True))
 
     def _context(self, name: str, contexts: tuple[Rows, ...], drawn: dict[str, Rows], row: int) -> Rows:
         """The narrowest real rows with enough of them; a finer category always stays below its coarser one."""

@@ -7,11 +7,19 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phisight.sample.titles import slug
 
 _DIGITS, _UPPER, _LOWER = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 _HOST = re.compile(r"^([a-z]+://)[^/?#]+", re.IGNORECASE)
+
+
+def _edges(counts: list[int]) -> NDArray[np.float64]:
+    """Upper edges of shares on [0, 1); the last is above every draw."""
+    edges = np.cumsum(np.array(counts, dtype=np.float64)) / sum(counts)
+    edges[-1] = 2.0
+    return np.asarray(edges, dtype=np.float64)
 
 
 def _mask(code: str) -> str:
@@ -30,8 +38,7 @@ class CodeModel:
         shapes = sorted(by_mask.items(), key=lambda item: -len(item[1]))
         kept = [item for item in shapes if len(item[1]) > 1] or shapes
         self._shapes = [self._positions(mask, group) for mask, group in kept]
-        self._shares = np.array([len(group) for _, group in kept], dtype=np.float64)
-        self._shares /= self._shares.sum()
+        self._edges = _edges([len(group) for _, group in kept])
 
     @staticmethod
     def _positions(mask: str, group: list[str]) -> list[str]:
@@ -42,6 +49,8 @@ class CodeModel:
             free = {"9": _DIGITS, "A": _UPPER, "a": _LOWER}.get(kind)
             if free is None or fixed:
                 positions.append(seen.most_common(1)[0][0])
+            elif len(group) >= 20 and len(seen) < 0.5 * len(free) and min(seen.values()) > 1:
+                positions.append("".join(sorted(seen)))  # a position that knows only some letters
             elif place == 0 and kind == "9" and "0" not in seen:
                 positions.append(_DIGITS[1:])
             else:
@@ -53,8 +62,10 @@ class CodeModel:
         longer = ""
         while True:
             for _ in range(50):
-                shape = self._shapes[int(rng.choice(len(self._shapes), p=self._shares))]
-                code = "".join(letters[int(rng.integers(len(letters)))] for letters in shape) + longer
+                shape = self._shapes[int(np.searchsorted(self._edges, rng.random(), side="right"))]
+                picks = rng.random(len(shape))
+                code = "".join(letters[int(pick * len(letters))] for letters, pick in zip(shape, picks, strict=True))
+                code += longer
                 if code not in self._real and code not in self._used:
                     self._used.add(code)
                     return code
@@ -74,8 +85,7 @@ class AddressModel:
             for template, count in found.items():
                 merged[_without_details(template)] += count
         self._templates = list(merged)
-        self._shares = np.array([merged[template] for template in self._templates], dtype=np.float64)
-        self._shares /= self._shares.sum()
+        self._edges = _edges([merged[template] for template in self._templates])
         self._used: set[str] = set()
 
     @staticmethod
@@ -87,7 +97,7 @@ class AddressModel:
 
     def draw(self, key: str, name: str, rng: np.random.Generator) -> str:
         """An address that is no real one and was not drawn before."""
-        template = self._templates[int(rng.choice(len(self._templates), p=self._shares))]
+        template = self._templates[int(np.searchsorted(self._edges, rng.random(), side="right"))]
         address = _filled(template, key, name, rng)
         while address in self._real or address in self._used:
             stem, dot, ending = address.rpartition(".")

@@ -115,6 +115,9 @@ def as_number(value: Any) -> float:
 
 
 def _dated(name: str, values: list[Any], filled: int) -> Column | None:
+    probe = [value for value in values if value is not None][:50]
+    if sum(_date(value, DATE_FORMATS) is not None for value in probe) < 0.5 * len(probe):
+        return None
     days = np.full(len(values), np.nan)
     for row, value in enumerate(values):
         found = _date(value, DATE_FORMATS)

@@ -143,7 +143,7 @@ def _as_numbers(column: Column, values: NDArray[np.float64]) -> list[Any]:
     if any(isinstance(value, str) for value in filled):
         digits = Counter(len(str(value).partition(".")[2]) for value in filled)
         if len(digits) == 1:
-            return [f"{value:.{decimals}f}" for value in rounded]
+            return [f"{value:.{next(iter(digits))}f}" for value in rounded]
         return [f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else f"{value:.0f}" for value in rounded]
     return [float(value) for value in rounded]
 

@@ -33,8 +33,9 @@ class Endings:
     def __init__(self, values: Floats) -> None:
         filled = values[~np.isnan(values)]
         self._decimals = decimals_of(filled)
+        usual = _ending(filled, 0, self._decimals)
         self._by_decade = {
-            int(decade): _ending(filled[_decade(filled) == decade], int(decade), self._decimals)
+            int(decade): _ending(filled[_decade(filled) == decade], int(decade), self._decimals) or usual
             for decade in np.unique(_decade(filled))
         }
 
@@ -70,50 +71,65 @@ def _ending(values: Floats, decade: int, decimals: int) -> _Ending | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """A column over some real rows: those that hold a value, and their values sorted."""
+
+    rows: Rows
+    filled: Rows
+    z: Floats
+    mean: float
+    variance: float
+
+    def quantile(self, ranks: Floats) -> Floats:
+        """Values at ranks 0 to 1, between the real ones."""
+        return np.interp(ranks, (np.arange(len(self.z)) + 0.5) / len(self.z), self.z)
+
+
 class NumberModel:
     """Distribution of one number column within the leaves of the categories."""
 
     def __init__(self, column: Column) -> None:
         self.name = column.name
         self._values = column.numbers
+        self._shapes: dict[int, _Shape] = {}
         filled = column.numbers[~np.isnan(column.numbers)]
         self._log = bool(len(filled) and filled.min() > 0 and filled.max() > 3 * np.median(filled))
         self._z = np.log(column.numbers) if self._log else column.numbers
         self._low, self._high = float(np.nanmin(self._z)), float(np.nanmax(self._z))
         self.endings = Endings(column.numbers) if column.kind == "number" else None
 
-    def filled(self, rows: Rows) -> Rows:
-        """The real rows among ``rows`` that hold a value."""
-        return rows[~np.isnan(self._values[rows])]
+    def shape(self, rows: Rows) -> _Shape:
+        """The values of some real rows; kept, since many leaves share their wider rows."""
+        known = self._shapes.get(id(rows))
+        if known is None:
+            filled = rows[~np.isnan(self._values[rows])]
+            z = np.sort(self._z[filled])
+            mean, variance = (float(z.mean()), float(z.var())) if len(z) else (0.0, 0.0)
+            known = self._shapes[id(rows)] = _Shape(rows, filled, z, mean, variance)
+        return known
 
-    def context(self, leaf: Leaf) -> Rows:
+    def context(self, leaf: Leaf) -> _Shape:
         """The narrowest real rows that show a shape."""
-        sets = [self.filled(rows) for rows in leaf.contexts]
-        return next((rows for rows in sets if len(rows) >= _ENOUGH), max(sets, key=len))
+        shapes = [self.shape(rows) for rows in leaf.contexts]
+        return next((each for each in shapes if len(each.z) >= _ENOUGH), max(shapes, key=lambda each: len(each.z)))
 
     def draw(self, leaf: Leaf, ranks: Floats) -> Floats:
         """Values at the given ranks (0 to 1) for the rows of a leaf."""
-        wide = self._z[self.context(leaf)]
-        near = self._z[self.filled(leaf.contexts[0])]
-        z = _quantile(wide, ranks)
-        if len(near) < len(wide) and len(near):
-            weight = len(near) / (len(near) + _PRIOR)
-            centre = weight * near.mean() + (1 - weight) * wide.mean()
-            variance = (len(near) * near.var() + _PRIOR * 0.5 * wide.var()) / (len(near) + _PRIOR)
-            scale = min(1.0, float(np.sqrt(variance / wide.var()))) if wide.var() > 0 else 1.0
-            z = np.clip(centre + scale * (z - wide.mean()), self._low, self._high)
+        wide, near = self.context(leaf), self.shape(leaf.contexts[0])
+        z = wide.quantile(ranks)
+        if 0 < len(near.z) < len(wide.z):
+            weight = len(near.z) / (len(near.z) + _PRIOR)
+            centre = weight * near.mean + (1 - weight) * wide.mean
+            variance = weight * near.variance + (1 - weight) * 0.5 * wide.variance
+            scale = min(1.0, float(np.sqrt(variance / wide.variance))) if wide.variance > 0 else 1.0
+            z = np.clip(centre + scale * (z - wide.mean), self._low, self._high)
         return np.exp(z) if self._log else z
 
     def ranks(self, rows: Rows) -> Floats:
         """Rank of each real row among ``rows``, 0 to 1, ties in a fixed order."""
         order = np.argsort(np.argsort(self._values[rows], kind="stable"), kind="stable")
         return (order + 0.5) / len(rows)
-
-
-def _quantile(values: Floats, ranks: Floats) -> Floats:
-    ordered = np.sort(values)
-    at = (np.arange(len(ordered)) + 0.5) / len(ordered)
-    return np.interp(ranks, at, ordered)
 
 
 def draw_numbers(
@@ -173,7 +189,7 @@ def _free_columns(
 
 def _coupled(first: NumberModel, model: NumberModel, leaf: Leaf, lead: Floats, rng: np.random.Generator) -> Floats:
     """Ranks of a second number beside the first one's: those of real neighbours in rank, moved a little."""
-    rows = first.filled(model.context(leaf))
+    rows = first.shape(model.context(leaf).filled).filled
     if len(rows) < 3:
         return rng.random(len(lead))
     mine, theirs = first.ranks(rows), model.ranks(rows)

@@ -41,13 +41,17 @@ class TextModel:
         self._real = {normal(text) for text in texts}
         self._spaced = sum(len(text.split()) > 1 and not _unspaced(text) for text in texts) * 2 > len(texts)
         cut = [text.split() if self._spaced else tokens(text) for text in texts]
-        self._often = {token for token, count in Counter(t for each in cut for t in set(each)).items() if count > 1}
+        often = {token for token, count in Counter(t for each in cut for t in set(each)).items() if count > 1}
         self._chains: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._longest = max((len(each) for each in cut), default=1) + 2
         for each, context in zip(cut, contexts, strict=True):
             for before, after in zip([_START, *each], [*each, _END], strict=True):
                 self._chains[context][before].append(after)
                 self._chains[""][before].append(after)
+        for chain in self._chains.values():
+            for before, after in chain.items():
+                # a token of one title only (a name, a number) is handed on only where nothing else follows
+                chain[before] = [each for each in after if each == _END or each in often] or after
         self._words = sorted({token for each in cut for token in each})
 
     def draw(self, context: str, rng: np.random.Generator) -> str:
@@ -65,8 +69,7 @@ class TextModel:
         while len(walked) < self._longest:
             wide = token not in chain or rng.random() < wander
             after = (whole if wide else chain)[token]
-            usual = [each for each in after if each == _END or each in self._often] or after
-            token = usual[int(rng.integers(len(usual)))]
+            token = after[int(rng.random() * len(after))]
             if token == _END:
                 break
             if not walked or walked[-1] != token or not self._spaced:
@@ -77,7 +80,7 @@ class TextModel:
         """A title with a word added, then numbered: for tables whose words allow nothing new."""
         joint = " " if self._spaced or len(text.split()) > 1 else ""
         for _ in range(_TRIES):
-            longer = text + joint + self._words[int(rng.integers(len(self._words)))]
+            longer = text + joint + self._words[int(rng.random() * len(self._words))]
             if normal(longer) not in self._real:
                 return longer
         number = 2
