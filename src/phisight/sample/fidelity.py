@@ -131,7 +131,7 @@ def compare(real: RealTable, sample: RealTable, unseen: RealTable | None = None)
 def quality(columns: list[Column], sample: RealTable) -> tuple[float, float]:
     """(column shapes, column pair trends) of sdmetrics on the columns of categories, numbers and dates."""
     try:
-        from sdmetrics.reports.single_table import QualityReport
+        from sdmetrics.reports import QualityReport
     except ImportError:
         raise MissingExtraError("phisight sample check", "check") from None
     used = [column for column in columns if column.kind in ("category", "number", "date")]
@@ -139,7 +139,8 @@ def quality(columns: list[Column], sample: RealTable) -> tuple[float, float]:
         raise SampleError(f"none of the {len(columns)} columns is a category, a number or a date: nothing to compare")
     types = {c.name: {"sdtype": "categorical" if c.kind == "category" else "numerical"} for c in used}
     report = QualityReport()
-    report.generate(_frame(used, None), _frame(used, sample), {"columns": types}, verbose=False)
+    real, made = {"table": _frame(used, None)}, {"table": _frame(used, sample)}
+    report.generate(real, made, {"tables": {"table": {"columns": types}}, "relationships": []}, verbose=False)
     shares = dict(report.get_properties().itertuples(index=False, name=None))
     shapes = float(shares["Column Shapes"])
     trends = float(shares["Column Pair Trends"]) if len(used) > 1 else shapes

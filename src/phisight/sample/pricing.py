@@ -53,7 +53,7 @@ def ending(price: float) -> float:
     if price < 200:
         return max(5.0, 5.0 * round(price / 5))
     if price < 1000:
-        return 10.0 * round(price / 10)
+        return min(990.0, 10.0 * round(price / 10))
     return 50.0 * round((price + 10) / 50) - 10
 
 

@@ -36,9 +36,7 @@ def price_list(rows: int = 400, seed: int = 0) -> dict[str, list[Any]]:
     words = ("Small", "Belted", "Wool", "Leather", "Classic", "Striped", "Long", "Soft")
     return {
         "sku": [f"KX-{number:06d}" for number in rng.permutation(900_000)[:rows]],
-        "title": [
-            f"{words[rng.integers(8)]} {words[rng.integers(8)]} {tree[each][1].title()[:-1]}" for each in pick
-        ],
+        "title": [f"{words[rng.integers(8)]} {words[rng.integers(8)]} {tree[each][1].title()[:-1]}" for each in pick],
         "department": [tree[each][0] for each in pick],
         "category": [tree[each][1] for each in pick],
         "full_price": full.tolist(),

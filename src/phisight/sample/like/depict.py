@@ -21,7 +21,7 @@ _WORDS: dict[str, str] = {
     "pullover": "sweater", "jumper": "sweater", "knitwear": "sweater", "cardigan": "cardigan", "hoodie": "hoodie",
     "sweatshirt": "hoodie", "hooded": "hoodie", "bra": "swimsuit", "swimsuit": "swimsuit", "swimwear": "swimsuit",
     "bikini": "swimsuit", "dress": "dress", "gown": "dress", "jean": "jeans", "denim": "jeans", "trouser": "trousers",
-    "pant": "trousers", "legging": "trousers", "tight": "trousers", "chino": "trousers", "short": "shorts",
+    "pant": "trousers", "capri": "trousers", "legging": "trousers", "tight": "trousers", "chino": "trousers", "short": "shorts",
     "skirt": "skirt", "kilt": "kilt", "tie": "tie", "sneaker": "sneaker", "trainer": "sneaker", "shoe": "sneaker",
     "boot": "boot", "loafer": "loafer", "oxford": "loafer", "derby": "loafer", "pump": "pump", "heel": "pump",
     "sandal": "sandal", "slide": "sandal", "sock": "socks", "tote": "tote_bag", "duffle": "tote_bag",
@@ -47,7 +47,10 @@ _FABRICS = {word.lower().split()[-1]: name for name, (word, _) in MATERIALS.item
 @lru_cache(maxsize=65536)
 def _stems(text: str) -> tuple[str, ...]:
     words = re.findall(r"[a-z]+", text.lower().replace("t-shirt", "tshirt").replace("t- shirt", "tshirt"))
-    return tuple(next((form for form in (word, word[:-1], word[:-2]) if form in _WORDS), word) for word in words)
+    return tuple(
+        next((form for form in (word, word.removesuffix("s"), word.removesuffix("es")) if form in _WORDS), word)
+        for word in words
+    )
 
 
 def depict(title: str, categories: list[str], rng: np.random.Generator) -> tuple[Product, Colour]:
