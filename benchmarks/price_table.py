@@ -1,9 +1,9 @@
 """A stand-in for a real price list: 17 columns, made by a process that shares nothing with ``phisight.sample``.
 
-There is no real price list in this repository. This one has other words, other price levels (heavy tails by brand line
-and category), its own hierarchy with a long tail, seasonal discounts that depend on the category, and rules that nothing
-states: price <= full_price, euro columns at one rate, a flag that tells a discount, a finer category that fixes the
-coarser ones, codes and addresses in one format.
+There is no real price list in this repository. This one has other words, other price levels (heavy tails by brand
+line and category), its own hierarchy with a long tail, seasonal discounts that depend on the category, and rules that
+nothing states: price <= full_price, euro columns at one rate, a flag that tells a discount, a finer category that fixes
+the coarser ones, codes and addresses in one format.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _TREE = {
         "FOOTWEAR": ["Derbies", "Trainers M", "Loafers M"],
         "GOODS": ["Holdalls", "Belts", "Wallets"],
     },
-    "CHILDREN": {"GIRL": ["Girl Dresses", "Girl Coats"], "BOY": ["Boy Sets", "Boy Coats"], "BABY": ["Baby Gifts", "Baby Sets"]},
+    "CHILDREN": {
+        "GIRL": ["Girl Dresses", "Girl Coats"],
+        "BOY": ["Boy Sets", "Boy Coats"],
+        "BABY": ["Baby Gifts", "Baby Sets"],
+    },
     "HOME": {"LIVING": ["Throws", "Cushions"], "SCENT": ["Candles"]},
 }  # fmt: skip
 _LINES = ("Heritage", "Marlow", "Atelier", "Riviera", "Nocturne", "Studio", "Kensal", "Alba")

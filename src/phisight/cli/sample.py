@@ -39,6 +39,7 @@ def make_command(
         ),
     ] = "",
     workers: Annotated[int, typer.Option(help="Processes that draw; 0: one for each core.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG or JPEG) to look at.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sample in --out.")] = False,
 ) -> None:
     """Draw a sample catalogue: a price list of 17 columns, one picture a row, ready for every other command.
@@ -49,6 +50,7 @@ def make_command(
     """
     from phisight.core.errors import SampleError
     from phisight.sample.catalogue import make
+    from phisight.sample.contact import contact_sheet
     from phisight.sample.faults import parse_rates
     from phisight.sample.imitation import imitate
     from phisight.sample.settings import preset as preset_of
@@ -74,6 +76,9 @@ def make_command(
                 like, rows, out, seed=seed, settings=settings, workers=workers, overwrite=overwrite, progress=progress
             )
     _tell(card, out)
+    if sheet is not None:
+        contact_sheet(out).save(sheet)
+        console.print(f"contact sheet: {sheet}", highlight=False)
 
 
 @app.command("check")

@@ -80,9 +80,10 @@ def make(
 ) -> SampleCard:
     """Draw a catalogue of ``rows`` products into the data set folder ``out`` and return its card.
 
-    ``faults`` plants dirt at the given rates (``faults.FAULT_KINDS``) and lists it in ``faults.jsonl``; the price column
-    is then text, as in a file that holds such dirt. The folder appears whole or not at all. SampleError when ``rows`` or ``workers`` is below 1, or when ``out`` holds
-    something (``overwrite`` replaces an earlier sample, never anything else).
+    ``faults`` plants dirt at the given rates (``faults.FAULT_KINDS``) and lists it in ``faults.jsonl``; with text among
+    the prices, their column is text. The folder appears whole or not at all. SampleError when ``rows`` or
+    ``workers`` is below 1, or when ``out`` holds something (``overwrite`` replaces an earlier sample, never anything
+    else).
     """
     if rows < 1 or workers < 1:
         raise SampleError(f"rows and workers must be at least 1; got {rows} rows and {workers} workers")

@@ -1,6 +1,7 @@
 """The dirt of real data, planted at given rates, and a list of every piece of it.
 
-Faults stay inside a batch (a leak needs two rows of one design, a copy needs its original), so they stream like the rest.
+Faults stay inside a batch (a leak needs two rows of one design, a copy needs its original), so they stream like the
+rest.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from phisight.sample.like.text import normal
 from phisight.sample.picture import draw_picture, encode
 from phisight.sample.pool import in_order
 from phisight.sample.products import Colour, Product
-from phisight.sample.rows import split_of
+from phisight.sample.rows import ADDED, split_of
 from phisight.sample.settings import PRESETS, SampleSettings
 
 _BATCH = 64
@@ -72,19 +72,20 @@ def imitate(
     """Learn from the table ``like`` and write a new one of ``rows`` rows, with pictures, to the folder ``out``.
 
     A data set folder is learned from its split train alone, so that test rows can show later what was remembered.
-    SourceError when the table cannot be read, SampleError when nothing in it can be asked of a picture or ``out`` is taken.
+    SourceError when the table cannot be read, SampleError when nothing in it can be asked of a picture or ``out`` is
+    taken.
     """
     if rows < 1 or workers < 1:
         raise SampleError(f"rows and workers must be at least 1; got {rows} rows and {workers} workers")
     table = read_table(like).part("train")
     model = TableModel(table)
     task = task_for(model)
-    drawn = model.draw(rows, seed)
+    drawn = {name: _uniform(values) for name, values in model.draw(rows, seed).items()}
     key = model.key or _KEY
     if model.key is None:
         drawn = {**drawn, key: [f"row-{row:07d}" for row in range(rows)]}
     with new_folder(out, overwrite) as folder:
-        return _write(folder, drawn, model, task, key, seed, settings, workers, progress)
+        return _Imitation(folder, model, task, key, seed, settings).write(drawn, workers, progress)
 
 
 def task_for(model: TableModel) -> Task:
@@ -113,61 +114,83 @@ def task_for(model: TableModel) -> Task:
     return Task(answer=", ".join(parts), fields=fields)
 
 
-def _write(
-    folder: Path,
-    drawn: dict[str, list[Any]],
-    model: TableModel,
-    task: Task,
-    key: str,
-    seed: int,
-    settings: SampleSettings,
-    workers: int,
-    progress: Callable[[int], None] | None,
-) -> SampleCard:
-    rows = [dict(zip(drawn, cells, strict=True)) for cells in zip(*drawn.values(), strict=True)]
-    usable, rejects = _usable(rows, task, key)
-    splits: Counter[str] = Counter()
-    groups: set[str] = set()
-    schema = _schema({name: values for name, values in drawn.items() if name != FILE_NAME})
-    title = model.title
-    with pq.ParquetWriter(folder / METADATA, schema) as table:
+@dataclass(frozen=True)
+class _Imitation:
+    """One imitation on its way to a folder."""
+
+    folder: Path
+    model: TableModel
+    task: Task
+    key: str
+    seed: int
+    settings: SampleSettings
+
+    def write(self, drawn: dict[str, list[Any]], workers: int, progress: Callable[[int], None] | None) -> SampleCard:
+        """Pictures, table, rejects and cards."""
+        rows = [dict(zip(drawn, cells, strict=True)) for cells in zip(*drawn.values(), strict=True)]
+        usable, rejects = _usable(rows, self.task, self.key)
+        schema = _schema(drawn)
         done = 0
-        for pictures in _pictures(folder, usable, model, key, seed, settings, workers):
-            batch = usable[done : done + len(pictures)]
-            done += len(pictures)
-            for cells, (name, digest, width, height) in zip(batch, pictures, strict=True):
-                group = _group(str(cells[title]) if title and cells[title] else str(cells[key]))
-                cells |= {FILE_NAME: name, SHA256: digest, WIDTH: width, HEIGHT: height, GROUP: group}
-                cells[SPLIT] = split_of(seed, group)
-                splits[cells[SPLIT]] += 1
-                groups.add(group)
-                for column in model.of_kind("picture"):
-                    cells[column.name] = name if cells[column.name] is not None else None
-            table.write_table(pa.Table.from_pylist(batch, schema=schema))
-            if progress:
-                progress(len(batch))
-    if rejects:
-        (folder / REJECTS).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rejects))
-    card = SampleCard(
-        rows=len(usable),
-        designs=len(groups),
-        seed=seed,
-        settings=settings.model_dump(mode="json"),
-        price_rule={"imitated": model.described()},
-        best_price_median_ape=None,
-        rejected=len(rejects),
-    )
-    card.write(folder)
-    source = {"kind": "imitation", "seed": seed, "rows_learned_from": model.rows}
-    DatasetCard(
-        task=task,
-        key=key,
-        rows=len(usable),
-        rejected=len(rejects),
-        splits={split: splits[split] for split in SPLITS},
-        source=source,
-    ).write(folder)
-    return card
+        with pq.ParquetWriter(self.folder / METADATA, schema) as table:
+            for pictures in self._pictures(usable, workers):
+                batch = usable[done : done + len(pictures)]
+                done += len(pictures)
+                for cells, picture in zip(batch, pictures, strict=True):
+                    self._add(cells, *picture)
+                table.write_table(pa.Table.from_pylist(batch, schema=schema))
+                if progress:
+                    progress(len(batch))
+        if rejects:
+            lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rejects)
+            (self.folder / REJECTS).write_text(lines, encoding="utf-8")
+        return self._cards(usable, len(rejects))
+
+    def _add(self, cells: dict[str, Any], name: str, digest: str, width: int, height: int) -> None:
+        """The columns of a data set folder; rows of one title stay in one split."""
+        title = self.model.title
+        group = _group(str(cells[title] if title and cells[title] else cells[self.key]))
+        cells |= {FILE_NAME: name, SHA256: digest, WIDTH: width, HEIGHT: height, GROUP: group}
+        cells[SPLIT] = split_of(self.seed, group)
+        for column in self.model.of_kind("picture"):
+            cells[column.name] = None if cells[column.name] is None else name
+
+    def _pictures(self, rows: list[dict[str, Any]], workers: int) -> Iterator[list[tuple[str, str, int, int]]]:
+        columns = self.model.of_kind("category")
+        coarse_first = sorted(columns, key=lambda column: len(set(map(str, column.values))))
+        title = self.model.title
+
+        def work(first: int) -> _Work:
+            names, products = [], []
+            for row, cells in enumerate(rows[first : first + _BATCH], start=first):
+                rng = np.random.default_rng(named_seed(self.seed, "sample", "depict", row))
+                spoken = [str(cells[column.name]) for column in coarse_first if cells[column.name] is not None]
+                products.append(depict(str(cells[title] or "") if title else "", spoken, rng))
+                names.append(f"{IMAGES}/{row // 1000:04d}/{row:08d}.jpg")
+            return _Work(self.seed, self.settings, self.folder, first, tuple(names), tuple(products))
+
+        return in_order(_draw, (work(first) for first in range(0, len(rows), _BATCH)), workers)
+
+    def _cards(self, rows: list[dict[str, Any]], rejected: int) -> SampleCard:
+        splits = Counter(cells[SPLIT] for cells in rows)
+        card = SampleCard(
+            rows=len(rows),
+            designs=len({cells[GROUP] for cells in rows}),
+            seed=self.seed,
+            settings=self.settings.model_dump(mode="json"),
+            price_rule={"imitated": self.model.described()},
+            best_price_median_ape=None,
+            rejected=rejected,
+        )
+        card.write(self.folder)
+        DatasetCard(
+            task=self.task,
+            key=self.key,
+            rows=len(rows),
+            rejected=rejected,
+            splits={split: splits[split] for split in SPLITS},
+            source={"kind": "imitation", "seed": self.seed, "rows_learned_from": self.model.rows},
+        ).write(self.folder)
+        return card
 
 
 def _usable(rows: list[dict[str, Any]], task: Task, key: str) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -190,44 +213,20 @@ def _usable(rows: list[dict[str, Any]], task: Task, key: str) -> tuple[list[dict
 def _schema(drawn: dict[str, list[Any]]) -> pa.Schema:
     fields = [pa.field(FILE_NAME, pa.string())]
     for name, values in drawn.items():
-        kind = pa.array(values).type if len({type(v) for v in values if v is not None}) == 1 else pa.string()
+        kind = pa.array(values).type
         fields.append(pa.field(name, pa.string() if pa.types.is_null(kind) else kind))
-    added = [
-        (SPLIT, pa.string()),
-        (GROUP, pa.string()),
-        (SHA256, pa.string()),
-        (WIDTH, pa.int64()),
-        (HEIGHT, pa.int64()),
-    ]
-    return pa.schema([*fields, *(pa.field(name, kind) for name, kind in added if name not in drawn)])
+    return pa.schema([*fields, *ADDED])
+
+
+def _uniform(values: list[Any]) -> list[Any]:
+    """Values of one type: as they are, or as text where a column mixes types."""
+    if len({type(value) for value in values if value is not None}) <= 1:
+        return values
+    return [None if value is None else str(value) for value in values]
 
 
 def _group(name: str) -> str:
     return hashlib.sha256(normal(name).encode()).hexdigest()[:12]
-
-
-def _pictures(
-    folder: Path,
-    rows: list[dict[str, Any]],
-    model: TableModel,
-    key: str,
-    seed: int,
-    settings: SampleSettings,
-    workers: int,
-) -> Iterator[list[tuple[str, str, int, int]]]:
-    categories = sorted(model.of_kind("category"), key=lambda column: len(set(map(str, column.values))))
-    title = model.title
-
-    def work(first: int) -> _Work:
-        names, products = [], []
-        for row, cells in enumerate(rows[first : first + _BATCH], start=first):
-            rng = np.random.default_rng(named_seed(seed, "sample", "depict", row))
-            spoken = [str(cells[column.name]) for column in categories if cells[column.name] is not None]
-            products.append(depict(str(cells[title] or "") if title else "", spoken, rng))
-            names.append(f"{IMAGES}/{row // 1000:04d}/{row:08d}.jpg")
-        return _Work(seed, settings, folder, first, tuple(names), tuple(products))
-
-    return in_order(_draw, (work(first) for first in range(0, len(rows), _BATCH)), workers)
 
 
 def _draw(work: _Work) -> list[tuple[str, str, int, int]]:

@@ -251,6 +251,9 @@ def test_memory_holds_a_bounded_number_of_batches() -> None:
 
 
 def test_torch_stays_out() -> None:
-    code = "import sys, phisight.sample.catalogue, phisight.sample.imitation, phisight.sample.fidelity; print('torch' in sys.modules, 'sdmetrics' in sys.modules)"
+    code = (
+        "import sys, phisight.sample.catalogue, phisight.sample.imitation, phisight.sample.fidelity; "
+        "print('torch' in sys.modules, 'sdmetrics' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

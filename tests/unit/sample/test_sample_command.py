@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from phisight.cli import app, main
@@ -14,10 +15,14 @@ from phisight.core.datadir import METADATA
 
 def test_make_says_what_was_made(tmp_path: Path) -> None:
     arguments = ["sample", "make", "--rows", "40", "--out", str(tmp_path / "out"), "--preset", "demo", "--workers", "1"]
-    done = CliRunner().invoke(app, [*arguments, "--faults", "duplicate_row=0.2"])
+    done = CliRunner().invoke(
+        app, [*arguments, "--faults", "duplicate_row=0.2,missing_image=0.1", "--sheet", str(tmp_path / "sheet.png")]
+    )
     assert done.exit_code == 0, done.output
     assert "best possible price error" in done.output
     assert "duplicate_row" in done.output
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert len(sheet.getcolors(1 << 24) or []) > 1000
     assert pq.read_metadata(tmp_path / "out" / METADATA).num_rows > 40
 
 

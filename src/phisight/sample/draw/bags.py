@@ -65,7 +65,8 @@ def shoulder_bag(s: Sketch, look: Look) -> None:
     s.fill(rounded(-half, 44, half, deep, 6))
     s.fill(
         outline(
-            f"M{-half - 0.6} 48 Q{-half} 43 {-half + 5} 43 L{half - 5} 43 Q{half} 43 {half + 0.6} 48 L{half - 1} 64 Q{half * 0.5} 74 0 74 Q{-half * 0.5} 74 {-half + 1} 64"
+            f"M{-half - 0.6} 48 Q{-half} 43 {-half + 5} 43 L{half - 5} 43 Q{half} 43 {half + 0.6} 48 "
+            f"L{half - 1} 64 Q{half * 0.5} 74 0 74 Q{-half * 0.5} 74 {-half + 1} 64"
         ),
         "main",
         light="flat",
@@ -131,7 +132,8 @@ def clutch(s: Sketch, look: Look) -> None:
     s.fill(rounded(-half, 34, half, 76, 2.5))
     s.fill(
         outline(
-            f"M{-half} 36 Q{-half} 33.6 {-half + 2.4} 33.6 L{half - 2.4} 33.6 Q{half} 33.6 {half} 36 L2.5 61 Q0 62.5 -2.5 61"
+            f"M{-half} 36 Q{-half} 33.6 {-half + 2.4} 33.6 L{half - 2.4} 33.6 "
+            f"Q{half} 33.6 {half} 36 L2.5 61 Q0 62.5 -2.5 61"
         ),
         "main",
         light="flat",
@@ -163,14 +165,16 @@ def belt(s: Sketch, look: Look) -> None:
     wide = look.between(9, 13)
     s.fill(
         outline(
-            f"M-44 50 Q-44 34 0 34 Q44 34 44 50 L44 {50 + wide * 0.6} Q40 {38 + wide} 0 {38 + wide} Q-40 {38 + wide} -44 {50 + wide * 0.6}"
+            f"M-44 50 Q-44 34 0 34 Q44 34 44 50 L44 {50 + wide * 0.6} Q40 "
+            f"{38 + wide} 0 {38 + wide} Q-40 {38 + wide} -44 {50 + wide * 0.6}"
         ),
         "main",
         shade=0.55,
     )
     s.fill(
         outline(
-            f"M-44 50 Q-42 66 -10 66 L34 66 Q43 63 44 50 L44 {50 + wide} Q43 {64 + wide} 34 {66 + wide} L-10 {66 + wide} Q-43 {65 + wide} -44 {50 + wide}"
+            f"M-44 50 Q-42 66 -10 66 L34 66 Q43 63 44 50 L44 {50 + wide} Q43 {64 + wide} 34 "
+            f"{66 + wide} L-10 {66 + wide} Q-43 {65 + wide} -44 {50 + wide}"
         )
     )
     s.line(outline("M-43 53 Q-40 68.4 -10 68.4 L34 68.4 Q42 65 43 53"), look.thread, 0.4, dash=1.0)

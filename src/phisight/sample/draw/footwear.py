@@ -39,7 +39,8 @@ def boot(s: Sketch, look: Look) -> None:
     top = look.between(34, 4)
     s.fill(
         outline(
-            f"M-26 {top} Q-14 {top + 3} -1 {top} L0 50 Q6 62 24 68 Q38 72 40 84 L-4 86 L-24 84 Q-29 70 -25 56 Q-28 40 -26 {top}"
+            f"M-26 {top} Q-14 {top + 3} -1 {top} L0 50 Q6 62 24 68 Q38 72 40 "
+            f"84 L-4 86 L-24 84 Q-29 70 -25 56 Q-28 40 -26 {top}"
         ),
         "main",
     )
@@ -77,14 +78,16 @@ def pump(s: Sketch, look: Look) -> None:
     )
     s.fill(
         outline(
-            f"M-37 {heel + 20} Q-41 {heel + 4} -36 {heel - 6} Q-33 {heel + 10} -22 {heel + 16} Q-6 {heel + 30} 8 68 Q14 62 20 68 "
+            f"M-37 {heel + 20} Q-41 {heel + 4} -36 {heel - 6} Q-33 {heel + 10} "
+            f"-22 {heel + 16} Q-6 {heel + 30} 8 68 Q14 62 20 68 "
             f"Q40 76 47 85 Q30 87 14 86 Q-4 84 -16 {heel + 32} Q-26 {heel + 22} -37 {heel + 20}"
         ),
         "main",
     )
     s.fill(
         outline(
-            f"M-37.6 {heel + 18} Q-30 {heel + 20} -26 {heel + 26} Q-32 {heel + 34} -33 90 L-36 90 Q-36 {heel + 38} -37.6 {heel + 18}"
+            f"M-37.6 {heel + 18} Q-30 {heel + 20} -26 {heel + 26} Q-32 "
+            f"{heel + 34} -33 90 L-36 90 Q-36 {heel + 38} -37.6 {heel + 18}"
         ),
         "main",
     )

@@ -64,7 +64,8 @@ def puffer_jacket(s: Sketch, look: Look) -> None:
         pair(
             s,
             outline(
-                f"M13 {top} Q{bulge} {top - 3} {bulge + 3} {top + 2} Q{bulge + 5} {top + 7} {bulge + 1} {top + 10} L14 {top + 11}"
+                f"M13 {top} Q{bulge} {top - 3} {bulge + 3} {top + 2} Q{bulge + 5} "
+                f"{top + 7} {bulge + 1} {top + 10} L14 {top + 11}"
             ),
             angle=-15,
         )

@@ -1,8 +1,7 @@
 """Categories drawn together: the table is split value by value, coarse before fine, and every split gets its quota.
 
 Quotas instead of independent draws keep the frequencies of the real table to within one row a split. A split with few
-real rows borrows from wider ones, so that no combination seen once is handed on as such; a value that fewer than ``RARE``
-rows hold is not handed on at all.
+real rows borrows from wider ones; a value that fewer than ``RARE`` rows hold is not handed on at all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which picture goes with an imitated row: words of its title and categories find kind, colour, pattern and material."""
+"""Which picture goes with an imitated row: words of its title and categories find kind, colour, pattern, material."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _WORDS: dict[str, str] = {
     "pullover": "sweater", "jumper": "sweater", "knitwear": "sweater", "cardigan": "cardigan", "hoodie": "hoodie",
     "sweatshirt": "hoodie", "hooded": "hoodie", "bra": "swimsuit", "swimsuit": "swimsuit", "swimwear": "swimsuit",
     "bikini": "swimsuit", "dress": "dress", "gown": "dress", "jean": "jeans", "denim": "jeans", "trouser": "trousers",
-    "pant": "trousers", "capri": "trousers", "legging": "trousers", "tight": "trousers", "chino": "trousers", "short": "shorts",
+    "pant": "trousers", "capri": "trousers", "legging": "trousers", "tight": "trousers", "chino": "trousers",
+    "short": "shorts",
     "skirt": "skirt", "kilt": "kilt", "tie": "tie", "sneaker": "sneaker", "trainer": "sneaker", "shoe": "sneaker",
     "boot": "boot", "loafer": "loafer", "oxford": "loafer", "derby": "loafer", "pump": "pump", "heel": "pump",
     "sandal": "sandal", "slide": "sandal", "sock": "socks", "tote": "tote_bag", "duffle": "tote_bag",

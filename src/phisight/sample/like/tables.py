@@ -51,7 +51,9 @@ def read_table(source: Path) -> RealTable:
         raise SourceError(f"{path} holds {table.num_rows} rows and {table.num_columns} columns: nothing to learn from")
     columns = {name: _plain(table.column(name).to_pylist()) for name in table.column_names}
     is_folder = path.name == METADATA
-    own = {name: values for name, values in columns.items() if not (is_folder and name in _ADDED)}
+    own = {name: values for name, values in columns.items() if name not in _ADDED}  # phisight adds its own
+    if not own:
+        raise SourceError(f"{path} holds only columns that phisight adds itself ({some(columns)}): nothing to learn")
     hashes = frozenset(str(value) for value in columns.get(SHA256, ()) if value) if is_folder else frozenset()
     return RealTable(own, table.num_rows, columns.get(SPLIT) if is_folder else None, hashes)
 

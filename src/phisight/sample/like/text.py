@@ -49,9 +49,9 @@ class TextModel:
                 self._chains[context][before].append(after)
                 self._chains[""][before].append(after)
         for chain in self._chains.values():
-            for before, after in chain.items():
+            for before, every in chain.items():
                 # a token of one title only (a name, a number) is handed on only where nothing else follows
-                chain[before] = [each for each in after if each == _END or each in often] or after
+                chain[before] = [each for each in every if each == _END or each in often] or every
         self._words = sorted({token for each in cut for token in each})
 
     def draw(self, context: str, rng: np.random.Generator) -> str:
