@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from phisight.sample.draw.look import Look, folds, pair, seams
-from phisight.sample.draw.outline import ellipse, flip, mirrored, outline, rounded
+from phisight.sample.draw.outline import arch, ellipse, flip, mirrored, outline, rounded
 from phisight.sample.draw.sketch import Sketch
 
 
@@ -22,7 +22,7 @@ def _buckle(s: Sketch, look: Look, x: float, y: float, size: float = 3.0) -> Non
 def tote_bag(s: Sketch, look: Look) -> None:
     """Open tote with two handles and leather corners."""
     half, top = look.between(25, 38), look.between(44, 36)
-    s.line(mirrored(f"M0 {top - 30} Q12 {top - 28} {half * 0.42} {top + 8}"), look.ink, 3.4, solid=True, opacity=0.85)
+    s.line(arch(f"M0 {top - 30} Q12 {top - 28} {half * 0.42} {top + 8}"), look.ink, 3.4, solid=True, opacity=0.85)
     s.fill(
         mirrored(f"M0 {top - 1.6} L{half + 1} {top - 1.6} L{half} {top + 3} L0 {top + 3}"), look.lining, light="flat"
     )
@@ -35,9 +35,8 @@ def tote_bag(s: Sketch, look: Look) -> None:
     )
     s.fill(mirrored(f"M0 {top} L{half + 1} {top} L{half + 0.6} {top + 5} L0 {top + 5}"), "trim", light="flat")
     folds(s, outline(f"M{half * 0.5} {top + 10} Q{half * 0.56} 66 {half * 0.5} 88"), 2.2)
-    handle = mirrored(f"M0 {top - 26} Q11 {top - 25} {half * 0.42} {top + 16}")
-    s.line(handle[: len(handle) // 2], look.ink, 4.6, solid=True)
-    s.line(handle[len(handle) // 2 :], look.ink, 4.6, solid=True)
+    handle = arch(f"M0 {top - 26} Q11 {top - 25} {half * 0.42} {top + 16}")
+    s.line(handle, look.ink, 4.6, solid=True)
     s.line(handle, (150, 98, 56), 3.6)
     s.line(handle, look.thread, 0.4, dash=1.2)
     for x in (-half * 0.42, half * 0.42):

@@ -65,6 +65,12 @@ def mirrored(path: str) -> Points:
     return np.concatenate([right, flip(right)[::-1]])
 
 
+def arch(path: str) -> Points:
+    """An open curve from its right half, given from the top down: left foot, top, right foot."""
+    right = _flatten(path)
+    return np.concatenate([flip(right)[::-1], right])
+
+
 def ellipse(x: float, y: float, rx: float, ry: float, steps: int = 40) -> Points:
     """An ellipse around (x, y), closed."""
     angle = np.linspace(0.0, 2 * np.pi, steps + 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from phisight.sample.draw.cloth import Cloth
-from phisight.sample.draw.paint import Pose, paint, silhouette
+from phisight.sample.draw.paint import Pose, paint, silhouette, stretched
 from phisight.sample.draw.sketch import Colour, Sketch
 
 
@@ -64,8 +64,8 @@ def _background(shot: Shot, rng: np.random.Generator) -> Image.Image:
     if shot.floor:
         value *= np.where(y > 0.55, 0.93 - 0.05 * (y - 0.55), 1.0)
     value = value + 0.004 * rng.normal(size=value.shape)
-    pixels = np.clip(value[:, :, None] * np.array(shot.background, dtype=np.float64), 0, 255)
-    return Image.fromarray(pixels.astype(np.uint8)).resize((shot.width, shot.height), Image.Resampling.BILINEAR)
+    pixels = value[:, :, None] * np.array(shot.background, dtype=np.float64)
+    return stretched(pixels, (shot.width, shot.height), 2)
 
 
 def _shadow(image: Image.Image, sketch: Sketch, pose: Pose) -> None:
