@@ -8,6 +8,7 @@ picture; the colours alone take any two shirts of one colour for it. docs/data.m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,7 +51,7 @@ def near_duplicates(phashes: list[str], colours: list[str]) -> Iterator[tuple[in
 
 def _band_limits() -> Iterator[tuple[int, int]]:
     edges = [round(64 * index / _BANDS) for index in range(_BANDS + 1)]
-    return zip(edges[:-1], edges[1:], strict=True)
+    return itertools.pairwise(edges)
 
 
 def _pairs_within(members: np.ndarray, bits: np.ndarray, grids: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -115,14 +115,14 @@ def take_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
     if not notes & {"oriented", "alpha", "cmyk", "16bit", "converted"} and not (name == "WEBP" and "animated" in notes):
         with contextlib.suppress(ValueError):
             kept = STRIP[name](data)
-    image = original if kept is None else _open(kept, name, limits)
+    image: Image.Image = original if kept is None else _open(kept, name, limits)
     with _decoding():
         image.load()
     if kept is None:
         image, kept, name = _encode_anew(image, name)
     elif name == "JPEG" and len(data) - data.rfind(b"\xff\xd9") > 66:
         notes.add("trailing")
-    if all(low == high for low, high in _extrema(image)):
+    if _is_one_colour(image):
         notes.add("one_colour")
     if min(image.size) < 32:
         notes.add("tiny")
@@ -185,9 +185,8 @@ def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
         found.add("16bit")
     if image.has_transparency_data:
         found.add("alpha")
-    if name not in STRIP:
-        found.add("converted")
-    elif image.mode not in ("L", "RGB", "P", "1") and not found & {"cmyk", "16bit", "alpha"}:
+    unusual = image.mode not in ("L", "RGB", "P", "1") and not found & {"cmyk", "16bit", "alpha"}
+    if name not in STRIP or unusual:
         found.add("converted")
     return found
 
@@ -213,7 +212,6 @@ def _encode_anew(image: Image.Image, name: str) -> tuple[Image.Image, bytes, str
         return plain, file.getvalue(), "PNG"
 
 
-def _extrema(image: Image.Image) -> list[tuple[float, float]]:
-    small = image.convert("RGB") if image.mode in ("P", "1") else image
-    found = small.getextrema()
-    return [found] if small.mode == "L" else list(found)  # type: ignore[list-item]
+def _is_one_colour(image: Image.Image) -> bool:
+    plain = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+    return all(low == high for low, high in (band.getextrema() for band in plain.split()))

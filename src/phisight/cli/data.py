@@ -1,0 +1,163 @@
+"""``phisight data``: build a data set folder and look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phisight.cli.console import console, progress_bar
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from phisight.core.task import Task
+    from phisight.data.build import BuildResult
+
+app = typer.Typer(
+    help="Build data sets from tables, folders and hub data sets, and look at them.", no_args_is_help=True
+)
+
+_TASK = "Task"
+_LIMITS = "Limits"
+
+
+@app.command("build")
+def build_command(
+    source: Annotated[str, typer.Argument(help="Folder, .csv/.tsv/.jsonl/.parquet/.json/.tar file, or hf:OWNER/NAME.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    image: Annotated[str | None, typer.Option(help="Column with the picture: URL, path or bytes.")] = None,
+    key: Annotated[str | None, typer.Option(help="Column that names a product.")] = None,
+    task: Annotated[
+        Path | None, typer.Option(help="YAML file with prompt, answer and fields.", rich_help_panel=_TASK)
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field", help="A field of the answer: COLUMN:text, :category or :number.", rich_help_panel=_TASK
+        ),
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option(help="Answer template: 'Price: {price}'.", rich_help_panel=_TASK)
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Question put to every picture.", rich_help_panel=_TASK)] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose equal values stay in one split (default: the key).")
+    ] = None,
+    group_regex: Annotated[
+        list[str] | None,
+        typer.Option(help="What the group value's brackets catch is the product: '^([A-Z]+[0-9]+)-'. Repeatable."),
+    ] = None,
+    near_duplicates: Annotated[bool, typer.Option(help="Keep nearly equal pictures in one split.")] = True,
+    shares: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.8,0.1,0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    image_root: Annotated[
+        Path | None, typer.Option(help="Folder that local pictures must lie in (default: the source's).")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Text encoding of CSV and TSV.")] = "utf-8-sig",
+    max_bytes: Annotated[int, typer.Option(help="Bytes of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
+    max_pixels: Annotated[int, typer.Option(help="Pixels of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
+    min_side: Annotated[int, typer.Option(help="Shortest side of a picture.", rich_help_panel=_LIMITS)] = 8,
+) -> None:
+    """Build a data set folder from SOURCE.
+
+    Columns that are not named are guessed from their names, and the guess is printed. Every row ends in the table or
+    in rejects.jsonl with the reason. Run the same command again to ask for what is still missing.
+    """
+    from phisight.data.build import BuildOptions, build
+    from phisight.data.grouping import GroupRule
+    from phisight.data.images import ImageLimits
+    from phisight.data.split import SplitShares
+
+    options = BuildOptions(
+        image=image,
+        key=key,
+        task=task_from_options(task, fields or [], answer, prompt),
+        group=GroupRule(group, tuple(group_regex or ())),
+        near_duplicates=near_duplicates,
+        shares=SplitShares(*_shares(shares)),
+        seed=seed,
+        limits=ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels, min_side=min_side),
+        image_root=image_root,
+        encoding=encoding,
+    )
+    with progress_bar() as bar:
+        row = bar.add_task("pictures", total=None, note="")
+
+        def report(done: int, total: int | None, refused: Counter[str]) -> None:
+            note = "  ".join(f"{kind} {count}" for kind, count in refused.most_common(3))
+            bar.update(row, completed=done, total=total, note=note)
+
+        result = build(source, out, options, report)
+    _print_result(result)
+
+
+def _shares(text: str) -> tuple[float, float, float]:
+    from phisight.core.errors import SettingsError
+
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--shares {text!r} must be three numbers with commas between: 0.8,0.1,0.1") from None
+    return train, validation, test
+
+
+def task_from_options(file: Path | None, fields: list[str], answer: str | None, prompt: str | None) -> Task | None:
+    """The task that was told, or none when it is to be guessed; SettingsError or TaskError when it makes no sense."""
+    from phisight.core.errors import SettingsError
+    from phisight.data.columns import kinds_by_name, read_task, task_of_fields
+
+    if file is not None:
+        if fields or answer or prompt:
+            raise SettingsError("--task FILE holds prompt, answer and fields; leave --field, --answer and --prompt out")
+        return read_task(file)
+    if not fields:
+        if answer is not None:
+            raise SettingsError("--answer needs a --field NAME:KIND for each {name} in it")
+        return None
+    return task_of_fields(kinds_by_name(fields), answer, prompt)
+
+
+def _print_result(result: BuildResult) -> None:
+    from rich.table import Table
+
+    for guess in result.guesses:
+        console.print(f"guessed: {guess}", markup=False, highlight=False)
+    for remark in result.remarks:
+        console.print(f"remark: {remark}", markup=False, highlight=False)
+    table = Table("rows", "count", title=str(result.folder), title_justify="left")
+    table.add_row("read", str(result.read))
+    table.add_row("kept", str(result.kept))
+    for kind, count in sorted(result.rejected.items()):
+        table.add_row(f"rejected: {kind}", str(count))
+    for name, count in result.splits.items():
+        table.add_row(f"split {name}", str(count))
+    console.print(table)
+    for finding in result.findings:
+        console.print(f"finding: {finding.count} x {finding.meaning} ({', '.join(finding.keys)})", markup=False)
+
+
+@app.command("show")
+def show_command(
+    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    rows: Annotated[int, typer.Option(help="How many rows.")] = 10,
+    split: Annotated[str | None, typer.Option(help="Rows of this split only.")] = None,
+) -> None:
+    """Print rows: key, split, picture, and the answer that is trained on."""
+    from rich.table import Table
+
+    from phisight.data.folder import DatasetFolder
+
+    data = DatasetFolder.open(folder)
+    console.print(f"prompt: {data.task.prompt}", markup=False)
+    table = Table("key", "split", "picture", "answer")
+    for row in data.rows(split)[:rows]:
+        table.add_row(*map(_plain, (row[data.card.key], row["split"], row["file_name"], data.task.render(row))))
+    console.print(table)
+
+
+def _plain(value: Any) -> str:
+    from rich.markup import escape
+
+    return escape(str(value))
