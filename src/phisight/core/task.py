@@ -148,7 +148,8 @@ class Task(BaseModel):
 
     def parse(self, text: str) -> ParsedAnswer:
         """Read the fields of a generated answer; the reason for failure names the first thing that is wrong."""
-        rest, values = " ".join(text.split()), {}
+        rest = " ".join(text.split())
+        values: dict[str, FieldValue] = {}
         literals = [" ".join(literal.split()) for literal in self._literals]
         if not rest.startswith(literals[0]):
             return ParsedAnswer(None, f"does not begin with {literals[0]!r}")
@@ -168,4 +169,4 @@ class Task(BaseModel):
                 values[name] = value
         if rest.strip():
             return ParsedAnswer(None, f"text after the answer: {rest.strip()[:40]!r}")
-        return ParsedAnswer(dict(values))
+        return ParsedAnswer(values)

@@ -1,0 +1,70 @@
+# People and machines run the same targets. Everything lands in .venv (and .venv-lowest); nothing else is touched.
+
+# PYTHON makes the environments; PYTEST_ARGS goes to pytest: make test PYTEST_ARGS='-k task -x'
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+LOWEST := .venv-lowest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-lowest check format constraints clean
+
+# A new environment in folder $(1), or a clear word where python3 is too old to make one.
+define new_venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "phisight needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2> /dev/null || echo missing);" \
+       "name another one: make setup PYTHON=python3.12" >&2; exit 1; }
+$(PYTHON) -m venv $(1)
+endef
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed  ## make .venv with everything in constraints.txt (a second call installs nothing)
+
+demo: setup  ## the main job, offline: sample catalogue, training, evaluation, report
+	$(BIN)/phisight demo
+
+test: setup  ## every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup  ## formatter, linter, strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup  ## put the code into the formatter's shape, mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-lowest: $(LOWEST)/.installed  ## the model's tests against the lower bounds in pyproject.toml
+	$(LOWEST)/bin/python -m pytest $(wildcard tests/unit/model tests/parity) $(PYTEST_ARGS)
+
+clean:  ## remove the environments, caches and builds (runs/ stays)
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(call new_venv,$(VENV))
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(LOWEST)/.installed: pyproject.toml .ci/lowest.py
+	rm -rf $(LOWEST)
+	@$(call new_venv,$(LOWEST))
+	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/lowest.txt --editable .
+	@touch $@
+
+# torch and transformers stay where constraints.txt has them (move those two by hand); all else is brought up to date.
+constraints:  ## write constraints.txt anew from a fresh environment
+	rm -rf build/constraints && mkdir -p build
+	@$(call new_venv,build/constraints)
+	grep -E '^(torch|transformers)==' constraints.txt > build/held.txt
+	build/constraints/bin/python -m pip install --quiet --constraint build/held.txt --editable '.[dev]'
+	{ sed -n '/^#/p' constraints.txt; \
+	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude phisight | sed 's/+.*//' | grep -v '^#'; \
+	} > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/constraints build/held.txt

@@ -1,0 +1,149 @@
+"""Configuration of Phi-3-Vision and Phi-3.5-Vision: the official ``config.json``, read and written as published.
+
+The class keeps the official name ``Phi3VConfig``. In memory it is the library's ``Phi3Config`` with a vision part;
+``to_dict`` writes the official keys again (``rope_scaling`` of type ``su``, ``torch_dtype``, ``sliding_window`` as the
+number of *earlier* keys a query sees), so that a saved file opens in whatever reads the published one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPVisionConfig, Phi3Config
+
+from phisight.core.geometry import PIXELS_PER_TOKEN
+
+VIT_L_14_336: dict[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+"""The tower of both published models, which their ``config.json`` does not spell out."""
+
+EMBD_LAYER: dict[str, Any] = {
+    "embedding_cls": "image",
+    "hd_transform_order": "sub_glb",
+    "projection_cls": "mlp",
+    "use_hd_transform": True,
+    "with_learnable_separator": True,
+}
+"""How the published models lay an image out; anything else is refused."""
+
+ARCHITECTURE = "Phi3VForCausalLM"
+"""Name under which other software knows the model."""
+
+
+@strict
+class Phi3VConfig(Phi3Config):  # type: ignore[misc]
+    """Phi-3-Vision configuration.
+
+    ``vision_config`` is optional and describes another tower than ViT-L/14-336 (its ``image_size`` is the crop size).
+    ``image_token_id`` is the placeholder of an image slot (``<|image|>``, in the published vocabulary and unused there);
+    official negative ids are taken as well. ``rope_switch`` says what decides between short and long rotary factors:
+    the length of each ``row`` (a row's answer does not depend on its neighbours), or the longest row of the ``batch``
+    (what the official code does).
+    """
+
+    model_type = "phi3_v"
+    sub_configs = {"vision_config": CLIPVisionConfig}  # noqa: RUF012
+
+    vision_config: CLIPVisionConfig | dict[str, Any] | None = None
+    img_processor: dict[str, Any] | None = None
+    embd_layer: dict[str, Any] | None = None
+    image_token_id: int = 32044
+    turn_end_token_id: int = 32007
+    rope_switch: Literal["row", "batch"] = "row"
+    max_position_embeddings: int = 131072
+    sliding_window: int | None = 131072
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # The published file asks for flash attention here, which would win over what the caller asks for.
+        kwargs.pop("_attn_implementation", None)
+        kwargs.pop("auto_map", None)
+        scaling = kwargs.get("rope_scaling")
+        if scaling and scaling.get("type") in ("su", "longrope"):
+            factors = {key: value for key, value in scaling.items() if key != "type"}
+            factor = self.max_position_embeddings / self.original_max_position_embeddings
+            kwargs["rope_scaling"] = {**factors, "rope_type": "longrope", "factor": factor}
+        given = self.vision_config
+        if not isinstance(given, CLIPVisionConfig):
+            self.vision_config = CLIPVisionConfig(**{**VIT_L_14_336, **(given or {})})
+        self.img_processor = self.img_processor or {
+            "image_dim_out": self.vision_config.hidden_size,
+            "model_name": "openai/clip-vit-large-patch14-336",
+            "name": "clip_vision_model",
+            "num_img_tokens": self.num_img_tokens,
+        }
+        self.embd_layer = self.embd_layer or dict(EMBD_LAYER)
+        window = self.sliding_window
+        self.earlier_keys = window
+        if window is not None:
+            # The library counts the query's own key; a window that cannot be reached is no window.
+            self.sliding_window = None if window >= self.max_position_embeddings else window + 1
+        super().__post_init__(**kwargs)
+        if self.architectures is None:
+            self.architectures = [ARCHITECTURE]
+
+    @property
+    def crop_size(self) -> int:
+        """Pixels of a crop's side."""
+        assert isinstance(self.vision_config, CLIPVisionConfig)
+        assert isinstance(self.vision_config.image_size, int)
+        return self.vision_config.image_size
+
+    @property
+    def num_img_tokens(self) -> int:
+        """Tokens of one crop, separators not counted."""
+        return (self.crop_size // PIXELS_PER_TOKEN) ** 2
+
+    @property
+    def original_length(self) -> int | None:
+        """Longest row under the short rotary factors; none without two sets of factors."""
+        if self.rope_parameters.get("rope_type") != "longrope":
+            return None
+        return int(self.original_max_position_embeddings)
+
+    def validate_layout(self) -> None:
+        """Refuse image layouts, towers and projectors that this model does not compute (part of strict validation)."""
+        layout = {**EMBD_LAYER, **(self.embd_layer or {})}
+        wrong = [f"{key}={layout[key]!r}" for key, value in EMBD_LAYER.items() if layout[key] != value]
+        if wrong:
+            raise ValueError(f"embd_layer holds {', '.join(wrong)}; only the published layout is known: {EMBD_LAYER}")
+        if isinstance(self.vision_config, CLIPVisionConfig):
+            side, patch = self.vision_config.image_size, self.vision_config.patch_size
+            if patch * 2 != PIXELS_PER_TOKEN or side % PIXELS_PER_TOKEN:
+                raise ValueError(
+                    f"vision_config has image_size {side} and patch_size {patch}; "
+                    f"patches of 14 and a multiple of {PIXELS_PER_TOKEN} pixels are needed"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The official ``config.json``; ``vision_config`` stands in it only when it is not ViT-L/14-336."""
+        values: dict[str, Any] = super().to_dict()
+        rope = dict(values.pop("rope_parameters", None) or {})
+        values["rope_theta"] = rope.get("rope_theta", 10_000.0)
+        if rope.get("rope_type") == "longrope":
+            factors = {key: rope[key] for key in ("long_factor", "short_factor")}
+            values["rope_scaling"] = {**factors, "type": "su"}
+        values["sliding_window"] = values.pop("earlier_keys", None)
+        values["torch_dtype"] = values.pop("dtype", None)
+        values["architectures"] = [ARCHITECTURE]
+        values["model_type"] = self.model_type
+        vision = values["vision_config"]
+        if all(vision.get(key) == value for key, value in VIT_L_14_336.items()):
+            del values["vision_config"]
+        else:
+            values["vision_config"] = {key: vision[key] for key in ("model_type", *VIT_L_14_336)}
+        return values
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """All keys: what other software reads must not depend on the defaults of this class."""
+        return self.to_dict()

@@ -1,0 +1,131 @@
+"""Pictures to rows of the token sequence.
+
+    pixel_values[N, C+1, 3, S, S] --used crops--> tower, second last layer, no class token -> [K, p*p, V]
+      --2 x 2 neighbours--> [K, n, n, 4V] --tiles side by side, a separator after each row, then glb_GN, then the
+      thumbnail, a separator after each row--> [tokens, 4V] --Linear, GELU, Linear--> [tokens, D]
+
+    N images, C crops, K used crops of the batch, S crop pixels, p patches a side, n = p/2 tokens a side, V tower width,
+    D decoder width
+
+Source: the official ``Phi3ImageEmbedding`` (order ``sub_glb``). The tower's layers are the library's CLIP; the last one
+and the post-norm exist in the published files, are never used, and so are held but not computed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig
+from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbeddings
+
+from phisight.core.errors import ImageSlotError
+from phisight.core.geometry import grid_tokens
+from phisight.model.configuration import Phi3VConfig
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's vision tower under the official names, computed up to its last layer but one."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        self.embeddings = CLIPVisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.encoder = CLIPEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [K, 3, S, S] to features [K, p*p, V]: ``hidden_states[-2]`` without the class token."""
+        hidden = self.pre_layrnorm(self.embeddings(pixels))
+        for layer in self.encoder.layers[:-1]:
+            hidden = layer(hidden, None)
+        return hidden[:, 1:]
+
+
+class ClipTower(nn.Module):
+    """Holds the tower one level down, where the official names have it."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        self.vision_model = VisionTransformer(config)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See ``VisionTransformer``."""
+        features: Tensor = self.vision_model(pixels)
+        return features
+
+
+class ImageEmbedding(nn.Module):
+    """Tower, separators and projector: pictures to rows of width D."""
+
+    def __init__(self, config: Phi3VConfig) -> None:
+        super().__init__()
+        assert isinstance(config.vision_config, CLIPVisionConfig)
+        merged = 4 * config.vision_config.hidden_size
+        self.crop_size = config.crop_size
+        self.img_processor = ClipTower(config.vision_config)
+        self.glb_GN = nn.Parameter(torch.zeros(1, 1, merged))
+        self.sub_GN = nn.Parameter(torch.zeros(1, 1, 1, merged))
+        self.img_projection = nn.Sequential(
+            nn.Linear(merged, config.hidden_size), nn.GELU(), nn.Linear(config.hidden_size, config.hidden_size)
+        )
+        self.drop = nn.Dropout(config.embd_pdrop)
+
+    def forward(self, pixel_values: Tensor, image_sizes: Tensor) -> list[Tensor]:
+        """Rows [tokens, D] of each image. ``image_sizes`` int64[N, 2]: height and width after padding."""
+        grids = self.grids(image_sizes)
+        self._check_crops(pixel_values, grids)
+        crops = torch.cat(
+            [image[: rows * columns + 1] for image, (rows, columns) in zip(pixel_values, grids, strict=True)]
+        )
+        features = self.tower_features(crops)
+        laid_out, start = [], 0
+        for rows, columns in grids:
+            used = rows * columns + 1
+            laid_out.append(self.lay_out(features[start : start + used], rows, columns))
+            start += used
+        projected = self.project(torch.cat(laid_out))
+        return list(projected.split([len(image) for image in laid_out]))
+
+    def grids(self, image_sizes: Tensor) -> list[tuple[int, int]]:
+        """Tile rows and columns of each image."""
+        return [(height // self.crop_size, width // self.crop_size) for height, width in image_sizes.tolist()]
+
+    def token_counts(self, image_sizes: Tensor) -> list[int]:
+        """Rows that each image becomes."""
+        return [grid_tokens(rows, columns, self.crop_size) for rows, columns in self.grids(image_sizes)]
+
+    def tower_features(self, crops: Tensor) -> Tensor:
+        """Crops [K, 3, S, S] to merged patches [K, n, n, 4V]: top-left, top-right, bottom-left, bottom-right."""
+        weight = self.img_processor.vision_model.embeddings.patch_embedding.weight
+        patches = self.img_processor(crops.to(device=weight.device, dtype=weight.dtype))
+        count, area, width = patches.shape
+        side = int(area**0.5) // 2
+        patches = patches.reshape(count, side, 2, side, 2, width).permute(0, 1, 3, 2, 4, 5)
+        return patches.reshape(count, side, side, 4 * width)
+
+    def lay_out(self, features: Tensor, rows: int, columns: int) -> Tensor:
+        """Thumbnail and tiles [1 + tiles, n, n, 4V] to the published order [tokens, 4V]."""
+        side, width = features.shape[1], features.shape[-1]
+        tiles = features[1:].reshape(rows, columns, side, side, width)
+        picture = tiles.permute(0, 2, 1, 3, 4).reshape(rows * side, columns * side, width)
+        return torch.cat([self._with_separators(picture), self.glb_GN[0], self._with_separators(features[0])])
+
+    def _with_separators(self, picture: Tensor) -> Tensor:
+        """[h, w, 4V] to [h * (w + 1), 4V]: one ``sub_GN`` after each row."""
+        separators = self.sub_GN[0].expand(picture.shape[0], 1, -1)
+        return torch.cat([picture, separators], dim=1).flatten(0, 1)
+
+    def project(self, rows: Tensor) -> Tensor:
+        """[tokens, 4V] to [tokens, D]."""
+        projected: Tensor = self.drop(self.img_projection(rows))
+        return projected
+
+    def _check_crops(self, pixel_values: Tensor, grids: list[tuple[int, int]]) -> None:
+        if len(pixel_values) != len(grids):
+            raise ImageSlotError(f"pixel_values holds {len(pixel_values)} images but image_sizes {len(grids)}")
+        for number, (rows, columns) in enumerate(grids):
+            if rows * columns + 1 > pixel_values.shape[1] or rows * columns == 0:
+                raise ImageSlotError(
+                    f"image {number}: image_sizes ask for {rows} x {columns} tiles and a thumbnail, pixel_values holds "
+                    f"{pixel_values.shape[1]} crops; were the two made by different processors?"
+                )

@@ -1,0 +1,144 @@
+"""Pictures to ``pixel_values``: the official pixels, computed once each.
+
+    picture --RGB--> [mirrored if portrait] --resize bilinear, pad white--> uint8[H, W, 3]
+      --table per channel--> float32[3, H, W] --bicubic--> thumbnail      -> pixel_values[0]
+                                              --cut------> rows x columns -> pixel_values[1:]
+
+Source: the official image processor (``Phi3VImageProcessor``) of microsoft/Phi-3-vision-128k-instruct. As there, alpha
+is dropped, EXIF orientation is ignored, and the thumbnail is bicubic without antialiasing (it may overshoot).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+
+from phisight.core.errors import ImageError
+from phisight.core.geometry import CROP_SIZE, HDGrid, grid_tokens, hd_grid
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+WHITE = 255
+
+
+class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
+    """Image processor of Phi-3-Vision and Phi-3.5-Vision (the official name, which published files refer to).
+
+    ``num_crops``: most tiles of a picture (16 for Phi-3-Vision, 4 for Phi-3.5-Vision). ``crop_size``: pixels of a tile.
+    """
+
+    model_input_names = ["pixel_values", "image_sizes"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_crops: int = 1,
+        image_mean: Sequence[float] = CLIP_MEAN,
+        image_std: Sequence[float] = CLIP_STD,
+        do_convert_rgb: bool = True,
+        crop_size: int = CROP_SIZE,
+        num_img_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_crops = num_crops
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.do_convert_rgb = do_convert_rgb
+        self.crop_size = crop_size
+        self.num_img_tokens = num_img_tokens or grid_tokens(0, 0, crop_size) - 1 - crop_size // 28
+
+    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
+        """See ``preprocess``."""
+        return self.preprocess(images, **kwargs)
+
+    def preprocess(
+        self,
+        images: Any,
+        num_crops: int | None = None,
+        return_tensors: str | None = "pt",
+        pad_crops: bool = True,
+        **_: Any,
+    ) -> BatchFeature:
+        """Pixels of one picture or several (PIL images or uint8[H, W, 3] arrays).
+
+        Returns ``pixel_values`` float32[images, crops + 1, 3, S, S] (thumbnail, tiles row by row, then zeros),
+        ``image_sizes`` int64[images, 2] (height and width after padding) and ``num_img_tokens`` (a list). ``crops`` is
+        ``num_crops``, or with ``pad_crops=False`` the most tiles that a picture of this call needs.
+        """
+        crops = num_crops or self.num_crops
+        pictures = [self._as_rgb(image) for image in _flat(images)]
+        grids = [hd_grid(*picture.size, crops, self.crop_size) for picture in pictures]
+        slots = crops if pad_crops else max((grid.tiles for grid in grids), default=0)
+        side = self.crop_size
+        pixels = np.zeros((len(pictures), slots + 1, 3, side, side), dtype=np.float32)
+        for row, (picture, grid) in enumerate(zip(pictures, grids, strict=True)):
+            self._fill(pixels[row], picture, grid)
+        sizes = np.array([[grid.height, grid.width] for grid in grids], dtype=np.int64).reshape(-1, 2)
+        return BatchFeature(
+            data={
+                "pixel_values": pixels,
+                "image_sizes": sizes,
+                "num_img_tokens": [grid_tokens(grid.rows, grid.columns, side) for grid in grids],
+            },
+            tensor_type=return_tensors,
+            skip_tensor_conversion=["num_img_tokens"],
+        )
+
+    def _as_rgb(self, image: Any) -> Image.Image:
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+            return Image.fromarray(image)
+        if not isinstance(image, Image.Image):
+            shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
+            raise ImageError(
+                f"an image must be a PIL image or a uint8[height, width, 3] array, not {type(image).__name__}{shape}; "
+                "open it with PIL.Image.open"
+            )
+        if not self.do_convert_rgb and image.mode != "RGB":
+            raise ImageError(f"an image has mode {image.mode}; convert it to RGB or leave do_convert_rgb on")
+        return image.convert("RGB")
+
+    def _fill(self, out: NDArray[np.float32], picture: Image.Image, grid: HDGrid) -> None:
+        """Write thumbnail and tiles of one picture into ``out`` float32[slots, 3, S, S]."""
+        side, rows, columns = grid.crop_size, grid.rows, grid.columns
+        planes = self._normalised(scaled_and_padded(picture, grid))
+        thumbnail = torch.nn.functional.interpolate(
+            torch.from_numpy(planes)[None], size=(side, side), mode="bicubic", align_corners=False, antialias=False
+        )
+        out[0] = thumbnail[0].numpy()
+        tiles = planes.reshape(3, rows, side, columns, side).transpose(1, 3, 0, 2, 4)
+        out[1 : 1 + grid.tiles].reshape(rows, columns, 3, side, side)[...] = tiles
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8[H, W, 3] to float32[3, H, W]; a table of 256 values a channel gives the same bits as the arithmetic."""
+        levels = np.arange(256, dtype=np.float32) / np.float32(255)
+        mean = np.array(self.image_mean, dtype=np.float32)[:, None]
+        std = np.array(self.image_std, dtype=np.float32)[:, None]
+        table = (levels[None, :] - mean) / std
+        out = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+        for channel in range(3):
+            np.take(table[channel], pixels[:, :, channel], out=out[channel], mode="clip")
+        return out
+
+
+def scaled_and_padded(picture: Image.Image, grid: HDGrid) -> NDArray[np.uint8]:
+    """The RGB picture in the frame of its grid, uint8[height, width, 3]: scaled, white above and below (or beside)."""
+    if grid.transposed:
+        picture = picture.transpose(Image.Transpose.TRANSPOSE)
+    scaled = np.asarray(picture.resize((grid.scaled_width, grid.scaled_height), Image.Resampling.BILINEAR))
+    if grid.pad_top or grid.pad_bottom:
+        scaled = np.pad(scaled, ((grid.pad_top, grid.pad_bottom), (0, 0), (0, 0)), constant_values=WHITE)
+    return scaled.transpose(1, 0, 2) if grid.transposed else scaled
+
+
+def _flat(images: Any) -> list[Any]:
+    """One image, a list of images or a list of lists, as one list."""
+    if isinstance(images, (list, tuple)):
+        return [image for item in images for image in _flat(item)]
+    return [images]

@@ -1,0 +1,249 @@
+"""Phi-3-Vision and Phi-3.5-Vision on the library's Phi-3 decoder and CLIP tower.
+
+    Phi3VisionForConditionalGeneration(input_ids, pixel_values, image_sizes, labels)
+      model = Phi3VisionModel
+        embed_tokens(input_ids)                            ids -> [B, T, D]
+        vision_embed_tokens(pixel_values, image_sizes)     pictures -> rows of D        embedding.py
+        slots of the ids <- rows                           counted image by image       slots.py
+        layers, norm (the library's Phi3Model)             positions by                 rope.py
+      lm_head -> logits -> loss over labels != -100
+
+Names of parameters are the official ones, so a state dict is a published checkpoint and the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
+from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, Phi3PreTrainedModel
+
+from phisight.core.errors import ImageSlotError
+from phisight.model import checkpoint
+from phisight.model.configuration import Phi3VConfig
+from phisight.model.embedding import ImageEmbedding
+from phisight.model.rope import LongRotaryEmbedding
+from phisight.model.slots import images_of_runs, slot_mask, slot_runs
+
+IGNORED = -100
+"""Label of a token that does not count in the loss."""
+
+
+class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):  # type: ignore[misc]
+    """What model and head share: configuration, initial values, layers that stay on one device."""
+
+    config_class = Phi3VConfig
+    config: Phi3VConfig
+    input_modalities = ("image", "text")
+    _no_split_modules: ClassVar = [Phi3DecoderLayer.__name__, CLIPEncoderLayer.__name__]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, LongRotaryEmbedding) and module.original_length is not None:
+            _fill(module.long_inv_freq, module.long_frequencies())
+        elif isinstance(module, CLIPVisionEmbeddings):
+            _draw(module.class_embedding, module.embed_dim**-0.5)
+            _fill(module.position_ids, torch.arange(module.num_positions).expand(1, -1))
+        elif isinstance(module, CLIPAttention):
+            _draw(module.out_proj.weight, std / (2 * module.config.num_hidden_layers) ** 0.5)
+        elif isinstance(module, ImageEmbedding):
+            _draw(module.glb_GN, std)
+            _draw(module.sub_GN, std)
+
+
+def _loaded(parameter: Tensor) -> bool:
+    return bool(getattr(parameter, "_is_hf_initialized", False))
+
+
+def _draw(parameter: Tensor, std: float) -> None:
+    if not _loaded(parameter):
+        parameter.normal_(0.0, std)
+
+
+def _fill(buffer: Tensor, values: Tensor) -> None:
+    if not _loaded(buffer):
+        buffer.copy_(values)
+
+
+class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[misc]
+    """Embeddings, image embedding and decoder; returns hidden states after the final norm, [B, T, D]."""
+
+    def __init__(self, config: Phi3VConfig) -> None:
+        super().__init__(config)
+        self.rotary_emb = LongRotaryEmbedding(config)
+        self.vision_embed_tokens = ImageEmbedding(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Run the decoder over text and pictures. ``input_ids`` int64[B, T] are read, never changed."""
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("give input_ids or inputs_embeds")
+            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+        return cast(
+            BaseModelOutputWithPast,
+            super().forward(
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                inputs_embeds=inputs_embeds,
+                use_cache=use_cache,
+                **kwargs,
+            ),
+        )
+
+    def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None, image_sizes: Tensor | None = None) -> Tensor:
+        """Token embeddings [B, T, D] with the image slots filled."""
+        if pixel_values is None or image_sizes is None:
+            return self._embed_text(input_ids)
+        slots = slot_mask(input_ids, self.config.image_token_id)
+        runs = slot_runs(input_ids, self.config.image_token_id)
+        order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
+        embeds = self.embed_tokens(input_ids.masked_fill(slots, 0))
+        if not runs:
+            return cast(Tensor, embeds)
+        rows = self.vision_embed_tokens(pixel_values, image_sizes)
+        filling = torch.cat([rows[image] for image in order]).to(embeds)
+        return cast(Tensor, embeds.masked_scatter(slots[..., None], filling))
+
+    def _embed_text(self, input_ids: Tensor) -> Tensor:
+        # A step of one token cannot hold an image; asking its value would cost a compiled decoder its single graph.
+        if input_ids.shape[-1] > 1 and not torch.compiler.is_compiling():
+            slots = int(slot_mask(input_ids, self.config.image_token_id).sum())
+            if slots:
+                raise ImageSlotError(
+                    f"the prompts hold {slots} image slots but no pixel_values and image_sizes are given; "
+                    "pass what the processor returned"
+                )
+        return cast(Tensor, self.embed_tokens(input_ids))
+
+
+class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """Phi-3-Vision with its language head: pictures and text to text."""
+
+    _tied_weights_keys: ClassVar = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: Phi3VConfig) -> None:
+        super().__init__(config)
+        self.model = Phi3VisionModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+        checkpoint.stop_at_turn_end(self.generation_config, config)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
+
+        ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; a row may have no image.
+        Labels at image slots are left out of the loss whatever they hold.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            pixel_values=pixel_values,
+            image_sizes=image_sizes,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
+        logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
+        loss = None
+        if labels is not None:
+            if input_ids is not None:
+                labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Any = None,
+        attention_mask: Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Inputs of the next step; the whole prefix, pictures included, when a row outgrows the short rotary factors.
+
+        Keys cached under the short factors are of no use under the long ones, so the cache is made anew once.
+        """
+        if self._outgrows_short_factors(input_ids, attention_mask, next_sequence_length):
+            next_sequence_length, is_first_iteration = None, True
+            past_key_values = _emptied(past_key_values)
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+        if inputs.get("pixel_values") is None:
+            inputs.pop("image_sizes", None)
+        return inputs
+
+    def _outgrows_short_factors(self, input_ids: Tensor, mask: Tensor | None, new_tokens: int | None) -> bool:
+        limit = self.config.original_length
+        if limit is None or new_tokens is None or input_ids.shape[1] <= limit:
+            return False
+        lengths = mask.sum(-1) if mask is not None and mask.ndim == 2 else torch.tensor([input_ids.shape[1]])
+        if self.config.rope_switch == "batch":
+            lengths = lengths.max()[None]
+        return bool(((lengths > limit) & (lengths - new_tokens <= limit)).any())
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str] | None, *args: Any, **kwargs: Any) -> Self:
+        """Load a checkpoint strictly: CheckpointError lists missing, extra and mis-shaped tensors.
+
+        After loading, every value in memory is compared with the file (``verify=False`` leaves that out).
+        """
+        return cast(Self, checkpoint.load_strictly(super().from_pretrained, name, *args, **kwargs))
+
+
+def _emptied(cache: Any) -> Any:
+    """A static cache is emptied in place, since compiled code holds its address; another one is made anew."""
+    if cache is not None and getattr(cache, "is_compileable", False):
+        cache.reset()
+        return cache
+    return None

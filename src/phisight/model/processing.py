@@ -1,0 +1,191 @@
+"""Text and pictures to model inputs.
+
+    "<|user|>\\n<|image_1|>\\nWhat?<|end|>\\n<|assistant|>\\n"
+      --split at the tags--> chunks, each tokenised on its own with its own BOS (the published format)
+      --one placeholder id a slot--> input_ids;   pictures in the order of their tags --> pixel_values, image_sizes
+
+Source: the official ``Phi3VProcessor``. Where that one is wrong (the order of tags is ignored, a repeated tag passes,
+padding and truncation are swallowed) this one is not; docs/numerics.md lists the differences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import BatchFeature, ProcessorMixin
+
+from phisight.core.errors import ImageTagError, TruncationError, some
+
+IMAGE_TOKEN = "<|image|>"  # noqa: S105 - the placeholder's name
+_TAG = re.compile(r"<\|image_(\d+)\|>")
+
+CHAT_TEMPLATE = (
+    "{%- set ns = namespace(images=0) -%}"
+    "{%- for message in messages -%}"
+    "{{- '<|' + message['role'] + '|>\\n' -}}"
+    "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
+    "{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'image' -%}"
+    "{%- set ns.images = ns.images + 1 -%}{{- '<|image_' ~ ns.images ~ '|>\\n' -}}"
+    "{%- elif part['type'] == 'text' -%}{{- part['text'] -}}{%- endif -%}"
+    "{%- endfor -%}{%- endif -%}"
+    "{{- '<|end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt and messages[-1]['role'] != 'assistant' -%}{{- '<|assistant|>\\n' -}}{%- endif -%}"
+)
+"""The published chat format; besides ``<|image_1|>`` in the text it takes ``{"type": "image"}`` parts."""
+
+
+class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
+    """Processor of Phi-3-Vision and Phi-3.5-Vision (the official name, which published files refer to)."""
+
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **_: Any):
+        self.image_token = IMAGE_TOKEN
+        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of the tensors that a call may return."""
+        return ["input_ids", "attention_mask", "pixel_values", "image_sizes"]
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        padding: bool | str = False,
+        truncation: bool = False,
+        max_length: int | None = None,
+        return_tensors: str | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Encode texts and their pictures.
+
+        ``text`` is one text or several; ``images`` one picture, a list, or a list for each text (a flat list is dealt
+        out by the number of tags). Returns ``input_ids`` and ``attention_mask`` (int64[B, T] as tensors; lists of ints
+        when ``return_tensors`` is none), and where there are pictures ``pixel_values`` float32[images, crops + 1, 3, S, S]
+        and ``image_sizes`` int64[images, 2], in the order in which the texts name them.
+
+        ImageTagError when tags and pictures do not match; TruncationError when ``truncation`` to ``max_length`` would
+        cut a picture: text is cut at its end, a picture never.
+        """
+        texts = [text] if isinstance(text, str) else list(text or [])
+        if not texts:
+            raise ImageTagError("no text given; a prompt needs at least its image tag, as in '<|image_1|>'")
+        tags = [[int(number) for number in _TAG.findall(one)] for one in texts]
+        dealt = _deal(images, tags)
+        ordered: list[Any] = []
+        for row, (numbers, pictures) in enumerate(zip(tags, dealt, strict=True)):
+            _check_tags(row, numbers, len(pictures), texts[row])
+            ordered += [pictures[number - 1] for number in numbers]
+
+        vision: dict[str, Any] = {}
+        counts: list[int] = []
+        if ordered:
+            features = self.image_processor(ordered, return_tensors=return_tensors, **_image_options(kwargs))
+            counts = features.pop("num_img_tokens")
+            vision = dict(features)
+        ids, start = [], 0
+        for one, numbers in zip(texts, tags, strict=True):
+            ids.append(self.encode(one, counts[start : start + len(numbers)]))
+            start += len(numbers)
+        if truncation:
+            limit = max_length or self.tokenizer.model_max_length
+            ids = [self._cut(row, one, limit) for row, one in enumerate(ids)]
+        batch = self._pad(ids, padding, max_length)
+        return BatchFeature(data={**batch, **vision}, tensor_type=return_tensors)
+
+    def encode(self, text: str, image_tokens: Sequence[int] = ()) -> list[int]:
+        """Ids of one text; the n-th tag in it becomes ``image_tokens[n]`` placeholders.
+
+        Every chunk between tags is tokenised on its own, each with its own BOS: so the published model was trained.
+        """
+        if IMAGE_TOKEN in text:
+            raise ImageTagError(
+                f"the text holds {IMAGE_TOKEN}, which stands for one image slot inside the model; "
+                "write <|image_1|> where the picture belongs"
+            )
+        chunks = _TAG.split(text)[0::2]
+        ids: list[int] = list(self.tokenizer(chunks[0]).input_ids)
+        for count, chunk in zip(image_tokens, chunks[1:], strict=True):
+            ids += [self.image_token_id] * count
+            ids += self.tokenizer(chunk).input_ids
+        return ids
+
+    def _cut(self, row: int, ids: list[int], limit: int) -> list[int]:
+        slots = [place for place, token in enumerate(ids) if token == self.image_token_id]
+        if slots and slots[-1] >= limit:
+            raise TruncationError(
+                f"row {row}: a limit of {limit} tokens would cut an image (its slots reach {slots[-1] + 1} of {len(ids)} "
+                "tokens); raise max_length or lower num_crops"
+            )
+        return ids[:limit]
+
+    def _pad(self, ids: list[list[int]], padding: bool | str, max_length: int | None) -> dict[str, list[list[int]]]:
+        masks = [[1] * len(one) for one in ids]
+        if padding and padding != "do_not_pad":
+            width = max(len(one) for one in ids)
+            if padding == "max_length":
+                width = max(width, max_length or 0)
+            pad, left = self.tokenizer.pad_token_id, self.tokenizer.padding_side == "left"
+            for row, one in enumerate(ids):
+                fill = width - len(one)
+                ids[row] = [pad] * fill + one if left else one + [pad] * fill
+                masks[row] = [0] * fill + masks[row] if left else masks[row] + [0] * fill
+        return {"input_ids": ids, "attention_mask": masks}
+
+    def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
+        """Texts of ids; image slots (the placeholder or official negative ids) are left out."""
+        return [self.decode(sequence, **kwargs) for sequence in sequences]
+
+    def decode(self, sequence: Any, **kwargs: Any) -> str:
+        """Text of ids; image slots (the placeholder or official negative ids) are left out."""
+        ids = sequence.tolist() if hasattr(sequence, "tolist") else list(sequence)
+        kept = [token for token in ids if token >= 0 and token != self.image_token_id]
+        return str(self.tokenizer.decode(kept, **kwargs))
+
+
+def _image_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**kwargs.get("images_kwargs", {}), **{k: kwargs[k] for k in ("num_crops", "pad_crops") if k in kwargs}}
+
+
+def _deal(images: Any, tags: list[list[int]]) -> list[list[Any]]:
+    """Pictures of each text: as given a list for each, or a flat list dealt out by the number of tags."""
+    if images is None:
+        return [[] for _ in tags]
+    if not isinstance(images, (list, tuple)):
+        images = [images]
+    if any(item is None or isinstance(item, (list, tuple)) for item in images):
+        if len(images) != len(tags):
+            raise ImageTagError(f"{len(tags)} texts but {len(images)} lists of images; give one list for each text")
+        return [list(item) if isinstance(item, (list, tuple)) else [] if item is None else [item] for item in images]
+    if len(tags) == 1:
+        return [list(images)]
+    counts = [len(set(numbers)) for numbers in tags]
+    if sum(counts) != len(images):
+        raise ImageTagError(
+            f"{len(tags)} texts name {sum(counts)} images but {len(images)} are given; give one list for each text"
+        )
+    rest = iter(images)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def _check_tags(row: int, numbers: list[int], images: int, text: str) -> None:
+    """Tags must name 1..images, each once."""
+    repeated = sorted({number for number in numbers if numbers.count(number) > 1})
+    if repeated:
+        raise ImageTagError(
+            f"row {row}: <|image_{repeated[0]}|> stands {numbers.count(repeated[0])} times; give each image its own tag"
+        )
+    if len(numbers) != images:
+        raise ImageTagError(
+            f"row {row}: {len(numbers)} image tags but {images} images in {text[:60]!r}; "
+            "each image needs one tag, <|image_1|>, <|image_2|>, ..."
+        )
+    if sorted(numbers) != list(range(1, images + 1)):
+        raise ImageTagError(
+            f"row {row}: the image tags are {some(sorted(numbers))} but must be 1 to {images} without a gap"
+        )

@@ -1,0 +1,142 @@
+"""What is imported is declared, what is declared is imported, explained, pinned and under a permissive licence."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+DECISIONS = ROOT / "docs" / "decisions" / "0002-dependencies.md"
+
+# Import name -> distribution where they differ.
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
+# Declared, never imported by name: the reason.
+WORKS_UNSEEN: dict[str, str] = {}
+NOT_PERMISSIVE = re.compile(
+    r"\bA?L?GPL|GNU|BUSL|Business Source|SSPL|Commons Clause|\bNC\b|Proprietary|EUPL", re.IGNORECASE
+)
+
+
+def normal(name: str) -> str:
+    """A distribution's name in the one spelling of the packaging standard."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(lines: list[str]) -> set[str]:
+    """Names of the distributions in a list of requirements; phisight's own extras are left out."""
+    return {normal(re.split(r"[\[<>=!~; ]", line)[0]) for line in lines} - {"phisight"}
+
+
+CORE = declared(PROJECT["dependencies"])
+EXTRAS = {extra: declared(lines) for extra, lines in PROJECT["optional-dependencies"].items()}
+OPTIONAL = set().union(*(names for extra, names in EXTRAS.items() if extra != "dev"))
+
+
+def third_party(text: str) -> Iterator[tuple[str, int, bool]]:
+    """(distribution, line, loaded with the module) for every import of a package that is not ours or Python's."""
+    tree = ast.parse(text)
+    scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.If)
+    inside = {id(inner) for node in ast.walk(tree) if isinstance(node, scopes) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules = [node.module or ""]
+        else:
+            continue
+        for top in {module.split(".")[0] for module in modules}:
+            if top not in sys.stdlib_module_names and top != "phisight":
+                yield normal(DISTRIBUTIONS.get(top, top)), node.lineno, id(node) not in inside
+
+
+def source_imports() -> Iterator[tuple[str, str, bool]]:
+    """(distribution, where, loaded with the module) over all of src."""
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for name, line, at_load in third_party(path.read_text(encoding="utf-8")):
+            yield name, f"{path.relative_to(ROOT)}:{line}", at_load
+
+
+def test_what_is_imported_is_declared() -> None:
+    missing = [f"{where} imports {name}" for name, where, _ in source_imports() if name not in CORE | OPTIONAL]
+    assert not missing, "add to pyproject.toml, or do without:\n" + "\n".join(missing)
+
+
+def test_extras_are_imported_when_asked_for() -> None:
+    early = [
+        f"{where} imports {name}" for name, where, at_load in source_imports() if at_load and name in OPTIONAL - CORE
+    ]
+    assert not early, "import these inside the function that needs them:\n" + "\n".join(early)
+
+
+def test_what_is_declared_is_imported() -> None:
+    unused = CORE - {name for name, _, _ in source_imports()} - set(WORKS_UNSEEN)
+    assert not unused, f"declared in pyproject.toml, imported nowhere: {sorted(unused)}"
+    assert set(WORKS_UNSEEN) <= CORE
+
+
+@pytest.mark.parametrize("name", sorted(CORE | OPTIONAL | EXTRAS["dev"]))
+def test_every_dependency_has_its_line_in_the_decisions(name: str) -> None:
+    lines = DECISIONS.read_text(encoding="utf-8").splitlines()
+    assert any(re.match(rf"\| `{re.escape(name)}` \| .{{20,}}", normal_line(line)) for line in lines), (
+        f"{DECISIONS.relative_to(ROOT)} has no line for {name}: | `{name}` | why it earns its place |"
+    )
+
+
+def normal_line(line: str) -> str:
+    """A table row with the name in its first cell in the one spelling."""
+    return re.sub(r"^\| `([^`]+)`", lambda match: f"| `{normal(match[1])}`", line)
+
+
+@pytest.mark.parametrize("name", sorted(CORE | EXTRAS["dev"] | EXTRAS["wandb"]))
+def test_every_installed_dependency_is_pinned(name: str) -> None:
+    pinned = {normal(line.split("==")[0]) for line in CONSTRAINTS if "==" in line}
+    assert name in pinned, f"{name} is not in constraints.txt; run make constraints"
+
+
+@pytest.mark.parametrize("line", [line for line in CONSTRAINTS if line and not line.startswith("#")])
+def test_constraints_are_exact_and_hold_on_any_machine(line: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), f"{line!r} is not name==version"
+
+
+def needed(names: set[str]) -> set[str]:
+    """Everything that comes with these distributions, as far as it is installed here."""
+    found: set[str] = set()
+    waiting = set(names)
+    while waiting:
+        name = waiting.pop()
+        try:
+            requires = importlib.metadata.distribution(name).requires or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.add(name)
+        waiting |= declared([line for line in requires if "extra ==" not in line]) - found
+    return found
+
+
+def licence(name: str) -> str:
+    """What a distribution's metadata say about its licence; only the first line of a full text."""
+    metadata = importlib.metadata.metadata(name)
+    classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
+    text = [*(metadata.get_all("License-Expression") or []), *(metadata.get_all("License") or [])]
+    return "; ".join([line.strip().split("\n")[0] for line in text] + classifiers)
+
+
+@pytest.mark.parametrize("name", sorted(needed(CORE | EXTRAS["wandb"])))
+def test_what_comes_along_is_under_a_permissive_licence(name: str) -> None:
+    stated = licence(name)
+    assert stated, f"{name} states no licence"
+    assert not NOT_PERMISSIVE.search(stated), f"{name} is under {stated}"
+
+
+@pytest.mark.parametrize(
+    "text", ["GPL-3.0-only", "LGPLv2+", "BUSL-1.1", "GNU Affero", "License :: Other/Proprietary License"]
+)
+def test_a_licence_that_is_not_permissive_is_seen(text: str) -> None:
+    assert NOT_PERMISSIVE.search(text)

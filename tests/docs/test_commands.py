@@ -1,0 +1,172 @@
+"""Commands and Python in the documents fit the program; blocks marked ``run`` are executed.
+
+Every fenced block of sh is read: a ``phisight`` line must parse against the real command line, a ``make`` line must
+name a target. The lines of a ``sh run`` block are executed one after the other in an empty folder, a ``python run``
+block in a fresh interpreter.
+"""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pytest
+import typer
+
+from phisight.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+class Block(NamedTuple):
+    """A fenced block: language, what stands behind it, its text, and where it is."""
+
+    language: str
+    marks: str
+    text: str
+    where: str
+
+
+def blocks_of(text: str, name: str) -> list[Block]:
+    """The fenced blocks of a page."""
+    return [
+        Block(match[1], match[2].strip(), match[3], f"{name}:{text.count(chr(10), 0, match.start()) + 1}")
+        for match in FENCE.finditer(text)
+    ]
+
+
+def command_lines(block: Block) -> list[list[str]]:
+    """The words of each command in a block of sh; prompts and comments dropped, continued lines joined."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    return [line for line in words if line]
+
+
+def complaint(words: list[str], program: typer.Typer = app) -> str | None:
+    """Why the program would not take this command line, or None. Nothing is run; a file that is not there is fine."""
+    command: Any = typer.main.get_command(program)
+    context, name, rest = None, words[0], words[1:]
+    while True:
+        try:
+            context = command.make_context(name, list(rest), parent=context)
+        except typer.Exit:  # --help, --version
+            return None
+        except Exception as error:
+            message = str(getattr(error, "message", "")) or f"{type(error).__name__} {error}"
+            absent = re.search(r"(file|directory|path) '(.+)' does not exist", message, re.IGNORECASE)
+            if not absent or absent[2] not in rest:
+                return f"{' '.join(words)}: {message}"
+            there = __file__ if absent[1].lower() == "file" else str(ROOT)
+            rest = [there if word == absent[2] else word for word in rest]
+            continue
+        if not hasattr(command, "commands"):
+            return None
+        name, *rest = [*context._protected_args, *context.args] or [""]
+        if name not in command.commands:
+            return f"{' '.join(words)}: no command {name!r}; there are {', '.join(command.commands)}"
+        command = command.commands[name]
+
+
+BLOCKS = [b for page in PAGES for b in blocks_of(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))]
+SHELL = [block for block in BLOCKS if block.language in {"sh", "bash", "console", "shell"}]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+@pytest.mark.parametrize("block", SHELL, ids=[block.where for block in SHELL])
+def test_commands_fit_the_command_line(block: Block) -> None:
+    complaints = []
+    for words in command_lines(block):
+        program = Path(words[0]).name
+        if program == "phisight":
+            complaints.append(complaint(words))
+        elif program == "make":
+            complaints += [f"no target {t!r} in the Makefile" for t in words[1:] if "=" not in t and t not in TARGETS]
+    assert not [text for text in complaints if text]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=[block.where for block in PYTHON])
+def test_python_parses(block: Block) -> None:
+    ast.parse(block.text)
+
+
+RUN = [block for block in BLOCKS if "run" in block.marks.split()]
+
+
+@pytest.mark.parametrize("block", RUN, ids=[block.where for block in RUN])
+def test_marked_blocks_run(block: Block, tmp_path: Path) -> None:
+    if block.language == "python":
+        commands = [[sys.executable, "-c", block.text]]
+    else:
+        assert all(Path(words[0]).name == "phisight" for words in command_lines(block))
+        commands = [[sys.executable, "-m", "phisight", *words[1:]] for words in command_lines(block)]
+    for command in commands:
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, f"{block.where}: {' '.join(command[2:])}\n{result.stdout}\n{result.stderr}"
+
+
+def test_the_readme_s_two_commands_are_there() -> None:
+    readme = [words for block in SHELL if block.where.startswith("README.md") for words in command_lines(block)]
+    assert ["make", "demo"] in readme
+    assert ["make", "test"] in readme
+
+
+def small_program() -> typer.Typer:
+    """A program of two levels with an argument, a choice and a number."""
+    program, group = typer.Typer(), typer.Typer()
+
+    @program.callback()
+    def options(debug: bool = False) -> None:
+        """Options of the program."""
+
+    @group.command()
+    def show(folder: Path, split: Literal["train", "test"] = "test", rows: int = 5) -> None:
+        """Never run."""
+        raise AssertionError("the command was run")
+
+    @group.command()
+    def build(source: Path = typer.Argument(exists=True), out: Path = typer.Option()) -> None:
+        """Never run."""
+        raise AssertionError("the command was run")
+
+    program.add_typer(group, name="data")
+    return program
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "phisight",
+        "phisight --nosuch",
+        "phisight nosuch",
+        "phisight data",
+        "phisight data nosuch",
+        "phisight data show",
+        "phisight data show a b",
+        "phisight data show a --nosuch",
+        "phisight data show a --split nosuch",
+        "phisight data show a --rows many",
+        "phisight data build a",
+    ],
+)
+def test_a_wrong_command_is_seen(line: str) -> None:
+    assert complaint(shlex.split(line), small_program())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "phisight --help",
+        "phisight data --help",
+        "phisight --debug data show a",
+        "phisight data show a --split train --rows 3",
+        "phisight data build not-there --out b",
+    ],
+)
+def test_a_right_command_is_left_alone(line: str) -> None:
+    assert complaint(shlex.split(line), small_program()) is None
