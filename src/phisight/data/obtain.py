@@ -61,7 +61,10 @@ def obtain(
     jobs: Iterator[Job], store: ImageStore, settled: Settled, fetch: Fetch | None = None, workers: int = 8
 ) -> None:
     """Run every job and report each outcome, in any order, from one thread."""
-    asyncio.run(_obtain(jobs, store, settled, fetch, workers))
+    try:
+        asyncio.run(_obtain(jobs, store, settled, fetch, workers))
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None  # the first one stopped the others
 
 
 async def _obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, fetch: Fetch | None, workers: int) -> None:
