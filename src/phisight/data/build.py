@@ -21,16 +21,18 @@ from phisight.core.rundir import atomic_file
 from phisight.core.task import Task
 from phisight.data.checks import Finding, Findings, check_pictures, check_table, check_values
 from phisight.data.columns import Columns, choose_columns
+from phisight.data.fetch import FetchLimits
 from phisight.data.fingerprint import near_duplicates
 from phisight.data.grouping import GroupRule, Groups
 from phisight.data.images import ImageLimits
 from phisight.data.journal import Journal, StagedRow
-from phisight.data.obtain import ImageStore, obtain
+from phisight.data.obtain import ImageStore
 from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.references import Job
 from phisight.data.sources import Source, open_source
 from phisight.data.split import SplitShares, assign_splits
 from phisight.data.staging import Stager
+from phisight.data.workers import obtain
 from phisight.data.table import NUMBER, KeptRow, carried_name, write_metadata
 
 Report = Callable[[int, int | None, Counter[str]], None]
@@ -49,6 +51,7 @@ class BuildOptions:
     shares: SplitShares = field(default_factory=SplitShares)
     seed: int = 0
     limits: ImageLimits = field(default_factory=ImageLimits)
+    fetch: FetchLimits = field(default_factory=FetchLimits)
     image_root: Path | None = None
     encoding: str = "utf-8-sig"
 
@@ -91,7 +94,7 @@ def build(
     try:
         journal.forget(folder, settled_too=False)
         stager = Stager(source, columns, options.group, options.image_root or source.root, journal)
-        _obtain_all(stager, ImageStore(folder, options.limits), report)
+        _obtain_all(stager, ImageStore(folder, options.limits), options.fetch, report)
         result = _Finisher(folder, journal, columns, options).finish(source, stager)
     except BaseException:
         journal.close()
@@ -117,8 +120,8 @@ def _check_target(folder: Path) -> None:
         )
 
 
-def _obtain_all(stager: Stager, store: ImageStore, report: Report | None) -> None:
-    total = stager.source.count() if report else None
+def _obtain_all(stager: Stager, store: ImageStore, limits: FetchLimits, report: Report | None) -> None:
+    total = stager.source.count()
     refused: Counter[str] = Counter()
     done = 0
 
@@ -131,7 +134,7 @@ def _obtain_all(stager: Stager, store: ImageStore, report: Report | None) -> Non
         if report:
             report(done, total, refused)
 
-    obtain(stager.jobs(), store, settled)
+    obtain(stager.jobs(), store, settled, limits, total)
 
 
 class _Finisher:

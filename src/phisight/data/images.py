@@ -213,5 +213,9 @@ def _encode_anew(image: Image.Image, name: str) -> tuple[Image.Image, bytes, str
 
 
 def _is_one_colour(image: Image.Image) -> bool:
+    """A picture that is not constant at four pixels cannot be constant as a whole: most are told cheaply."""
+    corners = {image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)}
+    if len(corners) > 1:
+        return False
     plain = image.convert("RGB") if image.mode not in ("L", "RGB") else image
     return all(low == high for low, high in (band.getextrema() for band in plain.split()))

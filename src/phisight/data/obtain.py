@@ -1,24 +1,29 @@
 """Obtain many pictures at once: read or fetch, check, store. The local engine of a build.
 
-Jobs are pulled from an iterator only when a worker is free, so a list of any length takes the same memory. Waiting is
-done by asyncio, decoding by threads (Pillow lets go of the interpreter lock while it decodes).
+    jobs -> [worker process: asyncio, many connections, decoding in between] x cores -> outcomes
+
+Each worker is single-threaded: while one picture is decoded the kernel goes on receiving the others, and no two threads
+fight for the interpreter lock (measured: docs/decisions/0010-fetching.md). Jobs are pulled from an iterator only as
+workers become free, so a list of any length takes the same memory. Small builds run in the process itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
+from phisight.data.fetch import Fetcher, FetchLimits
 from phisight.data.images import ImageLimits, take_image
 from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.references import Job
 
-Settled = Callable[[Job, StoredImage | Refusal], None]
-Fetch = Callable[[str], Awaitable[bytes]]
+Outcome = StoredImage | Refusal
+Settled = Callable[[Job, Outcome], None]
+NextJob = Callable[[], Awaitable[Job | None]]
+"""The next job; none when there are no more."""
 
 
 class ImageStore:
@@ -28,7 +33,7 @@ class ImageStore:
         self.folder = folder
         self.limits = limits
 
-    def take(self, body: bytes) -> StoredImage | Refusal:
+    def take(self, body: bytes) -> Outcome:
         """Check a body and store its picture; whole under its name, or not at all."""
         try:
             stored, data = take_image(body, self.limits)
@@ -43,11 +48,17 @@ class ImageStore:
         if path.is_file() and path.stat().st_size == stored.size:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_bytes(data)
         temporary.replace(path)
 
-    def take_file(self, path: str) -> StoredImage | Refusal:
+    def take_body(self, body: IO[bytes]) -> Outcome:
+        """Take a fetched body and close its file."""
+        with body:
+            data = body.read()
+        return self.take(data)
+
+    def take_file(self, path: str) -> Outcome:
         """Read a file (no more than the limit) and take it."""
         try:
             with Path(path).open("rb") as file:
@@ -57,37 +68,47 @@ class ImageStore:
         return self.take(body)
 
 
-def obtain(
-    jobs: Iterator[Job], store: ImageStore, settled: Settled, fetch: Fetch | None = None, workers: int = 8
-) -> None:
-    """Run every job and report each outcome, in any order, from one thread."""
+def obtain_here(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits) -> None:
+    """Run every job in this process and report each outcome, in any order."""
+
+    async def next_job() -> Job | None:
+        return next(jobs, None)
+
+    run_to_end(run_jobs(next_job, store, settled, limits))
+
+
+def run_to_end(work: Awaitable[None]) -> None:
+    """Run asyncio work; of several errors the first one, which stopped the others, is raised as it is."""
+
+    async def main() -> None:
+        await work
+
     try:
-        asyncio.run(_obtain(jobs, store, settled, fetch, workers))
+        asyncio.run(main())
     except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None  # the first one stopped the others
+        raise group.exceptions[0] from None
 
 
-async def _obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, fetch: Fetch | None, workers: int) -> None:
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
-
-        async def outcome_of(job: Job) -> StoredImage | Refusal:
-            if job.path is not None:
-                return await loop.run_in_executor(pool, store.take_file, job.path)
-            if job.body is not None:
-                return await loop.run_in_executor(pool, store.take, job.body)
-            assert fetch is not None, "a build with addresses needs a fetcher"
-            assert job.url is not None
-            try:
-                body = await fetch(job.url)
-            except Refusal as refusal:
-                return refusal
-            return await loop.run_in_executor(pool, store.take, body)
+async def run_jobs(next_job: NextJob, store: ImageStore, settled: Settled, limits: FetchLimits) -> None:
+    """Work until ``next_job`` has no more, as many jobs at once as there may be connections."""
+    async with Fetcher(limits, store.limits.max_bytes) as fetcher:
 
         async def work() -> None:
-            for job in jobs:
-                settled(job, await outcome_of(job))
+            while (job := await next_job()) is not None:
+                settled(job, await outcome_of(job, store, fetcher))
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(workers):
+            for _ in range(limits.connections):
                 tasks.create_task(work())
+
+
+async def outcome_of(job: Job, store: ImageStore, fetcher: Fetcher) -> Outcome:
+    """Obtain, check and store one picture."""
+    if job.path is not None:
+        return store.take_file(job.path)
+    if job.body is not None:
+        return store.take(job.body)
+    try:
+        return store.take_body(await fetcher.fetch(str(job.url)))
+    except Refusal as refusal:
+        return refusal
