@@ -204,9 +204,11 @@ ANSWERS |= dict.fromkeys(("403", "404", "410"), _Connection.missing)
 
 @functools.cache
 def png_bomb(side: int = 20_000) -> bytes:
-    """A valid grey PNG of side x side black pixels, a few hundred kilobytes long."""
-    squeeze, row = zlib.compressobj(9), b"\0" * (side + 1)
-    body = b"".join(squeeze.compress(row) for _ in range(side)) + squeeze.flush()
+    """A grey PNG of side x side black pixels, some 400 kB long; only its last check sum is wrong."""
+    squeeze, rows = zlib.compressobj(9), b"\0" * (side + 1) * 50
+    first = squeeze.compress(rows) + squeeze.flush(zlib.Z_FULL_FLUSH)
+    again = squeeze.compress(rows) + squeeze.flush(zlib.Z_FULL_FLUSH)
+    body = first + again * (side // 50 - 1) + squeeze.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*c) for c in ((b"IHDR", header), (b"IDAT", body), (b"IEND", b"")))
 

@@ -21,6 +21,7 @@ app = typer.Typer(
 
 _TASK = "Task"
 _LIMITS = "Limits"
+_NETWORK = "Network"
 
 
 @app.command("build")
@@ -52,12 +53,21 @@ def build_command(
     near_duplicates: Annotated[bool, typer.Option(help="Keep nearly equal pictures in one split.")] = True,
     shares: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    processes: Annotated[int | None, typer.Option(help="Worker processes (default: by the number of rows).")] = None,
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that local pictures must lie in (default: the source's).")
     ] = None,
     encoding: Annotated[str, typer.Option(help="Text encoding of CSV and TSV.")] = "utf-8-sig",
     max_bytes: Annotated[int, typer.Option(help="Bytes of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
     max_pixels: Annotated[int, typer.Option(help="Pixels of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
+    time_limit: Annotated[float, typer.Option(help="Seconds for one picture.", rich_help_panel=_NETWORK)] = 30.0,
+    attempts: Annotated[int, typer.Option(help="Attempts for one picture.", rich_help_panel=_NETWORK)] = 4,
+    connections: Annotated[int, typer.Option(help="Connections at once.", rich_help_panel=_NETWORK)] = 128,
+    per_host: Annotated[int, typer.Option(help="Connections to one host.", rich_help_panel=_NETWORK)] = 32,
+    http2: Annotated[bool, typer.Option("--http2", help="Use HTTP/2 where offered.", rich_help_panel=_NETWORK)] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Fetch from private addresses too.", rich_help_panel=_NETWORK)
+    ] = False,
     min_side: Annotated[int, typer.Option(help="Shortest side of a picture.", rich_help_panel=_LIMITS)] = 8,
 ) -> None:
     """Build a data set folder from SOURCE.
@@ -66,6 +76,7 @@ def build_command(
     in rejects.jsonl with the reason. Run the same command again to ask for what is still missing.
     """
     from phisight.data.build import BuildOptions, build
+    from phisight.data.fetch import FetchLimits
     from phisight.data.grouping import GroupRule
     from phisight.data.images import ImageLimits
     from phisight.data.split import SplitShares
@@ -79,6 +90,15 @@ def build_command(
         shares=SplitShares(*_shares(shares)),
         seed=seed,
         limits=ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels, min_side=min_side),
+        fetch=FetchLimits(
+            total_s=time_limit,
+            attempts=attempts,
+            connections=connections,
+            per_host=per_host,
+            http2=http2,
+            allow_private=allow_private,
+        ),
+        processes=processes,
         image_root=image_root,
         encoding=encoding,
     )

@@ -29,10 +29,11 @@ from phisight.data.journal import Journal, StagedRow
 from phisight.data.obtain import ImageStore
 from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.references import Job
+from phisight.data.resume import resume
 from phisight.data.sources import Source, open_source
 from phisight.data.split import SplitShares, assign_splits
 from phisight.data.staging import Stager
-from phisight.data.workers import obtain
+from phisight.data.workers import obtain, processes_for
 from phisight.data.table import NUMBER, KeptRow, carried_name, write_metadata
 
 Report = Callable[[int, int | None, Counter[str]], None]
@@ -52,6 +53,8 @@ class BuildOptions:
     seed: int = 0
     limits: ImageLimits = field(default_factory=ImageLimits)
     fetch: FetchLimits = field(default_factory=FetchLimits)
+    processes: int | None = None
+    """Worker processes; none: by the number of rows."""
     image_root: Path | None = None
     encoding: str = "utf-8-sig"
 
@@ -92,9 +95,9 @@ def build(
     _check_target(folder)
     journal = Journal(folder)
     try:
-        journal.forget(folder, settled_too=False)
+        resume(folder, journal, options.limits)
         stager = Stager(source, columns, options.group, options.image_root or source.root, journal)
-        _obtain_all(stager, ImageStore(folder, options.limits), options.fetch, report)
+        _obtain_all(stager, ImageStore(folder, options.limits), options, report)
         result = _Finisher(folder, journal, columns, options).finish(source, stager)
     except BaseException:
         journal.close()
@@ -120,7 +123,7 @@ def _check_target(folder: Path) -> None:
         )
 
 
-def _obtain_all(stager: Stager, store: ImageStore, limits: FetchLimits, report: Report | None) -> None:
+def _obtain_all(stager: Stager, store: ImageStore, options: BuildOptions, report: Report | None) -> None:
     total = stager.source.count()
     refused: Counter[str] = Counter()
     done = 0
@@ -134,7 +137,7 @@ def _obtain_all(stager: Stager, store: ImageStore, limits: FetchLimits, report: 
         if report:
             report(done, total, refused)
 
-    obtain(stager.jobs(), store, settled, limits, total)
+    obtain(stager.jobs(), store, settled, options.fetch, options.processes or processes_for(total))
 
 
 class _Finisher:

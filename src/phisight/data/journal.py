@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from phisight.core.errors import DatasetError
 from phisight.data.folder import WORKSPACE
-from phisight.data.outcomes import KINDS, Refusal, StoredImage
+from phisight.data.outcomes import Refusal, StoredImage
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (token TEXT PRIMARY KEY, kind TEXT NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
@@ -69,17 +69,24 @@ class Journal:
         """Where the source's own columns are staged."""
         return self.workspace / "rows.parquet"
 
-    def forget(self, folder: Path, *, settled_too: bool) -> None:
-        """Drop what is to be asked again: refusals that can heal (all, if ``settled_too``) and files that are gone."""
-        self._sql.execute("DELETE FROM images WHERE kind = ?", (_ASKED,))
-        kinds = [kind for kind, (heals, _) in KINDS.items() if settled_too or heals == "later"]
-        self._sql.executemany("DELETE FROM images WHERE kind = ?", [(kind,) for kind in kinds])
-        gone = [
+    def absorb_logs(self) -> None:
+        """Take in what worker processes wrote down before they, or this process, were killed."""
+        for path in sorted(self.workspace.glob("finished-*.jsonl")):
+            for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last line end was cut off
+                token, kind, outcome = json.loads(line)
+                self._sql.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", (token, kind, outcome))
+            path.unlink()
+
+    def forget(self, folder: Path, again: Callable[[Refusal], bool]) -> None:
+        """Drop what is to be asked again: refusals of that kind, open questions, and pictures that are gone."""
+        dropped = [
             (token,)
-            for token, outcome in self._sql.execute("SELECT token, outcome FROM images WHERE kind = ?", (_STORED,))
-            if not _is_there(folder, StoredImage.from_dict(json.loads(outcome)))
+            for token, kind, outcome in self._sql.execute("SELECT token, kind, outcome FROM images")
+            if kind == _ASKED
+            or (kind == _STORED and not _is_there(folder, StoredImage.from_dict(json.loads(outcome))))
+            or (kind not in (_ASKED, _STORED) and again(Refusal(kind, outcome)))
         ]
-        self._sql.executemany("DELETE FROM images WHERE token = ?", gone)
+        self._sql.executemany("DELETE FROM images WHERE token = ?", dropped)
 
     def stage(self, rows: Iterable[StagedRow]) -> None:
         """Add rows, in one transaction."""
@@ -100,11 +107,7 @@ class Journal:
 
     def settle(self, token: str, outcome: StoredImage | Refusal) -> None:
         """Write down what became of a picture."""
-        if isinstance(outcome, StoredImage):
-            entry = (_STORED, json.dumps(outcome.as_dict()))
-        else:
-            entry = (outcome.kind, outcome.reason)
-        self._sql.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", (token, *entry))
+        self._sql.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", (token, *_entry(outcome)))
 
     def rows(self) -> Iterator[tuple[StagedRow, StoredImage | Refusal]]:
         """Every staged row with its outcome, in source order."""
@@ -129,6 +132,22 @@ class Journal:
         """Close, and remove the workspace: the folder is finished."""
         self.close()
         shutil.rmtree(self.workspace)
+
+
+def _entry(outcome: StoredImage | Refusal) -> tuple[str, str]:
+    if isinstance(outcome, StoredImage):
+        return _STORED, json.dumps(outcome.as_dict())
+    return outcome.kind, outcome.reason
+
+
+def log_line(token: str, outcome: StoredImage | Refusal) -> bytes:
+    """What a worker writes down of a settled picture before it tells the parent."""
+    return json.dumps([token, *_entry(outcome)]).encode() + b"\n"
+
+
+def log_path(folder: Path, worker: int) -> Path:
+    """Where a worker process writes."""
+    return folder / WORKSPACE / f"finished-{worker}.jsonl"
 
 
 def _refusal_columns(refusal: Refusal | None) -> tuple[str | None, str | None]:

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 
 from phisight.core.errors import DataError
 from phisight.data.fetch import FetchLimits
+from phisight.data.journal import log_line, log_path
 from phisight.data.obtain import ImageStore, Outcome, Settled, obtain_here, run_jobs, run_to_end
 from phisight.data.references import Job
 
@@ -24,18 +25,19 @@ _ROWS_WORTH_A_PROCESS = 400
 
 
 def obtain(
-    jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, rows: int | None = None
+    jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1
 ) -> None:
-    """Run every job and report each outcome, in any order, from the calling thread.
-
-    ``rows``: how many there may be (none: many); a process is started for each 400 of them, at most one a core.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = cores if rows is None else min(cores, rows // _ROWS_WORTH_A_PROCESS)
-    if count <= 1:
+    """Run every job and report each outcome, in any order, from the calling thread."""
+    if processes <= 1:
         obtain_here(jobs, store, settled, limits)
     else:
-        _Pool(count, store, limits).run(jobs, settled)
+        _Pool(processes, store, limits).run(jobs, settled)
+
+
+def processes_for(rows: int | None) -> int:
+    """How many processes a source is worth: one for each 400 rows (none: many), at most one a core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if rows is None else max(1, min(cores, rows // _ROWS_WORTH_A_PROCESS))
 
 
 @dataclass
@@ -121,9 +123,12 @@ async def _work(pipe: Connection, store: ImageStore, limits: FetchLimits) -> Non
             queue.put_nowait(None)
         return job
 
-    def settled(job: Job, outcome: Outcome) -> None:
-        pipe.send((job.token, outcome))
+    with log_path(store.folder, os.getpid()).open("ab", buffering=0) as log:
 
-    asyncio.get_running_loop().add_reader(pipe.fileno(), receive)
-    await run_jobs(next_job, store, settled, limits)
+        def settled(job: Job, outcome: Outcome) -> None:
+            log.write(log_line(job.token, outcome))
+            pipe.send((job.token, outcome))
+
+        asyncio.get_running_loop().add_reader(pipe.fileno(), receive)
+        await run_jobs(next_job, store, settled, limits)
 

@@ -10,7 +10,7 @@ from tests.servers.image_server import HUGE_BYTES, ImageServer, running
 from phisight.data.fetch import Fetcher, FetchLimits
 from phisight.data.outcomes import KINDS, Refusal
 
-QUICK = FetchLimits(total_s=1.5, read_s=1.0, connect_s=1.0, backoff_s=0.02, allow_private=True)
+QUICK = FetchLimits(total_s=2.5, read_s=1.5, connect_s=1.5, backoff_s=0.02, allow_private=True)
 CAP = 5_000_000
 
 
