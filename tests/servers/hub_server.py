@@ -136,7 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
     def asked_paths(self, body: bytes) -> list[str]:
         if self.headers.get("Content-Type", "").startswith("application/json"):
             return list(json.loads(body)["paths"])
-        return [unquote(part.split("=", 1)[1].replace("+", " ")) for part in body.decode().split("&") if "paths=" in part]
+        return [
+            unquote(part.split("=", 1)[1].replace("+", " ")) for part in body.decode().split("&") if "paths=" in part
+        ]
 
     def resolve(self, name: str, _revision: str, path: str, _: bytes) -> None:
         if not self.known(name):
@@ -183,7 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
     def lfs_batch(self, _name: str, body: bytes) -> None:
         objects = json.loads(body)["objects"]
         answer = [
-            {**o, "authenticated": True, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{o['oid']}", "header": {}}}}
+            {
+                **o,
+                "authenticated": True,
+                "actions": {"upload": {"href": f"{self.hub.url}/lfs/{o['oid']}", "header": {}}},
+            }
             for o in objects
         ]
         self.send(200, {"transfer": "basic", "objects": answer})

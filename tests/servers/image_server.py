@@ -125,13 +125,17 @@ class _Connection(asyncio.Protocol):
 
     def truncated(self, path: str) -> None:
         body = self.server.picture(path)
-        self.transport.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2])
+        self.transport.write(
+            f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2]
+        )
         self.transport.close()
 
     def reset(self, _: str) -> None:
         sock = self.transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset instead of a goodbye
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # a reset instead of a goodbye
         self.transport.abort()
 
     def slow(self, path: str) -> None:

@@ -85,6 +85,7 @@ def build_command(
         image=image,
         key=key,
         task=task_from_options(task, fields or [], answer, prompt),
+        prompt=prompt,
         group=GroupRule(group, tuple(group_regex or ())),
         near_duplicates=near_duplicates,
         shares=SplitShares(*_shares(shares)),

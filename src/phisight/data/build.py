@@ -20,7 +20,7 @@ from phisight.core.errors import DatasetError
 from phisight.core.rundir import atomic_file
 from phisight.core.task import Task
 from phisight.data.checks import Finding, Findings, check_pictures, check_table, check_values
-from phisight.data.columns import Columns, choose_columns
+from phisight.data.columns import Columns, choose_columns, conversation_task
 from phisight.data.fetch import FetchLimits
 from phisight.data.fingerprint import near_duplicates
 from phisight.data.grouping import GroupRule, Groups
@@ -31,6 +31,7 @@ from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.references import Job
 from phisight.data.resume import resume
 from phisight.data.sources import Source, open_source
+from phisight.data.sources.conversations import ConversationSource
 from phisight.data.split import SplitShares, assign_splits
 from phisight.data.staging import Stager
 from phisight.data.workers import obtain, processes_for
@@ -47,6 +48,8 @@ class BuildOptions:
     image: str | None = None
     key: str | None = None
     task: Task | None = None
+    prompt: str | None = None
+    """Question put to every picture, where the task is guessed."""
     group: GroupRule = field(default_factory=GroupRule)
     near_duplicates: bool = True
     shares: SplitShares = field(default_factory=SplitShares)
@@ -89,14 +92,16 @@ def build(
         source.schema.names,
         image=options.image or source.image_column,
         key=options.key or source.key_column,
-        task=options.task,
+        task=options.task or _conversation_task(source, options.prompt),
+        prompt=options.prompt,
     )
     _check_group_column(options.group, source)
     _check_target(folder)
     journal = Journal(folder)
     try:
         resume(folder, journal, options.limits)
-        stager = Stager(source, columns, options.group, options.image_root or source.root, journal)
+        question = columns.task.prompt if isinstance(source, ConversationSource) else None
+        stager = Stager(source, columns, options.group, options.image_root or source.root, journal, question)
         _obtain_all(stager, ImageStore(folder, options.limits), options, report)
         result = _Finisher(folder, journal, columns, options).finish(source, stager)
     except BaseException:
@@ -104,6 +109,10 @@ def build(
         raise
     journal.finish()
     return result
+
+
+def _conversation_task(source: Source, prompt: str | None) -> Task | None:
+    return conversation_task(source.questions(), prompt) if isinstance(source, ConversationSource) else None
 
 
 def _check_group_column(group: GroupRule, source: Source) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -37,7 +37,12 @@ class Columns:
 
 
 def choose_columns(
-    names: Sequence[str], *, image: str | None = None, key: str | None = None, task: Task | None = None
+    names: Sequence[str],
+    *,
+    image: str | None = None,
+    key: str | None = None,
+    task: Task | None = None,
+    prompt: str | None = None,
 ) -> Columns:
     """Use what was told, guess the rest from the columns' names; SettingsError when that fails."""
     guesses: list[str] = []
@@ -54,6 +59,8 @@ def choose_columns(
         guesses.append(f"--key {key}" if key else "no key column: a row's number is its key")
     if task is None:
         task = guess_task(names, image)
+        if prompt is not None:
+            task = task.model_copy(update={"prompt": prompt})
         guesses.append("--answer " + repr(task.answer))
         guesses += [f"--field {name}:{task.fields[name].kind}" for name in task.names]
     missing = [name for name in task.names if name not in names]
@@ -121,3 +128,14 @@ def read_task(path: Path) -> Task:
         return Task.model_validate(values)
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise SettingsError(f"{path} holds no task: {' '.join(str(error).split())[:300]}") from error
+
+
+def conversation_task(questions: Mapping[str, int], prompt: str | None = None) -> Task:
+    """The task of conversations: their one question and its answer; SettingsError when there are several."""
+    if prompt is None:
+        if len(questions) != 1:
+            common = sorted(questions, key=lambda text: (-questions[text], text))[:3]
+            shown = "; ".join(f"{text[:80]!r} {questions[text]} times" for text in common)
+            raise SettingsError(f"{len(questions)} different questions are asked ({shown}); choose one with --prompt")
+        (prompt,) = questions
+    return Task.model_validate({"prompt": prompt, "answer": "{answer}", "fields": {"answer": "text"}})

@@ -24,9 +24,7 @@ from phisight.data.references import Job
 _ROWS_WORTH_A_PROCESS = 400
 
 
-def obtain(
-    jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1
-) -> None:
+def obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1) -> None:
     """Run every job and report each outcome, in any order, from the calling thread."""
     if processes <= 1:
         obtain_here(jobs, store, settled, limits)
@@ -131,4 +129,3 @@ async def _work(pipe: Connection, store: ImageStore, limits: FetchLimits) -> Non
 
         asyncio.get_running_loop().add_reader(pipe.fileno(), receive)
         await run_jobs(next_job, store, settled, limits)
-

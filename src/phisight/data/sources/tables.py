@@ -96,22 +96,24 @@ class DelimitedSource(_FileSource):
                 yield f"{len(record)} values where the header names {len(names)} columns"
 
 
-def batches_of_records(records: Iterable[dict[str, Any] | str], schema: pa.Schema) -> Iterator[SourceBatch]:
+def batches_of_records(
+    records: Iterable[dict[str, Any] | str], schema: pa.Schema, rows: int = BATCH_ROWS
+) -> Iterator[SourceBatch]:
     """Batches from records in order; a record that is a string is the reason why a row is malformed."""
-    rows: list[dict[str, Any]] = []
+    good: list[dict[str, Any]] = []
     numbers: list[int] = []
     malformed: list[MalformedRow] = []
     for number, record in enumerate(records, start=1):
         if isinstance(record, str):
             malformed.append(MalformedRow(number, record))
         else:
-            rows.append(record)
+            good.append(record)
             numbers.append(number)
-        if len(rows) + len(malformed) >= BATCH_ROWS:
-            yield SourceBatch(pa.Table.from_pylist(rows, schema=schema), numbers, malformed)
-            rows, numbers, malformed = [], [], []
-    if rows or malformed:
-        yield SourceBatch(pa.Table.from_pylist(rows, schema=schema), numbers, malformed)
+        if len(good) + len(malformed) >= rows:
+            yield SourceBatch(pa.Table.from_pylist(good, schema=schema), numbers, malformed)
+            good, numbers, malformed = [], [], []
+    if good or malformed:
+        yield SourceBatch(pa.Table.from_pylist(good, schema=schema), numbers, malformed)
 
 
 class JsonLinesSource(_FileSource):
@@ -119,14 +121,10 @@ class JsonLinesSource(_FileSource):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "jsonl")
-        kinds: dict[str, set[str]] = {}
-        for record in self._objects():
-            if isinstance(record, dict):
-                for name, value in record.items():
-                    kinds.setdefault(name, set()).add(_json_kind(value))
-        if not kinds:
+        types = column_types(self._objects())
+        if not types:
             raise SourceError(f"{path} holds no JSON object; each line must be one, with the columns as its names")
-        self.schema = pa.schema([(name, _json_type(found - {"null"})) for name, found in kinds.items()])
+        self.schema = pa.schema(types.items())
 
     def count(self) -> int | None:
         """Lines that hold something."""
@@ -143,14 +141,26 @@ class JsonLinesSource(_FileSource):
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows; a line that is no JSON object is malformed."""
-        yield from batches_of_records(self._fitted(), self.schema)
+        yield from batches_of_records(fitted(self._objects(), self.schema), self.schema)
 
-    def _fitted(self) -> Iterator[dict[str, Any] | str]:
-        for record in self._objects():
-            if isinstance(record, str):
-                yield record
-            else:
-                yield {field.name: _json_fit(record.get(field.name), field.type) for field in self.schema}
+
+def column_types(records: Iterable[dict[str, Any] | str]) -> dict[str, pa.DataType]:
+    """Types that hold for whole columns of JSON values, by one pass over the records."""
+    kinds: dict[str, set[str]] = {}
+    for record in records:
+        if isinstance(record, dict):
+            for name, value in record.items():
+                kinds.setdefault(name, set()).add(_json_kind(value))
+    return {name: _json_type(found - {"null"}) for name, found in kinds.items()}
+
+
+def fitted(records: Iterable[dict[str, Any] | str], schema: pa.Schema) -> Iterator[dict[str, Any] | str]:
+    """Records with exactly the columns of the schema, in its types."""
+    for record in records:
+        if isinstance(record, str):
+            yield record
+        else:
+            yield {field.name: _json_fit(record.get(field.name), field.type) for field in schema}
 
 
 def _json_object(line: bytes) -> dict[str, Any] | str:
@@ -180,7 +190,7 @@ def _json_type(kinds: set[str]) -> pa.DataType:
 
 
 def _json_fit(value: Any, kind: pa.DataType) -> Any:
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str | bytes):
         return value
     if pa.types.is_string(kind):
         return json.dumps(value, ensure_ascii=False)
