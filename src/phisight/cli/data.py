@@ -57,6 +57,9 @@ def build_command(
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that local pictures must lie in (default: the source's).")
     ] = None,
+    layout: Annotated[
+        str, typer.Option("--format", help="imagefolder; parquet or webdataset write shards beside it as well.")
+    ] = "imagefolder",
     encoding: Annotated[str, typer.Option(help="Text encoding of CSV and TSV.")] = "utf-8-sig",
     max_bytes: Annotated[int, typer.Option(help="Bytes of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
     max_pixels: Annotated[int, typer.Option(help="Pixels of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
@@ -112,6 +115,17 @@ def build_command(
 
         result = build(source, out, options, report)
     _print_result(result)
+    if layout != "imagefolder":
+        _export_beside(out, layout)
+
+
+def _export_beside(out: Path, layout: str) -> None:
+    from phisight.data.export import export
+    from phisight.data.folder import DatasetFolder
+
+    target = out.with_name(f"{out.resolve().name}-{layout}")
+    files = export(DatasetFolder.open(out), target, layout)
+    console.print(f"{len(files)} files in {target}", markup=False, soft_wrap=True)
 
 
 def _shares(text: str) -> tuple[float, float, float]:
@@ -182,3 +196,66 @@ def _plain(value: Any) -> str:
     from rich.markup import escape
 
     return escape(str(value))
+
+
+@app.command("check")
+def check_command(folder: Annotated[Path, typer.Argument(help="A data set folder.")]) -> None:
+    """Look for leaks between the splits: a product or a (nearly) equal picture on both sides; exit code 1 if any."""
+    from phisight.data.folder import DatasetFolder
+    from phisight.data.leakage import find_leaks
+
+    data = DatasetFolder.open(folder)
+    for finding in (data.card.model_extra or {}).get("findings", []):
+        console.print(f"finding: {finding['count']} x {finding['meaning']}", markup=False)
+    leaks = find_leaks(data)
+    for leak in leaks:
+        console.print(f"leak: {leak.count} rows share a {leak.kind} ({', '.join(leak.examples)})", markup=False)
+    if leaks:
+        console.print("build the folder again: phisight data build keeps such rows in one split")
+        raise typer.Exit(1)
+    console.print(f"no leaks between {', '.join(data.split_names)} ({len(data)} rows)", markup=False)
+
+
+@app.command("export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
+    layout: Annotated[str, typer.Option("--format", help="parquet, webdataset or csv.")] = "parquet",
+    shard_mb: Annotated[int, typer.Option(help="Megabytes of pictures in a shard.")] = 400,
+) -> None:
+    """Write a data set as Parquet or WebDataset shards with the pictures inside, or its table as CSV."""
+    from phisight.data.export import export
+    from phisight.data.folder import DatasetFolder
+
+    for path in export(DatasetFolder.open(folder), out, layout, shard_mb * 1_000_000):
+        console.print(str(path), markup=False, soft_wrap=True)
+
+
+@app.command("push")
+def push_command(
+    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it (default: private).")] = False,
+) -> None:
+    """Push a data set to a hub repository, as Parquet shards with the pictures inside."""
+    from phisight.data.folder import DatasetFolder
+    from phisight.data.push import push
+
+    console.print(push(DatasetFolder.open(folder), repository, private=not public), markup=False, soft_wrap=True)
+
+
+@app.command("inspect")
+def inspect_command(
+    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    out: Annotated[Path | None, typer.Option(help="Page to write (default: DIR.html beside the folder).")] = None,
+) -> None:
+    """Describe a data set in the terminal, and as one self-contained page to look at."""
+    from phisight.data.folder import DatasetFolder
+    from phisight.data.inspect import describe, page, text
+
+    data = DatasetFolder.open(folder)
+    description = describe(data)
+    console.print(text(description))
+    target = out or folder.with_name(f"{folder.resolve().name}.html")
+    page(data, description, target)
+    console.print(f"page: {target}", markup=False, soft_wrap=True)
