@@ -57,7 +57,7 @@ _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 """The only decoders that ever see foreign bytes."""
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError)
-_DECODER_FAULTS = (*_DECODER_ERRORS, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
+_DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
 
 
 def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Image:

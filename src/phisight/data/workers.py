@@ -10,6 +10,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -102,6 +103,7 @@ class _Pool:
 def _serve(pipe: Connection, store: ImageStore, limits: FetchLimits) -> None:
     """A worker process: jobs in, outcomes out, until the pipe says none or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
+    warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged files; what matters is refused
     run_to_end(_work(pipe, store, limits))
 
 
