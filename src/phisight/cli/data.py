@@ -53,6 +53,7 @@ def build_command(
     near_duplicates: Annotated[bool, typer.Option(help="Keep nearly equal pictures in one split.")] = True,
     shares: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster (extra: phisight[ray]).")] = "local",
     processes: Annotated[int | None, typer.Option(help="Worker processes (default: by the number of rows).")] = None,
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that local pictures must lie in (default: the source's).")
@@ -102,6 +103,7 @@ def build_command(
             http2=http2,
             allow_private=allow_private,
         ),
+        engine=engine,
         processes=processes,
         image_root=image_root,
         encoding=encoding,

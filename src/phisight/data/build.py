@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core.datadir import CARD, IMAGES, METADATA, REJECTS, SPLITS, DatasetCard
-from phisight.core.errors import DatasetError
+from phisight.core.errors import DatasetError, SettingsError
 from phisight.core.rundir import atomic_file
 from phisight.core.task import Task
 from phisight.data.checks import Finding, Findings, check_pictures, check_table, check_values
@@ -56,6 +56,8 @@ class BuildOptions:
     seed: int = 0
     limits: ImageLimits = field(default_factory=ImageLimits)
     fetch: FetchLimits = field(default_factory=FetchLimits)
+    engine: str = "local"
+    """local, or ray: the same build on a cluster."""
     processes: int | None = None
     """Worker processes; none: by the number of rows."""
     image_root: Path | None = None
@@ -85,6 +87,8 @@ def build(
     TaskError (columns of the wrong type) and DatasetError (DIR holds something else, or nothing was kept).
     """
     options = options or BuildOptions()
+    if options.engine not in ("local", "ray"):
+        raise SettingsError(f"--engine {options.engine!r} is neither local nor ray")
     folder = Path(out)
     if isinstance(source, str):
         source = open_source(source, encoding=options.encoding)
@@ -117,7 +121,7 @@ def _conversation_task(source: Source, prompt: str | None) -> Task | None:
 
 def _check_group_column(group: GroupRule, source: Source) -> None:
     if group.column is not None and group.column not in source.schema.names:
-        raise DatasetError(f"--group {group.column!r} is no column; the columns are {', '.join(source.schema.names)}")
+        raise SettingsError(f"--group {group.column!r} is no column; the columns are {', '.join(source.schema.names)}")
 
 
 def _check_target(folder: Path) -> None:
@@ -146,7 +150,12 @@ def _obtain_all(stager: Stager, store: ImageStore, options: BuildOptions, report
         if report:
             report(done, total, refused)
 
-    obtain(stager.jobs(), store, settled, options.fetch, options.processes or processes_for(total))
+    if options.engine == "ray":
+        from phisight.data.ray_engine import obtain_on_ray
+
+        obtain_on_ray(stager.jobs(), store, settled, options.fetch)
+    else:
+        obtain(stager.jobs(), store, settled, options.fetch, options.processes or processes_for(total))
 
 
 class _Finisher:
