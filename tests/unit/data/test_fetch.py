@@ -1,10 +1,14 @@
 """Fetching: what can heal is tried again, what cannot is not, and nothing runs past its limit."""
 
 import asyncio
+import shutil
+import ssl
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.servers.http2_server import Http2Server, certificate
 from tests.servers.image_server import HUGE_BYTES, ImageServer, running
 
 from phisight.data.fetch import Fetcher, FetchLimits
@@ -14,17 +18,18 @@ QUICK = FetchLimits(total_s=2.5, read_s=1.5, connect_s=1.5, backoff_s=0.02, allo
 CAP = 5_000_000
 
 
-def fetch_all(urls: list[str], limits: FetchLimits = QUICK, cap: int = CAP) -> list[bytes | Refusal]:
-    async def one(fetcher: Fetcher, url: str) -> bytes | Refusal:
-        try:
-            with await fetcher.fetch(url) as body:
-                return body.read()
-        except Refusal as refusal:
-            return refusal
+async def one_body(fetcher: Fetcher, url: str) -> bytes | Refusal:
+    try:
+        with await fetcher.fetch(url) as body:
+            return body.read()
+    except Refusal as refusal:
+        return refusal
 
+
+def fetch_all(urls: list[str], limits: FetchLimits = QUICK, cap: int = CAP) -> list[bytes | Refusal]:
     async def every() -> list[bytes | Refusal]:
         async with Fetcher(limits, cap) as fetcher:
-            return list(await asyncio.gather(*(one(fetcher, url) for url in urls)))
+            return list(await asyncio.gather(*(one_body(fetcher, url) for url in urls)))
 
     return asyncio.run(every())
 
@@ -105,3 +110,29 @@ def test_kinds_that_heal_are_the_ones_that_were_tried_again() -> None:
     assert {kind for kind, (heals, _) in KINDS.items() if heals == "later"} == {
         "missing_file", "no_address", "connection", "timeout", "rate_limited", "server_error", "incomplete",
     }  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")
+def test_http2_shares_one_connection_and_still_checks_the_certificate(pictures: list[bytes], tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(cert))
+    limits = replace(QUICK, http2=True, attempts=1, total_s=20, read_s=10)
+
+    async def run(context: ssl.SSLContext | None) -> tuple[list[bytes | Refusal], Http2Server]:
+        server = Http2Server(pictures[0] * 20)
+        listening = await server.start(cert, key)
+        url = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
+        async with Fetcher(limits, CAP, context) as fetcher:
+            first = await one_body(fetcher, f"{url}/first")
+            rest = await asyncio.gather(*(one_body(fetcher, f"{url}/{n}") for n in range(20)))
+        listening.close()
+        await asyncio.sleep(0.05)
+        return [first, *rest], server
+
+    bodies, server = asyncio.run(run(trusting))
+    assert bodies == [pictures[0] * 20] * 21
+    assert (server.connections, server.streams) == (1, 21)
+    strangers, server = asyncio.run(run(None))
+    assert {outcome.kind for outcome in strangers if isinstance(outcome, Refusal)} == {"connection"}
+    assert len(strangers) == 21
+    assert server.streams == 0
