@@ -53,7 +53,7 @@ class ImageServer:
 
     def picture(self, path: str) -> bytes:
         """The picture a path asks for."""
-        return self.pictures[int(path.rsplit("/", 1)[-1].split(".")[0]) % len(self.pictures)]
+        return self.pictures[int(path.split("?")[0].rsplit("/", 1)[-1].split(".")[0]) % len(self.pictures)]
 
 
 class _Connection(asyncio.Protocol):

@@ -19,7 +19,7 @@ from phisight.data.folder import DatasetFolder
 @pytest.fixture
 def data(tmp_path: Path) -> DatasetFolder:
     names = write_pictures(tmp_path / "in", 24)
-    lines = [f'{at:04d},"=cmd|\' /C calc\'!A{at}",{at + 1},{name}' for at, name in enumerate(names)]
+    lines = [f"{at:04d},\"=cmd|' /C calc'!A{at}\",{at + 1},{name}" for at, name in enumerate(names)]
     (tmp_path / "in" / "t.csv").write_text("\n".join(["sku,title,price,photo", *lines]))
     build(str(tmp_path / "in" / "t.csv"), tmp_path / "ds")
     return DatasetFolder.open(tmp_path / "ds")

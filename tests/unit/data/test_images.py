@@ -216,7 +216,13 @@ def test_random_damage_never_raises_anything_else() -> None:
 @pytest.mark.parametrize("strip", [strip_jpeg, strip_png, strip_webp])
 def test_stripping_says_no_to_what_has_no_structure(strip: object) -> None:
     assert callable(strip)
-    for data in (b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x04", b"\x89PNG\r\n\x1a\n\0\0", b"RIFF\0\0\0\0WEBP" + b"\0" * 8):
+    for data in (
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xe1\0\x04",
+        b"\x89PNG\r\n\x1a\n\0\0",
+        b"RIFF\0\0\0\0WEBP" + b"\0" * 8,
+    ):
         with pytest.raises(ValueError, match=r"."):
             strip(data)
 
