@@ -57,3 +57,8 @@ def main() -> None:
         if debug:
             raise
         fail(error)
+
+
+from phisight.cli.data import app as data_app  # noqa: E402
+
+app.add_typer(data_app, name="data")
