@@ -112,8 +112,13 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
 
     def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None, image_sizes: Tensor | None = None) -> Tensor:
         """Token embeddings [B, T, D] with the image slots filled."""
-        if pixel_values is None or image_sizes is None:
+        if pixel_values is None and image_sizes is None:
             return self._embed_text(input_ids)
+        if pixel_values is None or image_sizes is None:
+            given, missing = (
+                ("image_sizes", "pixel_values") if pixel_values is None else ("pixel_values", "image_sizes")
+            )
+            raise ImageSlotError(f"{given} is given without {missing}; pass both as the processor returned them")
         slots = slot_mask(input_ids, self.config.image_token_id)
         runs = slot_runs(input_ids, self.config.image_token_id)
         order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
