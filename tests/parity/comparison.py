@@ -79,8 +79,10 @@ def observe(case: GoldenCase, model: Any, processor: Any) -> dict[str, Any]:
 
 
 def observe_batch(case: GoldenCase, model: Any, batch: dict[str, Tensor]) -> dict[str, Any]:
-    """The same from an encoded batch."""
-    seen: dict[str, Any] = dict(batch)
+    """The same from an encoded batch; only the batch where its length is already wrong."""
+    seen: dict[str, Any] = {**batch, "image_token_id": model.config.image_token_id}
+    if batch["input_ids"].shape != case.tensors["labels"].shape:
+        return seen
     model.zero_grad(set_to_none=True)
     with _recording(model, seen), torch.set_grad_enabled(case.has_gradients):
         output = model(**batch, labels=case.tensors["labels"], use_cache=False)
@@ -89,7 +91,6 @@ def observe_batch(case: GoldenCase, model: Any, batch: dict[str, Tensor]) -> dic
         if case.has_gradients:
             output.loss.backward()
             seen["gradients"] = {name: parameter.grad for name, parameter in model.named_parameters()}
-    seen["image_token_id"] = model.config.image_token_id
     return seen
 
 
@@ -100,11 +101,11 @@ def deviations(case: GoldenCase, seen: dict[str, Any]) -> dict[str, float]:
         "input_ids": _unequal(case.placeholders(seen["image_token_id"]), seen["input_ids"]),
         "attention_mask": _unequal(stored["attention_mask"], seen["attention_mask"]),
     }
+    if "logits" not in seen:
+        return found
     if case.has_images:
         found["image_sizes"] = _unequal(stored["image_sizes"], seen["image_sizes"])
         found |= _picture_deviations(stored, seen)
-    if max(found["input_ids"], found["attention_mask"]) > 0:
-        return found | {"logits": float("inf")}
     row, column = stored["positions"].unbind(1)
     for name in ("inputs_embeds", "hidden_norm"):
         found[name] = _distance(stored[name], seen[name][row, column])
@@ -124,7 +125,8 @@ def _picture_deviations(stored: dict[str, Tensor], seen: dict[str, Any]) -> dict
     inside = len(features) > int(rows.max())
     found["image_features"] = _distance(stored["image_features"], features[rows]) if inside else float("inf")
     if "clip_layer_m2_sample" in stored:
-        found["clip_layer"] = _distance(stored["clip_layer_m2_sample"], clip_sample(seen["clip_layer"]))
+        sample = clip_sample(seen["clip_layer"]) if "clip_layer" in seen else torch.zeros(0)
+        found["clip_layer"] = _distance(stored["clip_layer_m2_sample"], sample)
     return found
 
 
@@ -164,16 +166,16 @@ def _gradient_deviations(case: GoldenCase, gradients: dict[str, Tensor | None]) 
         kind, _, name = key.partition("/")
         if kind not in ("grad", "grad_rows"):
             continue
-        gradient = gradients[name]
+        gradient = gradients.get(name)
         if gradient is None:
             return {"gradients": float("inf")}
         part = gradient if kind == "grad" else gradient[stored["grad_vocab_ids"]]
         largest = max(largest, float((part - value).norm() / max(value.norm().item(), negligible)))
     norms = [
-        abs(_norm(gradients[name]) - norm) / max(norm, negligible) if norm > negligible else 0.0
+        abs(_norm(gradients.get(name)) - norm) / max(norm, negligible) if norm > negligible else 0.0
         for name, norm in expected_norms.items()
     ]
-    wrongly = [name for name in case.grad_none_names if gradients[name] is not None]
+    wrongly = [name for name in case.grad_none_names if gradients.get(name) is not None]
     return {"gradients": largest, "gradient_norms": max(norms), "gradients_none": float(len(wrongly))}
 
 
