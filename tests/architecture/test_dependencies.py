@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from tests.architecture.imports import Import, imports_by_module
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,7 @@
 import graphlib
 
 import pytest
+
 from tests.architecture.imports import Import, imports_by_module, imports_of
 
 ROWS = {

@@ -185,9 +185,7 @@ def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
         found.add("16bit")
     if image.has_transparency_data:
         found.add("alpha")
-    if name not in STRIP:
-        found.add("converted")
-    elif image.mode not in ("L", "RGB", "P", "1") and not found & {"cmyk", "16bit", "alpha"}:
+    if name not in STRIP or (image.mode not in ("L", "RGB", "P", "1") and not found & {"cmyk", "16bit", "alpha"}):
         found.add("converted")
     return found
 

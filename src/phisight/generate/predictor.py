@@ -67,6 +67,7 @@ class Predictor:
         self._encoder = Encoder(processor)
         self._pad = processor.tokenizer.pad_token_id
         self._grammar = grammar
+        self.constrained = grammar is not None
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
 

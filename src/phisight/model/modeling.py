@@ -77,8 +77,9 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__(config)
-        if config.vision_config._attn_implementation is None:  # built from a configuration, not from a checkpoint
-            config.vision_config._attn_implementation = config._attn_implementation
+        vision: Any = config.vision_config
+        if vision._attn_implementation is None:  # built from a configuration, not from a checkpoint
+            vision._attn_implementation = config._attn_implementation
         self.rotary_emb = LongRotaryEmbedding(config)
         self.vision_embed_tokens = ImageEmbedding(config)
         self.post_init()

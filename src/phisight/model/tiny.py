@@ -1,7 +1,7 @@
 """The same classes in small: a model of a few million parameters and a tokenizer trained in seconds.
 
-Everything that works on the published models works on this one: same names, same chat text, same special tokens, its own
-crop size. It starts from random weights, so that a whole run can be tried on a CPU.
+Everything that works on the published models works on this one: same names, same chat text, same special tokens, its
+own crop size. It starts from random weights, so that a whole run can be tried on a CPU.
 """
 
 from __future__ import annotations

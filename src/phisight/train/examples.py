@@ -17,7 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from phisight.core.errors import DataError, TruncationError, some
+from phisight.core.datadir import HEIGHT, WIDTH
+from phisight.core.errors import DataError, some
+from phisight.core.geometry import image_tokens
 from phisight.core.task import Task
 
 IGNORED = -100
@@ -50,7 +52,7 @@ class Conversation:
     def of(cls, processor: Any, task: Task, row: Mapping[str, Any]) -> Conversation:
         """Chat text of a row; DataError when the answer holds a special token (it would end the turn early)."""
         answer = task.render(row)
-        special = [token for token in processor.tokenizer.all_special_tokens if token in answer]
+        special = [token for token in processor.tokenizer.get_added_vocab() if token in answer]
         if special or "<|image_" in answer:
             raise DataError(
                 f"the answer {answer[:60]!r} holds the special token {some(special) or '<|image_'}; "
@@ -77,8 +79,7 @@ def encode_answer(processor: Any, prompt: str, answer: str, image_tokens: Sequen
 class ExampleSet(Dataset[Example]):
     """Examples of a split, prepared when asked for; prepared pictures are kept up to a limit of bytes.
 
-    ``load_image`` turns a row into a picture. ``max_length`` counts image tokens; a longer example raises
-    TruncationError, since neither text nor picture is ever cut.
+    ``load_image`` turns a row into a picture. Neither text nor picture is ever cut: see ``split_by_length``.
     """
 
     def __init__(
@@ -89,14 +90,12 @@ class ExampleSet(Dataset[Example]):
         task: Task,
         *,
         num_crops: int | None = None,
-        max_length: int | None = None,
         keep_bytes: int = 0,
     ) -> None:
         self.rows = rows
         self.processor = processor
         self.task = task
         self.num_crops = num_crops or processor.image_processor.num_crops
-        self.max_length = max_length
         self._load_image = load_image
         self._keep_bytes = keep_bytes
         self._kept: dict[int, Example] = {}
@@ -108,7 +107,7 @@ class ExampleSet(Dataset[Example]):
         if index in self._kept:
             return self._kept[index]
         example = self._prepare(index)
-        size = example["pixel_values"].nbytes
+        size = example["pixel_values"].untyped_storage().nbytes()
         if size <= self._keep_bytes:
             self._keep_bytes -= size
             self._kept[index] = example
@@ -121,14 +120,33 @@ class ExampleSet(Dataset[Example]):
             self._load_image(row), num_crops=self.num_crops, pad_crops=False, return_tensors="pt"
         )
         ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, pixels["num_img_tokens"])
-        if self.max_length is not None and len(ids) > self.max_length:
-            raise TruncationError(
-                f"example {index} has {len(ids)} tokens ({pixels['num_img_tokens'][0]} of them image) but the limit is "
-                f"{self.max_length}; raise data.max_length, lower model.num_crops or set data.too_long to leave_out"
-            )
         return {
             "input_ids": torch.tensor(ids),
             "labels": torch.tensor(labels),
-            "pixel_values": pixels["pixel_values"][0],
+            "pixel_values": _once(pixels["pixel_values"][0]),
             "image_sizes": pixels["image_sizes"][0],
         }
+
+
+def _once(crops: Tensor) -> Tensor:
+    """Crops [1 + tiles, 3, S, S]; where the thumbnail is the only tile again, both share their memory."""
+    if len(crops) == 2 and torch.equal(crops[0], crops[1]):
+        return crops[:1].clone().expand(2, -1, -1, -1)
+    return crops
+
+
+def split_by_length(
+    rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int, limit: int
+) -> tuple[list[Mapping[str, Any]], list[int]]:
+    """Rows whose examples fit into ``limit`` tokens, and the lengths of those that do not; no picture is opened."""
+    kept, too_long = [], []
+    crop_size = processor.image_processor.crop_size
+    for row in rows:
+        tokens = image_tokens(row[WIDTH], row[HEIGHT], num_crops, crop_size)
+        chat = Conversation.of(processor, task, row)
+        length = len(processor.encode(chat.prompt + chat.answer, [tokens]))
+        if length > limit:
+            too_long.append(length)
+        else:
+            kept.append(row)
+    return kept, too_long

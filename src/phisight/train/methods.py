@@ -73,11 +73,12 @@ def _with_adapters(model: Any, lora: LoraSettings, train_tower: bool) -> nn.Modu
     if missing:
         known = sorted({name.rsplit(".", 1)[-1] for name in linear if not name[-1].isdigit()} | {PROJECTOR})
         raise SettingsError(
-            f"lora.targets names {some(missing)}, which no layer of the model is called; its layers are {some(known, 20)}"
+            f"lora.targets names {some(missing)}, which no layer of the model is called; "
+            f"its layers are {some(known, 20)}"
         )
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float is fine, the annotation is narrow
         lora_dropout=lora.dropout,
         target_modules=sorted(set(chosen)),
         task_type="CAUSAL_LM",

@@ -92,7 +92,7 @@ def cardigan(s: Sketch, look: Look) -> None:
     for side in (-1, 1):
         front = outline(f"M0 40 L7 7 Q16 8 20 13 L19 44 L21 {hem} L0 {hem + 1}")
         s.fill(front if side > 0 else flip(front))
-    seams(s, outline(f"M1.8 40 L8.4 7.5"), look.ink, 0.4)
+    seams(s, outline("M1.8 40 L8.4 7.5"), look.ink, 0.4)
     for side in (-1, 1):
         band = outline("M-1.6 40 L5.6 6.4 L8.6 7.6 L2 41")
         s.fill(band if side > 0 else flip(band), "trim", light="flat")
