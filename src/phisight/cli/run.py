@@ -163,6 +163,8 @@ def show_scores(scores: Mapping[str, Any]) -> None:
             other = shuffled.get(name)
             table.add_row(name, f"{value:.3f}", "" if other is None else f"{other:.3f}")
     console.print(table)
+    for line in scores.get("verdict", {}).get("lines", []):
+        console.print(f"- {line}", highlight=False)
 
 
 class _Bar:
