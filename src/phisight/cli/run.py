@@ -163,6 +163,8 @@ def show_scores(scores: Mapping[str, Any]) -> None:
             other = shuffled.get(name)
             table.add_row(name, f"{value:.3f}", "" if other is None else f"{other:.3f}")
     console.print(table)
+    for line in scores.get("verdict", {}).get("lines", []):
+        console.print(f"- {line}", highlight=False)
 
 
 class _Bar:
@@ -197,6 +199,7 @@ class AnswerBars:
         self._bars: dict[str, _Bar] = {}
 
     def __call__(self, kind: str, done: int, every: int) -> None:
+        """``done`` of ``every`` answers."""
         if kind not in self._bars:
             self._bars[kind] = _Bar(self._progress, f"{kind} pictures")
         self._bars[kind].reach(done, every)

@@ -228,9 +228,19 @@ def _scalar(text: str) -> Any:
 def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = known_keys()
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        last = difflib.get_close_matches(key.rsplit(".", 1)[-1], [name.rsplit(".", 1)[-1] for name in known], n=1)
-        hint = near or [name for name in known if last and name.rsplit(".", 1)[-1] == last[0]][:1]
-        return f"unknown setting {key!r}" + (f", did you mean {hint[0]!r}?" if hint else "")
+        nearest = _nearest(key)
+        return f"unknown setting {key!r}" + (f", did you mean {nearest!r}?" if nearest else "")
     return f"{key} = {str(error.get('input'))[:40]!r}: {error['msg']}"
+
+
+def _nearest(key: str) -> str | None:
+    """The known setting (or group of settings) that was probably meant."""
+    known = known_keys()
+    groups = sorted({name.split(".")[0] for name in known})
+    for candidates in (groups if "." not in key else [], known):
+        near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
+        if near:
+            return near[0]
+    last = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), n=1)
+    return last[near[0]] if near else None

@@ -52,7 +52,7 @@ class Conversation:
     def of(cls, processor: Any, task: Task, row: Mapping[str, Any]) -> Conversation:
         """Chat text of a row; DataError when the answer holds a special token (it would end the turn early)."""
         answer = task.render(row)
-        special = [token for token in processor.tokenizer.all_special_tokens if token in answer]
+        special = [token for token in processor.tokenizer.get_added_vocab() if token in answer]
         if special or "<|image_" in answer:
             raise DataError(
                 f"the answer {answer[:60]!r} holds the special token {some(special) or '<|image_'}; "
@@ -107,7 +107,7 @@ class ExampleSet(Dataset[Example]):
         if index in self._kept:
             return self._kept[index]
         example = self._prepare(index)
-        size = example["pixel_values"].nbytes
+        size = example["pixel_values"].untyped_storage().nbytes()
         if size <= self._keep_bytes:
             self._keep_bytes -= size
             self._kept[index] = example
@@ -123,9 +123,16 @@ class ExampleSet(Dataset[Example]):
         return {
             "input_ids": torch.tensor(ids),
             "labels": torch.tensor(labels),
-            "pixel_values": pixels["pixel_values"][0],
+            "pixel_values": _once(pixels["pixel_values"][0]),
             "image_sizes": pixels["image_sizes"][0],
         }
+
+
+def _once(crops: Tensor) -> Tensor:
+    """Crops [1 + tiles, 3, S, S]; where the thumbnail is the only tile again, both share their memory."""
+    if len(crops) == 2 and torch.equal(crops[0], crops[1]):
+        return crops[:1].clone().expand(2, -1, -1, -1)
+    return crops
 
 
 def split_by_length(

@@ -7,6 +7,7 @@ fit(model, processor, train_set, validation_set, recipe, run_dir, watch)
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.rundir import CHECKPOINTS
@@ -23,6 +24,10 @@ from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.train.collate import Collator
 from phisight.train.examples import Example
+
+
+CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch")
+"""What is logged of a step; run times and totals are in what ``fit`` returns."""
 
 
 class Watcher(Protocol):
@@ -57,6 +62,7 @@ def fit(
         data_collator=Collator(processor.tokenizer.pad_token_id),
         callbacks=[_Watching(watcher)],
     )
+    trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     outcome = trainer.train()
     return {key: float(value) for key, value in outcome.metrics.items()}
 
@@ -87,8 +93,7 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         adam_beta2=train.adam_beta2,
         max_grad_norm=train.clip,
         bf16=train.bf16,
-        gradient_checkpointing=train.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if train.gradient_checkpointing else None,
+        **_checkpointing(train.gradient_checkpointing),
         logging_steps=train.log_every,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if evaluate else "no",
@@ -111,6 +116,15 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
+
+
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """Recomputing activations, under the name that this release of the library gives it."""
+    if not wanted:
+        return {}
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 class CheckedTrainer(Trainer):
@@ -148,5 +162,6 @@ class _Watching(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, (int, float))}
-        self.watcher.log(state.global_step, numbers)
+        numbers = {key: float(value) for key, value in (logs or {}).items() if key in CURVES}
+        if numbers:
+            self.watcher.log(state.global_step, numbers)

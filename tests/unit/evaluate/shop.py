@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from tests.unit.generate.fakes import FakeModel, FakeProcessor
 
 from phisight.core.datadir import DatasetCard
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow
 from phisight.generate import Predictor
+from tests.unit.generate.fakes import FakeModel, FakeProcessor
 
 CATEGORIES = ("HATS", "BAGS", "SCARVES", "SHOES")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.evaluate.shop import answer_of, blind, make_rows, predictor, seeing
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
@@ -22,6 +21,7 @@ from phisight.evaluate import (
     teacher_forced,
     verdict_of,
 )
+from tests.unit.evaluate.shop import answer_of, blind, make_rows, predictor, seeing
 
 
 def certified(folder: Path, answer: Callable[[int, int, int], str], count: int = 24) -> dict[str, Any]:

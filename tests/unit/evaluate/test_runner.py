@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.evaluate.shop import answer_of, blind, make_rows, predictor, seeing
-from tests.unit.generate.fakes import FakeModel, FakeProcessor
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
 from phisight.evaluate import Images, evaluate, scores_of, write_predictions
 from phisight.generate import Predictor
+from tests.unit.evaluate.shop import answer_of, blind, make_rows, predictor, seeing
+from tests.unit.generate.fakes import FakeModel, FakeProcessor
 
 
 def test_a_model_that_sees_is_right_with_its_own_pictures_only(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.unit.generate.fakes import END, FakeModel, FakeProcessor, FakeTokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -18,6 +17,7 @@ from phisight.core.task import Task
 from phisight.generate import AnswerGrammar, Predictor, Request
 from phisight.generate.constrained import token_bytes
 from phisight.generate.grammar import Grammar
+from tests.unit.generate.fakes import END, FakeModel, FakeProcessor, FakeTokenizer
 
 CATEGORIES = {"category3_code": ["HATS", "HATS & CAPS", "SCARVES"]}
 GRAMMAR = AnswerGrammar(Task(), FakeTokenizer(), CATEGORIES, END)

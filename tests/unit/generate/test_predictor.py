@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tests.unit.generate.fakes import FakeModel, FakeProcessor
 
 from phisight.core.errors import (
     ElongatedImageError,
@@ -20,6 +19,7 @@ from phisight.core.errors import (
     UnreadableImageError,
 )
 from phisight.generate import Predictor, Request, load_picture
+from tests.unit.generate.fakes import FakeModel, FakeProcessor
 
 
 def colour_answer(red: int, green: int, blue: int) -> str:
