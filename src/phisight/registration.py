@@ -1,7 +1,7 @@
-"""Registers phi3_v with transformers' Auto classes as soon as both phisight and transformers are imported.
+"""Registers phi3_v with transformers' Auto classes as soon as both are imported.
 
-Parts of phisight that need no model (data, samples, reports, ``--help``) start without torch, so ``import phisight`` must
-not load it. If transformers is there already, registration happens at once; otherwise right after its first import.
+Parts of phisight that need no model (data, samples, reports, ``--help``) start without torch, so ``import phisight``
+must not load it. If transformers is there already, registration happens at once, otherwise after its first import.
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ class _Finder(MetaPathFinder):
     """Stands in for one import: hands transformers to its own loader and registers afterwards."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if fullname != LIBRARY:
             return None
+        # Asking whether the library is installed is no import: this finder stays until one happens.
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
             spec.loader = _RegisteringLoader(spec.loader)
         return spec
@@ -51,4 +58,5 @@ class _RegisteringLoader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
         importlib.import_module("phisight.model")

@@ -10,6 +10,7 @@ import sys
 import typer
 
 from phisight import __version__
+from phisight.cli import data, run, sample
 from phisight.cli.console import console, fail
 from phisight.core.errors import PhisightError
 
@@ -35,6 +36,15 @@ def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
 ) -> None:
     """Options that stand before every command."""
+
+
+app.command("demo")(run.demo_command)
+app.add_typer(sample.app, name="sample")
+app.add_typer(data.app, name="data")
+app.command("train")(run.train_command)
+app.command("evaluate")(run.evaluate_command)
+app.command("predict")(run.predict_command)
+app.command("report")(run.report_command)
 
 
 def main() -> None:

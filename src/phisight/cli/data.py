@@ -180,18 +180,43 @@ def show_command(
     folder: Annotated[Path, typer.Argument(help="A data set folder.")],
     rows: Annotated[int, typer.Option(help="How many rows.")] = 10,
     split: Annotated[str | None, typer.Option(help="Rows of this split only.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Show what is trained on (bold) and what is not.")] = False,
+    model: Annotated[
+        str, typer.Option(help="With --tokens: whose tokenizer and picture grid (tiny, a folder, a hub name).")
+    ] = "tiny",
 ) -> None:
-    """Print rows: key, split, picture, and the answer that is trained on."""
+    """Print rows: key, split, picture, and the answer that is trained on.
+
+    Example: phisight data show data/products --tokens
+    """
     from rich.table import Table
 
     from phisight.data.folder import DatasetFolder
 
     data = DatasetFolder.open(folder)
+    if tokens:
+        _show_tokens(folder, model, split, rows)
+        return
     console.print(f"prompt: {data.task.prompt}", markup=False)
     table = Table("key", "split", "picture", "answer")
     for row in data.rows(split)[:rows]:
         table.add_row(*map(_plain, (row[data.card.key], row["split"], row["file_name"], data.task.render(row))))
     console.print(table)
+
+
+def _show_tokens(folder: Path, model: str, split: str | None, rows: int) -> None:
+    from rich.text import Text
+
+    from phisight.pipelines.tokens import labelled_tokens
+
+    for name, runs in labelled_tokens(folder, model=model, split=split, rows=rows):
+        line = Text()
+        for run in runs:
+            line.append(run.text, style="bold green" if run.trained else "cyan" if run.image else "dim")
+        trained = sum(run.tokens for run in runs if run.trained)
+        every = sum(run.tokens for run in runs)
+        console.print(f"{name}: {trained} of {every} tokens are trained on", markup=False)
+        console.print(line)
 
 
 def _plain(value: Any) -> str:

@@ -26,7 +26,7 @@ class HDGrid:
     """Where a picture's pixels go.
 
     ``scaled_*`` and ``pad_*`` speak of the landscape frame: a portrait picture (``transposed``) is mirrored along its
-    main diagonal first and mirrored back at the end; ``width``, ``height``, ``rows`` and ``columns`` speak of the result.
+    main diagonal first and mirrored back at the end. ``width``, ``height``, ``rows``, ``columns`` speak of the result.
     """
 
     transposed: bool

@@ -41,11 +41,11 @@ ARCHITECTURE = "Phi3VForCausalLM"
 
 
 @strict
-class Phi3VConfig(Phi3Config):  # type: ignore[misc]
+class Phi3VConfig(Phi3Config):
     """Phi-3-Vision configuration.
 
     ``vision_config`` is optional and describes another tower than ViT-L/14-336 (its ``image_size`` is the crop size).
-    ``image_token_id`` is the placeholder of an image slot (``<|image|>``, in the published vocabulary and unused there);
+    ``image_token_id`` is the placeholder of an image slot (``<|image|>``: in the published vocabulary, unused there);
     official negative ids are taken as well. ``rope_switch`` says what decides between short and long rotary factors:
     the length of each ``row`` (a row's answer does not depend on its neighbours), or the longest row of the ``batch``
     (what the official code does).
@@ -73,11 +73,12 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
             factors = {key: value for key, value in scaling.items() if key != "type"}
             factor = self.max_position_embeddings / self.original_max_position_embeddings
             kwargs["rope_scaling"] = {**factors, "rope_type": "longrope", "factor": factor}
-        given = self.vision_config
-        if not isinstance(given, CLIPVisionConfig):
-            self.vision_config = CLIPVisionConfig(**{**VIT_L_14_336, **(given or {})})
+        vision = self.vision_config
+        if not isinstance(vision, CLIPVisionConfig):
+            vision = CLIPVisionConfig(**{**VIT_L_14_336, **(vision or {})})
+        self.vision_config = vision
         self.img_processor = self.img_processor or {
-            "image_dim_out": self.vision_config.hidden_size,
+            "image_dim_out": vision.hidden_size,
             "model_name": "openai/clip-vit-large-patch14-336",
             "name": "clip_vision_model",
             "num_img_tokens": self.num_img_tokens,
@@ -89,8 +90,7 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
             # The library counts the query's own key; a window that cannot be reached is no window.
             self.sliding_window = None if window >= self.max_position_embeddings else window + 1
         super().__post_init__(**kwargs)
-        if self.architectures is None:
-            self.architectures = [ARCHITECTURE]
+        self.architectures: list[str] | None = [ARCHITECTURE]
 
     @property
     def crop_size(self) -> int:

@@ -28,7 +28,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 WHITE = 255
 
 
-class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
+class Phi3VImageProcessor(BaseImageProcessor):
     """Image processor of Phi-3-Vision and Phi-3.5-Vision (the official name, which published files refer to).
 
     ``num_crops``: most tiles of a picture (16 for Phi-3-Vision, 4 for Phi-3.5-Vision). ``crop_size``: pixels of a tile.
@@ -46,6 +46,7 @@ class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
         num_img_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs.pop("auto_map", None)  # names remote code, which is neither run nor saved
         super().__init__(**kwargs)
         self.num_crops = num_crops
         self.image_mean = list(image_mean)

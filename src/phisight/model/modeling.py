@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import CLIPVisionConfig, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
 from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, Phi3PreTrainedModel
@@ -34,7 +34,7 @@ IGNORED = -100
 """Label of a token that does not count in the loss."""
 
 
-class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):  # type: ignore[misc]
+class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):
     """What model and head share: configuration, initial values, layers that stay on one device."""
 
     config_class = Phi3VConfig
@@ -72,11 +72,15 @@ def _fill(buffer: Tensor, values: Tensor) -> None:
         buffer.copy_(values)
 
 
-class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[misc]
+class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
     """Embeddings, image embedding and decoder; returns hidden states after the final norm, [B, T, D]."""
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__(config)
+        vision = config.vision_config
+        # The tower is no model of its own, so nobody else tells it how to attend.
+        if isinstance(vision, CLIPVisionConfig) and vision._attn_implementation is None:
+            vision._attn_implementation = config._attn_implementation
         self.rotary_emb = LongRotaryEmbedding(config)
         self.vision_embed_tokens = ImageEmbedding(config)
         self.post_init()
@@ -98,6 +102,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[mis
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = self._positions(attention_mask, inputs_embeds.shape[1])
         return cast(
             BaseModelOutputWithPast,
             super().forward(
@@ -110,10 +116,25 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[mis
             ),
         )
 
+    def _positions(self, mask: Tensor, new_tokens: int) -> Tensor | None:
+        """Positions int64[B, new_tokens] that count real tokens, so that padding makes no row longer than it is.
+
+        Attention is relative, so counting from a row's first token changes nothing else; ``rope_switch: batch`` leaves
+        them to the library, which counts padding as the official code does.
+        """
+        if self.config.rope_switch == "batch":
+            return None
+        return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new_tokens:]
+
     def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None, image_sizes: Tensor | None = None) -> Tensor:
         """Token embeddings [B, T, D] with the image slots filled."""
-        if pixel_values is None or image_sizes is None:
+        if pixel_values is None and image_sizes is None:
             return self._embed_text(input_ids)
+        if pixel_values is None or image_sizes is None:
+            given, missing = (
+                ("image_sizes", "pixel_values") if pixel_values is None else ("pixel_values", "image_sizes")
+            )
+            raise ImageSlotError(f"{given} is given without {missing}; pass both as the processor returned them")
         slots = slot_mask(input_ids, self.config.image_token_id)
         runs = slot_runs(input_ids, self.config.image_token_id)
         order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
@@ -136,7 +157,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[mis
         return cast(Tensor, self.embed_tokens(input_ids))
 
 
-class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMixin):
     """Phi-3-Vision with its language head: pictures and text to text."""
 
     _tied_weights_keys: ClassVar = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -165,7 +186,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
 
-        ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; a row may have no image.
+        ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; rows may lack images.
         Labels at image slots are left out of the loss whatever they hold.
         """
         outputs = self.model(

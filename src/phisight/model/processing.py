@@ -10,8 +10,11 @@ padding and truncation are swallowed) this one is not; docs/numerics.md lists th
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
@@ -38,7 +41,7 @@ CHAT_TEMPLATE = (
 """The published chat format; besides ``<|image_1|>`` in the text it takes ``{"type": "image"}`` parts."""
 
 
-class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
+class Phi3VProcessor(ProcessorMixin):
     """Processor of Phi-3-Vision and Phi-3.5-Vision (the official name, which published files refer to)."""
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **_: Any):
@@ -66,8 +69,9 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
 
         ``text`` is one text or several; ``images`` one picture, a list, or a list for each text (a flat list is dealt
         out by the number of tags). Returns ``input_ids`` and ``attention_mask`` (int64[B, T] as tensors; lists of ints
-        when ``return_tensors`` is none), and where there are pictures ``pixel_values`` float32[images, crops + 1, 3, S, S]
-        and ``image_sizes`` int64[images, 2], in the order in which the texts name them.
+        when ``return_tensors`` is none), and where there are pictures ``pixel_values``
+        float32[images, crops + 1, 3, S, S] and ``image_sizes`` int64[images, 2], in the order in which the texts name
+        them.
 
         ImageTagError when tags and pictures do not match; TruncationError when ``truncation`` to ``max_length`` would
         cut a picture: text is cut at its end, a picture never.
@@ -119,8 +123,8 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
         slots = [place for place, token in enumerate(ids) if token == self.image_token_id]
         if slots and slots[-1] >= limit:
             raise TruncationError(
-                f"row {row}: a limit of {limit} tokens would cut an image (its slots reach {slots[-1] + 1} of {len(ids)} "
-                "tokens); raise max_length or lower num_crops"
+                f"row {row}: a limit of {limit} tokens would cut an image (its slots reach {slots[-1] + 1} of "
+                f"{len(ids)} tokens); raise max_length or lower num_crops"
             )
         return ids[:limit]
 
@@ -136,6 +140,27 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
                 ids[row] = [pad] * fill + one if left else one + [pad] * fill
                 masks[row] = [0] * fill + masks[row] if left else masks[row] + [0] * fill
         return {"input_ids": ids, "attention_mask": masks}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``processor_config.json`` holds: the class alone, as published; each part has its own file."""
+        return {"processor_class": type(self).__name__}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Write the published set of files, readable by older releases of the library too.
+
+        The image processor goes into ``preprocessor_config.json``, and the tokenizer is filed under the class name
+        that every release knows.
+        """
+        written = super().save_pretrained(save_directory)
+        self.image_processor.save_pretrained(save_directory)
+        settings = Path(save_directory) / "tokenizer_config.json"
+        values = json.loads(settings.read_text(encoding="utf-8"))
+        values["tokenizer_class"] = "PreTrainedTokenizerFast"
+        values.pop("auto_map", None)
+        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        return written
 
     def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
         """Texts of ids; image slots (the placeholder or official negative ids) are left out."""

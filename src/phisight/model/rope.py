@@ -16,7 +16,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 from phisight.model.configuration import Phi3VConfig
 
 
-class LongRotaryEmbedding(Phi3RotaryEmbedding):  # type: ignore[misc]
+class LongRotaryEmbedding(Phi3RotaryEmbedding):
     """Positions int64[B, T] to cos and sin [B, T, head width], computed in float32."""
 
     def __init__(self, config: Phi3VConfig) -> None:

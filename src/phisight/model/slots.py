@@ -48,8 +48,8 @@ def images_of_runs(runs: Sequence[SlotRun], feature_counts: Sequence[int]) -> li
     if len(runs) != len(feature_counts):
         rows = sorted({run.row for run in runs})
         raise ImageSlotError(
-            f"the prompts hold {len(runs)} runs of image slots (rows {rows}) but {len(feature_counts)} images are given; "
-            "each image needs its own run, with another token between two of them"
+            f"the prompts hold {len(runs)} runs of image slots (rows {rows}) but {len(feature_counts)} images "
+            "are given; each image needs its own run, with another token between two of them"
         )
     per_row: dict[int, int] = {}
     for run in runs:
@@ -66,8 +66,8 @@ def images_of_runs(runs: Sequence[SlotRun], feature_counts: Sequence[int]) -> li
         image = offsets[run.row] + number - 1
         if number > per_row[run.row] or image in used:
             raise ImageSlotError(
-                f"row {run.row}: slots of image {number} at token {run.start}, but the row has {per_row[run.row]} images "
-                "and each is used once; number the tags 1, 2, ... without a gap"
+                f"row {run.row}: slots of image {number} at token {run.start}, but the row has {per_row[run.row]} "
+                "images and each is used once; number the tags 1, 2, ... without a gap"
             )
         if run.length != feature_counts[image]:
             raise ImageSlotError(
