@@ -164,7 +164,7 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
 
 
 def _decoded_small(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
-    """The picture from all of its bytes, but a JPEG at a half to an eighth of its size where that still leaves 128 pixels.
+    """The picture from all of its bytes, but a JPEG at a half to an eighth of its size where that leaves 128 pixels.
 
     Every compressed byte is read and checked all the same: what is saved is the inverse transform of frequencies that
     the fingerprint does not look at, half of a JPEG's decoding time.

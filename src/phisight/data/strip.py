@@ -109,7 +109,7 @@ def strip_webp(data: bytes) -> bytes:
             raise ValueError("animated or transparent")
         if kind in (b"VP8 ", b"VP8L"):
             chunk = data[at : at + 8 + length] + b"\0" * (length & 1)
-            return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+            return b"".join([b"RIFF", struct.pack("<I", 4 + len(chunk)), b"WEBP", chunk])
         at = end
     raise ValueError("no picture chunk")
 

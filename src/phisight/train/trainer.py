@@ -25,7 +25,6 @@ from phisight.core.settings import Recipe
 from phisight.train.collate import Collator
 from phisight.train.examples import Example
 
-
 CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch")
 """What is logged of a step; run times and totals are in what ``fit`` returns."""
 
