@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import CLIPVisionConfig, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
 from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, Phi3PreTrainedModel
@@ -77,8 +77,9 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__(config)
-        vision: Any = config.vision_config
-        if vision._attn_implementation is None:  # built from a configuration, not from a checkpoint
+        vision = config.vision_config
+        # The tower is no model of its own, so nobody else tells it how to attend.
+        if isinstance(vision, CLIPVisionConfig) and vision._attn_implementation is None:
             vision._attn_implementation = config._attn_implementation
         self.rotary_emb = LongRotaryEmbedding(config)
         self.vision_embed_tokens = ImageEmbedding(config)
@@ -101,6 +102,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = self._positions(attention_mask, inputs_embeds.shape[1])
         return cast(
             BaseModelOutputWithPast,
             super().forward(
@@ -113,10 +116,25 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
             ),
         )
 
+    def _positions(self, mask: Tensor, new_tokens: int) -> Tensor | None:
+        """Positions int64[B, new_tokens] that count real tokens, so that padding makes no row longer than it is.
+
+        Attention is relative, so counting from a row's first token changes nothing else; ``rope_switch: batch`` leaves
+        them to the library, which counts padding as the official code does.
+        """
+        if self.config.rope_switch == "batch":
+            return None
+        return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new_tokens:]
+
     def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None, image_sizes: Tensor | None = None) -> Tensor:
         """Token embeddings [B, T, D] with the image slots filled."""
-        if pixel_values is None or image_sizes is None:
+        if pixel_values is None and image_sizes is None:
             return self._embed_text(input_ids)
+        if pixel_values is None or image_sizes is None:
+            given, missing = (
+                ("image_sizes", "pixel_values") if pixel_values is None else ("pixel_values", "image_sizes")
+            )
+            raise ImageSlotError(f"{given} is given without {missing}; pass both as the processor returned them")
         slots = slot_mask(input_ids, self.config.image_token_id)
         runs = slot_runs(input_ids, self.config.image_token_id)
         order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
