@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.unit.report import run_folder
-from tests.unit.report.run_folder import HOSTILE, make_run
 
 from phisight.core.errors import RunError
 from phisight.evaluate import write_predictions
@@ -20,6 +18,8 @@ from phisight.report import report_json, write_pdf, write_report
 from phisight.report.collect import collect
 from phisight.report.figures import MOST_POINTS, Axis, bars, curves, scatter, thinned
 from phisight.report.words import duration, number, split_name, written
+from tests.unit.report import run_folder
+from tests.unit.report.run_folder import HOSTILE, make_run
 
 
 @pytest.fixture(scope="module")
