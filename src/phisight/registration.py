@@ -36,8 +36,12 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != LIBRARY:
             return None
+        # Asking whether the library is installed is no import: this finder stays until one happens.
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
             spec.loader = _RegisteringLoader(spec.loader)
         return spec
@@ -54,4 +58,5 @@ class _RegisteringLoader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
         importlib.import_module("phisight.model")

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from phisight import __version__
-from phisight.cli import run
+from phisight.cli import data, run, sample
 from phisight.cli.console import console, fail
 from phisight.core.errors import PhisightError
 
@@ -39,6 +39,8 @@ def options(
 
 
 app.command("demo")(run.demo_command)
+app.add_typer(sample.app, name="sample")
+app.add_typer(data.app, name="data")
 app.command("train")(run.train_command)
 app.command("evaluate")(run.evaluate_command)
 app.command("predict")(run.predict_command)
@@ -55,3 +57,8 @@ def main() -> None:
         if debug:
             raise
         fail(error)
+
+
+from phisight.cli.data import app as data_app  # noqa: E402
+
+app.add_typer(data_app, name="data")

@@ -33,8 +33,8 @@ class DatasetFolder:
         folder = Path(path)
         if (folder / WORKSPACE).exists():
             raise DatasetError(
-                f"{folder} is not finished: its build was interrupted or still runs; run the same `phisight data build` "
-                "again, it asks only for what is missing"
+                f"{folder} is not finished: its build was interrupted or still runs; run the same "
+                "`phisight data build` again, it asks only for what is missing"
             )
         card = DatasetCard.read(folder)
         try:

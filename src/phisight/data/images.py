@@ -57,7 +57,7 @@ _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 """The only decoders that ever see foreign bytes."""
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError)
-_DECODER_FAULTS = (*_DECODER_ERRORS, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
+_DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
 
 
 def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Image:
@@ -115,14 +115,14 @@ def take_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
     if not notes & {"oriented", "alpha", "cmyk", "16bit", "converted"} and not (name == "WEBP" and "animated" in notes):
         with contextlib.suppress(ValueError):
             kept = STRIP[name](data)
-    image = original if kept is None else _open(kept, name, limits)
+    image: Image.Image = original if kept is None else _open(kept, name, limits)
     with _decoding():
         image.load()
     if kept is None:
         image, kept, name = _encode_anew(image, name)
     elif name == "JPEG" and len(data) - data.rfind(b"\xff\xd9") > 66:
         notes.add("trailing")
-    if all(low == high for low, high in _extrema(image)):
+    if _is_one_colour(image):
         notes.add("one_colour")
     if min(image.size) < 32:
         notes.add("tiny")
@@ -185,7 +185,8 @@ def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
         found.add("16bit")
     if image.has_transparency_data:
         found.add("alpha")
-    if name not in STRIP or (image.mode not in ("L", "RGB", "P", "1") and not found & {"cmyk", "16bit", "alpha"}):
+    unusual = image.mode not in ("L", "RGB", "P", "1") and not found & {"cmyk", "16bit", "alpha"}
+    if name not in STRIP or unusual:
         found.add("converted")
     return found
 
@@ -211,7 +212,10 @@ def _encode_anew(image: Image.Image, name: str) -> tuple[Image.Image, bytes, str
         return plain, file.getvalue(), "PNG"
 
 
-def _extrema(image: Image.Image) -> list[tuple[float, float]]:
-    small = image.convert("RGB") if image.mode in ("P", "1") else image
-    found = small.getextrema()
-    return [found] if small.mode == "L" else list(found)  # type: ignore[list-item]
+def _is_one_colour(image: Image.Image) -> bool:
+    """A picture that is not constant at four pixels cannot be constant as a whole: most are told cheaply."""
+    corners = {image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)}
+    if len(corners) > 1:
+        return False
+    plain = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+    return all(low == high for low, high in (band.getextrema() for band in plain.split()))

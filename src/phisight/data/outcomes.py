@@ -50,7 +50,7 @@ KINDS: dict[str, tuple[Heals, str]] = {
 }
 
 
-class Refusal(DataError):
+class Refusal(DataError):  # noqa: N818 - it is an outcome as often as it is raised
     """One row or image that is not let in; ``kind`` is a key of KINDS, ``reason`` one line without secrets."""
 
     def __init__(self, kind: str, reason: str) -> None:

@@ -102,7 +102,8 @@ def strip_webp(data: bytes) -> bytes:
     """A WebP of its picture chunk alone, in the simple layout; ValueError for an animated or transparent lossy one."""
     if len(data) < 20 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise ValueError("no WebP signature")
-    end_of_file = 8 + struct.unpack_from("<I", data, 4)[0]
+    (declared,) = struct.unpack_from("<I", data, 4)
+    end_of_file = 8 + int(declared)
     if end_of_file > len(data):
         raise ValueError("cut off before the end of image")
     at = 12

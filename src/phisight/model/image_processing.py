@@ -46,6 +46,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
         num_img_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs.pop("auto_map", None)  # names remote code, which is neither run nor saved
         super().__init__(**kwargs)
         self.num_crops = num_crops
         self.image_mean = list(image_mean)

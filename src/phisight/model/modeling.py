@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import CLIPVisionConfig, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
 from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, Phi3PreTrainedModel
@@ -77,8 +77,9 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__(config)
-        vision: Any = config.vision_config
-        if vision._attn_implementation is None:  # built from a configuration, not from a checkpoint
+        vision = config.vision_config
+        # The tower is no model of its own, so nobody else tells it how to attend.
+        if isinstance(vision, CLIPVisionConfig) and vision._attn_implementation is None:
             vision._attn_implementation = config._attn_implementation
         self.rotary_emb = LongRotaryEmbedding(config)
         self.vision_embed_tokens = ImageEmbedding(config)
@@ -101,6 +102,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = self._positions(attention_mask, inputs_embeds.shape[1])
         return cast(
             BaseModelOutputWithPast,
             super().forward(
@@ -113,10 +116,25 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
             ),
         )
 
+    def _positions(self, mask: Tensor, new_tokens: int) -> Tensor | None:
+        """Positions int64[B, new_tokens] that count real tokens, so that padding makes no row longer than it is.
+
+        Attention is relative, so counting from a row's first token changes nothing else; ``rope_switch: batch`` leaves
+        them to the library, which counts padding as the official code does.
+        """
+        if self.config.rope_switch == "batch":
+            return None
+        return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new_tokens:]
+
     def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None, image_sizes: Tensor | None = None) -> Tensor:
         """Token embeddings [B, T, D] with the image slots filled."""
-        if pixel_values is None or image_sizes is None:
+        if pixel_values is None and image_sizes is None:
             return self._embed_text(input_ids)
+        if pixel_values is None or image_sizes is None:
+            given, missing = (
+                ("image_sizes", "pixel_values") if pixel_values is None else ("pixel_values", "image_sizes")
+            )
+            raise ImageSlotError(f"{given} is given without {missing}; pass both as the processor returned them")
         slots = slot_mask(input_ids, self.config.image_token_id)
         runs = slot_runs(input_ids, self.config.image_token_id)
         order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
@@ -164,12 +182,15 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         logits_to_keep: int | Tensor = 0,
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
 
         ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; rows may lack images.
-        Labels at image slots are left out of the loss whatever they hold.
+        Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
+        only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
+        None.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -183,13 +204,17 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
-        logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
-        loss = None
-        if labels is not None:
-            if input_ids is not None:
-                labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, **kwargs)
+        if labels is not None and input_ids is not None:
+            labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
+        loss, logits = None, None
+        if labels is not None and skip_logits:
+            loss = self._labelled_loss(hidden, labels, **kwargs)
+        else:
+            last = isinstance(logits_to_keep, int) and logits_to_keep
+            keep = slice(-logits_to_keep, None) if last else logits_to_keep
+            logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -197,6 +222,17 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _labelled_loss(self, hidden: Tensor, labels: Tensor, **kwargs: Any) -> Tensor:
+        """Loss from hidden states [B, T, D] with logits only where the next label counts: [labelled, vocabulary]."""
+        following = labels[:, 1:].to(hidden.device)
+        places = following != IGNORED
+        logits = self.lm_head(hidden[:, :-1][places])
+        targets = following[places]
+        loss: Tensor = self.loss_function(
+            logits=logits, labels=None, vocab_size=self.vocab_size, shift_labels=targets, **kwargs
+        )
+        return loss
 
     def prepare_inputs_for_generation(
         self,

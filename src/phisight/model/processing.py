@@ -10,8 +10,11 @@ padding and truncation are swallowed) this one is not; docs/numerics.md lists th
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
@@ -137,6 +140,27 @@ class Phi3VProcessor(ProcessorMixin):
                 ids[row] = [pad] * fill + one if left else one + [pad] * fill
                 masks[row] = [0] * fill + masks[row] if left else masks[row] + [0] * fill
         return {"input_ids": ids, "attention_mask": masks}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``processor_config.json`` holds: the class alone, as published; each part has its own file."""
+        return {"processor_class": type(self).__name__}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Write the published set of files, readable by older releases of the library too.
+
+        The image processor goes into ``preprocessor_config.json``, and the tokenizer is filed under the class name
+        that every release knows.
+        """
+        written = super().save_pretrained(save_directory)
+        self.image_processor.save_pretrained(save_directory)
+        settings = Path(save_directory) / "tokenizer_config.json"
+        values = json.loads(settings.read_text(encoding="utf-8"))
+        values["tokenizer_class"] = "PreTrainedTokenizerFast"
+        values.pop("auto_map", None)
+        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        return written
 
     def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
         """Texts of ids; image slots (the placeholder or official negative ids) are left out."""

@@ -30,12 +30,12 @@ class TokenRun:
 
 
 def labelled_tokens(
-    data: Path, *, model: str = TINY, rows: int = 3, num_crops: int | None = None
+    data: Path, *, model: str = TINY, split: str | None = None, rows: int = 3, num_crops: int | None = None
 ) -> Iterator[tuple[str, list[TokenRun]]]:
     """File name and token runs of the first rows; ``model`` says whose tokenizer and picture grid are used."""
     folder = DatasetFolder.open(data)
     processor = _processor(model, folder.task, folder.rows("train"))
-    chosen = list(islice(folder.rows(None), rows))
+    chosen = list(islice(folder.rows(split), rows))
 
     def load(row: Mapping[str, Any]) -> Any:
         return load_image(folder.image_path(row))

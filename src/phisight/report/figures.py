@@ -164,7 +164,7 @@ def _svg(x: Axis | None, y: Axis, body: str, x_label: str, y_label: str, title: 
     middle = (LEFT + WIDTH - RIGHT) / 2
     return (
         f'<svg class="figure" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f'<g class="grid">{grid}</g><g class="labels">{labels}'
+        f'<g class="rules">{grid}</g><g class="labels">{labels}'
         f'<text class="axis" x="{middle:.0f}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>'
         f'<text class="axis" transform="translate(12 {floor / 2:.0f}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_label)}</text></g>{body}</svg>"

@@ -30,6 +30,7 @@ class SampleCard(BaseModel):
         description="Median absolute percentage error of the price rule itself on these rows: no model of the picture "
         "can be expected below it. None for an imitation, whose rule is not known."
     )
+    rejected: int = Field(default=0, description="Imitated rows that lack a field of the task; see rejects.jsonl.")
     faults: dict[str, int] = Field(default_factory=dict, description="Planted faults by kind; faults.jsonl lists them.")
 
     def write(self, folder: Path) -> None:

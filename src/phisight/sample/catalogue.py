@@ -7,13 +7,10 @@ number of workers, and memory holds a few batches however many rows are asked fo
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +18,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import CARD, FILE_NAME, GROUP, HEIGHT, METADATA, SHA256, SPLIT, SPLITS, WIDTH, DatasetCard
+from phisight.core.datadir import FILE_NAME, GROUP, HEIGHT, METADATA, SHA256, SPLIT, SPLITS, WIDTH, DatasetCard
 from phisight.core.errors import SampleError
 from phisight.core.task import Task
-from phisight.sample.card import ATTRIBUTES, SAMPLE, SampleCard
+from phisight.sample.card import ATTRIBUTES, FAULTS, SampleCard
 from phisight.sample.design import design_sizes, listings
+from phisight.sample.faults import plant
+from phisight.sample.folder import new_folder
 from phisight.sample.picture import draw_picture, encode
+from phisight.sample.pool import in_order
 from phisight.sample.pricing import describe, prices
-from phisight.sample.rows import KEY, TABLE, TRUTH, file_name, group_of, price_list_row, split_of, truth_row
+from phisight.sample.rows import (
+    KEY,
+    TABLE,
+    TRUTH,
+    file_name,
+    group_of,
+    price_list_row,
+    split_of,
+    truth_row,
+    with_text_prices,
+)
 from phisight.sample.settings import PRESETS, SampleSettings
 
 Progress = Callable[[int], None]
@@ -64,55 +74,22 @@ def make(
     seed: int,
     settings: SampleSettings = PRESETS["fashion"],
     workers: int = 1,
+    faults: Mapping[str, float] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> SampleCard:
     """Draw a catalogue of ``rows`` products into the data set folder ``out`` and return its card.
 
-    The folder appears whole or not at all. SampleError when ``rows`` or ``workers`` is below 1, or when ``out`` holds
-    something (``overwrite`` replaces an earlier sample, never anything else).
+    ``faults`` plants dirt at the given rates (``faults.FAULT_KINDS``) and lists it in ``faults.jsonl``; with text among
+    the prices, their column is text. The folder appears whole or not at all. SampleError when ``rows`` or
+    ``workers`` is below 1, or when ``out`` holds something (``overwrite`` replaces an earlier sample, never anything
+    else).
     """
     if rows < 1 or workers < 1:
         raise SampleError(f"rows and workers must be at least 1; got {rows} rows and {workers} workers")
     with new_folder(out, overwrite) as folder:
-        results = drawn_in_order(_batches(rows, seed, settings, folder), workers)
-        return _write(folder, results, seed, settings, progress)
-
-
-class new_folder:  # noqa: N801 - a context manager that reads as a verb
-    """A folder that appears under ``out`` when the block ends well; what stood there before stays until then."""
-
-    def __init__(self, out: Path, overwrite: bool) -> None:
-        self._out, self._overwrite = out, overwrite
-        self._partial = out.parent / f".{out.name}.partial"
-
-    def __enter__(self) -> Path:
-        check_free(self._out, self._overwrite)
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
-        return self._partial
-
-    def __exit__(self, kind: object, *_rest: object) -> None:
-        if kind is None:
-            if self._out.exists():
-                shutil.rmtree(self._out)
-            self._partial.replace(self._out)
-        else:
-            shutil.rmtree(self._partial, ignore_errors=True)
-
-
-def check_free(out: Path, overwrite: bool) -> None:
-    """SampleError unless ``out`` is free, or holds an earlier sample that may be replaced."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise SampleError(f"{out} is a file, not a folder; choose another --out")
-    held = sum(1 for _ in out.iterdir())
-    if not held or (overwrite and (out / SAMPLE).is_file() and (out / CARD).is_file()):
-        return
-    if (out / SAMPLE).is_file():
-        raise SampleError(f"{out} already holds a sample; pass --overwrite to replace it, or choose another --out")
-    raise SampleError(f"{out} holds {held} files that are no sample; choose another --out (nothing was touched)")
+        results = in_order(draw_batch, _batches(rows, seed, settings, folder), workers)
+        return _Writer(folder, seed, settings, faults or {}).write(results, progress)
 
 
 def _batches(rows: int, seed: int, settings: SampleSettings, folder: Path) -> Iterator[Batch]:
@@ -127,23 +104,6 @@ def _batches(rows: int, seed: int, settings: SampleSettings, folder: Path) -> It
         yield Batch(seed, settings, first, tuple(designs), folder)
 
 
-def drawn_in_order(batches: Iterable[Batch], workers: int) -> Iterator[Drawn]:
-    """Batches drawn on ``workers`` processes, in order; at most three a worker wait in memory."""
-    if workers == 1:
-        yield from map(draw_batch, batches)
-        return
-    with ExitStack() as stack:
-        pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        waiting: deque[Future[Drawn]] = deque()
-        for batch in batches:
-            waiting.append(pool.submit(draw_batch, batch))
-            if len(waiting) >= 3 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def draw_batch(batch: Batch) -> Drawn:
     """Draw the rows of a batch, write their pictures, return the rows."""
     drawn, row = Drawn([], []), batch.first
@@ -151,7 +111,7 @@ def draw_batch(batch: Batch) -> Drawn:
         for listing in listings(batch.seed, batch.settings, design)[:count]:
             price = prices(batch.seed, batch.settings, design, row, listing.product)
             cells = price_list_row(batch.seed, batch.settings, listing, row, price)
-            image = draw_picture(batch.seed, batch.settings, listing, row)
+            image = draw_picture(batch.seed, batch.settings, listing.product, row)
             content = encode(image, batch.settings)
             name = file_name(row, cells[KEY])
             path = batch.folder / name
@@ -172,37 +132,66 @@ def draw_batch(batch: Batch) -> Drawn:
     return drawn
 
 
-def _write(
-    folder: Path, results: Iterable[Drawn], seed: int, settings: SampleSettings, progress: Progress | None
-) -> SampleCard:
-    splits: Counter[str] = Counter()
-    errors = np.zeros(_BINS, dtype=np.int64)
-    designs, last = 0, ""
-    with pq.ParquetWriter(folder / METADATA, TABLE) as table, pq.ParquetWriter(folder / ATTRIBUTES, TRUTH) as truth:
-        for drawn in results:
-            table.write_table(pa.Table.from_pylist(drawn.table, schema=TABLE))
-            truth.write_table(pa.Table.from_pylist(drawn.truth, schema=TRUTH))
-            for cells, facts in zip(drawn.table, drawn.truth, strict=True):
-                splits[cells[SPLIT]] += 1
-                error = abs(facts["rule_price"] / cells["full_price"] - 1)
-                errors[min(_BINS - 1, int(error * 10_000))] += 1
-                designs, last = designs + (cells[GROUP] != last), cells[GROUP]
-            if progress:
-                progress(len(drawn.table))
-    card = SampleCard(
-        rows=splits.total(),
-        designs=designs,
-        seed=seed,
-        settings=settings.model_dump(mode="json"),
-        price_rule=describe(settings),
-        best_price_median_ape=(int(np.searchsorted(np.cumsum(errors), splits.total() / 2)) + 0.5) / 10_000,
-    )
-    card.write(folder)
-    DatasetCard(
-        task=Task(),
-        key=KEY,
-        rows=card.rows,
-        splits={split: splits[split] for split in SPLITS},
-        source={"kind": "sample", "preset": settings.preset, "seed": seed, "rows": card.rows},
-    ).write(folder)
-    return card
+class _Writer:
+    """Streams batches to the files of the folder and counts what the cards say."""
+
+    def __init__(self, folder: Path, seed: int, settings: SampleSettings, rates: Mapping[str, float]) -> None:
+        self._folder, self._seed, self._settings, self._rates = folder, seed, settings, rates
+        self._splits: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._groups: Counter[str] = Counter()
+        self._errors = np.zeros(_BINS, dtype=np.int64)
+
+    def write(self, results: Iterable[Drawn], progress: Progress | None) -> SampleCard:
+        """Write everything; the card last."""
+        schema = with_text_prices(TABLE) if self._rates.get("wrong_type") else TABLE
+        with ExitStack() as stack:
+            table = stack.enter_context(pq.ParquetWriter(self._folder / METADATA, schema))
+            truth = stack.enter_context(pq.ParquetWriter(self._folder / ATTRIBUTES, TRUTH))
+            listed = stack.enter_context((self._folder / FAULTS).open("w", encoding="utf-8")) if self._rates else None
+            for drawn in results:
+                rows, faults = plant(drawn.table, self._folder, self._seed, self._rates, self._splits.total())
+                self._count(drawn, rows)
+                self._faults.update(fault.fault for fault in faults)
+                if listed:
+                    listed.writelines(fault.line() + "\n" for fault in faults)
+                if schema is not TABLE:
+                    rows = [row | {"full_price": _as_text(row["full_price"])} for row in rows]
+                table.write_table(pa.Table.from_pylist(rows, schema=schema))
+                truth.write_table(pa.Table.from_pylist(drawn.truth, schema=TRUTH))
+                if progress:
+                    progress(len(drawn.table))
+        return self._cards()
+
+    def _count(self, drawn: Drawn, rows: list[dict[str, Any]]) -> None:
+        self._splits.update(row[SPLIT] for row in rows)
+        self._groups["designs"] += len({row[GROUP] for row in drawn.table})
+        for cells, facts in zip(drawn.table, drawn.truth, strict=True):
+            error = abs(facts["rule_price"] / cells["full_price"] - 1)
+            self._errors[min(_BINS - 1, int(error * 10_000))] += 1
+
+    def _cards(self) -> SampleCard:
+        rows = self._splits.total()
+        middle = int(np.searchsorted(np.cumsum(self._errors), self._errors.sum() / 2))
+        card = SampleCard(
+            rows=rows,
+            designs=self._groups["designs"],
+            seed=self._seed,
+            settings=self._settings.model_dump(mode="json"),
+            price_rule=describe(self._settings),
+            best_price_median_ape=(middle + 0.5) / 10_000,
+            faults=dict(sorted(self._faults.items())),
+        )
+        card.write(self._folder)
+        DatasetCard(
+            task=Task(),
+            key=KEY,
+            rows=rows,
+            splits={split: self._splits[split] for split in SPLITS},
+            source={"kind": "sample", "preset": self._settings.preset, "seed": self._seed, "rows": rows},
+        ).write(self._folder)
+        return card
+
+
+def _as_text(value: Any) -> str | None:
+    return None if value is None else str(value)

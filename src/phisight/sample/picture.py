@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from phisight.core.seeding import named_seed
-from phisight.sample.design import Listing
 from phisight.sample.draw import sketch_of
 from phisight.sample.draw.cloth import Cloth
 from phisight.sample.draw.look import Look
@@ -25,10 +24,11 @@ _KNITTED = frozenset({"sweater", "cardigan", "beanie", "socks"})
 _FLAT = frozenset({"square_scarf", "wallet", "clutch", "belt", "sunglasses", "ring", "bracelet", "sneaker", "loafer"})
 
 
-def draw_picture(seed: int, settings: SampleSettings, listing: Listing, row: int) -> Image.Image:
-    """The photograph of one row, RGB."""
-    product = listing.product
-    rgb = settings.colours[product.colour]
+def draw_picture(
+    seed: int, settings: SampleSettings, product: Product, row: int, rgb: Colour | None = None
+) -> Image.Image:
+    """The photograph of one row, RGB; ``rgb`` stands in for a colour without a name."""
+    rgb = rgb or settings.colours[product.colour]
     look = Look(
         size=SIZE_STEPS[product.size],
         style=product.style,

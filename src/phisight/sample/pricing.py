@@ -2,8 +2,8 @@
 
     full price = ending(kind x pattern x material x hardware x size x exp(noise))
 
-The noise belongs to the design: its colours cost the same. Rule and noise stand in ``sample.json``, so the error that no
-model can go below is known.
+The noise belongs to the design: its colours cost the same. Rule and noise stand in ``sample.json``, so the error that
+no model can go below is known.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def ending(price: float) -> float:
     if price < 200:
         return max(5.0, 5.0 * round(price / 5))
     if price < 1000:
-        return 10.0 * round(price / 10)
+        return min(990.0, 10.0 * round(price / 10))
     return 50.0 * round((price + 10) / 50) - 10
 
 
@@ -86,8 +86,8 @@ def describe(settings: SampleSettings) -> dict[str, object]:
     if "size" in settings.attributes:
         factors["size"] = dict(zip(("small", "medium", "large"), SIZE_FACTORS, strict=True))
     return {
-        "formula": "ending(kind * pattern * material * hardware * size * exp(noise * N(0, 1))); a factor that is not listed is 1",
-        "factors": factors,
+        "formula": "ending(kind * pattern * material * hardware * size * exp(noise * N(0, 1)))",
+        "factors (1 where none is listed)": factors,
         "endings": "below 200: multiples of 5; below 1000: multiples of 10; above: multiples of 50 less 10",
         "noise_sigma": settings.noise,
         "eur_per_usd": EUR_PER_USD,

@@ -61,6 +61,13 @@ TRUTH = pa.schema(
         ("listed_again", pa.bool_()),
     ]
 )
+
+
+def with_text_prices(schema: pa.Schema) -> pa.Schema:
+    """The schema with ``full_price`` as text: the only way a table can hold text among prices."""
+    return schema.set(schema.get_field_index("full_price"), pa.field("full_price", pa.string()))
+
+
 _MAY_BE_MISSING = ("itemurl", "imageurl", "category2_code", "full_price_eur", "price_eur")
 _PER_FOLDER = 1000
 

@@ -53,6 +53,7 @@ DRAWINGS: Mapping[str, Draw] = {
         bags.wallet,
         bags.belt,
         bags.umbrella,
+        bags.parcel,
         accessories.scarf,
         accessories.square_scarf,
         accessories.fedora,

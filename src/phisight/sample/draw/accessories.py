@@ -64,7 +64,8 @@ def bucket_hat(s: Sketch, look: Look) -> None:
         seams(
             s,
             outline(
-                f"M0 {60 + share * (low - 58)} Q{16 + share * 8} {60 + share * (low - 58)} {26 + 15 * share} {54 + share * (low - 62)}"
+                f"M0 {60 + share * (low - 58)} Q{16 + share * 8} "
+                f"{60 + share * (low - 58)} {26 + 15 * share} {54 + share * (low - 62)}"
             ),
             look.thread,
             0.4,
@@ -171,7 +172,8 @@ def watch(s: Sketch, look: Look) -> None:
         x, y = np.sin(angle), -np.cos(angle)
         s.line(
             outline(
-                f"M{x * radius * low:.3f} {50 + y * radius * low:.3f} L{x * radius * high:.3f} {50 + y * radius * high:.3f}"
+                f"M{x * radius * low:.3f} {50 + y * radius * low:.3f} "
+                f"L{x * radius * high:.3f} {50 + y * radius * high:.3f}"
             ),
             ink,
             1.0,
@@ -212,7 +214,8 @@ def necklace(s: Sketch, look: Look) -> None:
     if look.style == 0:
         s.fill(
             outline(
-                f"M0 {deep + 4} Q10 {deep - 6} 12 {deep + 4} Q12 {deep + 11} 0 {deep + 20} Q-12 {deep + 11} -12 {deep + 4} Q-10 {deep - 6} 0 {deep + 4}"
+                f"M0 {deep + 4} Q10 {deep - 6} 12 {deep + 4} Q12 {deep + 11} 0 {deep + 20} "
+                f"Q-12 {deep + 11} -12 {deep + 4} Q-10 {deep - 6} 0 {deep + 4}"
             ),
             "main",
             light="ball",
@@ -243,13 +246,15 @@ def bracelet(s: Sketch, look: Look) -> None:
     s.fill(ellipse(0, 42, 35, 13.4), (236, 234, 230), light="flat", edge=0.4)
     s.fill(
         outline(
-            f"M-40 42 Q-38 60 0 60 Q38 60 40 42 L40 {42 + wide} Q38 {62 + wide} 0 {62 + wide} Q-38 {62 + wide} -40 {42 + wide}"
+            f"M-40 42 Q-38 60 0 60 Q38 60 40 42 L40 {42 + wide} Q38 "
+            f"{62 + wide} 0 {62 + wide} Q-38 {62 + wide} -40 {42 + wide}"
         ),
         look.metal,
     )
     s.fill(
         outline(
-            f"M-39 46 Q-36 63 0 63 Q36 63 39 46 L39 {39 + wide} Q36 {58 + wide} 0 {58 + wide} Q-36 {58 + wide} -39 {39 + wide}"
+            f"M-39 46 Q-36 63 0 63 Q36 63 39 46 L39 {39 + wide} Q36 "
+            f"{58 + wide} 0 {58 + wide} Q-36 {58 + wide} -39 {39 + wide}"
         ),
         "main",
     )

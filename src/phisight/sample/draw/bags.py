@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from phisight.sample.draw.look import Look, folds, pair, seams
-from phisight.sample.draw.outline import ellipse, flip, mirrored, outline, rounded
+from phisight.sample.draw.outline import arch, ellipse, flip, mirrored, outline, rounded
 from phisight.sample.draw.sketch import Sketch
 
 
@@ -22,7 +22,7 @@ def _buckle(s: Sketch, look: Look, x: float, y: float, size: float = 3.0) -> Non
 def tote_bag(s: Sketch, look: Look) -> None:
     """Open tote with two handles and leather corners."""
     half, top = look.between(25, 38), look.between(44, 36)
-    s.line(mirrored(f"M0 {top - 30} Q12 {top - 28} {half * 0.42} {top + 8}"), look.ink, 3.4, solid=True, opacity=0.85)
+    s.line(arch(f"M0 {top - 30} Q12 {top - 28} {half * 0.42} {top + 8}"), look.ink, 3.4, solid=True, opacity=0.85)
     s.fill(
         mirrored(f"M0 {top - 1.6} L{half + 1} {top - 1.6} L{half} {top + 3} L0 {top + 3}"), look.lining, light="flat"
     )
@@ -35,9 +35,8 @@ def tote_bag(s: Sketch, look: Look) -> None:
     )
     s.fill(mirrored(f"M0 {top} L{half + 1} {top} L{half + 0.6} {top + 5} L0 {top + 5}"), "trim", light="flat")
     folds(s, outline(f"M{half * 0.5} {top + 10} Q{half * 0.56} 66 {half * 0.5} 88"), 2.2)
-    handle = mirrored(f"M0 {top - 26} Q11 {top - 25} {half * 0.42} {top + 16}")
-    s.line(handle[: len(handle) // 2], look.ink, 4.6, solid=True)
-    s.line(handle[len(handle) // 2 :], look.ink, 4.6, solid=True)
+    handle = arch(f"M0 {top - 26} Q11 {top - 25} {half * 0.42} {top + 16}")
+    s.line(handle, look.ink, 4.6, solid=True)
     s.line(handle, (150, 98, 56), 3.6)
     s.line(handle, look.thread, 0.4, dash=1.2)
     for x in (-half * 0.42, half * 0.42):
@@ -65,7 +64,8 @@ def shoulder_bag(s: Sketch, look: Look) -> None:
     s.fill(rounded(-half, 44, half, deep, 6))
     s.fill(
         outline(
-            f"M{-half - 0.6} 48 Q{-half} 43 {-half + 5} 43 L{half - 5} 43 Q{half} 43 {half + 0.6} 48 L{half - 1} 64 Q{half * 0.5} 74 0 74 Q{-half * 0.5} 74 {-half + 1} 64"
+            f"M{-half - 0.6} 48 Q{-half} 43 {-half + 5} 43 L{half - 5} 43 Q{half} 43 {half + 0.6} 48 "
+            f"L{half - 1} 64 Q{half * 0.5} 74 0 74 Q{-half * 0.5} 74 {-half + 1} 64"
         ),
         "main",
         light="flat",
@@ -131,7 +131,8 @@ def clutch(s: Sketch, look: Look) -> None:
     s.fill(rounded(-half, 34, half, 76, 2.5))
     s.fill(
         outline(
-            f"M{-half} 36 Q{-half} 33.6 {-half + 2.4} 33.6 L{half - 2.4} 33.6 Q{half} 33.6 {half} 36 L2.5 61 Q0 62.5 -2.5 61"
+            f"M{-half} 36 Q{-half} 33.6 {-half + 2.4} 33.6 L{half - 2.4} 33.6 "
+            f"Q{half} 33.6 {half} 36 L2.5 61 Q0 62.5 -2.5 61"
         ),
         "main",
         light="flat",
@@ -163,14 +164,16 @@ def belt(s: Sketch, look: Look) -> None:
     wide = look.between(9, 13)
     s.fill(
         outline(
-            f"M-44 50 Q-44 34 0 34 Q44 34 44 50 L44 {50 + wide * 0.6} Q40 {38 + wide} 0 {38 + wide} Q-40 {38 + wide} -44 {50 + wide * 0.6}"
+            f"M-44 50 Q-44 34 0 34 Q44 34 44 50 L44 {50 + wide * 0.6} Q40 "
+            f"{38 + wide} 0 {38 + wide} Q-40 {38 + wide} -44 {50 + wide * 0.6}"
         ),
         "main",
         shade=0.55,
     )
     s.fill(
         outline(
-            f"M-44 50 Q-42 66 -10 66 L34 66 Q43 63 44 50 L44 {50 + wide} Q43 {64 + wide} 34 {66 + wide} L-10 {66 + wide} Q-43 {65 + wide} -44 {50 + wide}"
+            f"M-44 50 Q-42 66 -10 66 L34 66 Q43 63 44 50 L44 {50 + wide} Q43 {64 + wide} 34 "
+            f"{66 + wide} L-10 {66 + wide} Q-43 {65 + wide} -44 {50 + wide}"
         )
     )
     s.line(outline("M-43 53 Q-40 68.4 -10 68.4 L34 68.4 Q42 65 43 53"), look.thread, 0.4, dash=1.0)
@@ -199,3 +202,20 @@ def umbrella(s: Sketch, look: Look) -> None:
         seams(s, outline(f"M0 10 Q{x * 0.8} 16 {x} 47"), look.ink, 0.5, opacity=0.8)
     s.line(outline("M0 4 L0 11"), look.metal, 1.4)
     s.fill(flip(outline("M0 47 L0 47.1 L0.1 47")), look.ink, edge=0, solid=False)
+
+
+def parcel(s: Sketch, look: Look) -> None:
+    """A labelled box: stands for a product that has no drawing of its own."""
+    half = look.between(26, 34)
+    s.fill(outline(f"M{-half} 40 L0 30 L{half} 40 L0 51"), "main", light="flat", shade=0.95)
+    s.fill(outline(f"M{-half} 40 L0 51 L0 92 L{-half} 80"), "main", light="flat")
+    s.fill(outline(f"M0 51 L{half} 40 L{half} 80 L0 92"), "main", light="flat", shade=0.78)
+    s.fill(outline(f"M{-half * 0.6} 36 L{half * 0.4} 47 L{half * 0.6} 44 L{-half * 0.4} 34"), "trim", light="flat")
+    s.fill(
+        outline(f"M{-half * 0.8} 56 L{-half * 0.25} 62 L{-half * 0.25} 78 L{-half * 0.8} 71"),
+        (248, 246, 240),
+        light="flat",
+    )
+    for step in range(3):
+        y = 61 + 4 * step
+        s.line(outline(f"M{-half * 0.74} {y} L{-half * 0.34} {y + 4.4}"), look.ink, 0.8)

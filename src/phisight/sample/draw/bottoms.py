@@ -56,8 +56,8 @@ def shorts(s: Sketch, look: Look) -> None:
     s.fill(rounded(-22, 12, 22, 20, 1), "main", light="flat", edge=0.6)
     for x in range(-20, 21, 2):
         s.line(outline(f"M{x} 12.6 L{x} 19.4"), look.ink, 0.3, opacity=0.3)
-    for x in (-2.0, 2.0):
-        s.line(outline(f"M{x / 2} 17 Q{x * 2} 26 {x * 1.5} 35"), (242, 238, 230), 1.1)
+    for cord in (-2.0, 2.0):
+        s.line(outline(f"M{cord / 2} 17 Q{cord * 2} 26 {cord * 1.5} 35"), (242, 238, 230), 1.1)
 
 
 def skirt(s: Sketch, look: Look) -> None:
@@ -82,8 +82,8 @@ def kilt(s: Sketch, look: Look) -> None:
         s.fold(outline(f"M{x} 20 L{x * 1.4:.2f} {hem - 1}"), 1.4, 1.5)
     s.line(outline(f"M8 15 L11 {hem}"), look.ink, 0.8)
     for y in range(20, int(hem), 2):
-        x = 8 + 3 * (y - 15) / (hem - 15)
-        s.line(outline(f"M{x:.2f} {y} L{x + 2.6:.2f} {y + 0.6}"), look.ink, 0.5)
+        rim = 8 + 3 * (y - 15) / (hem - 15)
+        s.line(outline(f"M{rim:.2f} {y} L{rim + 2.6:.2f} {y + 0.6}"), look.ink, 0.5)
     s.fill(rounded(-17.2, 10, 17.2, 16, 0.8), "main", light="flat", edge=0.6)
     for y in (18, 25):
         s.fill(rounded(3, y, 15, y + 3.6, 0.8), (70, 44, 28), light="flat", solid=False)

@@ -11,7 +11,7 @@ from functools import lru_cache
 import aggdraw
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image
 
 from phisight.sample.draw.sketch import Colour
 
@@ -28,16 +28,21 @@ class Cloth:
     material: str = "cotton"
 
 
-def patch(cloth: Cloth, width: int, height: int, unit: float, angle: float, seed: int) -> Image.Image:
-    """RGB pixels of the cloth; ``unit`` is pixels per box unit, ``angle`` in degrees, ``seed`` moves the pattern."""
-    if cloth.pattern == "plain":
-        image = Image.new("RGB", (width, height), cloth.colour)
-    else:
-        tile = _tile(cloth.pattern, cloth.colour, cloth.contrast, max(6, round(unit * _PERIOD[cloth.pattern])))
-        image = _repeat(tile, width, height, angle + _ANGLE.get(cloth.pattern, 0.0), seed)
-    if (grain := _grain(cloth.material, max(1, round(unit)))) is not None:
-        image = ImageChops.multiply(image, _repeat(grain, width, height, 0.0, seed))
-    return image
+def patterned(cloth: Cloth, width: int, height: int, unit: float, angle: float, seed: int) -> Image.Image:
+    """RGB pixels of the pattern; ``unit`` is pixels per box unit, ``angle`` in degrees, ``seed`` moves the pattern."""
+    period = max(6, round(unit * _PERIOD[cloth.pattern]))
+    angle += _ANGLE.get(cloth.pattern, 0.0)
+    if abs(angle) < 0.5:
+        return _repeat(_tile(cloth.pattern, cloth.colour, cloth.contrast, period), width, height, seed)
+    # twice as fine, turned by nearest pixels, averaged: smooth, and cheaper than interpolating
+    fine = _tile(cloth.pattern, cloth.colour, cloth.contrast, 2 * period)
+    return _turned(fine, 2 * width, 2 * height, angle, seed).reduce(2)
+
+
+def grained(material: str, width: int, height: int, unit: float) -> Image.Image | None:
+    """RGB brightness of the weave or grain of a material; None where it is smooth."""
+    tile = _grain(material, max(1, round(unit)))
+    return None if tile is None else _repeat(tile, width, height, 0)
 
 
 _PERIOD = {
@@ -51,31 +56,27 @@ _PERIOD = {
     "monogram": 12.0,
     "quilted": 8.5,
 }
-_ANGLE = {"herringbone": 0.0, "quilted": 45.0}
+_ANGLE = {"quilted": 45.0}
 
 
-def _repeat(tile: Image.Image, width: int, height: int, angle: float, seed: int) -> Image.Image:
-    pixels = np.asarray(tile)
-    period_y, period_x = pixels.shape[:2]
-    off_y, off_x = seed % period_y, (seed // 7) % period_x
-    if abs(angle) < 0.5:
-        return Image.fromarray(_tiled(pixels, height, width, off_y, off_x))
-    radians = np.deg2rad(abs(angle) % 180)
-    sine, cosine = abs(np.sin(radians)), abs(np.cos(radians))
-    wide, high = int(width * cosine + height * sine) + 3, int(width * sine + height * cosine) + 3
-    large = Image.fromarray(_tiled(pixels, high, wide, off_y, off_x))
-    sin, cos = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
+def _repeat(tile: Image.Image, width: int, height: int, seed: int) -> Image.Image:
+    return Image.fromarray(_tiled(np.asarray(tile), height, width, seed))
+
+
+def _turned(tile: Image.Image, width: int, height: int, angle: float, seed: int) -> Image.Image:
+    sin, cos = float(np.sin(np.deg2rad(angle))), float(np.cos(np.deg2rad(angle)))
+    wide = int(width * abs(cos) + height * abs(sin)) + 3
+    high = int(width * abs(sin) + height * abs(cos)) + 3
+    large = Image.fromarray(_tiled(np.asarray(tile), high, wide, seed))
     shift_x = wide / 2 - cos * width / 2 - sin * height / 2
     shift_y = high / 2 + sin * width / 2 - cos * height / 2
-    return large.transform(
-        (width, height),
-        Image.Transform.AFFINE,
-        (cos, sin, shift_x, -sin, cos, shift_y),
-        resample=Image.Resampling.BILINEAR,
-    )
+    affine = (cos, sin, shift_x, -sin, cos, shift_y)
+    return large.transform((width, height), Image.Transform.AFFINE, affine, resample=Image.Resampling.NEAREST)
 
 
-def _tiled(pixels: NDArray[np.uint8], height: int, width: int, off_y: int, off_x: int) -> NDArray[np.uint8]:
+def _tiled(pixels: NDArray[np.uint8], height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """The tile repeated over a field, begun somewhere inside it."""
+    off_y, off_x = seed % pixels.shape[0], (seed // 7) % pixels.shape[1]
     rows = -(-(height + off_y) // pixels.shape[0])
     columns = -(-(width + off_x) // pixels.shape[1])
     return np.ascontiguousarray(np.tile(pixels, (rows, columns, 1))[off_y : off_y + height, off_x : off_x + width])
@@ -95,8 +96,8 @@ def _stripe(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) ->
 
 
 def _check(draw: aggdraw.Draw, size: float, base: Colour, contrast: Colour) -> None:
-    wide = aggdraw.Brush(contrast, 150)
-    for low, high in ((0.0, 0.18), (0.28, 0.46)):
+    wide = aggdraw.Brush(contrast, 140)
+    for low, high in ((0.0, 0.15), (0.25, 0.40)):
         draw.rectangle([0, low * size, size, high * size], None, wide)
         draw.rectangle([low * size, 0, high * size, size], None, wide)
     thin = aggdraw.Brush(_accent(base), 230)
@@ -146,7 +147,9 @@ def _disc(draw: aggdraw.Draw, x: float, y: float, radius: float, brush: aggdraw.
 
 def _argyle(draw: aggdraw.Draw, size: float, base: Colour, contrast: Colour) -> None:
     half = size / 2
-    draw.polygon([half, 0, size * 0.92, half, half, size, size * 0.08, half], None, aggdraw.Brush(contrast))
+    low, high, left, right = (size * share for share in (0.08, 0.92, 0.14, 0.86))
+    # three tenths of the cloth: the base stays the colour that names it
+    draw.polygon([half, low, right, half, half, high, left, half], None, aggdraw.Brush(contrast))
     pen = aggdraw.Pen(_accent(base), size * 0.035, 220)
     for shift in (-half, half):
         draw.line([shift, 0, shift + size, size], pen)
@@ -202,8 +205,8 @@ def _scaled(colour: Colour, factor: float) -> Colour:
 
 
 def _accent(base: Colour) -> Colour:
-    red, green, blue = base
-    return (250, 205, 70) if red > 130 and green < 110 and blue < 120 else (190, 30, 45)
+    """The thin third colour of a pattern: red on pale cloth and on near black, cream on what is saturated."""
+    return (186, 34, 48) if sum(base) > 450 or max(base) < 60 else (250, 222, 140)
 
 
 def _leaf(base: Colour) -> Colour:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from phisight.sample.draw.look import Look, seams
+import numpy as np
+
+from phisight.sample.draw.look import Look
 from phisight.sample.draw.outline import ellipse, outline, rounded
 from phisight.sample.draw.sketch import Sketch
 
@@ -37,7 +39,8 @@ def boot(s: Sketch, look: Look) -> None:
     top = look.between(34, 4)
     s.fill(
         outline(
-            f"M-26 {top} Q-14 {top + 3} -1 {top} L0 50 Q6 62 24 68 Q38 72 40 84 L-4 86 L-24 84 Q-29 70 -25 56 Q-28 40 -26 {top}"
+            f"M-26 {top} Q-14 {top + 3} -1 {top} L0 50 Q6 62 24 68 Q38 72 40 "
+            f"84 L-4 86 L-24 84 Q-29 70 -25 56 Q-28 40 -26 {top}"
         ),
         "main",
     )
@@ -75,14 +78,16 @@ def pump(s: Sketch, look: Look) -> None:
     )
     s.fill(
         outline(
-            f"M-37 {heel + 20} Q-41 {heel + 4} -36 {heel - 6} Q-33 {heel + 10} -22 {heel + 16} Q-6 {heel + 30} 8 68 Q14 62 20 68 "
+            f"M-37 {heel + 20} Q-41 {heel + 4} -36 {heel - 6} Q-33 {heel + 10} "
+            f"-22 {heel + 16} Q-6 {heel + 30} 8 68 Q14 62 20 68 "
             f"Q40 76 47 85 Q30 87 14 86 Q-4 84 -16 {heel + 32} Q-26 {heel + 22} -37 {heel + 20}"
         ),
         "main",
     )
     s.fill(
         outline(
-            f"M-37.6 {heel + 18} Q-30 {heel + 20} -26 {heel + 26} Q-32 {heel + 34} -33 90 L-36 90 Q-36 {heel + 38} -37.6 {heel + 18}"
+            f"M-37.6 {heel + 18} Q-30 {heel + 20} -26 {heel + 26} Q-32 "
+            f"{heel + 34} -33 90 L-36 90 Q-36 {heel + 38} -37.6 {heel + 18}"
         ),
         "main",
     )
@@ -113,24 +118,14 @@ def sandal(s: Sketch, look: Look) -> None:
 def socks(s: Sketch, look: Look) -> None:
     """A pair of ribbed socks."""
     top = look.between(30, 8)
-    for shift, shade in ((13.0, 0.86), (-7.0, 1.0)):
-        sock = outline(
-            f"M-16 {top} L4 {top} L5 58 Q8 66 22 72 Q32 78 28 88 Q22 94 8 92 Q-10 88 -16 74 Q-18 66 -16 {top}"
-        ) + [shift, 0.0]
-        s.fill(sock, "main", shade=shade)
-        s.fill(
-            outline("M13 69 Q32 76 28 88 Q23 93.6 12 92.4 Q22 82 13 69") + [shift, 0.0],
-            "trim",
-            light="flat",
-            shade=shade,
-        )
-        s.fill(
-            outline("M-16 62 Q-4 64 -4 74 Q-6 84 -7 85 Q-15 78 -16 70") + [shift, 0.0],
-            "trim",
-            light="flat",
-            shade=shade,
-        )
-        s.fill(rounded(-16.6 + shift, top - 1, 4.6 + shift, top + 9, 0.8), "trim", light="flat", shade=shade)
+    leg = outline(f"M-16 {top} L4 {top} L5 58 Q8 66 22 72 Q32 78 28 88 Q22 94 8 92 Q-10 88 -16 74 Q-18 66 -16 {top}")
+    toe = outline("M13 69 Q32 76 28 88 Q23 93.6 12 92.4 Q22 82 13 69")
+    heel = outline("M-16 62 Q-4 64 -4 74 Q-6 84 -7 85 Q-15 78 -16 70")
+    cuff = rounded(-16.6, top - 1, 4.6, top + 9, 0.8)
+    for across, shade in ((13.0, 0.86), (-7.0, 1.0)):
+        shift = np.array([across, 0.0])
+        s.fill(leg + shift, "main", shade=shade)
+        for part in (toe, heel, cuff):
+            s.fill(part + shift, "trim", light="flat", shade=shade)
         for x in range(-15, 4, 2):
-            s.line(outline(f"M{x + shift} {top - 0.4} L{x + shift} {top + 8.4}"), look.ink, 0.3, opacity=0.4)
-    seams(s, outline("M60 0 L60 0.1"), look.ink, 0.1, opacity=0.0)
+            s.line(outline(f"M{x} {top - 0.4} L{x} {top + 8.4}") + shift, look.ink, 0.3, opacity=0.4)

@@ -64,20 +64,23 @@ def puffer_jacket(s: Sketch, look: Look) -> None:
         pair(
             s,
             outline(
-                f"M13 {top} Q{bulge} {top - 3} {bulge + 3} {top + 2} Q{bulge + 5} {top + 7} {bulge + 1} {top + 10} L14 {top + 11}"
+                f"M13 {top} Q{bulge} {top - 3} {bulge + 3} {top + 2} Q{bulge + 5} "
+                f"{top + 7} {bulge + 1} {top + 10} L14 {top + 11}"
             ),
             angle=-15,
         )
     rows = 7
     step = (hem - 12) / rows
     for row in range(rows):
-        top = 12 + row * step
+        upper = 12 + row * step
         s.fill(
-            mirrored(f"M0 {top} L16 {top} Q21 {top + step / 2} 17 {top + step + 1} L0 {top + step + 1.5}"),
+            mirrored(f"M0 {upper} L16 {upper} Q21 {upper + step / 2} 17 {upper + step + 1} L0 {upper + step + 1.5}"),
             light="round",
         )
-        seams(s, outline(f"M0 {top + step + 0.5} Q9 {top + step + 1.6} 17 {top + step}"), look.ink, 0.6, opacity=0.6)
-        seams(s, outline(f"M3 {top + 1.6} Q9 {top + 0.8} 15 {top + 2}"), (255, 255, 255), 0.9, opacity=0.3)
+        seams(
+            s, outline(f"M0 {upper + step + 0.5} Q9 {upper + step + 1.6} 17 {upper + step}"), look.ink, 0.6, opacity=0.6
+        )
+        seams(s, outline(f"M3 {upper + 1.6} Q9 {upper + 0.8} 15 {upper + 2}"), (255, 255, 255), 0.9, opacity=0.3)
     s.fill(mirrored("M0 3 Q9 2.5 10 7 L11 15 Q6 18 0 18"), "main")
     seams(s, outline("M0 9 Q6 8 10.3 10"), look.ink, 0.5)
     s.line(outline(f"M0 5 L0 {hem}"), look.ink, 1.6, opacity=0.9)

@@ -41,9 +41,11 @@ def _segment(command: str, start: Points, knots: Points) -> Points:
     if command in "ML":
         return knots
     if command == "Q":
-        return (1 - _T) ** 2 * start + 2 * (1 - _T) * _T * knots[0] + _T**2 * knots[1]
-    a, b, end = knots
-    return (1 - _T) ** 3 * start + 3 * (1 - _T) ** 2 * _T * a + 3 * (1 - _T) * _T**2 * b + _T**3 * end
+        curve: Points = (1 - _T) ** 2 * start + 2 * (1 - _T) * _T * knots[0] + _T**2 * knots[1]
+    else:
+        a, b, end = knots
+        curve = (1 - _T) ** 3 * start + 3 * (1 - _T) ** 2 * _T * a + 3 * (1 - _T) * _T**2 * b + _T**3 * end
+    return curve
 
 
 def outline(path: str) -> Points:
@@ -53,13 +55,20 @@ def outline(path: str) -> Points:
 
 def flip(points: Points) -> Points:
     """The points mirrored left to right."""
-    return points * np.array([-1.0, 1.0])
+    mirror: Points = points * np.array([-1.0, 1.0])
+    return mirror
 
 
 def mirrored(path: str) -> Points:
     """A closed outline from its right half, given from top to bottom."""
     right = _flatten(path)
     return np.concatenate([right, flip(right)[::-1]])
+
+
+def arch(path: str) -> Points:
+    """An open curve from its right half, given from the top down: left foot, top, right foot."""
+    right = _flatten(path)
+    return np.concatenate([flip(right)[::-1], right])
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, steps: int = 40) -> Points:

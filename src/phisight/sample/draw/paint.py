@@ -7,18 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import aggdraw
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from phisight.sample.draw.cloth import Cloth, patch
+from phisight.sample.draw.cloth import Cloth, grained, patterned
 from phisight.sample.draw.outline import Points
-from phisight.sample.draw.sketch import Colour, Fill, Light, Line, Sketch
+from phisight.sample.draw.sketch import Colour, Fill, Line, Sketch
 
 _GLOSS = {"leather": 0.28, "patent leather": 0.6, "silk": 0.42, "satin": 0.5, "nylon": 0.34, "metal": 0.5}
 _GRID = 24
+_X, _Y = np.meshgrid(np.linspace(-1.0, 1.0, _GRID), np.linspace(-1.0, 1.0, _GRID))
+_ROUND = 1.0 - 0.30 * np.abs(_X + 0.25) ** 2.2 - 0.05 * _Y
+_BALL = 1.04 - 0.30 * ((_X + 0.35) ** 2 + (_Y + 0.4) ** 2) ** 0.9
+_FLAT = 0.985 - 0.05 * _X - 0.05 * _Y
+_LIGHT = {"round": _ROUND, "ball": _BALL, "flat": _FLAT}
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,12 @@ class Pose:
     matrix: NDArray[np.float64]
     shift: NDArray[np.float64]
 
-    @property
+    @cached_property
     def unit(self) -> float:
         """Pixels per box unit."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix))))
 
-    @property
+    @cached_property
     def turn(self) -> float:
         """Degrees by which the box is turned."""
         return float(np.rad2deg(np.arctan2(-self.matrix[0, 1], self.matrix[1, 1])))
@@ -62,12 +68,18 @@ def paint(
     image: Image.Image, sketch: Sketch, pose: Pose, cloths: Mapping[str, Cloth], rng: np.random.Generator
 ) -> None:
     """Paint every part of the sketch onto an RGB image, in place."""
+    strokes: list[tuple[Line, Points]] = []
     for part in sketch.parts:
         points = pose.apply(part.points)
+        if strokes and (isinstance(part, Fill) or part.colour != strokes[0][0].colour):
+            _strokes(image, strokes, pose.unit)
+            strokes = []
         if isinstance(part, Fill):
             _fill(image, part, points, pose, cloths, rng)
         else:
-            _stroke(image, part, points, pose.unit)
+            strokes.append((part, points))
+    if strokes:
+        _strokes(image, strokes, pose.unit)
 
 
 def silhouette(sketch: Sketch, pose: Pose, width: int, height: int, scale: float) -> Image.Image:
@@ -99,56 +111,63 @@ def _fill(
     draw = aggdraw.Draw("L", (box.width, box.height), 0)
     draw.polygon(local, None, aggdraw.Brush(255))
     mask = Image.frombytes("L", (box.width, box.height), draw.tobytes())
-    if isinstance(part.surface, str):
-        cloth = cloths[part.surface]
-        seed = int(rng.integers(1 << 30))
-        pixels = patch(cloth, box.width, box.height, pose.unit, pose.turn + part.angle, seed)
-        pixels = _lit(pixels, part.light, part.shade, _GLOSS.get(cloth.material, 0.0), rng)
-        dark = _darker(cloth.colour)
+    cloth = cloths[part.surface] if isinstance(part.surface, str) else Cloth(part.surface, part.surface, "plain", "")
+    gloss = _GLOSS.get(cloth.material, 0.0)
+    shade, sheen = _light(part, gloss, rng)
+    if cloth.pattern == "plain":
+        lit = shade[:, :, None] * np.array(cloth.colour, dtype=np.float64)
+        pixels = stretched(lit + sheen[:, :, None] * (255 - lit), mask.size, 1 if gloss else 3)
     else:
-        pixels = _lit(Image.new("RGB", (box.width, box.height), part.surface), part.light, part.shade, 0.0, rng)
-        dark = _darker(part.surface)
+        seed = int(rng.integers(1 << 30))
+        pixels = patterned(cloth, box.width, box.height, pose.unit, pose.turn + part.angle, seed)
+        pixels = ImageChops.multiply(pixels, stretched(np.repeat(255 * shade[:, :, None], 3, axis=2), mask.size, 3))
+        if gloss:
+            pixels = ImageChops.screen(pixels, stretched(np.repeat(255 * sheen[:, :, None], 3, axis=2), mask.size, 2))
+    if (grain := grained(cloth.material, box.width, box.height, pose.unit)) is not None:
+        pixels = ImageChops.multiply(pixels, grain)
     image.paste(pixels, (box.left, box.top), mask)
     if part.edge > 0:
         closed = np.concatenate([points, points[:1]])
-        _stroke(image, Line(closed, dark, 0.55, part.edge), closed, pose.unit)
+        _strokes(image, [(Line(closed, _darker(cloth.colour), 0.55, part.edge), closed)], pose.unit)
 
 
-def _lit(pixels: Image.Image, light: Light, shade: float, gloss: float, rng: np.random.Generator) -> Image.Image:
-    across = np.linspace(-1.0, 1.0, _GRID)
-    x, y = np.meshgrid(across, across)
-    if light == "round":
-        value = 1.0 - 0.30 * np.clip(np.abs(x + 0.25), 0, None) ** 2.2 - 0.05 * y
-    elif light == "ball":
-        value = 1.04 - 0.30 * ((x + 0.35) ** 2 + (y + 0.4) ** 2) ** 0.9
-    else:
-        value = 0.985 - 0.05 * x - 0.05 * y
-    wrinkle = rng.normal(size=(5, 5))
-    soft = Image.fromarray(wrinkle.astype(np.float32)).resize((_GRID, _GRID), Image.Resampling.BICUBIC)
-    value = np.clip((value + 0.028 * np.asarray(soft)) * shade, 0.05, 1.0)
-    pixels = ImageChops.multiply(pixels, _map(value, pixels.size))
-    if gloss:
-        sheen = np.exp(-(((x + 0.42 + 0.10 * y) / 0.16) ** 2)) + 0.5 * np.exp(-(((x - 0.55 + 0.1 * y) / 0.10) ** 2))
-        sheen = sheen * (0.75 + 0.35 * np.clip(np.asarray(soft), -1, 1)) * gloss * shade
-        pixels = ImageChops.screen(pixels, _map(np.clip(sheen, 0, 1), pixels.size))
-    return pixels
+def _light(part: Fill, gloss: float, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the cloth's colour is multiplied by, and the share of white on top; float64[GRID, GRID], 0 to 1."""
+    wrinkle = Image.fromarray(rng.normal(size=(5, 5)).astype(np.float32))
+    soft = np.asarray(wrinkle.resize((_GRID, _GRID), Image.Resampling.BICUBIC), dtype=np.float64)
+    shade = np.clip((_LIGHT[part.light] + 0.028 * soft) * part.shade, 0.05, 1.0)
+    if not gloss:
+        return shade, np.zeros_like(shade)
+    streaks = np.exp(-(((_X + 0.42 + 0.10 * _Y) / 0.16) ** 2)) + 0.5 * np.exp(-(((_X - 0.55 + 0.1 * _Y) / 0.10) ** 2))
+    sheen = streaks * (0.75 + 0.35 * np.clip(soft, -1, 1)) * gloss * part.shade
+    return shade, np.clip(sheen, 0, 1)
 
 
-def _map(value: NDArray[np.float64], size: tuple[int, int]) -> Image.Image:
-    small = Image.fromarray((value * 255).astype(np.uint8))
-    return Image.merge("RGB", [small.resize(size, Image.Resampling.BILINEAR)] * 3)
+def stretched(values: NDArray[np.float64], size: tuple[int, int], step: int) -> Image.Image:
+    """A small float64[rows, columns, 3] grid of brightness as an RGB picture of ``size``.
+
+    Smooth to blocks of ``step`` pixels, which then repeat: where light changes by less than a level a pixel nobody sees
+    the blocks, and it takes a fraction of the time.
+    """
+    grid = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    coarse = (max(1, size[0] // step), max(1, size[1] // step))
+    return grid.resize(coarse, Image.Resampling.BILINEAR).resize(size, Image.Resampling.NEAREST)
 
 
-def _stroke(image: Image.Image, line: Line, points: Points, unit: float) -> None:
-    width = max(0.7, line.width * unit)
-    box = _Box.around(points, width, image)
+def _strokes(image: Image.Image, lines: list[tuple[Line, Points]], unit: float) -> None:
+    """Strokes of one colour through one mask; a later stroke replaces an earlier one where they cross."""
+    widest = max(line.width for line, _ in lines) * unit
+    box = _Box.around(np.concatenate([points for _, points in lines]), max(0.7, widest), image)
     if box is None:
         return
     draw = aggdraw.Draw("L", (box.width, box.height), 0)
-    pen = aggdraw.Pen(round(255 * line.opacity), width)
-    for piece in _pieces(points - [box.left, box.top], line.dash * unit):
-        draw.line(piece.ravel().tolist(), pen)
-    image.paste(line.colour, (box.left, box.top), Image.frombytes("L", (box.width, box.height), draw.tobytes()))
+    for line, points in lines:
+        pen = aggdraw.Pen(round(255 * line.opacity), max(0.7, line.width * unit))
+        for piece in _pieces(points - [box.left, box.top], line.dash * unit):
+            draw.line(piece.ravel().tolist(), pen)
+    mask = Image.frombytes("L", (box.width, box.height), draw.tobytes())
+    # a picture pastes twice as fast as a colour
+    image.paste(Image.new("RGB", mask.size, lines[0][0].colour), (box.left, box.top), mask)
 
 
 def _pieces(points: Points, dash: float) -> list[Points]:

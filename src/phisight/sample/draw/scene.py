@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from phisight.sample.draw.cloth import Cloth
-from phisight.sample.draw.paint import Pose, paint, silhouette
+from phisight.sample.draw.paint import Pose, paint, silhouette, stretched
 from phisight.sample.draw.sketch import Colour, Sketch
 
 
@@ -37,7 +37,7 @@ def photograph(sketch: Sketch, cloths: Mapping[str, Cloth], shot: Shot) -> Image
     rng = np.random.default_rng(shot.seed)
     pose = _pose(sketch, shot)
     image = _background(shot, rng)
-    _shadow(image, sketch, pose, shot)
+    _shadow(image, sketch, pose)
     paint(image, sketch, pose, cloths, rng)
     return image
 
@@ -64,11 +64,11 @@ def _background(shot: Shot, rng: np.random.Generator) -> Image.Image:
     if shot.floor:
         value *= np.where(y > 0.55, 0.93 - 0.05 * (y - 0.55), 1.0)
     value = value + 0.004 * rng.normal(size=value.shape)
-    pixels = np.clip(value[:, :, None] * np.array(shot.background, dtype=np.float64), 0, 255)
-    return Image.fromarray(pixels.astype(np.uint8)).resize((shot.width, shot.height), Image.Resampling.BILINEAR)
+    pixels = value[:, :, None] * np.array(shot.background, dtype=np.float64)
+    return stretched(pixels, (shot.width, shot.height), 2)
 
 
-def _shadow(image: Image.Image, sketch: Sketch, pose: Pose, shot: Shot) -> None:
+def _shadow(image: Image.Image, sketch: Sketch, pose: Pose) -> None:
     scale = min(1.0, 96 / max(image.size))
     width, height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     mask = silhouette(sketch, pose, width, height, scale)
@@ -76,4 +76,5 @@ def _shadow(image: Image.Image, sketch: Sketch, pose: Pose, shot: Shot) -> None:
     moved: NDArray[np.float64] = np.roll(np.asarray(soft, dtype=np.float64), (2, 2), axis=(0, 1)) * 0.34
     near = np.asarray(mask.filter(ImageFilter.GaussianBlur(1.0)), dtype=np.float64) * 0.22
     alpha = Image.fromarray(np.maximum(moved, near).astype(np.uint8))
-    image.paste((38, 34, 36), (0, 0), alpha.resize(image.size, Image.Resampling.BILINEAR))
+    dark = Image.new("RGB", image.size, (38, 34, 36))
+    image.paste(dark, (0, 0), alpha.resize(image.size, Image.Resampling.BILINEAR))

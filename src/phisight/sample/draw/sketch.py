@@ -75,6 +75,6 @@ class Sketch:
 
     def fold(self, points: Points, width: float = 1.6, strength: float = 1.0) -> None:
         """A soft crease: dark, with a lighter rim beside it."""
-        for share, opacity in ((1.0, 0.07), (0.6, 0.09), (0.25, 0.13)):
+        for share, opacity in ((1.0, 0.07), (0.6, 0.15), (0.25, 0.27)):
             self.parts.append(Line(points, (0, 0, 0), width * share, opacity * strength))
         self.parts.append(Line(points + 0.55 * width, (255, 255, 255), width * 0.5, 0.09 * strength))

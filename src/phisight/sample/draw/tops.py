@@ -7,7 +7,7 @@ from phisight.sample.draw.outline import ellipse, flip, mirrored, outline, round
 from phisight.sample.draw.sketch import Sketch
 
 
-def _pearls(s: Sketch, look: Look, x: float, top: float, bottom: float, count: int) -> None:
+def _pearls(s: Sketch, x: float, top: float, bottom: float, count: int) -> None:
     for step in range(count):
         y = top + (bottom - top) * step / max(1, count - 1)
         s.fill(ellipse(x, y, 0.75, 0.75), (245, 242, 232), light="ball", edge=0.5, solid=False)
@@ -28,7 +28,7 @@ def shirt(s: Sketch, look: Look) -> None:
         s.fill(collar if side > 0 else flip(collar), "main", light="flat", angle=25 * side)
     s.fill(mirrored("M0 7.5 Q4 7 6.5 5.5 L6.5 8.5 Q3 11 0 11"), "main", light="flat", shade=0.85)
     s.fill(outline("M7 32 L15 32 L15 42 L11 44 L7 42"), "main", light="flat")
-    _pearls(s, look, 0, 24, hem - 8, 6)
+    _pearls(s, 0, 24, hem - 8, 6)
 
 
 def t_shirt(s: Sketch, look: Look) -> None:
@@ -57,7 +57,7 @@ def polo_shirt(s: Sketch, look: Look) -> None:
     for side in (-1, 1):
         collar = outline("M0 17.5 L7 6 Q11 8 13 16 L4.5 23")
         s.fill(collar if side > 0 else flip(collar), "trim", light="flat")
-    _pearls(s, look, 0, 25, 34, 3)
+    _pearls(s, 0, 25, 34, 3)
 
 
 def sweater(s: Sketch, look: Look) -> None:
@@ -98,7 +98,7 @@ def cardigan(s: Sketch, look: Look) -> None:
         s.fill(band if side > 0 else flip(band), "trim", light="flat")
     s.fill(rounded(-2, 39, 2, hem + 0.8, 0.4), "trim", light="flat")
     pair(s, outline("M6 60 L16 59.4 L16.4 72 L6.4 72.6"), light="flat")
-    _pearls(s, look, 0, 44, hem - 4, 5)
+    _pearls(s, 0, 44, hem - 4, 5)
     folds(s, outline("M18 24 Q17 38 18 50"), 1.6)
 
 
@@ -150,5 +150,5 @@ def shirt_dress(s: Sketch, look: Look) -> None:
     s.fill(rounded(-13.6, 42, 13.6, 46.4, 0.6), "trim", light="flat", edge=0.6)
     s.fill(rounded(-3, 41.4, 3, 47, 0.8), look.metal, light="flat", solid=False)
     s.fill(rounded(-1.6, 42.8, 1.6, 45.6, 0.4), "trim", edge=0.2, solid=False)
-    _pearls(s, look, 0, 20, 38, 4)
-    _pearls(s, look, 0, 51, hem - 10, 5)
+    _pearls(s, 0, 20, 38, 4)
+    _pearls(s, 0, 51, hem - 10, 5)

@@ -1,0 +1,35 @@
+"""Planted faults are noticed by the comparison with the official cases (and in tests/golden by our own)."""
+
+import pytest
+
+from phisight.core.errors import ImageSlotError
+from tests.parity import official
+from tests.parity.comparison import deviations, observe, over_the_limit
+from tests.parity.faults import FAULTS
+
+pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
+
+
+def noticed_by(fault: str, patch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Deviations over their limits under a planted fault; an error raised by the model counts as noticed."""
+    planted = FAULTS[fault]
+    case = official.load_case(planted.official)
+    model, processor = official.load_model(planted.official, "sdpa")
+    planted.plant(model, processor, patch)
+    try:
+        return over_the_limit(deviations(case, observe(case, model, processor)))
+    except ImageSlotError:
+        return {"refused": float("inf")}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert noticed_by(fault, monkeypatch)
+
+
+def test_a_planted_fault_is_gone_afterwards() -> None:
+    case = official.load_case("p3_text_short")
+    for fault in ("no rotary positions", "decoder layer dropped", "gate and up swapped", "labels not shifted"):
+        with pytest.MonkeyPatch.context() as patch:
+            assert noticed_by(fault, patch)
+        assert not over_the_limit(deviations(case, observe(case, *official.load_model(case.id, "sdpa"))))
