@@ -38,8 +38,8 @@ format: setup  ## put the code into the formatter's shape, mend what the linter 
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test-lowest: $(LOWEST)/.installed  ## the model's tests against the lower bounds in pyproject.toml
-	$(LOWEST)/bin/python -m pytest $(wildcard tests/unit/model tests/parity) $(PYTEST_ARGS)
+test-lowest: $(LOWEST)/.installed  ## the model and the start of the program against the lower bounds in pyproject.toml
+	$(LOWEST)/bin/python -m pytest tests/unit/model tests/parity tests/architecture/test_light_start.py $(PYTEST_ARGS)
 
 clean:  ## remove the environments, caches and builds (runs/ stays)
 	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

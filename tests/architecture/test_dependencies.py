@@ -1,14 +1,14 @@
 """What is imported is declared, what is declared is imported, explained, pinned and under a permissive licence."""
 
-import ast
 import importlib.metadata
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.architecture.imports import Import, imports_by_module
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -18,7 +18,7 @@ DECISIONS = ROOT / "docs" / "decisions" / "0002-dependencies.md"
 # Import name -> distribution where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
 # Declared, never imported by name: the reason.
-WORKS_UNSEEN: dict[str, str] = {}
+WORKS_UNSEEN = {"accelerate": "transformers' Trainer runs on it"}
 NOT_PERMISSIVE = re.compile(
     r"\bA?L?GPL|GNU|BUSL|Business Source|SSPL|Commons Clause|\bNC\b|Proprietary|EUPL", re.IGNORECASE
 )
@@ -34,49 +34,47 @@ def declared(lines: list[str]) -> set[str]:
     return {normal(re.split(r"[\[<>=!~; ]", line)[0]) for line in lines} - {"phisight"}
 
 
+def own_extras(requirement: str) -> list[str]:
+    """The extras of phisight that a requirement such as ``phisight[wandb,mlflow]`` asks for."""
+    match = re.match(r"phisight\[([^\]]+)\]", requirement)
+    return re.split(r"\s*,\s*", match[1]) if match else []
+
+
 CORE = declared(PROJECT["dependencies"])
 EXTRAS = {extra: declared(lines) for extra, lines in PROJECT["optional-dependencies"].items()}
+IN_DEV = set().union(*(EXTRAS[e] for line in PROJECT["optional-dependencies"]["dev"] for e in own_extras(line)))
 OPTIONAL = set().union(*(names for extra, names in EXTRAS.items() if extra != "dev"))
 
 
-def third_party(text: str) -> Iterator[tuple[str, int, bool]]:
-    """(distribution, line, loaded with the module) for every import of a package that is not ours or Python's."""
-    tree = ast.parse(text)
-    scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.If)
-    inside = {id(inner) for node in ast.walk(tree) if isinstance(node, scopes) for inner in ast.walk(node)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            modules = [node.module or ""]
-        else:
-            continue
-        for top in {module.split(".")[0] for module in modules}:
-            if top not in sys.stdlib_module_names and top != "phisight":
-                yield normal(DISTRIBUTIONS.get(top, top)), node.lineno, id(node) not in inside
+def distribution(imported: Import) -> str | None:
+    """The distribution an import comes from; None for Python's own and for phisight."""
+    top = imported.module.split(".")[0]
+    return None if top in sys.stdlib_module_names | {"phisight"} else normal(DISTRIBUTIONS.get(top, top))
 
 
-def source_imports() -> Iterator[tuple[str, str, bool]]:
-    """(distribution, where, loaded with the module) over all of src."""
-    for path in sorted((ROOT / "src").rglob("*.py")):
-        for name, line, at_load in third_party(path.read_text(encoding="utf-8")):
-            yield name, f"{path.relative_to(ROOT)}:{line}", at_load
+MODULES = imports_by_module()
+IMPORTED = [(module, i, name) for module, imports in MODULES.items() for i in imports if (name := distribution(i))]
 
 
 def test_what_is_imported_is_declared() -> None:
-    missing = [f"{where} imports {name}" for name, where, _ in source_imports() if name not in CORE | OPTIONAL]
+    missing = [f"{module}:{i.line} imports {name}" for module, i, name in IMPORTED if name not in CORE | OPTIONAL]
     assert not missing, "add to pyproject.toml, or do without:\n" + "\n".join(missing)
 
 
 def test_extras_are_imported_when_asked_for() -> None:
+    """A module that needs an extra to load is one that no other module loads with itself."""
+    needs_extra = {module for module, i, name in IMPORTED if i.at_load and name in OPTIONAL - CORE}
     early = [
-        f"{where} imports {name}" for name, where, at_load in source_imports() if at_load and name in OPTIONAL - CORE
+        f"{module}:{i.line} imports {i.module}, which needs an extra"
+        for module, imports in MODULES.items()
+        for i in imports
+        if i.at_load and {i.module, i.module.rpartition(".")[0]} & needs_extra
     ]
     assert not early, "import these inside the function that needs them:\n" + "\n".join(early)
 
 
 def test_what_is_declared_is_imported() -> None:
-    unused = CORE - {name for name, _, _ in source_imports()} - set(WORKS_UNSEEN)
+    unused = CORE - {name for _, _, name in IMPORTED} - set(WORKS_UNSEEN)
     assert not unused, f"declared in pyproject.toml, imported nowhere: {sorted(unused)}"
     assert set(WORKS_UNSEEN) <= CORE
 
@@ -94,7 +92,7 @@ def normal_line(line: str) -> str:
     return re.sub(r"^\| `([^`]+)`", lambda match: f"| `{normal(match[1])}`", line)
 
 
-@pytest.mark.parametrize("name", sorted(CORE | EXTRAS["dev"] | EXTRAS["wandb"]))
+@pytest.mark.parametrize("name", sorted(CORE | EXTRAS["dev"] | IN_DEV))
 def test_every_installed_dependency_is_pinned(name: str) -> None:
     pinned = {normal(line.split("==")[0]) for line in CONSTRAINTS if "==" in line}
     assert name in pinned, f"{name} is not in constraints.txt; run make constraints"
@@ -128,7 +126,7 @@ def licence(name: str) -> str:
     return "; ".join([line.strip().split("\n")[0] for line in text] + classifiers)
 
 
-@pytest.mark.parametrize("name", sorted(needed(CORE | EXTRAS["wandb"])))
+@pytest.mark.parametrize("name", sorted(needed(CORE | IN_DEV)))
 def test_what_comes_along_is_under_a_permissive_licence(name: str) -> None:
     stated = licence(name)
     assert stated, f"{name} states no licence"

@@ -1,14 +1,10 @@
 """A package imports lower rows and itself, never a neighbour on its row; modules import each other without a cycle."""
 
-import ast
 import graphlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "phisight"
+from tests.architecture.imports import Import, imports_by_module, imports_of
 
 ROWS = {
     "core": 0,
@@ -24,47 +20,7 @@ ROWS = {
     "pipelines": 5,
     "cli": 6,  # over the pipelines it calls, never the other way
 }
-FRONT_DOOR = {"__init__", "__main__"}  # phisight itself: may reach for any part, whoever imports it gets none
-
-
-class Import(NamedTuple):
-    """One imported name: the dotted module, its line, and whether it runs when the importing module is loaded."""
-
-    module: str
-    line: int
-    at_load: bool
-
-
-def imports_of(text: str, module: str, is_package: bool = False) -> Iterator[Import]:
-    """Every import of phisight in a source text: plain, from, relative, in functions, and import_module("...")."""
-    package = module.split(".") if is_package else module.split(".")[:-1]
-    tree = ast.parse(text)
-    deferred = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or _is_type_checking(node)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        for name in _imported(node, package):
-            if name.split(".")[0] == "phisight":
-                yield Import(name, getattr(node, "lineno", 0), id(node) not in deferred)
-
-
-def _is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
-
-
-def _imported(node: ast.AST, package: list[str]) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        stem = package[: len(package) - node.level + 1] if node.level else []
-        base = ".".join([*stem, *([node.module] if node.module else [])])
-        return [f"{base}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in {"importlib.import_module", "import_module"}:
-        return [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
-    return []
+FRONT_DOOR = {"__init__", "__main__", "registration"}  # phisight itself: may reach for any part, imports none at once
 
 
 def part_of(module: str) -> str:
@@ -73,15 +29,15 @@ def part_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def offences(text: str, module: str, is_package: bool = False) -> list[str]:
+def offences(module: str, imports: list[Import]) -> list[str]:
     """The imports of a module that its row does not allow, as sentences."""
     own = part_of(module)
     if own in FRONT_DOOR:
         return []
     found = []
-    for imported in imports_of(text, module, is_package):
+    for imported in imports:
         other = part_of(imported.module)
-        if other not in ROWS:  # a name of phisight itself, such as __version__
+        if not imported.module.startswith("phisight.") or other not in ROWS:  # __version__ is phisight's own
             continue
         if other != own and ROWS[other] >= ROWS[own]:
             found.append(
@@ -91,35 +47,25 @@ def offences(text: str, module: str, is_package: bool = False) -> list[str]:
     return found
 
 
-def sources() -> dict[str, Path]:
-    """Dotted name -> file, for every module of phisight."""
-    found = {}
-    for path in sorted(SOURCE.rglob("*.py")):
-        parts = ["phisight", *path.relative_to(SOURCE).with_suffix("").parts]
-        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)] = path
-    return found
+MODULES = imports_by_module()
 
 
 def test_every_part_has_a_row() -> None:
-    parts = {part_of(module) for module in sources()} - FRONT_DOOR
+    parts = {part_of(module) for module in MODULES} - FRONT_DOOR
     assert parts <= set(ROWS), f"give {sorted(parts - set(ROWS))} a row here and in docs/architecture.md"
 
 
-@pytest.mark.parametrize(("module", "path"), sources().items(), ids=sources())
-def test_imports_go_downwards(module: str, path: Path) -> None:
-    found = offences(path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py")
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards(module: str) -> None:
+    found = offences(module, MODULES[module])
     assert not found, "\n".join(found)
 
 
 def test_modules_import_each_other_without_a_cycle() -> None:
-    modules = sources()
     graph: dict[str, set[str]] = {}
-    for module, path in modules.items():
-        graph[module] = set()
-        for imported in imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py"):
-            name = imported.module if imported.module in modules else imported.module.rpartition(".")[0]
-            if imported.at_load and name in modules and name != module:
-                graph[module].add(name)
+    for module, imports in MODULES.items():
+        names = [i.module if i.module in MODULES else i.module.rpartition(".")[0] for i in imports if i.at_load]
+        graph[module] = {name for name in names if name in MODULES and name != module}
     try:
         tuple(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
@@ -142,7 +88,7 @@ def test_modules_import_each_other_without_a_cycle() -> None:
     ],
 )
 def test_an_import_upwards_or_sideways_is_seen(module: str, text: str) -> None:
-    assert len(offences(text, module)) == 1
+    assert len(offences(module, list(imports_of(text, module)))) == 1
 
 
 @pytest.mark.parametrize(
@@ -155,4 +101,4 @@ def test_an_import_upwards_or_sideways_is_seen(module: str, text: str) -> None:
     ],
 )
 def test_an_import_downwards_or_at_home_is_fine(module: str, text: str) -> None:
-    assert not offences(text, module)
+    assert not offences(module, list(imports_of(text, module)))

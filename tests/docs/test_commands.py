@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ import pytest
 import typer
 
 from phisight.cli import app
+from phisight.core.settings import load_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
@@ -88,6 +90,18 @@ def test_commands_fit_the_command_line(block: Block) -> None:
         elif program == "make":
             complaints += [f"no target {t!r} in the Makefile" for t in words[1:] if "=" not in t and t not in TARGETS]
     assert not [text for text in complaints if text]
+
+
+TRAINING = [
+    words for block in SHELL for words in command_lines(block) if words[0] == "phisight" and "train" in words[:3]
+]
+
+
+@pytest.mark.parametrize("words", TRAINING, ids=[" ".join(words) for words in TRAINING])
+def test_recipes_and_settings_exist(words: list[str]) -> None:
+    settings = [word for option, word in pairwise(words) if option == "--set"]
+    recipe = words[words.index("train") + 1]
+    load_recipe(ROOT / recipe, settings)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=[block.where for block in PYTHON])

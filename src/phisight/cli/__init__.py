@@ -10,6 +10,7 @@ import sys
 import typer
 
 from phisight import __version__
+from phisight.cli import data, run, sample
 from phisight.cli.console import console, fail
 from phisight.core.errors import PhisightError
 
@@ -37,6 +38,15 @@ def options(
     """Options that stand before every command."""
 
 
+app.command("demo")(run.demo_command)
+app.add_typer(sample.app, name="sample")
+app.add_typer(data.app, name="data")
+app.command("train")(run.train_command)
+app.command("evaluate")(run.evaluate_command)
+app.command("predict")(run.predict_command)
+app.command("report")(run.report_command)
+
+
 def main() -> None:
     """Entry point: a user's error is one line and exit code 1, a traceback only with ``--debug``."""
     debug = "--debug" in sys.argv
@@ -47,3 +57,8 @@ def main() -> None:
         if debug:
             raise
         fail(error)
+
+
+from phisight.cli.data import app as data_app  # noqa: E402
+
+app.add_typer(data_app, name="data")

@@ -75,17 +75,30 @@ class ImageEmbedding(nn.Module):
         """Rows [tokens, D] of each image. ``image_sizes`` int64[N, 2]: height and width after padding."""
         grids = self.grids(image_sizes)
         self._check_crops(pixel_values, grids)
-        crops = torch.cat(
-            [image[: rows * columns + 1] for image, (rows, columns) in zip(pixel_values, grids, strict=True)]
-        )
+        crops, crops_of_image = self._distinct_crops(pixel_values, grids)
         features = self.tower_features(crops)
-        laid_out, start = [], 0
-        for rows, columns in grids:
-            used = rows * columns + 1
-            laid_out.append(self.lay_out(features[start : start + used], rows, columns))
-            start += used
+        laid_out = [
+            self.lay_out(features[places], rows, columns)
+            for places, (rows, columns) in zip(crops_of_image, grids, strict=True)
+        ]
         projected = self.project(torch.cat(laid_out))
         return list(torch.split(projected, [len(image) for image in laid_out]))
+
+    def _distinct_crops(self, pixel_values: Tensor, grids: list[tuple[int, int]]) -> tuple[Tensor, list[list[int]]]:
+        """Crops that need computing, [K, 3, S, S], and for each image the places of its thumbnail and tiles in them.
+
+        Padding crops are left out. The thumbnail of a 1 x 1 grid is its only tile again: computed once, used twice.
+        """
+        crops: list[Tensor] = []
+        crops_of_image: list[list[int]] = []
+        start = 0
+        for image, (rows, columns) in zip(pixel_values, grids, strict=True):
+            used = rows * columns + 1
+            twice = used == 2 and torch.equal(image[0], image[1])
+            crops.append(image[: 1 if twice else used])
+            crops_of_image.append([start, start] if twice else list(range(start, start + used)))
+            start += len(crops[-1])
+        return torch.cat(crops), crops_of_image
 
     def grids(self, image_sizes: Tensor) -> list[tuple[int, int]]:
         """Tile rows and columns of each image."""

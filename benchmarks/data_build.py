@@ -1,0 +1,224 @@
+"""Building a data set from addresses: phisight, img2dataset and a serial loop, in one run against one server.
+
+    python benchmarks/data_build.py --img2dataset ENV/bin/python
+
+Pictures are JPEGs of about 80 kB from a server process on loopback that answers 50 ms late. img2dataset needs
+pandas < 3, hence an environment of its own (`python -m venv ENV && ENV/bin/pip install img2dataset`). Every contender
+gets the whole list, the serial loop its first part; rates are pictures by wall clock, start of the program included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+TIME_LIMIT_S = 10
+FAULTS = (["404"] * 10 + ["flaky"] * 4 + ["truncated"] * 2 + ["slow"] * 2 + ["html", "bomb"] + ["redirect"] * 2 + ["gzip"] * 2)  # fmt: skip
+"""Of 200 pictures: 5 % 404, 2 % 500-then-fine, 1 % truncated, 1 % slow-loris, 0.5 % HTML, 0.5 % bombs, redirects, gzip."""
+LOST_FOR_GOOD = {"404": "not_found", "truncated": "incomplete", "slow": "timeout", "html": "html", "bomb": "too_many_pixels"}  # fmt: skip
+
+IMG2DATASET = """
+import sys
+from img2dataset import download
+if __name__ == "__main__":
+    download(url_list=sys.argv[1], output_folder=sys.argv[2], output_format="files", resize_mode="no", input_format="txt",
+             processes_count=int(sys.argv[3]), thread_count=32, number_sample_per_shard=1000, timeout=10, retries=0)
+"""
+
+
+def draw_pictures(folder: Path, count: int) -> float:
+    """JPEGs of coloured noise, 512 x 512; their mean size in bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    grain = np.random.default_rng(0).normal(0, 12, (700, 700, 3)).astype(np.float32)
+    for seed in range(count):
+        path = folder / f"{seed:05d}.jpg"
+        if not path.exists():
+            coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+            smooth = np.asarray(Image.fromarray(coarse).resize((512, 512), Image.Resampling.BICUBIC), dtype=np.float32)
+            top, left = seed % 180, seed * 7 % 180
+            noisy = np.clip(smooth + grain[top : top + 512, left : left + 512], 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(path, "JPEG", quality=87)
+    return statistics.mean(path.stat().st_size for path in folder.glob("*.jpg"))
+
+
+@contextmanager
+def serving(folder: Path, latency: float) -> Iterator[str]:
+    """The image server in a process of its own; its address."""
+    command = [sys.executable, "-m", "tests.servers.image_server", str(folder), "--latency", str(latency)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+class PeakMemory(threading.Thread):
+    """Peak of the resident memory of a process and its children, shared pages counted once, sampled."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.peak_mb = pid, 0.0
+
+    def run(self) -> None:
+        while (total := sum(map(proportional_kb, family(self.pid)))) > 0:
+            self.peak_mb = max(self.peak_mb, total / 1024)
+            time.sleep(0.1)
+
+
+def family(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += map(int, task.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def proportional_kb(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return int(text.split("Pss:")[1].split()[0])
+
+
+def run(command: list[str], timeout: float) -> tuple[float, float, int]:
+    """Seconds, peak megabytes and exit code."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    memory = PeakMemory(process.pid)
+    memory.start()
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        for pid in reversed(family(process.pid)):
+            os.kill(pid, 9)
+        process.wait()
+        code = 124
+    seconds = time.perf_counter() - start
+    memory.join(1)
+    return seconds, memory.peak_mb, code
+
+
+def serial_rate(urls: list[str]) -> float:
+    """The loop of the original study: one request after the other, each picture decoded."""
+    start = time.perf_counter()
+    for url in urls:
+        with urllib.request.urlopen(url) as response:
+            Image.open(io.BytesIO(response.read())).convert("RGB").load()
+    return len(urls) / (time.perf_counter() - start)
+
+
+def phisight_build(urls: list[str], folder: Path) -> tuple[float, float, int]:
+    table = folder / "list.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["key", "title", "image_url"])
+        writer.writerows([f"{n}", f"T{n}", url] for n, url in enumerate(urls))
+    shutil.rmtree(folder / "ds", ignore_errors=True)
+    command = [sys.executable, "-m", "phisight", "data", "build", str(table), "--out", str(folder / "ds")]
+    return run([*command, "--allow-private", "--time-limit", str(TIME_LIMIT_S)], 600)
+
+
+def img2dataset_run(python: str, urls: list[str], folder: Path, timeout: float) -> tuple[float, float, int, int]:
+    """Seconds, megabytes, exit code (124: never ended), pictures that were got."""
+    (folder / "list.txt").write_text("\n".join(urls))
+    (folder / "run.py").write_text(IMG2DATASET)
+    shutil.rmtree(folder / "i2d", ignore_errors=True)
+    paths = [str(folder / name) for name in ("run.py", "list.txt", "i2d")]
+    seconds, memory, code = run([python, *paths, str(os.cpu_count())], timeout)
+    return seconds, memory, code, len(list((folder / "i2d").rglob("*.jpg")))
+
+
+def faulty(urls: list[str]) -> tuple[list[str], Counter[str]]:
+    """The list with its share of faults, spread evenly; and how many rows each reject kind should have."""
+    places = {at * (200 // len(FAULTS)): kind for at, kind in enumerate(FAULTS)}
+    kinds = [places.get(n % 200, "ok") for n in range(len(urls))]
+    rejects = Counter(LOST_FOR_GOOD[kind] for kind in kinds if kind in LOST_FOR_GOOD)
+    return [url.replace("/ok/", f"/{kind}/") for url, kind in zip(urls, kinds, strict=True)], rejects
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--img2dataset", help="Python of an environment with img2dataset.")
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--long", type=int, default=0, help="Also a list of so many addresses, for its memory.")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "phisight-benchmark-pictures")
+    options = parser.parse_args()
+    mean = draw_pictures(options.cache, options.pictures)
+    print(f"{options.pictures} JPEGs, mean {mean / 1000:.0f} kB, latency {options.latency * 1000:.0f} ms")
+    with tempfile.TemporaryDirectory() as name, serving(options.cache, options.latency) as address:
+        measure(options, Path(name), [f"{address}/ok/{n}" for n in range(options.pictures)])
+
+
+def measure(options: argparse.Namespace, folder: Path, urls: list[str]) -> None:
+    count = len(urls)
+    for number in range(options.rounds):
+        serial = serial_rate(urls[:100])
+        seconds, memory, code = phisight_build(urls, folder)
+        assert code == 0, "the build failed"
+        ours = count / seconds
+        line = f"round {number + 1}: serial {serial:.1f}/s  phisight {ours:.0f}/s ({ours / serial:.1f} x serial, {memory:.0f} MB)"
+        if options.img2dataset:
+            theirs_s, theirs_mb, code, got = img2dataset_run(options.img2dataset, urls, folder, 600)
+            assert code == 0
+            assert got == count
+            theirs = count / theirs_s
+            line += f"  img2dataset {theirs:.0f}/s ({theirs_mb:.0f} MB): phisight is {ours / theirs:.2f} x img2dataset"
+        print(line, flush=True)
+    report_faults(options, folder, urls, seconds)
+    if options.long:
+        many = [f"{url}?{n}" for n, url in zip(range(options.long), urls * (options.long // count + 1), strict=False)]
+        seconds, memory, code = phisight_build(many, folder)
+        print(f"{options.long} addresses: {options.long / seconds:.0f}/s, peak {memory:.0f} MB, exit code {code}")
+
+
+def report_faults(options: argparse.Namespace, folder: Path, urls: list[str], undisturbed: float) -> None:
+    mixed, expected = faulty(urls)
+    seconds, memory, code = phisight_build(mixed, folder)
+    assert code == 0
+    lines = (folder / "ds" / "rejects.jsonl").read_text().splitlines()
+    found = Counter(json.loads(line)["kind"] for line in lines)
+    assert found == expected, f"{found} != {expected}"
+    bound = 1.3 * undisturbed + TIME_LIMIT_S
+    print(
+        f"fault mix: phisight {seconds:.1f} s (undisturbed {undisturbed:.1f} s; bound {bound:.1f} s), {memory:.0f} MB"
+    )
+    print(f"  kept {len(urls) - len(lines)}, rejected {dict(found)}: all that can be had is had")
+    if options.img2dataset:
+        limit = max(60.0, 4 * bound)
+        theirs, _, code, got = img2dataset_run(options.img2dataset, mixed, folder, limit)
+        ending = f"ended after {theirs:.1f} s" if code != 124 else f"had not ended after {theirs:.0f} s"
+        print(f"  img2dataset {ending} with {got} of {len(urls) - len(lines)} pictures")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""``phisight train | evaluate | predict | report | demo``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from phisight.cli.console import console, errors, progress_bar
+
+if TYPE_CHECKING:
+    from phisight.pipelines.training import Prepared
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in --set train.learning_rate=1e-4."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `phisight train` wrote.")]
+
+
+def train_command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
+    overrides: Overrides = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
+) -> None:
+    """Fine-tune a model on a data set folder as a recipe says.
+
+    Example: phisight train recipes/tiny-cpu.yaml --set data.path=data/products --set out=runs/products
+    """
+    from phisight.core.settings import load_recipe
+    from phisight.pipelines.training import train
+
+    _quiet_libraries()
+    loaded = load_recipe(recipe, overrides or [])
+    with progress_bar() as progress:
+        run = train(loaded, announce=show_prepared, progress=TrainingBar(progress), overwrite=overwrite)
+    console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")
+
+
+def evaluate_command(
+    run: RunFolder,
+    data: Annotated[Path | None, typer.Option(help="Another data set folder; none: the run's own.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation or test; none: as in the recipe.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Answer only so many rows; none: all.")] = None,
+) -> None:
+    """Let a trained model answer about pictures it was not trained on, and score the answers.
+
+    Every answer is generated; the truth is only used to score it. A second pass shows each row another row's picture:
+    what stays right then was not read off the picture.
+
+    Example: phisight evaluate runs/products --split test
+    """
+    from phisight.core.settings import EvaluateSettings
+    from phisight.pipelines.answering import evaluate_run
+    from phisight.pipelines.loading import read_run
+
+    _quiet_libraries()
+    given = {"split": split, "rows": rows}
+    changes = {name: value for name, value in given.items() if value is not None}
+    settings = EvaluateSettings.model_validate({**read_run(run).evaluate.model_dump(), **changes})
+    with progress_bar() as progress:
+        scores = evaluate_run(run, data=data, settings=settings, progress=AnswerBars(progress))
+    show_scores(scores)
+    console.print(f"Scores: [bold]{run / 'scores.json'}[/bold]. Next: phisight report {run}")
+
+
+def predict_command(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to ask about.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Ask a trained model about pictures.
+
+    Example: phisight predict runs/products photo.jpg
+    """
+    from phisight.pipelines.answering import predict
+
+    _quiet_libraries()
+    for image, answer in predict(run, images):
+        if as_json:
+            line = {"image": str(image), "answer": answer.text, "fields": answer.values, "reason": answer.reason}
+            typer.echo(json.dumps(line, ensure_ascii=False))
+        else:
+            note = f"  (not read: {answer.reason})" if answer.reason else ""
+            console.print(f"{image}: {answer.text}{note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared.")],
+) -> None:
+    """Write one self-contained page about a run: figures, curves, pictures with truth and answer.
+
+    Example: phisight report runs/products
+    """
+    from phisight.report import write_report
+
+    console.print(f"Report: [bold]{write_report(runs)}[/bold]")
+
+
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="Under two minutes, only to see that it runs.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """The whole chain offline on a CPU: draw products, train a tiny model, ask it, write the report.
+
+    Takes about ten minutes on two cores, and fails if the trained model does not name the category of 95 % of products
+    that it has never seen.
+    """
+    from phisight.pipelines.demo import QUICK_ROWS, ROWS, Listeners, require_category_bar, run_demo
+
+    _quiet_libraries()
+    with progress_bar() as progress:
+        drawing = _Bar(progress, "drawing", ROWS if not quick else QUICK_ROWS)
+        listeners = Listeners(
+            stage=lambda text: errors.print(f"[bold]{text}[/bold]"),
+            drawing=drawing.advance,
+            prepared=show_prepared,
+            training=TrainingBar(progress),
+            answering=AnswerBars(progress),
+        )
+        outcome = run_demo(out, listeners, quick=quick, overrides=overrides)
+    show_scores(outcome.scores)
+    if not quick:
+        table = Table("", "measured", "bar", "")
+        for name, figure, bar, reached in outcome.bars():
+            table.add_row(name, f"{figure:.3f}", f"{bar:.2f}", "reached" if reached else "MISSED")
+        console.print(table)
+    console.print(f"Report: [bold]{outcome.report}[/bold]  Scores: [bold]{outcome.run / 'scores.json'}[/bold]")
+    if not quick:
+        require_category_bar(outcome)
+
+
+def show_prepared(prepared: Prepared) -> None:
+    """What trains and what the image check found, before the first step."""
+    table = Table("part", "trained", "frozen", title="Parameters")
+    for part in prepared.parts:
+        table.add_row(part.part, f"{part.trained:,}", f"{part.frozen:,}")
+    trained, frozen = (sum(getattr(part, kind) for part in prepared.parts) for kind in ("trained", "frozen"))
+    table.add_row("all", f"{trained:,}", f"{frozen:,}", style="bold")
+    errors.print(table)
+    check = prepared.check
+    errors.print(
+        f"{prepared.train_rows} training rows, {prepared.validation_rows} validation rows, {prepared.left_out} left "
+        f"out as too long. Image check: loss {check.real:.4f}, with exchanged pictures {check.exchanged:.4f}, with "
+        f"blank ones {check.blank:.4f}: the picture reaches the loss.",
+        highlight=False,
+    )
+
+
+def show_scores(scores: Mapping[str, Any]) -> None:
+    """The main figures, with real and with shuffled pictures."""
+    shuffled = scores.get("shuffled", {})
+    table = Table("", "real pictures", "shuffled pictures", title="Answers")
+    wanted = ("parse_rate", "_accuracy", "_exact", "_mae", "_median_ape")
+    for name, value in scores.items():
+        if name.endswith(wanted) and isinstance(value, (int, float)):
+            other = shuffled.get(name)
+            table.add_row(name, f"{value:.3f}", "" if other is None else f"{other:.3f}")
+    console.print(table)
+    for line in scores.get("verdict", {}).get("lines", []):
+        console.print(f"- {line}", highlight=False)
+
+
+class _Bar:
+    """One progress bar that appears when it is first told of something."""
+
+    def __init__(self, progress: Progress, name: str, total: int | None = None) -> None:
+        self._progress = progress
+        self._name = name
+        self._total = total
+        self._task: Any = None
+
+    def reach(self, done: int, every: int) -> None:
+        """``done`` of ``every``."""
+        self._show()
+        self._progress.update(self._task, completed=done, total=every)
+
+    def advance(self, more: int) -> None:
+        """So many more."""
+        self._show()
+        self._progress.advance(self._task, more)
+
+    def _show(self) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task(self._name, total=self._total, note="")
+
+
+class AnswerBars:
+    """A bar for each kind of pictures."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, _Bar] = {}
+
+    def __call__(self, kind: str, done: int, every: int) -> None:
+        """``done`` of ``every`` answers."""
+        if kind not in self._bars:
+            self._bars[kind] = _Bar(self._progress, f"{kind} pictures")
+        self._bars[kind].reach(done, every)
+
+
+class TrainingBar:
+    """Steps, loss and time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: Any = None
+
+    def begin(self, steps: int) -> None:
+        """See ``Watcher``."""
+        self._task = self._progress.add_task("training", total=steps, note="")
+
+    def step(self, step: int) -> None:
+        """See ``Watcher``."""
+        self._progress.update(self._task, completed=step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """See ``Watcher``."""
+        name = next((name for name in ("loss", "eval_loss") if name in metrics), None)
+        if name and step:
+            self._progress.update(self._task, note=f"{name.replace('_', ' ')} {metrics[name]:.3f}")
+
+
+def _quiet_libraries() -> None:
+    """Bars and advice of the libraries would stand between ours."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

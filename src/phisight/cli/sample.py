@@ -1,0 +1,134 @@
+"""``phisight sample``: draw a catalogue, imitate a table, check an imitation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phisight.cli.console import console, progress_bar
+
+if TYPE_CHECKING:
+    from phisight.sample.card import SampleCard
+
+app = typer.Typer(help="Draw a catalogue of products with pictures, without a row of real data.", no_args_is_help=True)
+
+
+@app.command("make")
+def make_command(
+    rows: Annotated[int, typer.Option(help="How many products to draw.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet, or be empty.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, on any number of workers.")] = 0,
+    preset: Annotated[
+        str, typer.Option(help="fashion: full variety, pictures of 224 to 1,344 pixels; demo: small and easy to learn.")
+    ] = "fashion",
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Learn from this table (CSV, Parquet, JSONL or a data set folder) and make a new one of its kind."
+        ),
+    ] = None,
+    faults: Annotated[
+        str,
+        typer.Option(
+            help="Plant dirt: 'all', 'all=0.02' or 'broken_image=0.01,outlier_price=0.02'; listed in faults.jsonl."
+        ),
+    ] = "",
+    workers: Annotated[int, typer.Option(help="Processes that draw; 0: one for each core.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG or JPEG) to look at.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sample in --out.")] = False,
+) -> None:
+    """Draw a sample catalogue: a price list of 17 columns, one picture a row, ready for every other command.
+
+    The price rule and its noise are written to sample.json, so the best possible error is known.
+
+    Example: phisight sample make --rows 500 --out data/sample --seed 1
+    """
+    from phisight.core.errors import SampleError
+    from phisight.sample.catalogue import make
+    from phisight.sample.contact import contact_sheet
+    from phisight.sample.faults import parse_rates
+    from phisight.sample.imitation import imitate
+    from phisight.sample.settings import preset as preset_of
+
+    settings, rates = preset_of(preset), parse_rates(faults)
+    if like is not None and rates:
+        raise SampleError("--faults goes with a drawn catalogue, not with --like; leave one of them out")
+    workers = workers or os.cpu_count() or 1
+    with _progress(rows) as progress:
+        if like is None:
+            card = make(
+                rows,
+                out,
+                seed=seed,
+                settings=settings,
+                workers=workers,
+                faults=rates,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        else:
+            card = imitate(
+                like, rows, out, seed=seed, settings=settings, workers=workers, overwrite=overwrite, progress=progress
+            )
+    _tell(card, out)
+    if sheet is not None:
+        contact_sheet(out).save(sheet)
+        console.print(f"contact sheet: {sheet}", highlight=False)
+
+
+@app.command("check")
+def check_command(
+    real: Annotated[Path, typer.Argument(help="The real table: CSV, Parquet, JSONL or a data set folder.")],
+    sample: Annotated[Path, typer.Argument(help="The sample made from it.")],
+    holdout: Annotated[
+        Path | None,
+        typer.Option(help="Real rows the sample was not learned from; a data set folder brings its own (split test)."),
+    ] = None,
+) -> None:
+    """Say how alike and how private a sample is: fidelity, rules, copies, nearness to the real rows.
+
+    Needs the extra 'check' (sdmetrics). Exit code 1 when a real title, code, address or picture was copied.
+
+    Example: phisight sample check real.csv data/imitation
+    """
+    from rich.table import Table
+
+    from phisight.sample.fidelity import check
+
+    report = check(real, sample, holdout=holdout)
+    table = Table("", "figure", "what it means", title=f"{sample} beside {real}")
+    for line in report.lines():
+        table.add_row(line.name, line.figure, line.meaning)
+    console.print(table)
+    if report.copied:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(rows: int) -> Iterator[Callable[[int], None]]:
+    with progress_bar() as bar:
+        task = bar.add_task("drawing", total=rows, note="")
+        yield lambda done: bar.advance(task, done)
+
+
+def _tell(card: SampleCard, out: Path) -> None:
+    console.print(f"{card.rows:,} products of {card.designs:,} designs in {out}", highlight=False)
+    if card.best_price_median_ape is not None:
+        console.print(
+            f"best possible price error: {card.best_price_median_ape:.2%} in the median "
+            "(the price rule knows everything but the noise; see sample.json)",
+            highlight=False,
+        )
+    if card.rejected:
+        console.print(
+            f"{card.rejected:,} more rows lack a field of the task: rejects.jsonl names them", highlight=False
+        )
+    for kind, count in card.faults.items():
+        console.print(f"planted {count:,} x {kind}", highlight=False)
+    if card.faults:
+        console.print("every planted fault is listed in faults.jsonl", highlight=False)

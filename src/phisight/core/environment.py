@@ -1,0 +1,47 @@
+"""Where a run happened: versions, hardware, commit, command line. No secret is read: no environment variables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("phisight", "torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "pillow", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """What ``environment.json`` holds."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the working folder, if it is a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607 - the git of the user's path is meant
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

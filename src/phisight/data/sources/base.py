@@ -1,0 +1,54 @@
+"""What a source is: a fixed set of columns, and batches of rows with their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class MalformedRow:
+    """A row that could not even be split into columns."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Some rows, in source order."""
+
+    table: pa.Table
+    """The source's columns; the image column holds text (path or URL), bytes, or struct<bytes, path>."""
+    numbers: list[int]
+    """Number of each row in the source, from 1."""
+    malformed: list[MalformedRow] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """Rows with their types, streamed: reading twice gives the same rows."""
+
+    description: dict[str, Any]
+    """For the card: kind and name, no path of the machine, no secret."""
+    schema: pa.Schema
+    """Columns and types of every batch."""
+    root: Path | None
+    """Folder that relative image paths start from; none: the source has no local files."""
+    image_column: str | None
+    """Column with the picture where the source knows it."""
+    key_column: str | None
+    """Column that names a row where the source knows it."""
+    typed: bool
+    """False: every value came as text (CSV), so types are the task's to give."""
+
+    def count(self) -> int | None:
+        """Rows, where that is cheap to know."""
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows in order."""

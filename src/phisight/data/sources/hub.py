@@ -1,0 +1,126 @@
+"""Data sets on the hub, streamed through ``datasets``: nothing is stored twice, no code of strangers is run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from phisight.core.errors import SourceError, some
+from phisight.data.sources.base import BATCH_ROWS, SourceBatch
+
+_NAME = re.compile(
+    r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+))?(?:#(?P<split>[\w.-]+))?"
+)
+SPLIT_COLUMN = "hub_split"
+"""Added where a data set has several splits: which one a row came from."""
+
+
+@dataclass(frozen=True)
+class HubName:
+    """``hf:OWNER/NAME[@REVISION][:CONFIG][#SPLIT]``."""
+
+    name: str
+    revision: str | None = None
+    config: str | None = None
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> HubName:
+        """Read it; SourceError when it is none."""
+        match = _NAME.fullmatch(text)
+        if match is None:
+            raise SourceError(f"{text!r} is no hub data set; write hf:OWNER/NAME, with @REVISION, :CONFIG or #SPLIT")
+        return cls(**match.groupdict())
+
+
+class HubSource:
+    """One data set; all its splits in their order, unless one is named. Picture columns come as bytes."""
+
+    root: Path | None = None
+    key_column: str | None = None
+    typed = True
+
+    def __init__(self, name: HubName) -> None:
+        import datasets
+        from huggingface_hub import HfApi
+
+        try:
+            commit = HfApi().dataset_info(name.name, revision=name.revision).sha
+            found = datasets.load_dataset(name.name, name.config, revision=commit, split=None, streaming=True)
+        except Exception as error:  # the libraries raise their own, the network's and the file system's
+            raise SourceError(
+                f"hf:{name.name} cannot be read: {type(error).__name__}: {str(error).splitlines()[0][:200]}; "
+                "check the name, the network and, for private data sets, `hf auth login`"
+            ) from error
+        if name.split is not None and name.split not in found:
+            raise SourceError(f"hf:{name.name} has no split {name.split!r}; it has {some(found)}")
+        wanted = [name.split] if name.split else list(found)
+        self._splits = {split: _with_raw_pictures(found[split]) for split in wanted}
+        schemas = [part.features.arrow_schema.remove_metadata() for part in self._splits.values()]
+        if any(not schema.equals(schemas[0]) for schema in schemas):
+            raise SourceError(
+                f"the splits of hf:{name.name} have different columns; name one: hf:{name.name}#{wanted[0]}"
+            )
+        self.schema: pa.Schema = schemas[0]
+        pictures = [key for key, kind in found[wanted[0]].features.items() if isinstance(kind, datasets.Image)]
+        self.image_column: str | None = pictures[0] if pictures else None
+        if len(wanted) > 1:
+            self.schema = self.schema.append(pa.field(SPLIT_COLUMN, pa.string()))
+        self.description: dict[str, Any] = {
+            "kind": "hub", "name": name.name, "revision": commit, "config": name.config, "splits": wanted,
+        }  # fmt: skip
+
+    @classmethod
+    def parse(cls, text: str) -> HubSource:
+        """Open ``hf:OWNER/NAME...``."""
+        return cls(HubName.parse(text))
+
+    def count(self) -> int | None:
+        """Rows, where the data set says so."""
+        counts = [
+            part.info.splits[split].num_examples if part.info.splits and split in part.info.splits else None
+            for split, part in self._splits.items()
+        ]
+        return None if any(not count for count in counts) else sum(counts)
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows, split after split."""
+        done = 0
+        for split, part in self._splits.items():
+            for table in part.with_format("arrow").iter(batch_size=BATCH_ROWS // 8):
+                table = table.replace_schema_metadata(None)
+                if self.image_column:
+                    table = _with_bytes(table, self.image_column)
+                if SPLIT_COLUMN in self.schema.names:
+                    table = table.append_column(SPLIT_COLUMN, pa.array([split] * table.num_rows, pa.string()))
+                yield SourceBatch(table.select(self.schema.names), list(range(done + 1, done + 1 + table.num_rows)))
+                done += table.num_rows
+
+
+def _with_raw_pictures(part: Any) -> Any:
+    """The split with its features known and its picture columns left as the files they are."""
+    import datasets
+
+    if part.features is None:
+        part = part._resolve_features()
+    for name, kind in part.features.items():
+        if isinstance(kind, datasets.Image):
+            part = part.cast_column(name, datasets.Image(decode=False))
+    return part
+
+
+def _with_bytes(table: pa.Table, column: str) -> pa.Table:
+    """Pictures that are files of the repository are read; embedded ones are there already."""
+    import fsspec
+
+    cells = table[column].to_pylist()
+    for cell in cells:
+        if cell and cell.get("bytes") is None and str(cell.get("path") or "").startswith("hf://"):
+            with fsspec.open(cell["path"], "rb") as file:
+                cell["bytes"] = file.read()
+    return table.set_column(table.column_names.index(column), column, pa.array(cells, table[column].type))

@@ -1,0 +1,237 @@
+"""CSV, TSV, JSON Lines and Parquet files on disk."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from phisight.core.errors import SourceError, some
+from phisight.data.sources.base import BATCH_ROWS, MalformedRow, SourceBatch
+
+
+def file_description(kind: str, path: Path) -> dict[str, Any]:
+    """Kind, name and content hash of a source file."""
+    with path.open("rb") as file:
+        return {"kind": kind, "name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check_names(names: list[str], path: Path) -> None:
+    """SourceError when a column has no name or a name stands twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names or any(not name.strip() for name in names):
+        wrong = f"column {some(twice)} stands twice" if twice else "a column has no name"
+        raise SourceError(f"{path}: {wrong} in the header ({some(names, 20)}); give every column a name of its own")
+
+
+class _FileSource:
+    """What the table files share."""
+
+    image_column: str | None = None
+    key_column: str | None = None
+    typed = True
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path = path
+        self.root: Path | None = path.parent
+        self.description = file_description(kind, path)
+
+
+class DelimitedSource(_FileSource):
+    """CSV or TSV with a header; every value stays the text it is ("00123" stays "00123")."""
+
+    typed = False
+
+    def __init__(self, path: Path, encoding: str = "utf-8-sig") -> None:
+        super().__init__(path, "tsv" if path.suffix.lower() in (".tsv", ".tab") else "csv")
+        self.encoding = encoding
+        self.delimiter = "\t" if self.description["kind"] == "tsv" else ","
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+        header = next(self._records(), None)
+        if header is None:
+            raise SourceError(f"{path} is empty; the first line must name the columns")
+        if len(header) == 1 and ";" in header[0]:
+            self.delimiter = ";"
+            header = next(self._records())
+        check_names(header, path)
+        self.schema = pa.schema([(name, pa.string()) for name in header])
+
+    def count(self) -> int | None:
+        """Rows, by reading the file once."""
+        return sum(1 for record in self._records() if record) - 1
+
+    def _records(self) -> Iterator[list[str]]:
+        try:
+            with self.path.open(encoding=self.encoding, newline="") as file:
+                yield from csv.reader(file, delimiter=self.delimiter)
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"{self.path}: byte {error.start} is no {error.encoding}; save the file as UTF-8 or name its encoding "
+                "with --encoding (latin-1, cp1252, ...)"
+            ) from error
+        except (csv.Error, OSError) as error:
+            raise SourceError(f"{self.path} cannot be read: {error}") from error
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows; a line with too many or too few values is malformed."""
+        records = self._records()
+        next(records)
+        yield from batches_of_records(self._checked(records), self.schema)
+
+    def _checked(self, records: Iterable[list[str]]) -> Iterator[dict[str, Any] | str]:
+        names = self.schema.names
+        for record in records:
+            if not record:
+                continue
+            if len(record) == len(names):
+                yield dict(zip(names, record, strict=True))
+            else:
+                yield f"{len(record)} values where the header names {len(names)} columns"
+
+
+def batches_of_records(
+    records: Iterable[dict[str, Any] | str], schema: pa.Schema, rows: int = BATCH_ROWS
+) -> Iterator[SourceBatch]:
+    """Batches from records in order; a record that is a string is the reason why a row is malformed."""
+    good: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    malformed: list[MalformedRow] = []
+    for number, record in enumerate(records, start=1):
+        if isinstance(record, str):
+            malformed.append(MalformedRow(number, record))
+        else:
+            good.append(record)
+            numbers.append(number)
+        if len(good) + len(malformed) >= rows:
+            yield SourceBatch(pa.Table.from_pylist(good, schema=schema), numbers, malformed)
+            good, numbers, malformed = [], [], []
+    if good or malformed:
+        yield SourceBatch(pa.Table.from_pylist(good, schema=schema), numbers, malformed)
+
+
+class JsonLinesSource(_FileSource):
+    """One JSON object a line. Types hold for a whole column: mixed ones become text, nested ones JSON text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "jsonl")
+        types = column_types(self._objects())
+        if not types:
+            raise SourceError(f"{path} holds no JSON object; each line must be one, with the columns as its names")
+        self.schema = pa.schema(types.items())
+
+    def count(self) -> int | None:
+        """Lines that hold something."""
+        return sum(1 for _ in self._objects())
+
+    def _objects(self) -> Iterator[dict[str, Any] | str]:
+        try:
+            with self.path.open("rb") as file:
+                for line in file:
+                    if line.strip():
+                        yield _json_object(line)
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be read: {error}") from error
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows; a line that is no JSON object is malformed."""
+        yield from batches_of_records(fitted(self._objects(), self.schema), self.schema)
+
+
+def column_types(records: Iterable[dict[str, Any] | str]) -> dict[str, pa.DataType]:
+    """Types that hold for whole columns of JSON values, by one pass over the records."""
+    kinds: dict[str, set[str]] = {}
+    for record in records:
+        if isinstance(record, dict):
+            for name, value in record.items():
+                kinds.setdefault(name, set()).add(_json_kind(value))
+    return {name: _json_type(found - {"null"}) for name, found in kinds.items()}
+
+
+def fitted(records: Iterable[dict[str, Any] | str], schema: pa.Schema) -> Iterator[dict[str, Any] | str]:
+    """Records with exactly the columns of the schema, in its types."""
+    for record in records:
+        if isinstance(record, str):
+            yield record
+        else:
+            yield {field.name: _json_fit(record.get(field.name), field.type) for field in schema}
+
+
+def _json_object(line: bytes) -> dict[str, Any] | str:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"no JSON: {str(error)[:80]}"
+    return value if isinstance(value, dict) else f"a JSON {type(value).__name__} where an object is due"
+
+
+def _json_kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if -(2**63) <= value < 2**63 else "text"
+    return "float" if isinstance(value, float) else "text"
+
+
+def _json_type(kinds: set[str]) -> pa.DataType:
+    if kinds == {"bool"}:
+        return pa.bool_()
+    if kinds == {"int"}:
+        return pa.int64()
+    return pa.float64() if kinds and kinds <= {"int", "float"} else pa.string()
+
+
+def _json_fit(value: Any, kind: pa.DataType) -> Any:
+    if value is None or isinstance(value, str | bytes):
+        return value
+    if pa.types.is_string(kind):
+        return json.dumps(value, ensure_ascii=False)
+    return float(value) if pa.types.is_floating(kind) else value
+
+
+class ParquetSource(_FileSource):
+    """One Parquet file or a folder of them (in name order), with the types they have."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = path if path.is_dir() else path.parent
+        self.files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        self.description = {
+            "kind": "parquet",
+            "name": path.name,
+            "files": [file_description("parquet", f) for f in self.files],
+        }
+        try:
+            schemas = [pq.read_schema(file) for file in self.files]
+        except (OSError, pa.ArrowInvalid) as error:
+            raise SourceError(f"{path} is no Parquet: {error}") from error
+        self.schema = schemas[0].remove_metadata()
+        for file, schema in zip(self.files, schemas, strict=True):
+            if not schema.remove_metadata().equals(self.schema):
+                raise SourceError(f"{file} and {self.files[0]} have different columns; build them one by one")
+        check_names(self.schema.names, path)
+
+    def count(self) -> int | None:
+        """Rows, from the footers."""
+        return sum(int(pq.read_metadata(file).num_rows) for file in self.files)
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows, file after file."""
+        done = 0
+        for path in self.files:
+            try:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(batch_size=BATCH_ROWS // 4):
+                        numbers = list(range(done + 1, done + 1 + batch.num_rows))
+                        done += batch.num_rows
+                        yield SourceBatch(pa.Table.from_batches([batch]).replace_schema_metadata(None), numbers)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise SourceError(f"{path} cannot be read after row {done}: {error}") from error

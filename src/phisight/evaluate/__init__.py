@@ -1,0 +1,59 @@
+"""Row 4: how good the answers are, how sure that is, and whether the picture had a part in them.
+
+    found = read_rows(folder, task, "test")
+    real = evaluate(predictor, found.rows, task, images="real", seed=0, journal=run / "predictions.real.jsonl")
+    shuffled = evaluate(predictor, found.rows, task, images="shuffled", seed=0, journal=...)
+    write_predictions(run, [real, shuffled])
+    scores = scores_of({"real": real, "shuffled": shuffled}, left_out=found.left_out)
+
+Then, each adding one key to the scores:
+
+    seen = {mode: likelihoods(predictor, predictions, limit=256) for mode, predictions in every.items()}
+    scores["grounding"] = certificate(every, seen)
+    scores["teacher_forced"] = figures(teacher_forced(real, seen["real"]))
+    scores["baselines"] = against_baselines(real, fit_baselines(task, train_truths, test_truths, features, features))
+    scores["before"] = figures(base_model_predictions)
+    scores["verdict"] = verdict_of(scores)
+    write_json(run / "scores.json", scores)
+"""
+
+from phisight.evaluate.baselines import Baseline, against_baselines, fit_baselines
+from phisight.evaluate.comparison import Comparison, compare_predictions
+from phisight.evaluate.grounding import certificate, likelihoods, teacher_forced
+from phisight.evaluate.intervals import Interval, SplitConformal, interval, paired_difference
+from phisight.evaluate.metrics import METRICS, Metric, alias
+from phisight.evaluate.pictures import MODES, Images
+from phisight.evaluate.predictions import Predictions, write_predictions
+from phisight.evaluate.rows import EvalRow, EvalRows, read_rows
+from phisight.evaluate.runner import evaluate
+from phisight.evaluate.scores import figures, scores_of
+from phisight.evaluate.verdict import verdict_of
+
+__all__ = [
+    "METRICS",
+    "MODES",
+    "Baseline",
+    "Comparison",
+    "EvalRow",
+    "EvalRows",
+    "Images",
+    "Interval",
+    "Metric",
+    "Predictions",
+    "SplitConformal",
+    "against_baselines",
+    "alias",
+    "certificate",
+    "compare_predictions",
+    "evaluate",
+    "figures",
+    "fit_baselines",
+    "interval",
+    "likelihoods",
+    "paired_difference",
+    "read_rows",
+    "scores_of",
+    "teacher_forced",
+    "verdict_of",
+    "write_predictions",
+]

@@ -1,0 +1,85 @@
+"""Where a model is right and wrong: by category, by band of a number, and which categories are taken for which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from phisight.core.task import FieldValue, Task
+from phisight.evaluate.metrics import METRICS, Column, alias
+from phisight.evaluate.predictions import Predictions
+
+_SHORT = ("accuracy", "exact", "mae", "median_ape", "answered")
+OTHER = "(no such category)"
+UNANSWERED = "(unanswered)"
+
+
+def by_category(predictions: Predictions) -> list[dict[str, Any]]:
+    """One line for each value of the first category field, most frequent first: rows and the main metrics."""
+    categories = predictions.task.of_kind("category")
+    if not categories:
+        return []
+    members: dict[FieldValue, list[int]] = {}
+    for row, value in enumerate(predictions.truth(categories[0])):
+        members.setdefault(value, []).append(row)
+    groups = sorted(members.items(), key=lambda item: (-len(item[1]), str(item[0])))
+    return [{"category": str(value), **_short(predictions, rows)} for value, rows in groups]
+
+
+def by_band(predictions: Predictions, bands: int = 5) -> dict[str, list[dict[str, Any]]]:
+    """For each number field one line a band of its truth, bands of about equal row counts from low to high."""
+    return {
+        alias(predictions.task, name): list(_bands(predictions, name, bands))
+        for name in predictions.task.of_kind("number")
+    }
+
+
+def _bands(predictions: Predictions, name: str, bands: int) -> list[dict[str, Any]]:
+    truth = np.asarray(predictions.truth(name), float)
+    edges = np.unique(np.quantile(truth, np.linspace(0, 1, bands + 1)))
+    place = np.clip(np.searchsorted(edges, truth, side="right") - 1, 0, max(0, len(edges) - 2))
+    lines = []
+    for band in range(max(1, len(edges) - 1)):
+        rows = np.flatnonzero(place == band).tolist()
+        low, high = float(edges[band]), float(edges[min(band + 1, len(edges) - 1)])
+        lines.append({"low": low, "high": high, **_short(predictions, rows, only=name)})
+    return lines
+
+
+def _short(predictions: Predictions, rows: Sequence[int], only: str | None = None) -> dict[str, Any]:
+    task, line = predictions.task, {"rows": len(rows)}
+    figures: dict[str, Any] = {}
+    for name in [only] if only else task.names:
+        truth = [predictions.rows[row].truth[name] for row in rows]
+        answers: Column = [(predictions.parsed[row] or {}).get(name) for row in rows]
+        for metric in METRICS:
+            if metric.kind == task.fields[name].kind and metric.name in _SHORT:
+                figures[f"{alias(task, name)}_{metric.name}"] = metric(truth, answers)
+    return {**line, **figures}
+
+
+def confusion(task: Task, predictions: Predictions, most: int = 25) -> dict[str, dict[str, Any]]:
+    """For each category field its labels and counts int[truth][answer].
+
+    The ``most`` frequent labels keep their names; an answer that is no label of the split, or none at all, has a column
+    of its own, and rarer labels are put together.
+    """
+    return {
+        alias(task, name): _confusion(predictions.truth(name), predictions.predicted(name), most)
+        for name in task.of_kind("category")
+    }
+
+
+def _confusion(truth: Sequence[FieldValue], predicted: Column, most: int) -> dict[str, Any]:
+    frequent = [str(value) for value, _ in Counter(map(str, truth)).most_common()]
+    rest = f"({len(frequent) - most} others)" if len(frequent) > most else None
+    names = {label: label if place < most else str(rest) for place, label in enumerate(frequent)}
+    answers = [UNANSWERED if value is None else names.get(str(value), OTHER) for value in predicted]
+    labels = sorted(set(frequent[:most])) + ([rest] if rest else [])
+    columns = labels + [extra for extra in (OTHER, UNANSWERED) if extra in answers]
+    pairs = Counter(zip([names[str(value)] for value in truth], answers, strict=True))
+    counts = [[pairs[label, answer] for answer in columns] for label in labels]
+    return {"labels": labels, "answers": columns, "counts": counts}

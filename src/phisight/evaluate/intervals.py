@@ -1,0 +1,124 @@
+"""How sure a figure is: bootstrap intervals over rows, and intervals around single numbers (split-conformal)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+from phisight.core.errors import EvaluationError
+
+Array = NDArray[np.float64]
+_CELLS = 2_000_000
+"""Numbers in memory at once while resampling."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Ends of a percentile bootstrap interval."""
+
+    low: float
+    high: float
+
+    def excludes_zero(self) -> bool:
+        """Zero lies outside."""
+        return self.low > 0 or self.high < 0
+
+
+def interval(
+    reduce: Callable[..., Any], columns: Sequence[Array], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval | None:
+    """Percentile bootstrap interval of ``reduce(*columns)`` over rows; columns float64[n] are resampled together.
+
+    None for fewer than two rows, and where resamples leave the figure undefined.
+    """
+    rows = len(columns[0])
+    if rows < 2:
+        return None
+    result = bootstrap(
+        tuple(columns),
+        reduce,
+        n_resamples=resamples,
+        batch=max(1, _CELLS // rows),
+        vectorized=True,
+        paired=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    low, high = float(result.low), float(result.high)
+    return Interval(low, high) if np.isfinite(low) and np.isfinite(high) else None
+
+
+def paired_difference(
+    reduce: Callable[..., Any],
+    left: Sequence[Array],
+    right: Sequence[Array],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, Interval | None]:
+    """``reduce(*left) - reduce(*right)`` with its interval; row i of both sides is the same example."""
+    if len(left[0]) != len(right[0]):
+        raise EvaluationError(
+            f"{len(left[0])} rows on one side but {len(right[0])} on the other; compare the same rows"
+        )
+    width = len(left)
+
+    def difference(*columns: Array, axis: int = -1) -> Any:
+        return reduce(*columns[:width], axis=axis) - reduce(*columns[width:], axis=axis)
+
+    columns = [*left, *right]
+    return float(difference(*columns)), interval(difference, columns, level=level, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True)
+class SplitConformal:
+    """Intervals around predicted numbers that hold the truth with a given probability.
+
+    Fitted on rows the model was not trained on (the validation split); valid for rows drawn like those. The error is
+    measured on the logarithm where all numbers are positive (an interval is then a factor up and down), else as it is.
+
+    Source: split conformal prediction, with the (n + 1) correction of the quantile.
+    """
+
+    level: float
+    logarithmic: bool
+    radius: float
+    rows: int
+
+    @classmethod
+    def fit(cls, truth: Array, predicted: Array, level: float = 0.8) -> SplitConformal:
+        """Fit on truths and predictions float64[n]; EvaluationError for too few rows for the level."""
+        if not 0 < level < 1:
+            raise EvaluationError(f"a level of {level} is not between 0 and 1; 0.8 means four truths in five")
+        rows = len(truth)
+        rank = int(np.ceil((rows + 1) * level))
+        if rank > rows:
+            least = int(np.ceil(level / (1 - level)))
+            raise EvaluationError(f"{rows} rows are too few for intervals of {level:.0%}; hand in at least {least}")
+        logarithmic = bool((truth > 0).all() and (predicted > 0).all())
+        gaps = np.abs(np.log(truth) - np.log(predicted)) if logarithmic else np.abs(truth - predicted)
+        return cls(level, logarithmic, float(np.sort(gaps)[rank - 1]), rows)
+
+    def bounds(self, predicted: Array) -> tuple[Array, Array]:
+        """Lower and upper ends float64[n]; an interval on the logarithm needs positive predictions."""
+        if not self.logarithmic:
+            return predicted - self.radius, predicted + self.radius
+        positive = np.maximum(predicted, 0)
+        return positive * np.exp(-self.radius), positive * np.exp(self.radius)
+
+    def coverage(self, truth: Array, predicted: Array) -> float:
+        """Share of the truths within their intervals."""
+        low, high = self.bounds(predicted)
+        return float(((truth >= low) & (truth <= high)).mean())
+
+    def abstains(self, predicted: Array, widest: float) -> NDArray[np.bool_]:
+        """Where the interval is wider than ``widest`` (in the unit of the numbers): better no answer than this one."""
+        low, high = self.bounds(predicted)
+        return np.asarray(high - low > widest)

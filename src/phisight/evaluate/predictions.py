@@ -1,0 +1,195 @@
+"""What the model answered, row by row, in memory and as predictions.parquet.
+
+RUN/predictions.parquet, one line for each row and kind of pictures:
+
+    row        int64    position in the evaluated rows
+    key        string   names the product
+    images     string   real, shuffled, blank or mismatched
+    shown      int64    row whose picture was shown; null for a blank one
+    image      string   path of the row's own picture
+    expected   string   the answer as the task writes it
+    answer     string   what the model wrote; null where its picture could not be used
+    reason     string   why no fields could be read; null where they could
+    truth      struct   the task's fields
+    predicted  struct   fields read from the answer; null where they could not be read
+    error      double   0 (all right) to 1 (all wrong), the mean over fields; orders rows from best to worst
+    thumbnail  binary   JPEG of the row's own picture, for some of the rows with real pictures
+    drawn      bool     belongs to the random sample of those (the others are there for being wrong)
+
+The schema's metadata holds the task (key ``phisight.task``).
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from phisight.core import rundir
+from phisight.core.errors import ImageError
+from phisight.core.seeding import named_seed
+from phisight.core.task import FieldValue, Task
+from phisight.evaluate.metrics import row_error
+from phisight.evaluate.pictures import Images
+from phisight.evaluate.rows import EvalRow
+from phisight.generate import load_picture
+
+TASK_KEY = b"phisight.task"
+THUMBNAIL_SIDE = 144
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Truth and answers of the same rows; every list has one entry a row."""
+
+    task: Task
+    images: Images
+    rows: Sequence[EvalRow]
+    shown: Sequence[int | None]
+    answers: Sequence[str | None]
+    """What the model wrote; none where the picture could not be used."""
+    parsed: Sequence[Mapping[str, FieldValue] | None]
+    """Fields read from the answer; none where they could not be read."""
+    reasons: Sequence[str | None]
+    """Why they could not be read."""
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        rows: Sequence[EvalRow],
+        images: Images,
+        shown: Sequence[int | None],
+        answers: Mapping[int, str],
+        failures: Mapping[int, str],
+    ) -> Predictions:
+        """Parse answers by row; a row without one has a failure."""
+        texts, parsed, reasons = [], [], []
+        for row in range(len(rows)):
+            text = answers.get(row)
+            read = task.parse(text) if text is not None else None
+            texts.append(text)
+            parsed.append(read.values if read else None)
+            reasons.append(read.reason if read else failures[row])
+        return cls(task, images, rows, shown, texts, parsed, reasons)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def parse_rate(self) -> float:
+        """Share of the rows whose answer could be read."""
+        return sum(values is not None for values in self.parsed) / len(self.rows)
+
+    def reason_counts(self) -> dict[str, int]:
+        """Why answers could not be read, most frequent first; what was found in them is left out."""
+        short = [reason.split(": ")[0] for reason in self.reasons if reason]
+        return dict(Counter(short).most_common())
+
+    def truth(self, field: str) -> list[FieldValue]:
+        """True values of a field."""
+        return [row.truth[field] for row in self.rows]
+
+    def predicted(self, field: str) -> list[FieldValue | None]:
+        """Values of a field read from the answers."""
+        return [values[field] if values is not None else None for values in self.parsed]
+
+    def errors(self) -> list[float]:
+        """How wrong each row is, from 0 to 1."""
+        return [row_error(self.task, row.truth, values) for row, values in zip(self.rows, self.parsed, strict=True)]
+
+
+def write_predictions(run_dir: Path, every: Sequence[Predictions], *, thumbnails: int = 500, seed: int = 0) -> Path:
+    """Write predictions.parquet, whole or not at all; the rows of ``every`` follow one another.
+
+    At most ``thumbnails`` rows with real pictures get one: all of them if they are so few, else a random sample
+    of four fifths of that number, and the worst.
+    """
+    path = run_dir / rundir.PREDICTIONS
+    task = every[0].task
+    schema = _schema(task)
+    with rundir.atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for predictions in every:
+            errors = predictions.errors()
+            drawn, worst = _pictured(errors, thumbnails if predictions.images == "real" else 0, seed)
+            for start in range(0, len(predictions), _CHUNK):
+                span = range(start, min(start + _CHUNK, len(predictions)))
+                lines = _lines(predictions, errors, drawn, worst, span)
+                writer.write_table(pa.Table.from_pylist(list(lines), schema=schema))
+    return path
+
+
+def _schema(task: Task) -> Any:
+    fields = pa.struct(
+        [(name, pa.float64() if task.fields[name].kind == "number" else pa.string()) for name in task.names]
+    )
+    columns = [
+        ("row", pa.int64()),
+        ("key", pa.string()),
+        ("images", pa.string()),
+        ("shown", pa.int64()),
+        ("image", pa.string()),
+        ("expected", pa.string()),
+        ("answer", pa.string()),
+        ("reason", pa.string()),
+        ("truth", fields),
+        ("predicted", fields),
+        ("error", pa.float64()),
+        ("thumbnail", pa.binary()),
+        ("drawn", pa.bool_()),
+    ]
+    return pa.schema(columns, metadata={TASK_KEY: task.model_dump_json().encode()})
+
+
+def _lines(
+    predictions: Predictions, errors: Sequence[float], drawn: set[int], worst: set[int], span: range
+) -> Iterator[dict[str, Any]]:
+    for row in span:
+        one = predictions.rows[row]
+        yield {
+            "row": row,
+            "key": one.key,
+            "images": predictions.images,
+            "shown": predictions.shown[row],
+            "image": str(one.image),
+            "expected": one.expected,
+            "answer": predictions.answers[row],
+            "reason": predictions.reasons[row],
+            "truth": dict(one.truth),
+            "predicted": predictions.parsed[row],
+            "error": errors[row],
+            "thumbnail": thumbnail(one.image) if row in drawn or row in worst else None,
+            "drawn": row in drawn,
+        }
+
+
+def _pictured(errors: Sequence[float], limit: int, seed: int) -> tuple[set[int], set[int]]:
+    """Rows of the random sample, and the worst of the others: with both, none of the worst rows is left out."""
+    if len(errors) <= limit:
+        return set(range(len(errors))), set()
+    generator = np.random.default_rng(named_seed(seed, "thumbnails"))
+    drawn = generator.permutation(len(errors))[: limit - limit // 5]
+    others = np.setdiff1d(np.arange(len(errors)), drawn)
+    worst = others[np.argsort(-np.asarray(errors)[others], kind="stable")][: limit // 5]
+    return set(drawn.tolist()), set(worst.tolist())
+
+
+def thumbnail(image: Path, side: int = THUMBNAIL_SIDE) -> bytes | None:
+    """A small JPEG of a picture, its longer side ``side`` pixels; none where the picture cannot be used."""
+    try:
+        picture = load_picture(image)
+    except ImageError:
+        return None
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80, optimize=True)
+    return file.getvalue()

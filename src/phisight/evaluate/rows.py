@@ -1,0 +1,86 @@
+"""The rows that are evaluated: key, picture, true fields."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from phisight.core import datadir
+from phisight.core.datadir import DatasetCard, Split
+from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError
+from phisight.core.seeding import hashed_fraction
+from phisight.core.task import FieldValue, Task
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvalRow:
+    """One example with its truth."""
+
+    key: str
+    """Names the product; keys may repeat (several pictures of one product)."""
+    image: Path
+    truth: Mapping[str, FieldValue]
+    """The task's fields, typed."""
+    expected: str
+    """The answer as the task writes it."""
+    content: str = ""
+    """Rows of equal content show the same picture (its SHA-256); empty: the path says it."""
+
+
+@dataclass(frozen=True)
+class EvalRows:
+    """Rows of a split, and how many were left out for which reason."""
+
+    rows: list[EvalRow]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_rows(folder: Path, task: Task, split: Split = "test", *, limit: int | None = None, seed: int = 0) -> EvalRows:
+    """Rows of a split of a data set folder.
+
+    A row whose truth is empty, not finite (NaN price) or cannot be written as an answer is left out, counted and
+    logged. ``limit`` takes a sample that depends on keys and seed alone.
+
+    Raises:
+        DatasetError: The folder is no data set folder.
+        TaskError: The table lacks a field of the task.
+        EvaluationError: No row is left.
+    """
+    key = DatasetCard.read(folder).key
+    path = folder / datadir.METADATA
+    if not path.is_file():
+        raise DatasetError(f"{folder} has no {datadir.METADATA}; build the data set again")
+    names = pq.read_schema(path).names
+    absent = [name for name in task.names if name not in names]
+    if absent:
+        raise TaskError(f"the task asks for {', '.join(absent)} but {path} has the columns {', '.join(names)}")
+    optional = [name for name in (datadir.SHA256,) if name in names]
+    columns = list(dict.fromkeys([key, datadir.FILE_NAME, datadir.SPLIT, *task.names, *optional]))
+    table = pq.read_table(path, columns=columns, filters=[(datadir.SPLIT, "=", split)])
+    rows, left_out = [], Counter[str]()
+    for line in table.to_pylist():
+        try:
+            truth, expected = task.values(line), task.render(line)
+        except (EmptyFieldError, TaskError) as error:
+            left_out[str(error).split(";")[0]] += 1
+            continue
+        content = line.get(datadir.SHA256) or ""
+        rows.append(EvalRow(str(line[key]), folder / line[datadir.FILE_NAME], truth, expected, content))
+    if left_out:
+        _LOG.warning("%d of %d rows are left out: %s", left_out.total(), table.num_rows, dict(left_out))
+    if not rows:
+        raise EvaluationError(
+            f"the split {split!r} of {folder} has {table.num_rows} rows, none of them usable; "
+            "choose another split or build the data set with one"
+        )
+    if limit is not None and limit < len(rows):
+        order = sorted(range(len(rows)), key=lambda row: hashed_fraction(seed, "sample", rows[row].key, row))
+        rows = [rows[row] for row in sorted(order[:limit])]
+    return EvalRows(rows, dict(left_out))

@@ -1,0 +1,71 @@
+"""scores.json: every figure of an evaluation, with intervals and the count behind it.
+
+    {"format", "rows", "left_out", "aliases", "parse_rate", "title_exact", "category_accuracy", "price_mae", ...,
+     "intervals": {"title_exact": [low, high], ...}, "reasons": {why unread: rows},
+     "by_category": [...], "by_band": {...}, "confusion": {...},
+     "shuffled": {"rows", "parse_rate", "title_exact", ..., "intervals", "reasons"}, "blank": ..., "mismatched": ...}
+
+Figures at the top are those with real pictures. A figure that is not defined (no answered row) is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from phisight.core.errors import EvaluationError
+from phisight.evaluate.breakdown import by_band, by_category, confusion
+from phisight.evaluate.intervals import interval
+from phisight.evaluate.metrics import alias, metrics_of
+from phisight.evaluate.pictures import MODES, Images
+from phisight.evaluate.predictions import Predictions
+
+FORMAT = "phisight-scores/1"
+
+
+def scores_of(
+    every: Mapping[Images, Predictions],
+    *,
+    left_out: Mapping[str, int] | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """All figures of an evaluation, ready for scores.json; ``every`` holds at least the real pictures."""
+    if "real" not in every:
+        raise EvaluationError("scores need answers to the real pictures; evaluate with images='real' first")
+    real = every["real"]
+    task = real.task
+    return {
+        "format": FORMAT,
+        "left_out": dict(left_out or {}),
+        "aliases": {name: alias(task, name) for name in task.names},
+        **figures(real, seed=seed, resamples=resamples),
+        "by_category": by_category(real),
+        "by_band": by_band(real),
+        "confusion": confusion(task, real),
+        **{mode: figures(every[mode], seed=seed, resamples=resamples) for mode in MODES[1:] if mode in every},
+    }
+
+
+def figures(predictions: Predictions, *, seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
+    """Parse rate and the metrics of every field, flat, with ``intervals`` (none without resamples) and ``reasons``."""
+    task = predictions.task
+    values: dict[str, float | None] = {}
+    ends: dict[str, list[float] | None] = {}
+    for name in task.names:
+        truth, predicted = predictions.truth(name), predictions.predicted(name)
+        for metric in metrics_of(task.fields[name].kind):
+            key = f"{alias(task, name)}_{metric.name}"
+            values[key] = metric(truth, predicted)
+            if resamples and values[key] is not None:
+                found = interval(metric.reduce, metric.rows(truth, predicted), resamples=resamples, seed=seed)
+                ends[key] = [found.low, found.high] if found else None
+        if task.fields[name].kind == "number":
+            values[f"{alias(task, name)}_answered"] = predictions.parse_rate
+    return {
+        "rows": len(predictions),
+        "parse_rate": predictions.parse_rate,
+        **values,
+        "intervals": ends,
+        "reasons": predictions.reason_counts(),
+    }

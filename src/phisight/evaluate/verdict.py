@@ -1,0 +1,38 @@
+"""The verdict: what the figures say, in sentences a reader who knows no statistics can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """``uses_image``, ``beats_baselines`` (by field; none where no baseline was computed) and ``lines``.
+
+    Reads ``grounding`` and ``baselines`` of scores.json; what is missing there is named as not checked.
+    """
+    lines = [scores["grounding"]["line"] if "grounding" in scores else "uses the image: not checked"]
+    fields = list(scores.get("aliases", {}).values())
+    beats = {field: _field(scores.get("baselines", {}), field, lines) for field in fields}
+    if scores.get("parse_rate", 1) < 1:
+        lines.append(f"{100 * (1 - scores['parse_rate']):.1f} % of the answers could not be read and count as wrong")
+    return {
+        "uses_image": scores.get("grounding", {}).get("uses_image"),
+        "beats_baselines": beats,
+        "lines": lines,
+    }
+
+
+def _field(baselines: Mapping[str, Any], field: str, lines: list[str]) -> bool | None:
+    against = {name: one["model_against"][field] for name, one in baselines.items() if one["model_against"].get(field)}
+    if not against:
+        lines.append(f"{field}: not compared with any baseline")
+        return None
+    named = {True: "better than", None: "not distinguishable from", False: "worse than"}
+    parts = []
+    for outcome, words in named.items():
+        names = [name for name, one in against.items() if one["better"] is outcome]
+        if names:
+            parts.append(f"{words} {', '.join(names)}")
+    lines.append(f"{field}: {'; '.join(parts)} (paired bootstrap, 95 %)")
+    return all(one["better"] is True for one in against.values())

@@ -1,0 +1,15 @@
+"""Row 3: model and processor -> answers.
+
+    predictor = Predictor(model, processor, batch_size=16, max_new_tokens=64)
+    requests = [Request(task.prompt, [Path("images/A-1.jpg")]), ...]
+    for index, text in predictor.answers(requests, on_failure=...): ...
+    for index, likelihood in predictor.likelihoods(requests, answers): ...
+
+``AnswerGrammar`` holds answers to a task's template (``Predictor(..., grammar=...)``).
+"""
+
+from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.predictor import Likelihood, OnFailure, Predictor
+from phisight.generate.requests import Picture, Request, load_picture
+
+__all__ = ["AnswerGrammar", "Likelihood", "OnFailure", "Picture", "Predictor", "Request", "load_picture"]

@@ -1,0 +1,139 @@
+"""Constrained decoding: every answer is one the task can read.
+
+At each step the logits of tokens that would leave the task's answer grammar are set to minus infinity. Parse rate is
+then 100 % by construction, as long as ``max_new_tokens`` leaves room for an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from phisight.core.task import Task
+from phisight.generate.grammar import Grammar, States
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_ENDS = "ends"
+
+
+class AnswerGrammar:
+    """The answers of a task in the tokens of a tokenizer.
+
+    Args:
+        task: Template and fields.
+        tokenizer: A tokenizer of the library, SentencePiece-like or byte-level.
+        categories: Values of each category field; those of the training split.
+        end_ids: Tokens that end an answer (the ``eos_token_id`` of the model's generation config).
+        max_text_tokens: Tokens after which a free text must come to its end.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        tokenizer: Any,
+        categories: Mapping[str, Sequence[str]],
+        end_ids: int | Sequence[int],
+        max_text_tokens: int = 40,
+    ) -> None:
+        self.grammar = Grammar.of_task(task, categories)
+        self.end_ids = [end_ids] if isinstance(end_ids, int) else list(end_ids)
+        self.max_text_tokens = max_text_tokens
+        self.token_bytes = token_bytes(tokenizer)
+        self._tree = _prefix_tree(self.token_bytes)
+        self._allowed: dict[States, Tensor] = {}
+
+    def allowed(self, states: States) -> Tensor:
+        """Ids int64[n] of the tokens that keep the answer within the grammar."""
+        known = self._allowed.get(states)
+        if known is None:
+            ids = list(self.end_ids) if self.grammar.complete(states) else []
+            self._collect(self._tree, states, ids)
+            known = self._allowed[states] = torch.tensor(ids or self.end_ids, dtype=torch.int64)
+        return known
+
+    def _collect(self, node: dict[Any, Any], states: States, ids: list[int]) -> None:
+        ids += node.get(_ENDS, ())
+        for byte, child in node.items():
+            if byte is not _ENDS and (after := self.grammar.step(states, byte)):
+                self._collect(child, after, ids)
+
+    def processor(self, prompt_length: int) -> LogitsProcessor:
+        """A logits processor for one call of ``generate`` (greedy or sampling) on prompts of this padded length."""
+        return _Constraint(self, prompt_length)
+
+
+class _Constraint(LogitsProcessor):
+    """Follows each row of a batch through the grammar."""
+
+    def __init__(self, answers: AnswerGrammar, prompt_length: int) -> None:
+        self._answers = answers
+        self._prompt_length = prompt_length
+        self._rows: list[States] = []
+        self._text_tokens: list[int] = []
+        self._seen = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores float[B, V] with minus infinity where a token does not fit behind ``input_ids`` int64[B, T]."""
+        if not self._rows:
+            self._rows = [self._answers.grammar.start] * input_ids.shape[0]
+            self._text_tokens = [0] * input_ids.shape[0]
+        for column in input_ids[:, self._prompt_length + self._seen :].T.tolist():
+            self._seen += 1
+            for row, token in enumerate(column):
+                self._advance(row, token)
+        masked = torch.full_like(scores, float("-inf"))
+        for row, states in enumerate(self._rows):
+            allowed = self._answers.allowed(states).to(scores.device)
+            masked[row, allowed] = scores[row, allowed]
+        return masked
+
+    def _advance(self, row: int, token: int) -> None:
+        grammar = self._answers.grammar
+        states = grammar.walk(self._rows[row], self._answers.token_bytes.get(token, b""))
+        self._text_tokens[row] = self._text_tokens[row] + 1 if grammar.in_text(states) else 0
+        if self._text_tokens[row] >= self._answers.max_text_tokens:
+            states = grammar.leave_text(states)
+        self._rows[row] = states
+
+
+def token_bytes(tokenizer: Any) -> dict[int, bytes]:
+    """The bytes that each ordinary token adds to a text; special tokens are left out."""
+    names: dict[str, int] = tokenizer.get_vocab()
+    special = set(tokenizer.all_special_ids) | {
+        token for token, added in tokenizer.added_tokens_decoder.items() if added.special
+    }
+    byte_level = any("\u0120" in name for name in names) and not any("\u2581" in name for name in names)
+    alphabet = _byte_alphabet() if byte_level else {}
+    texts = {}
+    for name, token in names.items():
+        if token in special:
+            continue
+        if found := _BYTE_TOKEN.fullmatch(name):
+            texts[token] = bytes([int(found[1], 16)])
+        elif byte_level:
+            texts[token] = b"".join(bytes([alphabet[one]]) if one in alphabet else one.encode() for one in name)
+        else:
+            texts[token] = name.replace("\u2581", " ").encode()
+    return {token: text for token, text in texts.items() if text}
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Characters that byte-level tokenizers write for bytes: printable ones as they are, the others from 256 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def _prefix_tree(tokens: Mapping[int, bytes]) -> dict[Any, Any]:
+    root: dict[Any, Any] = {}
+    for token, text in tokens.items():
+        node = root
+        for byte in text:
+            node = node.setdefault(byte, {})
+        node.setdefault(_ENDS, []).append(token)
+    return root

@@ -1,0 +1,62 @@
+"""What is trained on and what is not, token by token: for ``phisight data show --tokens``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoProcessor
+
+from phisight.core.datadir import FILE_NAME
+from phisight.core.task import Task
+from phisight.data.folder import DatasetFolder
+from phisight.data.images import load_image
+from phisight.model.tiny import tiny_processor
+from phisight.pipelines.loading import TINY
+from phisight.train.examples import IGNORED, ExampleSet
+
+
+@dataclass(frozen=True)
+class TokenRun:
+    """Neighbouring tokens of one kind."""
+
+    text: str
+    tokens: int
+    trained: bool
+    image: bool
+
+
+def labelled_tokens(
+    data: Path, *, model: str = TINY, split: str | None = None, rows: int = 3, num_crops: int | None = None
+) -> Iterator[tuple[str, list[TokenRun]]]:
+    """File name and token runs of the first rows; ``model`` says whose tokenizer and picture grid are used."""
+    folder = DatasetFolder.open(data)
+    processor = _processor(model, folder.task, folder.rows("train"))
+    chosen = list(islice(folder.rows(split), rows))
+
+    def load(row: Mapping[str, Any]) -> Any:
+        return load_image(folder.image_path(row))
+
+    examples = ExampleSet(chosen, load, processor, folder.task, num_crops=num_crops)
+    for index, row in enumerate(chosen):
+        yield str(row[FILE_NAME]), runs_of(examples[index], processor)
+
+
+def runs_of(example: Any, processor: Any) -> list[TokenRun]:
+    """Runs of image slots, untrained text and trained text, in order."""
+    pairs = zip(example["input_ids"].tolist(), (example["labels"] != IGNORED).tolist(), strict=True)
+    runs = []
+    for (image, trained), group in groupby(pairs, key=lambda pair: (pair[0] == processor.image_token_id, pair[1])):
+        ids = [token for token, _ in group]
+        text = f"[{len(ids)} image slots]" if image else processor.tokenizer.decode(ids)
+        runs.append(TokenRun(text, len(ids), trained, image))
+    return runs
+
+
+def _processor(model: str, task: Task, rows: list[dict[str, Any]]) -> Any:
+    if model == TINY:
+        return tiny_processor([task.prompt, *(task.render(row) for row in rows)])
+    return AutoProcessor.from_pretrained(model)

@@ -1,0 +1,158 @@
+"""Recipe to run folder.
+
+data set -> model -> what moves -> examples -> image check -> fit -> best/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phisight.core import rundir
+from phisight.core.environment import environment
+from phisight.core.errors import DataError, SettingsError
+from phisight.core.settings import Recipe, write_recipe
+from phisight.core.task import Task
+from phisight.data.folder import DatasetFolder
+from phisight.data.images import load_image
+from phisight.pipelines.loading import TINY, new_model
+from phisight.track import Tracker, open_tracker
+from phisight.train.collate import Collator
+from phisight.train.examples import ExampleSet, split_by_length
+from phisight.train.image_check import ImageCheck, check_images
+from phisight.train.methods import PartCount, apply_method, count_parts
+from phisight.train.trainer import Watcher, fit
+
+CHECKED_EXAMPLES = 8
+"""Examples of the image check."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before the first step."""
+
+    parts: list[PartCount]
+    check: ImageCheck
+    train_rows: int
+    validation_rows: int
+    left_out: int
+
+
+def train(
+    recipe: Recipe,
+    *,
+    announce: Callable[[Prepared], None] = lambda _: None,
+    progress: Watcher | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Train as the recipe says; returns the run folder."""
+    run_dir = _new_run(recipe, overwrite)
+    folder = DatasetFolder.open(recipe.data.path)
+    task = recipe.task or folder.task
+    rows = folder.rows("train")[: recipe.data.train_rows]
+    if not rows:
+        raise DataError(f"{folder.path} has no row in the split 'train'; splits: {folder.card.splits}")
+
+    texts = [task.prompt, *(task.render(row) for row in rows)]
+    model, processor = new_model(recipe.model, texts, recipe.seed)
+    model = apply_method(model, _with_tower(recipe), recipe.lora)
+
+    train_set, left_out = _examples(recipe, folder, rows, processor, task)
+    validation_rows = folder.rows("validation")
+    validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
+    some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
+    check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
+    announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out))
+
+    tracker = open_tracker(recipe.track.to, _tracker_options(recipe))
+    tracker.start(run_dir, recipe.model_dump(mode="json"))
+    outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, _Watch(tracker, progress))
+    save_best(model, processor, run_dir / rundir.BEST)
+    tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
+    return run_dir
+
+
+def save_best(model: Any, processor: Any, folder: Path) -> None:
+    """Model (or adapters) and processor, ready to be loaded."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _new_run(recipe: Recipe, overwrite: bool) -> Path:
+    run_dir = recipe.out
+    if (run_dir / rundir.CONFIG).exists() and not overwrite:
+        raise SettingsError(
+            f"{run_dir} already holds a run; choose another with --set out=DIR, or say --overwrite to replace it"
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    rundir.write_text_atomically(run_dir / rundir.CONFIG, write_recipe(recipe))
+    rundir.write_json(run_dir / rundir.ENVIRONMENT, environment())
+    (run_dir / rundir.METRICS).unlink(missing_ok=True)
+    return run_dir
+
+
+def _with_tower(recipe: Recipe) -> Any:
+    """The training settings; a tiny model's tower starts from nothing and always trains."""
+    train_tower = recipe.train.train_tower or (recipe.model.name == TINY and recipe.train.method == "full")
+    return recipe.train.model_copy(update={"train_tower": train_tower})
+
+
+def _examples(
+    recipe: Recipe, folder: DatasetFolder, rows: list[dict[str, Any]], processor: Any, task: Task
+) -> tuple[ExampleSet, int]:
+    def load(row: Mapping[str, Any]) -> Any:
+        return load_image(folder.image_path(row))
+
+    limit = recipe.data.max_length or processor.tokenizer.model_max_length
+    num_crops = recipe.model.num_crops or processor.image_processor.num_crops
+    kept, too_long = split_by_length(rows, processor, task, num_crops, limit)
+    if too_long and recipe.data.too_long == "error":
+        raise SettingsError(
+            f"{len(too_long)} of {len(rows)} examples are longer than {limit} tokens (the longest {max(too_long)}); "
+            "raise data.max_length, lower model.num_crops, or set data.too_long to leave_out"
+        )
+    examples = ExampleSet(
+        kept,
+        load,
+        processor,
+        task,
+        num_crops=num_crops,
+        keep_bytes=int(recipe.data.keep_pixels_gb * 1e9) if recipe.data.workers == 0 else 0,
+    )
+    return examples, len(too_long)
+
+
+def _tracker_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    track = recipe.track
+    options: dict[str, dict[str, Any]] = {name: {} for name in track.to}
+    if "wandb" in options:
+        options["wandb"] = {"project": track.project, "entity": track.entity, "mode": track.mode}
+    return options
+
+
+class _Watch:
+    """Figures to the trackers, progress to whoever shows it."""
+
+    def __init__(self, tracker: Tracker, progress: Watcher | None) -> None:
+        self.tracker = tracker
+        self.progress = progress
+
+    def begin(self, steps: int) -> None:
+        if self.progress:
+            self.progress.begin(steps)
+
+    def step(self, step: int) -> None:
+        if self.progress:
+            self.progress.step(step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.tracker.log(step, {_grouped(name): value for name, value in metrics.items()})
+        if self.progress:
+            self.progress.log(step, metrics)
+
+
+def _grouped(name: str) -> str:
+    """``eval_loss`` becomes ``eval/loss`` and ``loss`` ``train/loss``, the way trackers group figures."""
+    return f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name.removeprefix('train_')}"

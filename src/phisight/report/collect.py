@@ -1,0 +1,215 @@
+"""Run folders -> what the report shows. Reads files only: no model, no torch, no network.
+
+A run need not be finished: what is not there yet is named in the report. Memory stays flat for large evaluations:
+predictions are read in pieces, and only the rows that are shown are kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from phisight.core import datadir, rundir
+from phisight.core.errors import RunError
+from phisight.core.seeding import hashed_fraction
+from phisight.core.task import Task
+from phisight.track import EXAMPLES, SUMMARY, read_metrics, read_steps
+
+PICTURES = 500
+"""Pictures shown at most, over all runs of a report."""
+SCATTER = 1500
+"""Points of a scatter at most; a sample fixed by the row numbers."""
+EXAMPLE_ROWS = 24
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row of predictions.parquet that the report shows."""
+
+    row: int
+    key: str
+    truth: Mapping[str, Any]
+    predicted: Mapping[str, Any] | None
+    expected: str
+    answer: str | None
+    reason: str | None
+    error: float
+    thumbnail: bytes
+    drawn: bool
+    """Belongs to the random sample (not only to the worst)."""
+
+
+@dataclass
+class ExampleRow:
+    """A product whose answers were logged during training."""
+
+    key: str
+    image: bytes | None
+    truth: str
+    answers: dict[int, str] = field(default_factory=dict)
+    """Answer by step."""
+
+
+@dataclass
+class RunData:
+    """Everything a report says about one run."""
+
+    name: str
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    examples: list[ExampleRow] = field(default_factory=list)
+    task: Task | None = None
+    pictures: list[Shown] = field(default_factory=list)
+    pairs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """(truth, answer) of each number field."""
+    answered: int = 0
+    """Rows with real pictures in predictions.parquet."""
+    missing: list[str] = field(default_factory=list)
+    """Files that are not there, and what to do about it."""
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps at which examples were logged."""
+        return sorted({step for example in self.examples for step in example.answers})
+
+
+def collect(run_dir: Path, pictures: int = PICTURES) -> RunData:
+    """Read a run folder; RunError when it holds nothing of a run."""
+    if not run_dir.is_dir():
+        raise RunError(f"there is no run folder {run_dir}; train one with `phisight train RECIPE.yaml`")
+    run = RunData(name=run_dir.resolve().name, path=run_dir)
+    run.config = _yaml(run_dir / rundir.CONFIG)
+    run.environment = _json(run_dir / rundir.ENVIRONMENT)
+    run.card = _json(run_dir / datadir.CARD)
+    run.scores = _json(run_dir / rundir.SCORES)
+    run.summary = _json(run_dir / SUMMARY).get("summary", {})
+    run.curves = {name: points for name, points in read_metrics(run_dir).items() if _drawable(points)}
+    run.examples = _examples(run_dir)
+    _read_predictions(run, run_dir / rundir.PREDICTIONS, pictures)
+    if not (run.config or run.scores or run.curves or run.task):
+        raise RunError(
+            f"{run_dir} is no run folder: it holds none of {rundir.CONFIG}, {rundir.METRICS}, {rundir.SCORES}; "
+            "name the folder that `phisight train` wrote"
+        )
+    if not run.scores:
+        run.missing.append(f"{rundir.SCORES}: this run has not been evaluated; run `phisight evaluate {run_dir}`")
+    if not run.curves:
+        run.missing.append(f"{rundir.METRICS}: nothing was logged during training")
+    if run.scores and run.task is None:
+        run.missing.append(f"{rundir.PREDICTIONS}: no answers to show; run `phisight evaluate {run_dir}`")
+    return run
+
+
+def _drawable(points: list[tuple[int, float]]) -> bool:
+    return any(math.isfinite(value) for _, value in points)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is no JSON ({error}); delete it and run the stage that wrote it again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunError(f"{path} is no YAML ({' '.join(str(error).split())}); mend it") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _examples(run_dir: Path) -> list[ExampleRow]:
+    """Products by key in the order in which they first came up, each with its answers by step."""
+    found: dict[tuple[str, str], ExampleRow] = {}
+    for line in read_steps(run_dir / EXAMPLES):
+        for row in line["rows"]:
+            name = (row["key"], row["image"])
+            if name not in found:
+                if len(found) == EXAMPLE_ROWS:
+                    continue
+                found[name] = ExampleRow(row["key"], _picture(run_dir, row["image"]), row["truth"])
+            found[name].answers[line["step"]] = row["answer"]
+    return list(found.values())
+
+
+def _picture(run_dir: Path, name: str) -> bytes | None:
+    path = (run_dir / name).resolve()
+    if not path.is_relative_to(run_dir.resolve()) or not path.is_file():
+        return None
+    return path.read_bytes()
+
+
+def _read_predictions(run: RunData, path: Path, pictures: int) -> None:
+    if not path.is_file():
+        return
+    file = pq.ParquetFile(path)
+    try:
+        run.task = Task.model_validate_json(file.schema_arrow.metadata[b"phisight.task"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} does not say its task; evaluate the run again") from error
+    worst: list[tuple[float, int, Shown]] = []
+    drawn: list[tuple[float, int, Shown]] = []
+    points: dict[str, list[tuple[float, tuple[float, float]]]] = {name: [] for name in run.task.of_kind("number")}
+    for line in _real(file):
+        run.answered += 1
+        chance = hashed_fraction(0, "report", line["row"])
+        _keep_points(points, line, chance)
+        if line["thumbnail"] is None:
+            continue
+        shown = Shown(**{name: line[name] for name in Shown.__dataclass_fields__})
+        _keep(worst, (shown.error, -shown.row, shown), pictures)
+        if shown.drawn:
+            _keep(drawn, (chance, -shown.row, shown), pictures // 2)
+    chosen = {shown.row: shown for _, _, shown in drawn}
+    for _, _, shown in sorted(worst, reverse=True):
+        if len(chosen) < pictures:
+            chosen[shown.row] = shown
+    run.pictures = sorted(chosen.values(), key=lambda shown: (-shown.error, shown.row))
+    run.pairs = {name: [pair for _, pair in sorted(kept)] for name, kept in points.items()}
+
+
+def _real(file: Any) -> Iterator[dict[str, Any]]:
+    columns = [*Shown.__dataclass_fields__, "images"]
+    for batch in file.iter_batches(_BATCH, columns=columns):
+        for line in batch.to_pylist():
+            if line["images"] == "real":
+                yield line
+
+
+def _keep(heap: list[Any], item: tuple[float, int, Shown], most: int) -> None:
+    """The ``most`` largest items seen so far."""
+    if len(heap) < most:
+        heapq.heappush(heap, item)
+    elif heap and item > heap[0]:
+        heapq.heapreplace(heap, item)
+
+
+def _keep_points(points: dict[str, list[Any]], line: Mapping[str, Any], chance: float) -> None:
+    if line["predicted"] is None:
+        return
+    for name, kept in points.items():
+        pair = (line["truth"][name], line["predicted"][name])
+        if len(kept) < SCATTER:
+            heapq.heappush(kept, (-chance, pair))
+        elif chance < -kept[0][0]:
+            heapq.heapreplace(kept, (-chance, pair))

@@ -1,0 +1,123 @@
+"""The report: one HTML page that needs nothing but itself.
+
+Style sheet, script, figures and pictures are within the page, and its content security policy forbids everything else:
+no request leaves it, and no script but its own runs, whatever a title holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from phisight import __version__
+from phisight.core import rundir
+from phisight.core.errors import RunError
+from phisight.report import view
+from phisight.report.collect import PICTURES, RunData, collect
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the report of one or more run folders; returns its path.
+
+    Args:
+        runs: Run folders; the first one's name stands at the top.
+        out: Where to; none: report.html in the first run folder.
+
+    Raises:
+        RunError: A folder is no run folder, or a file in it is damaged.
+    """
+    collected = _collect(runs)
+    path = out or runs[0] / rundir.REPORT
+    rundir.write_text_atomically(path, render(collected))
+    return path
+
+
+def report_json(runs: Sequence[Path]) -> dict[str, Any]:
+    """What the report says, without pictures, for programs."""
+    return {
+        "format": "phisight-report/1",
+        "runs": [
+            {
+                "name": run.name,
+                "verdict": view.verdict(run),
+                "scores": run.scores,
+                "summary": run.summary,
+                "curves": run.curves,
+                "config": run.config,
+                "environment": run.environment,
+                "dataset": run.card,
+                "missing": run.missing,
+            }
+            for run in _collect(runs)
+        ],
+    }
+
+
+def _collect(runs: Sequence[Path]) -> list[RunData]:
+    if not runs:
+        raise RunError("no run folder named; say which: phisight report RUN [RUN ...]")
+    return [collect(run, PICTURES // len(runs)) for run in runs]
+
+
+def render(runs: Sequence[RunData]) -> str:
+    """The page."""
+    environment = Environment(
+        loader=PackageLoader("phisight.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = (_source(name) for name in ("page.css", "page.js"))
+    return environment.get_template("page.html.jinja").render(
+        version=__version__,
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        policy=_policy(script),
+        runs=[_run_view(run) for run in runs],
+        comparison=view.comparison(runs) if len(runs) > 1 else [],
+        curves=view.curve_figures(runs) if len(runs) > 1 else [],
+    )
+
+
+def _source(name: str) -> str:
+    return (files("phisight.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """Content security policy: pictures within the page, our script by its hash, nothing from elsewhere."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
+    )
+
+
+def _run_view(run: RunData) -> dict[str, Any]:
+    pictures = view.cards(run)
+    return {
+        "name": run.name,
+        "about": view.about(run),
+        "missing": run.missing,
+        "verdict": view.verdict(run),
+        "tiles": view.tiles(run),
+        "table": view.metric_table(run),
+        "forced": "teacher_forced" in run.scores,
+        "curves": view.curve_figures([run]),
+        "steps": run.steps,
+        "examples": view.examples(run),
+        "cards": pictures,
+        "categories": sorted({card["category"] for card in pictures if card["category"]}),
+        "fields": run.task.names if run.task else [],
+        "answered": run.answered,
+        "numbers": view.number_figures(run),
+        "by_category": view.category_table(run),
+        "confusions": view.confusions(run),
+        "facts": view.facts(run),
+    }

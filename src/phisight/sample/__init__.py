@@ -1,0 +1,1 @@
+"""Row 1: sample catalogues with pictures. Imports core only, no torch."""

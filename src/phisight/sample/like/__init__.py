@@ -1,0 +1,1 @@
+"""A real table in, its structure learned, a new table of its kind out; no real row goes through."""

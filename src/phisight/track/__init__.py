@@ -1,0 +1,32 @@
+"""Row 1: where a run's figures go. Nothing here imports torch.
+
+    tracker = open_tracker(["wandb"], {"wandb": {"mode": "offline", "project": "shop"}})
+    tracker.start(run_dir, config)
+    tracker.log(20, {"train/loss": 2.1})
+    tracker.log_examples(20, [Example(key, jpeg, truth, answer)])
+    tracker.log_pairs(20, Pairs("category", "category", truth, predicted))
+    tracker.finish({"category_accuracy": 0.97}, {"dataset": Path(...), "best": Path(...)})
+
+JSONL in the run folder is always on; ``read_metrics(run_dir)`` and ``read_steps(path)`` read it back. The others are
+imported when named: wandb, tensorboard, mlflow, trackio. A tracker that fails never stops training.
+"""
+
+from phisight.track.composite import CompositeTracker
+from phisight.track.jsonl import EXAMPLES, PAIRS, SUMMARY, JsonlTracker, read_metrics, read_steps
+from phisight.track.opening import TRACKERS, open_tracker
+from phisight.track.protocol import Example, Pairs, Tracker
+
+__all__ = [
+    "EXAMPLES",
+    "PAIRS",
+    "SUMMARY",
+    "TRACKERS",
+    "CompositeTracker",
+    "Example",
+    "JsonlTracker",
+    "Pairs",
+    "Tracker",
+    "open_tracker",
+    "read_metrics",
+    "read_steps",
+]

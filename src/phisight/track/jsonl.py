@@ -1,0 +1,165 @@
+"""The tracker that is always on: JSON lines in the run folder, and their reader.
+
+RUN/metrics.jsonl            {"step": 20, "time": 1767225600.1, "loss": 2.1, "eval/category_accuracy": 0.4}
+RUN/examples.jsonl           {"step": 20, "time": ..., "rows": [{"key", "image", "truth", "answer"}, ...]}
+RUN/examples/<sha256>.jpg    the pictures of those rows, each once
+RUN/pairs.jsonl              {"step": 20, "time": ..., "field", "kind", "truth": [...], "predicted": [...]}
+RUN/summary.json             the figures the run ended with, and what came out of it
+
+A line is written in one piece and flushed, so a process that dies leaves at most one torn line, the last; the next
+``start`` takes that one out (and logs it), so that every line of the file is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from phisight.core import rundir
+from phisight.core.errors import RunError
+from phisight.track.protocol import Example, Pairs
+
+EXAMPLES = "examples.jsonl"
+PICTURES = "examples"
+PAIRS = "pairs.jsonl"
+SUMMARY = "summary.json"
+
+_LOG = logging.getLogger(__name__)
+
+
+class JsonlTracker:
+    """Writes the files above; needs nothing installed, sends nothing."""
+
+    def __init__(self) -> None:
+        self._run_dir: Path | None = None
+
+    def start(self, run_dir: Path, config: Mapping[str, Any]) -> None:  # noqa: ARG002 - the recipe is in config.yaml
+        """Open the run folder; lines of an earlier process stay."""
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._run_dir = run_dir
+        for name in (rundir.METRICS, EXAMPLES, PAIRS):
+            drop_torn_line(run_dir / name)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line to metrics.jsonl; NaN and infinity become the words nan, inf, -inf."""
+        self._append(rundir.METRICS, step, {name: _json_number(value) for name, value in metrics.items()})
+
+    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
+        """Append one line to examples.jsonl; each picture is stored once."""
+        lines = [
+            {"key": row.key, "image": self._store(row.image), "truth": row.truth, "answer": row.answer} for row in rows
+        ]
+        self._append(EXAMPLES, step, {"rows": lines})
+
+    def log_pairs(self, step: int, pairs: Pairs) -> None:
+        """Append one line to pairs.jsonl."""
+        truth, predicted = (
+            [_json_number(value) if isinstance(value, float) else value for value in column]
+            for column in (pairs.truth, pairs.predicted)
+        )
+        line = {"field": pairs.field, "kind": pairs.kind, "truth": truth, "predicted": predicted}
+        self._append(PAIRS, step, line)
+
+    def finish(self, summary: Mapping[str, float], artifacts: Mapping[str, Path]) -> None:
+        """Write summary.json."""
+        figures = {name: _json_number(value) for name, value in summary.items()}
+        files = {name: str(path) for name, path in artifacts.items()}
+        rundir.write_json(self._folder() / SUMMARY, {"summary": figures, "artifacts": files})
+
+    def _folder(self) -> Path:
+        if self._run_dir is None:
+            raise RunError("the tracker has no run folder yet; call start() first")
+        return self._run_dir
+
+    def _append(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
+        line = json.dumps({"step": int(step), "time": time.time(), **fields}, ensure_ascii=False, allow_nan=False)
+        with (self._folder() / name).open("ab") as file:
+            file.write(line.encode() + b"\n")
+
+    def _store(self, jpeg: bytes) -> str:
+        name = f"{PICTURES}/{hashlib.sha256(jpeg).hexdigest()[:32]}.jpg"
+        path = self._folder() / name
+        if not path.is_file():
+            with rundir.atomic_file(path) as file:
+                file.write(jpeg)
+        return name
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off what follows the last line end: half a line that a killed process left."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        keep = _last_line_end(file, end)
+        if keep < end:
+            file.seek(keep)
+            _LOG.warning("%s ended in half a line (%d bytes), which is dropped", path, end - keep)
+            file.truncate(keep)
+
+
+def _last_line_end(file: Any, end: int) -> int:
+    """Position after the last line end, searched backwards in blocks; 0 without one."""
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return int(start + found + 1)
+        end = start
+    return 0
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON-lines file, one at a time; a torn last line is passed over, a bad one in between is not."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise RunError(f"{path} line {number} is no JSON ({error}); take the line out") from error
+            if not isinstance(value, dict):
+                raise RunError(f"{path} line {number} is no JSON object; take the line out")
+            yield value
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """Lines by step, as the run that ended up valid made them.
+
+    A process that resumed from an earlier checkpoint logs some steps again; the lines of the attempt it replaces (steps
+    at or after the one it went back to) are left out.
+    """
+    lines: list[dict[str, Any]] = []
+    for line in read_lines(path):
+        if not isinstance(line.get("step"), int):
+            raise RunError(f"{path} holds a line without a step: {str(line)[:80]}; take it out")
+        if lines and line["step"] < lines[-1]["step"]:
+            while lines and lines[-1]["step"] >= line["step"]:
+                lines.pop()
+        lines.append(line)
+    return lines
+
+
+def read_metrics(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Curves by name: (step, value) in the order of the steps; empty without a metrics.jsonl."""
+    curves: dict[str, dict[int, float]] = {}
+    for line in read_steps(run_dir / rundir.METRICS):
+        for name, value in line.items():
+            if name not in ("step", "time"):
+                curves.setdefault(name, {})[line["step"]] = float(value)
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def _json_number(value: float) -> float | str:
+    number = float(value)
+    return number if math.isfinite(number) else repr(number)

@@ -1,0 +1,8 @@
+"""Row 4: from rows to a trained model.
+
+examples     row -> ids, labels on the answer only, pixels
+collate      examples -> one padded batch
+methods      full | lora | projector -> which weights move, as a table that adds up
+image_check  before the first step: can another picture change the loss?
+trainer      the loop, on transformers' Trainer
+"""

@@ -1,0 +1,30 @@
+"""Examples to one padded batch; masks from lengths, never from token values (padding and end can be one id)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from phisight.train.examples import IGNORED, Example
+
+
+class Collator:
+    """Pads ids on the right with ``pad_token_id``, labels with -100 and crops with zeros."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """int64[B, T] ids, mask and labels; float32[B, crops, 3, S, S] pixels; int64[B, 2] sizes."""
+        ids = [example["input_ids"] for example in examples]
+        masks = [torch.ones_like(one) for one in ids]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
+            "attention_mask": pad_sequence(masks, batch_first=True),
+            "labels": pad_sequence([e["labels"] for e in examples], batch_first=True, padding_value=IGNORED),
+            "pixel_values": pad_sequence([e["pixel_values"] for e in examples], batch_first=True),
+            "image_sizes": torch.stack([e["image_sizes"] for e in examples]),
+        }

@@ -1,0 +1,152 @@
+"""A row of the table to what the model trains on: ids, labels, pixels.
+
+    <|user|>\\n<|image_1|>\\n{prompt}<|end|>\\n<|assistant|>\\n{answer}<|end|>
+    '-------------------- label -100 --------------------------''---- trained ----'
+
+Labels stand on the answer and the token that ends it; prompt, image slots and padding never count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from phisight.core.datadir import HEIGHT, WIDTH
+from phisight.core.errors import DataError, some
+from phisight.core.geometry import image_tokens
+from phisight.core.task import Task
+
+IGNORED = -100
+"""Label of a token that does not count in the loss."""
+
+TURN_END = "<|end|>"
+
+
+class Example(TypedDict):
+    """One example, not yet batched."""
+
+    input_ids: Tensor
+    """int64[T]"""
+    labels: Tensor
+    """int64[T], -100 where nothing is trained"""
+    pixel_values: Tensor
+    """float32[1 + tiles, 3, S, S]"""
+    image_sizes: Tensor
+    """int64[2]: height and width after padding"""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Prompt and answer of a row as chat text."""
+
+    prompt: str
+    answer: str
+
+    @classmethod
+    def of(cls, processor: Any, task: Task, row: Mapping[str, Any]) -> Conversation:
+        """Chat text of a row; DataError when the answer holds a special token (it would end the turn early)."""
+        answer = task.render(row)
+        special = [token for token in processor.tokenizer.get_added_vocab() if token in answer]
+        if special or "<|image_" in answer:
+            raise DataError(
+                f"the answer {answer[:60]!r} holds the special token {some(special) or '<|image_'}; "
+                "take it out of the table"
+            )
+        return cls(prompt_text(processor, task), answer + TURN_END)
+
+
+def prompt_text(processor: Any, task: Task) -> str:
+    """The task's prompt about one picture, as chat text up to the answer."""
+    content = [{"type": "image"}, {"type": "text", "text": task.prompt}]
+    messages = [{"role": "user", "content": content}]
+    return cast(str, processor.apply_chat_template(messages, add_generation_prompt=True))
+
+
+def encode_answer(processor: Any, prompt: str, answer: str, image_tokens: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Ids and labels of prompt + answer; the boundary is where the encoded prompt ends."""
+    before = processor.encode(prompt, image_tokens)
+    ids = processor.encode(prompt + answer, image_tokens)
+    assert ids[: len(before)] == before, "the answer changes how the prompt is tokenised"
+    return ids, [IGNORED] * len(before) + ids[len(before) :]
+
+
+class ExampleSet(Dataset[Example]):
+    """Examples of a split, prepared when asked for; prepared pictures are kept up to a limit of bytes.
+
+    ``load_image`` turns a row into a picture. Neither text nor picture is ever cut: see ``split_by_length``.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        load_image: Callable[[Mapping[str, Any]], Image.Image],
+        processor: Any,
+        task: Task,
+        *,
+        num_crops: int | None = None,
+        keep_bytes: int = 0,
+    ) -> None:
+        self.rows = rows
+        self.processor = processor
+        self.task = task
+        self.num_crops = num_crops or processor.image_processor.num_crops
+        self._load_image = load_image
+        self._keep_bytes = keep_bytes
+        self._kept: dict[int, Example] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        if index in self._kept:
+            return self._kept[index]
+        example = self._prepare(index)
+        size = example["pixel_values"].untyped_storage().nbytes()
+        if size <= self._keep_bytes:
+            self._keep_bytes -= size
+            self._kept[index] = example
+        return example
+
+    def _prepare(self, index: int) -> Example:
+        row = self.rows[index]
+        chat = Conversation.of(self.processor, self.task, row)
+        pixels = self.processor.image_processor(
+            self._load_image(row), num_crops=self.num_crops, pad_crops=False, return_tensors="pt"
+        )
+        ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, pixels["num_img_tokens"])
+        return {
+            "input_ids": torch.tensor(ids),
+            "labels": torch.tensor(labels),
+            "pixel_values": _once(pixels["pixel_values"][0]),
+            "image_sizes": pixels["image_sizes"][0],
+        }
+
+
+def _once(crops: Tensor) -> Tensor:
+    """Crops [1 + tiles, 3, S, S]; where the thumbnail is the only tile again, both share their memory."""
+    if len(crops) == 2 and torch.equal(crops[0], crops[1]):
+        return crops[:1].clone().expand(2, -1, -1, -1)
+    return crops
+
+
+def split_by_length(
+    rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int, limit: int
+) -> tuple[list[Mapping[str, Any]], list[int]]:
+    """Rows whose examples fit into ``limit`` tokens, and the lengths of those that do not; no picture is opened."""
+    kept, too_long = [], []
+    crop_size = processor.image_processor.crop_size
+    for row in rows:
+        tokens = image_tokens(row[WIDTH], row[HEIGHT], num_crops, crop_size)
+        chat = Conversation.of(processor, task, row)
+        length = len(processor.encode(chat.prompt + chat.answer, [tokens]))
+        if length > limit:
+            too_long.append(length)
+        else:
+            kept.append(row)
+    return kept, too_long

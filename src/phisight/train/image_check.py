@@ -1,0 +1,62 @@
+"""Before the first step: can another picture change the loss?
+
+A training loop that turns the image tag into plain text, drops the pixels or detaches the features learns a text model,
+and its loss falls all the same. Here the loss of a few examples is computed with their own pictures, with each other's
+and with a blank one; if no difference can be seen, training stops before it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phisight.core.errors import ImageCheckError
+
+SMALLEST_CHANGE = 1e-6
+"""Relative change of the loss below which the picture is taken to be unseen (float32 rounding is about 1e-7)."""
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """Loss with the real, the exchanged and the blank pictures, and the gradient that reaches the projector."""
+
+    real: float
+    exchanged: float
+    blank: float
+
+    @property
+    def change(self) -> float:
+        """Largest relative change of the loss."""
+        return max(abs(self.real - self.exchanged), abs(self.real - self.blank)) / max(abs(self.real), 1e-12)
+
+
+@torch.no_grad()
+def check_images(model: Any, batch: Mapping[str, Tensor]) -> ImageCheck:
+    """Compare losses of one collated batch; ImageCheckError when the pictures do not matter."""
+    training = model.training
+    model.eval()
+    try:
+        device = next(model.parameters()).device
+        inputs: dict[str, Any] = {name: value.to(device) for name, value in batch.items()}
+        if not bool((inputs["labels"] != -100).any()):
+            raise ImageCheckError("no token of the first batch is trained; is the answer template empty?")
+        pixels = inputs["pixel_values"]
+        # Pixels move, sizes stay: slots and features must keep fitting each other.
+        exchanged = pixels.roll(1, dims=0) if len(pixels) > 1 else pixels.flip(-1)
+        losses = [
+            float(model(**{**inputs, "pixel_values": one}, skip_logits=True).loss)
+            for one in (pixels, exchanged, pixels * 0)
+        ]
+    finally:
+        model.train(training)
+    check = ImageCheck(*losses)
+    if check.change < SMALLEST_CHANGE:
+        raise ImageCheckError(
+            f"another picture does not change the loss (real {check.real:.6f}, exchanged {check.exchanged:.6f}, blank "
+            f"{check.blank:.6f}): the model would learn from text alone; does the prompt keep its image tag?"
+        )
+    return check

@@ -1,0 +1,81 @@
+"""``phisight demo --quick`` and the commands after it, on one run folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.story.conftest import Command
+
+
+@pytest.fixture(scope="session")
+def demo(phisight: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "run"
+    done = phisight("demo", "--quick", "--out", out)
+    assert "Image check" in done.stderr
+    assert str(out / "report.html") in done.stdout.replace("\n", "")
+    return out
+
+
+def test_scores_compare_real_with_shuffled_pictures(demo: Path) -> None:
+    scores = json.loads((demo / "scores.json").read_text())
+    wanted = {"parse_rate", "category_accuracy", "title_exact", "price_mae", "price_median_ape"}
+    assert wanted <= scores.keys()
+    assert wanted <= scores["shuffled"].keys()
+
+
+def test_the_run_folder_is_complete(demo: Path) -> None:
+    for name in ("config.yaml", "environment.json", "metrics.jsonl", "predictions.parquet", "report.html"):
+        assert (demo / name).stat().st_size > 0, name
+    steps = [json.loads(line) for line in (demo / "metrics.jsonl").read_text().splitlines()]
+    losses = [step["train/loss"] for step in steps if "train/loss" in step]
+    assert losses[-1] < losses[0]
+
+
+def test_the_best_checkpoint_has_official_names(demo: Path) -> None:
+    with safe_open(demo / "best" / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert "model.vision_embed_tokens.img_processor.vision_model.embeddings.class_embedding" in names
+    assert "model.layers.0.self_attn.qkv_proj.weight" in names
+
+
+def test_evaluate_again_and_predict(demo: Path, phisight: Command) -> None:
+    phisight("evaluate", demo, "--split", "validation", "--rows", 4)
+    images = sorted((demo / "data" / "images").rglob("*.*"))[:2]
+    done = phisight("predict", demo, *images, "--json")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["image"] for answer in answers] == [str(image) for image in images]
+    assert all(answer["answer"] for answer in answers)
+
+
+def test_a_second_run_does_not_replace_the_first(demo: Path, phisight: Command) -> None:
+    done = phisight("train", demo / "config.yaml", fails=True)
+    assert "already holds a run" in done.stderr
+
+
+def test_unknown_setting(demo: Path, phisight: Command) -> None:
+    done = phisight("train", demo / "config.yaml", "--set", "train.learning_rte=1", fails=True)
+    assert "did you mean 'train.learning_rate'" in done.stderr
+
+
+def test_a_run_without_a_checkpoint(tmp_path: Path, phisight: Command) -> None:
+    assert "is no run folder" in phisight("evaluate", tmp_path, fails=True).stderr
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    assert "has no checkpoint" in phisight("evaluate", tmp_path, fails=True).stderr
+
+
+def test_a_missing_and_an_unreadable_picture(demo: Path, tmp_path: Path, phisight: Command) -> None:
+    assert "nowhere.jpg" in phisight("predict", demo, tmp_path / "nowhere.jpg", fails=True).stderr
+    (tmp_path / "text.jpg").write_text("not a picture")
+    assert "text.jpg" in phisight("predict", demo, tmp_path / "text.jpg", fails=True).stderr
+
+
+def test_a_missing_model_and_data_set(tmp_path: Path, phisight: Command) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"out: {tmp_path}/run\ndata: {{path: {tmp_path}/none}}\n")
+    assert "is not a data set folder" in phisight("train", tmp_path / "recipe.yaml", fails=True).stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, phisight: Command) -> None:
+    with pytest.raises(AssertionError):
+        phisight("--debug", "evaluate", tmp_path)

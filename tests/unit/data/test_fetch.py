@@ -1,0 +1,138 @@
+"""Fetching: what can heal is tried again, what cannot is not, and nothing runs past its limit."""
+
+import asyncio
+import shutil
+import ssl
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.servers.http2_server import Http2Server, certificate
+from tests.servers.image_server import HUGE_BYTES, ImageServer, running
+
+from phisight.data.fetch import Fetcher, FetchLimits
+from phisight.data.outcomes import KINDS, Refusal
+
+QUICK = FetchLimits(total_s=2.5, read_s=1.5, connect_s=1.5, backoff_s=0.02, allow_private=True)
+CAP = 5_000_000
+
+
+async def one_body(fetcher: Fetcher, url: str) -> bytes | Refusal:
+    try:
+        with await fetcher.fetch(url) as body:
+            return body.read()
+    except Refusal as refusal:
+        return refusal
+
+
+def fetch_all(urls: list[str], limits: FetchLimits = QUICK, cap: int = CAP) -> list[bytes | Refusal]:
+    async def every() -> list[bytes | Refusal]:
+        async with Fetcher(limits, cap) as fetcher:
+            return list(await asyncio.gather(*(one_body(fetcher, url) for url in urls)))
+
+    return asyncio.run(every())
+
+
+def fetch(url: str, limits: FetchLimits = QUICK, cap: int = CAP) -> bytes | Refusal:
+    return fetch_all([url], limits, cap)[0]
+
+
+@pytest.mark.parametrize("kind", ["ok", "flaky", "busy", "redirect", "gzip", "chunked", "bare"])
+def test_what_can_be_had_is_had(server: ImageServer, pictures: list[bytes], kind: str) -> None:
+    assert fetch(f"{server.url}/{kind}/7") == pictures[7]
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused", "requests"),
+    [
+        ("404", "not_found", 1),
+        ("410", "not_found", 1),
+        ("403", "http_status", 1),
+        ("down", "server_error", 4),
+        ("truncated", "incomplete", 4),
+        ("reset", "connection", 4),
+        ("slow", "timeout", 1),
+        ("headers", "timeout", 1),
+        ("silent", "timeout", 2),
+        ("loop", "redirects", 6),
+        ("huge", "too_large", 1),
+        ("chunkedhuge", "too_large", 1),
+        ("gzipbomb", "too_large", 1),
+    ],
+)
+def test_what_cannot_be_had_is_named(server: ImageServer, kind: str, refused: str, requests: int) -> None:
+    path = f"/{kind}/3"
+    outcome = fetch(server.url + path)
+    assert isinstance(outcome, Refusal), outcome
+    assert outcome.kind == refused
+    assert server.requests[path] == requests
+
+
+def test_a_huge_body_stops_at_the_cap_and_costs_no_memory(server: ImageServer) -> None:
+    tracemalloc.start()
+    try:
+        outcomes = fetch_all([f"{server.url}/chunkedhuge/0", f"{server.url}/gzipbomb/0"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [outcome.kind for outcome in outcomes if isinstance(outcome, Refusal)] == ["too_large", "too_large"]
+    assert server.bytes_sent < HUGE_BYTES / 5
+    assert peak < 60_000_000
+
+
+def test_connections_are_reused_and_bounded_for_each_host(server: ImageServer, pictures: list[bytes]) -> None:
+    server.latency_s = 0.01
+    bodies = fetch_all([f"{server.url}/ok/{n}" for n in range(40)], replace(QUICK, per_host=4))
+    assert bodies == pictures
+    assert server.open_most <= 4
+
+
+def test_a_pause_the_server_asks_for_is_kept(pictures: list[bytes]) -> None:
+    with running(ImageServer(pictures, retry_after="0.3")) as server:
+        urls = [f"{server.url}/busy/{n}" for n in range(3)]
+        assert fetch_all(urls, replace(QUICK, total_s=0.2)) == pictures[:3], "waiting is not the picture's time"
+    with running(ImageServer(pictures, retry_after="3600")) as server:
+        outcome = fetch(f"{server.url}/busy/1")
+        assert isinstance(outcome, Refusal)
+        assert outcome.kind == "rate_limited"
+        assert server.requests["/busy/1"] == 1
+
+
+def test_no_secret_in_a_reason(server: ImageServer) -> None:
+    for path in ("/404/1", "/down/1", "/truncated/1", "/loop/1"):
+        outcome = fetch(f"{server.url.replace('//', '//me:hunter2@')}{path}?token=hunter3")
+        assert isinstance(outcome, Refusal)
+        assert "hunter" not in outcome.reason
+
+
+def test_kinds_that_heal_are_the_ones_that_were_tried_again() -> None:
+    assert {kind for kind, (heals, _) in KINDS.items() if heals == "later"} == {
+        "missing_file", "no_address", "connection", "timeout", "rate_limited", "server_error", "incomplete",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")
+def test_http2_shares_one_connection_and_still_checks_the_certificate(pictures: list[bytes], tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(cert))
+    limits = replace(QUICK, http2=True, attempts=1, total_s=20, read_s=10)
+
+    async def run(context: ssl.SSLContext | None) -> tuple[list[bytes | Refusal], Http2Server]:
+        server = Http2Server(pictures[0] * 20)
+        listening = await server.start(cert, key)
+        url = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
+        async with Fetcher(limits, CAP, context) as fetcher:
+            first = await one_body(fetcher, f"{url}/first")
+            rest = await asyncio.gather(*(one_body(fetcher, f"{url}/{n}") for n in range(20)))
+        listening.close()
+        await asyncio.sleep(0.05)
+        return [first, *rest], server
+
+    bodies, server = asyncio.run(run(trusting))
+    assert bodies == [pictures[0] * 20] * 21
+    assert (server.connections, server.streams) == (1, 21)
+    strangers, server = asyncio.run(run(None))
+    assert {outcome.kind for outcome in strangers if isinstance(outcome, Refusal)} == {"connection"}
+    assert len(strangers) == 21
+    assert server.streams == 0

@@ -1,0 +1,131 @@
+"""The guard: no address of the inside is reached, whatever it is written as and whoever points to it."""
+
+import asyncio
+import ipaddress
+import socket
+from typing import Any
+
+import pytest
+from tests.servers.image_server import ImageServer
+
+from phisight.data.fetch import Fetcher, FetchLimits
+from phisight.data.guard import GuardedBackend, is_public
+from phisight.data.outcomes import Refusal
+from phisight.data.references import checked_scheme, job_for, redacted
+
+STRICT = FetchLimits(total_s=2, backoff_s=0.01)
+
+
+def refusal_of(url: str) -> Refusal:
+    async def run() -> None:
+        async with Fetcher(STRICT, 1000) as fetcher:
+            (await fetcher.fetch(url)).close()
+
+    with pytest.raises(Refusal) as caught:
+        asyncio.run(run())
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
+        "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1", "2002:7f00:1::", "198.18.0.1", "192.0.2.1", "240.0.0.1",
+    ],
+)  # fmt: skip
+def test_addresses_of_the_inside(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+def test_addresses_of_the_outside(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]"]
+)
+def test_loopback_is_refused_in_every_spelling(server: ImageServer, host: str) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    assert refusal_of(f"http://{host}:{port}/ok/1").kind in ("private_address", "no_address")
+    assert not server.requests, "nothing may have reached the server"
+
+
+def test_every_address_of_a_name_counts(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, ["8.8.8.8", "127.0.0.1"])
+    refusal = refusal_of(f"http://pictures.example:{server.url.rsplit(':', 1)[1]}/ok/1")
+    assert refusal.kind == "private_address"
+    assert "127.0.0.1" in refusal.reason
+    assert not server.requests
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> list[str]:
+    """Let every name resolve to these addresses; the names that were asked for."""
+    asked: list[str] = []
+
+    def fake(host: str, port: int, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", fake)
+    return asked
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, ["93.184.216.34"])
+    backend, dialled = GuardedBackend(), []
+
+    async def connect(host: str, port: int, **_: Any) -> None:
+        dialled.append((host, port))
+
+    monkeypatch.setattr(backend._inner, "connect_tcp", connect)
+    asyncio.run(backend.connect_tcp("rebinding.example", 80))
+    assert dialled == [("93.184.216.34", 80)]
+    assert asked == ["rebinding.example"], "a second question could get a second answer"
+
+
+def test_a_redirect_to_the_inside_is_refused(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first hop is let through; the second must be checked like any other."""
+    port = int(server.url.rsplit(":", 1)[1])
+    checked: list[str] = []
+
+    async def resolve(self: GuardedBackend, host: str, port: int) -> list[str]:
+        checked.append(host)
+        return ["127.0.0.1"] if host == "first.example" else await original(self, host, port)
+
+    original = GuardedBackend.resolve
+    monkeypatch.setattr(GuardedBackend, "resolve", resolve)
+    refusal = refusal_of(f"http://first.example:{port}/away?http://localhost:{port}/ok/1")
+    assert refusal.kind == "private_address"
+    assert checked == ["first.example", "localhost"]
+    assert server.requests["/ok/1"] == 0
+
+
+def test_a_redirect_to_a_file_is_refused(server: ImageServer) -> None:
+    async def run() -> None:
+        async with Fetcher(FetchLimits(total_s=2, allow_private=True), 1000) as fetcher:
+            (await fetcher.fetch(f"{server.url}/away?file:///etc/passwd")).close()
+
+    with pytest.raises(Refusal, match="only http and https"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd", "ftp://example.com/a.jpg", "gopher://example.com", "javascript://x", "data:image/png;base64,",
+        "http:///nohost", "http://[::1", "http://a b/c", "http://host:99999/x", "dict://x:1/",
+    ],
+)  # fmt: skip
+def test_other_schemes_and_broken_addresses(url: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        job_for(url, None)
+    assert caught.value.kind == "bad_url"
+
+
+def test_what_is_shown_of_an_address() -> None:
+    assert redacted("https://me:secret@shop.example:8443/a/b.jpg?sig=secret#x") == "https://shop.example:8443/a/b.jpg"
+    assert checked_scheme("HTTPS://shop.example/a.jpg") == "HTTPS://shop.example/a.jpg"

@@ -1,0 +1,106 @@
+"""Intervals hold what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from phisight.core.errors import EvaluationError
+from phisight.evaluate import SplitConformal, interval, paired_difference
+from phisight.evaluate.metrics import headline
+
+
+def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.asarray(values.mean(axis=axis))
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(1)
+    held = 0
+    for seed in range(200):
+        found = interval(mean, [generator.exponential(1.0, 80)], resamples=300, seed=seed)
+        assert found is not None
+        held += found.low <= 1.0 <= found.high
+    assert 0.88 <= held / 200 <= 0.98
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = [np.arange(30.0)]
+    assert interval(mean, values, seed=3) == interval(mean, values, seed=3) != interval(mean, values, seed=4)
+
+
+def test_one_row_has_no_interval() -> None:
+    assert interval(mean, [np.ones(1)]) is None
+
+
+def test_rows_without_spread() -> None:
+    found = interval(mean, [np.ones(10)])
+    assert found is not None
+    assert (found.low, found.high) == (1.0, 1.0)
+
+
+def test_pairs_see_a_difference_that_single_intervals_do_not() -> None:
+    generator = np.random.default_rng(2)
+    easy = generator.uniform(0, 100, 200)
+    left, right = easy + generator.normal(1.0, 1.0, 200), easy
+    difference, found = paired_difference(mean, [left], [right])
+    alone = [interval(mean, [side]) for side in (left, right)]
+    assert found is not None
+    assert found.excludes_zero()
+    assert found.low <= difference <= found.high
+    assert all(alone)
+    assert alone[0].low < alone[1].high  # type: ignore[union-attr]
+
+
+def test_equal_sides_do_not_differ() -> None:
+    values = np.arange(20.0)
+    difference, found = paired_difference(mean, [values], [values])
+    assert difference == 0.0
+    assert found is not None
+    assert not found.excludes_zero()
+
+
+def test_pairs_need_the_same_rows() -> None:
+    with pytest.raises(EvaluationError, match="3 rows on one side but 2"):
+        paired_difference(mean, [np.ones(3)], [np.ones(2)])
+
+
+def test_many_rows_are_resampled_in_batches() -> None:
+    metric = headline("category")
+    truth = ["a", "b"] * 60_000
+    found = interval(metric.reduce, metric.rows(truth, ["a"] * 120_000), resamples=40)
+    assert found is not None
+    assert found.low < 0.5 < found.high
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("positive", [True, False])
+def test_conformal_intervals_cover_what_they_promise(level: float, positive: bool) -> None:
+    generator = np.random.default_rng(5)
+    predicted = generator.uniform(5, 50, 3000) - (0 if positive else 20)
+    truth = predicted * np.exp(generator.normal(0, 0.3, 3000)) if positive else predicted + generator.normal(0, 4, 3000)
+    fitted = SplitConformal.fit(truth[:2000], predicted[:2000], level)
+    assert fitted.logarithmic is positive
+    assert fitted.coverage(truth[2000:], predicted[2000:]) == pytest.approx(level, abs=0.04)
+
+
+def test_one_rows_rank_is_the_corrected_one() -> None:
+    truth = np.arange(1.0, 5.0) * 0 - 1
+    fitted = SplitConformal.fit(truth, truth + np.array([1.0, 2.0, 3.0, 4.0]), 0.8)
+    assert fitted.radius == 4.0
+
+
+def test_wide_intervals_abstain() -> None:
+    fitted = SplitConformal(0.8, True, 0.5, 10)
+    assert fitted.abstains(np.array([1.0, 100.0]), widest=20.0).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("rows", "level"), [(3, 0.8), (10, 0.95)])
+def test_too_few_rows_for_the_level(rows: int, level: float) -> None:
+    with pytest.raises(EvaluationError, match="too few"):
+        SplitConformal.fit(np.ones(rows), np.ones(rows), level)
+
+
+def test_a_level_that_is_none() -> None:
+    with pytest.raises(EvaluationError, match="between 0 and 1"):
+        SplitConformal.fit(np.ones(9), np.ones(9), 80)

@@ -1,0 +1,78 @@
+"""Which picture a row is shown."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phisight.core.errors import EvaluationError
+from phisight.core.task import Task
+from phisight.evaluate.pictures import picture_of, shown_rows
+from phisight.evaluate.rows import EvalRow
+
+
+def rows(contents: list[str], titles: list[str] | None = None, categories: str | None = None) -> list[EvalRow]:
+    titles = titles or [str(place) for place in range(len(contents))]
+    categories = categories or "A" * len(contents)
+    return [
+        EvalRow(f"K{place}", Path(content), {"title": title, "category3_code": category, "full_price": 1.0}, "")
+        for place, (content, title, category) in enumerate(zip(contents, titles, categories, strict=True))
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xyz")), min_size=2, max_size=40), st.integers(0, 9)
+)
+def test_no_row_keeps_its_picture_where_none_rules_the_split(drawn: list[tuple[str, str]], seed: int) -> None:
+    pictures = [picture for picture, _ in drawn]
+    if max(pictures.count(one) for one in pictures) * 2 > len(pictures):
+        return
+    shown = shown_rows(rows(pictures, [title for _, title in drawn]), Task(), "shuffled", seed)
+    assert sorted(row for row in shown if row is not None) == list(range(len(drawn)))
+    assert all(pictures[row] != pictures[other] for row, other in enumerate(shown) if other is not None)
+
+
+@given(st.lists(st.sampled_from("uvwxyz"), min_size=2, max_size=40), st.integers(0, 9))
+def test_no_row_gets_a_picture_with_its_own_answer(titles: list[str], seed: int) -> None:
+    if max(titles.count(one) for one in titles) * 2 > len(titles):
+        return
+    shown = shown_rows(rows([str(place) for place in range(len(titles))], titles), Task(), "shuffled", seed)
+    assert all(titles[row] != titles[other] for row, other in enumerate(shown) if other is not None)
+
+
+def test_one_answer_for_most_rows_still_swaps_every_picture() -> None:
+    shown = shown_rows(rows(list("abcdef"), ["same"] * 5 + ["other"]), Task(), "shuffled", 0)
+    assert all(row != other for row, other in enumerate(shown))
+
+
+def test_another_seed_swaps_otherwise() -> None:
+    many = rows([str(place) for place in range(30)])
+    assert shown_rows(many, Task(), "shuffled", 1) == shown_rows(many, Task(), "shuffled", 1)
+    assert shown_rows(many, Task(), "shuffled", 1) != shown_rows(many, Task(), "shuffled", 2)
+
+
+def test_mismatched_pictures_are_of_another_category() -> None:
+    categories = "AABBCC" * 3
+    shown = shown_rows(rows([str(place) for place in range(18)], categories=categories), Task(), "mismatched", 0)
+    assert all(other is not None and categories[row] != categories[other] for row, other in enumerate(shown))
+
+
+def test_what_cannot_be_swapped_is_named() -> None:
+    with pytest.raises(EvaluationError, match="1 rows with 1 different picture"):
+        shown_rows(rows(["a"]), Task(), "shuffled", 0)
+    with pytest.raises(EvaluationError, match="3 rows with 1 different picture"):
+        shown_rows(rows(["a", "a", "a"]), Task(), "shuffled", 0)
+    with pytest.raises(EvaluationError, match="at least two values"):
+        shown_rows(rows(["a", "b"]), Task(), "mismatched", 0)
+
+
+def test_a_blank_has_the_size_of_the_row_s_own_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.png")
+    (row,) = rows([str(tmp_path / "a.png")])
+    make = picture_of([row], 0, None)
+    assert callable(make)
+    assert make().size == (30, 20)
+    assert make().getcolors() == [(600, (127, 127, 127))]

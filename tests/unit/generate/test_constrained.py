@@ -1,0 +1,140 @@
+"""Constrained answers: whatever the model prefers, the task can read what comes out."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from phisight.core.errors import TaskError
+from phisight.core.task import Task
+from phisight.generate import AnswerGrammar, Predictor, Request
+from phisight.generate.constrained import token_bytes
+from phisight.generate.grammar import Grammar
+from tests.unit.generate.fakes import END, FakeModel, FakeProcessor, FakeTokenizer
+
+CATEGORIES = {"category3_code": ["HATS", "HATS & CAPS", "SCARVES"]}
+GRAMMAR = AnswerGrammar(Task(), FakeTokenizer(), CATEGORIES, END)
+
+
+def accepted(grammar: Grammar, text: str) -> bool:
+    return grammar.complete(grammar.walk(grammar.start, text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("Product: A, Category: HATS, Full Price: 470.0", True),
+        (" Product: A, Category: HATS, Full Price: 470", True),
+        ("Product: Schürze, 2 Stück, Category: HATS & CAPS, Full Price: -0.5", True),
+        ("Product: A, Category: HAT, Full Price: 470.0", False),
+        ("Product: , Category: HATS, Full Price: 470.0", False),
+        ("Product: A, Category: X, Category: HATS, Full Price: 1.0", False),
+        ("Product: A,  Category: HATS, Full Price: 1.0", False),
+        ("Product: A,\u00a0Category: X, Category: HATS, Full Price: 1.0", False),
+        ("Product: A, Category: HATS, Full Price: 1.", False),
+        ("Product: A, Category: HATS, Full Price: 01.0", False),
+        ("Product: A, Category: HATS, Full Price: ", False),
+        ("Product: A, Category: HATS", False),
+        ("Product: A, Category: HATS, Full Price: 1.0 and more", False),
+    ],
+)
+def test_which_texts_fit(text: str, fits: bool) -> None:
+    assert accepted(GRAMMAR.grammar, text) is fits
+
+
+@pytest.mark.parametrize(
+    ("decimals", "text", "fits"), [(0, "13", True), (0, "13.0", False), (2, "13.25", True), (2, "13.2", False)]
+)
+def test_numbers_have_the_decimals_of_the_task(decimals: int, text: str, fits: bool) -> None:
+    task = Task(answer="{price}", fields={"price": {"kind": "number", "decimals": decimals}})
+    assert accepted(Grammar.of_task(task, {}), text) is fits
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_model_that_babbles_still_writes_readable_answers(seed: int) -> None:
+    draw = random.Random(seed)
+    processor, ids = GRAMMAR.processor(0), torch.zeros(1, 0, dtype=torch.int64)
+    for _ in range(400):
+        scores = processor(ids, torch.tensor([[draw.random() for _ in range(259)]]))
+        token = scores.argmax(-1)
+        if token.item() == END:
+            break
+        ids = torch.cat([ids, token[None]], dim=1)
+    text = bytes(ids[0].tolist()).decode()
+    parsed = Task().parse(text)
+    assert parsed.ok, (parsed.reason, text)
+    assert parsed.values is not None
+    assert parsed.values["category3_code"] in CATEGORIES["category3_code"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12),
+    st.sampled_from(CATEGORIES["category3_code"]),
+    st.decimals(0, 99999, places=2),
+)
+def test_true_answers_stay_possible(title: str, category: str, price: object) -> None:
+    row = {"title": title, "category3_code": category, "full_price": float(str(price))}
+    assert accepted(GRAMMAR.grammar, Task().render(row))
+
+
+def test_rows_of_a_batch_are_held_to_the_template_each_on_its_own() -> None:
+    answers = {10: "Product: Red, Category: HATS, Full Price: 1.0", 20: "Sorry, I cannot tell."}
+    model = FakeModel(lambda red, green, blue: answers[red])
+    predictor = Predictor(model, FakeProcessor(), grammar=GRAMMAR, max_new_tokens=200)
+    requests = [Request("What?", [Image.new("RGB", (4, 4), (red, 0, 0))]) for red in answers]
+    got = dict(predictor.answers(requests))
+    assert got[0] == answers[10]
+    assert Task().parse(got[1]).ok
+
+
+def test_a_category_without_known_values_is_named() -> None:
+    with pytest.raises(TaskError, match="no values are known for the category field 'category3_code'"):
+        AnswerGrammar(Task(), FakeTokenizer(), {}, END)
+
+
+def sentencepiece_like() -> PreTrainedTokenizerFast:
+    names = [
+        "<unk>",
+        "<|end|>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "\u2581",
+        *"ProductHAS:",
+        "Pr",
+        "\u2581Pr",
+    ]
+    vocabulary = {name: token for token, name in enumerate(dict.fromkeys(names))}
+    merges = [("P", "r"), ("\u2581", "Pr")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<|end|>")
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["Product Category Full Price HATS"] * 5, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+
+
+@pytest.mark.parametrize("make", [sentencepiece_like, byte_level])
+def test_tokens_of_real_tokenizers_are_their_bytes(make: object) -> None:
+    tokenizer = make()  # type: ignore[operator]
+    known = token_bytes(tokenizer)
+    text = "Product: Schürze 裙, Category: HATS, Full Price: 12.5"
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert b"".join(known[token] for token in ids).decode().strip() == text
+    assert tokenizer.eos_token_id not in known

@@ -1,0 +1,48 @@
+"""Reads the records of an offline run (LevelDB log blocks with protobuf records) without the client's own reader."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wandb.proto import wandb_internal_pb2 as protocol
+
+BLOCK, HEADER, PREAMBLE = 32768, 7, 7
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+def records(path: Path) -> Iterator[Any]:
+    data = path.read_bytes()
+    assert data[:4] == b":W&B"
+    position, parts = PREAMBLE, []
+    while position < len(data):
+        left = BLOCK - position % BLOCK
+        if left < HEADER:
+            position += left
+            continue
+        checksum, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
+        payload = data[position + HEADER : position + HEADER + length]
+        assert len(payload) == length, "torn record"
+        assert checksum == zlib.crc32(bytes([kind]) + payload), "damaged record"
+        parts.append(payload)
+        position += HEADER + length
+        if kind in (FULL, LAST):
+            record = protocol.Record()  # type: ignore[attr-defined]
+            record.ParseFromString(b"".join(parts))
+            parts = []
+            yield record
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """Each logged line, nested keys joined with a slash-free dot as the client nests them."""
+    lines = []
+    for record in records(path):
+        if record.WhichOneof("record_type") == "history":
+            lines.append(
+                {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            )
+    return lines

@@ -1,0 +1,94 @@
+"""What is trained on: the answer and its end, and nothing else."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from phisight.core.errors import DataError, EmptyFieldError
+from phisight.core.geometry import image_tokens
+from phisight.train.collate import Collator
+from phisight.train.examples import ExampleSet, split_by_length
+from tests.unit.train.conftest import TASK, picture
+
+
+def test_labels_are_the_answer_and_its_end(examples: ExampleSet, processor: Any) -> None:
+    example = examples[0]
+    trained = example["labels"][example["labels"] != -100]
+    assert processor.tokenizer.decode(trained) == TASK.render(examples.rows[0]) + "<|end|>"
+    assert torch.equal(example["input_ids"][-len(trained) :], trained)
+
+
+def test_the_prompt_is_chat_text_with_all_slots(examples: ExampleSet, processor: Any) -> None:
+    example = examples[0]
+    prompt = example["input_ids"][example["labels"] == -100]
+    slots = int((prompt == processor.image_token_id).sum())
+    assert slots == image_tokens(120, 100, 1, crop_size=112)
+    assert TASK.prompt in processor.decode(prompt)
+
+
+def test_the_same_ids_as_the_processor_makes(examples: ExampleSet, processor: Any) -> None:
+    text = f"<|user|>\n<|image_1|>\n{TASK.prompt}<|end|>\n<|assistant|>\n{TASK.render(examples.rows[2])}<|end|>"
+    whole = processor(text=text, images=picture(2), return_tensors="pt")
+    example = examples[2]
+    assert torch.equal(whole["input_ids"][0], example["input_ids"])
+    assert torch.equal(whole["pixel_values"][0], example["pixel_values"])
+
+
+def test_padding_is_masked_by_length_even_where_it_equals_the_end(examples: ExampleSet, processor: Any) -> None:
+    lengths = [len(examples[index]["input_ids"]) for index in range(6)]
+    assert len(set(lengths)) > 1
+    batch = Collator(processor.tokenizer.pad_token_id)([examples[index] for index in range(6)])
+    assert batch["attention_mask"].sum(1).tolist() == lengths
+    for row, length in enumerate(lengths):
+        assert (batch["labels"][row, length:] == -100).all()
+        assert (batch["input_ids"][row, length:] == processor.tokenizer.pad_token_id).all()
+
+
+def test_padding_changes_no_loss(model: Any, examples: ExampleSet, processor: Any) -> None:
+    collate = Collator(processor.tokenizer.pad_token_id)
+    model.eval()
+    with torch.no_grad():
+        alone = [
+            (model(**collate([examples[index]])).loss, int((examples[index]["labels"] != -100).sum()))
+            for index in (0, 5)
+        ]
+        together = model(**collate([examples[0], examples[5]])).loss
+    expected = sum(loss * count for loss, count in alone) / sum(count for _, count in alone)
+    torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_kept_pictures_are_read_once(rows: list[dict[str, Any]], processor: Any) -> None:
+    reads: list[int] = []
+
+    def load(row: Any) -> Any:
+        reads.append(row["seed"])
+        return picture(row["seed"])
+
+    size = 3 * 112 * 112 * 4  # one tile, which is its thumbnail too
+    kept = ExampleSet(rows, load, processor, TASK, keep_bytes=2 * size)
+    first = [kept[index]["pixel_values"] for index in range(4)]
+    again = [kept[index]["pixel_values"] for index in range(4)]
+    assert reads == [0, 1, 2, 3, 2, 3]
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("title", ["A <|end|> B", "A <|image_1|> B", "A <|assistant|>"])
+def test_special_tokens_in_the_table_are_refused(title: str, rows: list[dict[str, Any]], processor: Any) -> None:
+    rows[0]["title"] = title
+    with pytest.raises(DataError, match="special token"):
+        ExampleSet(rows, lambda row: picture(0), processor, TASK)[0]
+
+
+def test_an_empty_field_is_named(rows: list[dict[str, Any]], processor: Any) -> None:
+    rows[0]["title"] = ""
+    with pytest.raises(EmptyFieldError, match="'title' is empty"):
+        ExampleSet(rows, lambda row: picture(0), processor, TASK)[0]
+
+
+def test_lengths_are_known_without_opening_a_picture(examples: ExampleSet, processor: Any) -> None:
+    lengths = [len(examples[index]["input_ids"]) for index in range(6)]
+    limit = sorted(lengths)[2]
+    kept, too_long = split_by_length(examples.rows, processor, TASK, 1, limit)
+    assert [row["seed"] for row in kept] == [index for index, length in enumerate(lengths) if length <= limit]
+    assert sorted(too_long) == sorted(length for length in lengths if length > limit)

@@ -1,0 +1,111 @@
+"""The loop: it learns, it keeps the best, it stops at a loss that is no number, and batch shapes do not matter."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from phisight.core.errors import NonFiniteLossError
+from phisight.core.settings import LoraSettings, Recipe, TrainSettings, recipe_from
+from phisight.train.examples import ExampleSet
+from phisight.train.methods import apply_method
+from phisight.train.trainer import fit, steps_in
+
+
+class Recorder:
+    """Remembers what the loop told."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.steps: list[int] = []
+        self.planned = 0
+
+    def begin(self, steps: int) -> None:
+        self.planned = steps
+
+    def step(self, step: int) -> None:
+        self.steps.append(step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if "loss" in metrics:
+            self.losses.append(metrics["loss"])
+
+
+def recipe(**train: Any) -> Recipe:
+    defaults = {
+        "method": "full",
+        "train_tower": True,
+        "steps": 8,
+        "batch_size": 6,
+        "learning_rate": 3e-3,
+        "log_every": 1,
+    }
+    return recipe_from({"train": {**defaults, "warmup": 0.0, **train}})
+
+
+def run(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path, **train: Any) -> tuple[Any, Recorder]:
+    settings, recorder = recipe(**train), Recorder()
+    model = apply_method(model, settings.train, LoraSettings(rank=2))
+    fit(model, processor, examples, None, settings, tmp_path, recorder)
+    return model, recorder
+
+
+def test_the_loss_falls(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
+    _, recorder = run(model, processor, examples, tmp_path)
+    assert recorder.planned == 8
+    assert recorder.steps == list(range(1, 9))
+    assert recorder.losses[-1] < 0.8 * recorder.losses[0]
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(1, 6), (2, 3), (3, 2)])
+def test_micro_batches_give_the_curve_of_one_batch(
+    batch_size: int, accumulate: int, model: Any, processor: Any, examples: ExampleSet, tmp_path: Path
+) -> None:
+    """The loss is divided by the trained tokens of the whole step, so long answers weigh the same in any batch."""
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    _, whole = run(model, processor, examples, tmp_path / "whole", steps=5)
+    model.load_state_dict(start)
+    _, parts = run(
+        model, processor, examples, tmp_path / "parts", steps=5, batch_size=batch_size, accumulate=accumulate
+    )
+    drift = torch.tensor(whole.losses) - torch.tensor(parts.losses)
+    assert drift.abs().max() < 1e-4
+    assert drift.mean().abs() < 5e-5
+
+
+def test_the_same_seed_gives_the_same_weights(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    run(model, processor, examples, tmp_path / "one", steps=3, batch_size=2)
+    first = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(start)
+    run(model, processor, examples, tmp_path / "two", steps=3, batch_size=2)
+    assert all(torch.equal(value, first[name]) for name, value in model.state_dict().items())
+
+
+def test_checkpointing_changes_nothing(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    _, off = run(model, processor, examples, tmp_path / "off", steps=3)
+    model.load_state_dict(start)
+    _, on = run(model, processor, examples, tmp_path / "on", steps=3, gradient_checkpointing=True)
+    torch.testing.assert_close(off.losses, on.losses, rtol=1e-6, atol=1e-6)
+
+
+def test_lora_learns(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
+    _, recorder = run(model, processor, examples, tmp_path, method="lora", train_tower=False, learning_rate=2e-2)
+    assert recorder.losses[-1] < recorder.losses[0]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    model: Any, processor: Any, examples: ExampleSet, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="the loss is nan at step 1"):
+        run(model, processor, examples, tmp_path)
+
+
+@pytest.mark.parametrize(("train", "steps"), [({"steps": 7}, 7), ({"steps": None, "epochs": 2.0, "batch_size": 4}, 4)])
+def test_steps_planned(train: dict[str, Any], steps: int, examples: ExampleSet) -> None:
+    assert steps_in(examples, Recipe(train=TrainSettings(**train))) == steps
