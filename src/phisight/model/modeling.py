@@ -119,10 +119,11 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
     def _positions(self, mask: Tensor, new_tokens: int) -> Tensor | None:
         """Positions int64[B, new_tokens] that count real tokens, so that padding makes no row longer than it is.
 
-        Attention is relative, so counting from a row's first token changes nothing else; ``rope_switch: batch`` leaves
-        them to the library, which counts padding as the official code does.
+        Attention is relative, so this matters only where padding could bring on the long rotary factors; elsewhere, and
+        under ``rope_switch: batch``, the library counts every place, as the official code does.
         """
-        if self.config.rope_switch == "batch":
+        limit = self.config.original_length
+        if limit is None or mask.shape[1] <= limit or self.config.rope_switch == "batch":
             return None
         return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new_tokens:]
 
@@ -182,12 +183,15 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         logits_to_keep: int | Tensor = 0,
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
 
         ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; rows may lack images.
-        Labels at image slots are left out of the loss whatever they hold.
+        Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
+        only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
+        None.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -201,13 +205,17 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
-        logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
-        loss = None
-        if labels is not None:
-            if input_ids is not None:
-                labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, **kwargs)
+        if labels is not None and input_ids is not None:
+            labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
+        loss, logits = None, None
+        if labels is not None and skip_logits:
+            loss = self._labelled_loss(hidden, labels, **kwargs)
+        else:
+            last = isinstance(logits_to_keep, int) and logits_to_keep
+            keep = slice(-logits_to_keep, None) if last else logits_to_keep
+            logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -215,6 +223,17 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _labelled_loss(self, hidden: Tensor, labels: Tensor, **kwargs: Any) -> Tensor:
+        """Loss from hidden states [B, T, D] with logits only where the next label counts: [labelled, vocabulary]."""
+        following = labels[:, 1:].to(hidden.device)
+        places = following != IGNORED
+        logits = self.lm_head(hidden[:, :-1][places])
+        targets = following[places]
+        loss: Tensor = self.loss_function(
+            logits=logits, labels=None, vocab_size=self.vocab_size, shift_labels=targets, **kwargs
+        )
+        return loss
 
     def prepare_inputs_for_generation(
         self,

@@ -41,13 +41,16 @@ def check_images(model: Any, batch: Mapping[str, Tensor]) -> ImageCheck:
     model.eval()
     try:
         device = next(model.parameters()).device
-        inputs = {name: value.to(device) for name, value in batch.items()}
+        inputs: dict[str, Any] = {name: value.to(device) for name, value in batch.items()}
         if not bool((inputs["labels"] != -100).any()):
             raise ImageCheckError("no token of the first batch is trained; is the answer template empty?")
         pixels = inputs["pixel_values"]
         # Pixels move, sizes stay: slots and features must keep fitting each other.
         exchanged = pixels.roll(1, dims=0) if len(pixels) > 1 else pixels.flip(-1)
-        losses = [float(model(**{**inputs, "pixel_values": one}).loss) for one in (pixels, exchanged, pixels * 0)]
+        losses = [
+            float(model(**{**inputs, "pixel_values": one}, skip_logits=True).loss)
+            for one in (pixels, exchanged, pixels * 0)
+        ]
     finally:
         model.train(training)
     check = ImageCheck(*losses)

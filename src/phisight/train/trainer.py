@@ -25,7 +25,6 @@ from phisight.core.settings import Recipe
 from phisight.train.collate import Collator
 from phisight.train.examples import Example
 
-
 CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch")
 """What is logged of a step; run times and totals are in what ``fit`` returns."""
 
@@ -128,7 +127,11 @@ def _checkpointing(wanted: bool) -> dict[str, Any]:
 
 
 class CheckedTrainer(Trainer):
-    """Stops at a loss that is no number."""
+    """Computes logits only where there is a label; stops at a loss that is no number."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Loss of a micro-batch, in training and on validation; nobody reads logits here."""
+        return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One micro-batch; NonFiniteLossError names the step and what usually helps."""
