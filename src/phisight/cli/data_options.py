@@ -30,7 +30,7 @@ GroupRegex = Annotated[
 NearDuplicates = Annotated[bool, typer.Option(help="Keep nearly equal pictures in one split.")]
 Shares = Annotated[str, typer.Option(help="Shares of train, validation, test.")]
 Seed = Annotated[int, typer.Option(help="Seed of the splits.")]
-Engine = Annotated[str, typer.Option(help="local, or ray for a cluster (extra: phisight[ray]).")]
+Engine = Annotated[str, typer.Option(help="local, or ray for a cluster (pip install 'phisight\\[ray]').")]
 Processes = Annotated[int | None, typer.Option(help="Worker processes (default: by the number of rows).")]
 ImageRoot = Annotated[Path | None, typer.Option(help="Folder that local pictures must lie in (default: the source's).")]
 Layout = Annotated[

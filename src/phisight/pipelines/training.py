@@ -5,12 +5,14 @@ data set -> model -> what moves -> examples -> image check -> fit -> best/
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phisight.core import rundir
+from phisight.core.datadir import CARD
 from phisight.core.environment import environment
 from phisight.core.errors import DataError, SettingsError
 from phisight.core.settings import Recipe, write_recipe
@@ -66,6 +68,7 @@ def train(
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
     announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out))
 
+    shutil.copyfile(folder.path / CARD, run_dir / CARD)
     tracker = open_tracker(recipe.track.to, _tracker_options(recipe))
     tracker.start(run_dir, recipe.model_dump(mode="json"))
     outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, _Watch(tracker, progress))
