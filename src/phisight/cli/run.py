@@ -55,14 +55,12 @@ def evaluate_command(
 
     Example: phisight evaluate runs/products --split test
     """
-    from phisight.core.settings import EvaluateSettings
+    from phisight.core.settings import changed
     from phisight.pipelines.answering import evaluate_run
     from phisight.pipelines.loading import read_run
 
     _quiet_libraries()
-    given = {"split": split, "rows": rows}
-    changes = {name: value for name, value in given.items() if value is not None}
-    settings = EvaluateSettings.model_validate({**read_run(run).evaluate.model_dump(), **changes})
+    settings = changed(read_run(run).evaluate, split=split, rows=rows)
     with progress_bar() as progress:
         scores = evaluate_run(run, data=data, settings=settings, progress=AnswerBars(progress))
     show_scores(scores)

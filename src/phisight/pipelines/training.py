@@ -72,14 +72,16 @@ def train(
     tracker = open_tracker(recipe.track.to, _tracker_options(recipe))
     tracker.start(run_dir, recipe.model_dump(mode="json"))
     outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, _Watch(tracker, progress))
-    save_best(model, processor, run_dir / rundir.BEST)
+    # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
+    save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
     tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
     return run_dir
 
 
-def save_best(model: Any, processor: Any, folder: Path) -> None:
-    """Model (or adapters) and processor, ready to be loaded."""
-    model.save_pretrained(folder)
+def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:
+    """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``."""
+    merged = model.merge_and_unload() if whole and hasattr(model, "merge_and_unload") else model
+    merged.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
