@@ -107,7 +107,7 @@ def _examples(
 
     limit = recipe.data.max_length or processor.tokenizer.model_max_length
     num_crops = recipe.model.num_crops or processor.image_processor.num_crops
-    kept, too_long = split_by_length(rows, processor, task, num_crops, limit)
+    kept, lengths, too_long = split_by_length(rows, processor, task, num_crops, limit)
     if too_long and recipe.data.too_long == "error":
         raise SettingsError(
             f"{len(too_long)} of {len(rows)} examples are longer than {limit} tokens (the longest {max(too_long)}); "
@@ -120,6 +120,7 @@ def _examples(
         task,
         num_crops=num_crops,
         keep_bytes=int(recipe.data.keep_pixels_gb * 1e9) if recipe.data.workers == 0 else 0,
+        lengths=lengths,
     )
     return examples, len(too_long)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
 from PIL import Image
@@ -91,6 +91,7 @@ class ExampleSet(Dataset[Example]):
         *,
         num_crops: int | None = None,
         keep_bytes: int = 0,
+        lengths: Sequence[int] | None = None,
     ) -> None:
         self.rows = rows
         self.processor = processor
@@ -99,6 +100,14 @@ class ExampleSet(Dataset[Example]):
         self._load_image = load_image
         self._keep_bytes = keep_bytes
         self._kept: dict[int, Example] = {}
+        self._lengths = lengths
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens of each example, image tokens counted; known without opening a picture."""
+        if self._lengths is None:
+            self._lengths = example_lengths(self.rows, self.processor, self.task, self.num_crops)
+        return self._lengths
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -135,18 +144,31 @@ def _once(crops: Tensor) -> Tensor:
     return crops
 
 
+def example_lengths(rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int) -> list[int]:
+    """Tokens of each row's example, from the sizes that stand in the row; no picture is opened."""
+    lengths = []
+    for row in rows:
+        tokens = image_tokens(row[WIDTH], row[HEIGHT], num_crops, processor.image_processor.crop_size)
+        chat = Conversation.of(processor, task, row)
+        lengths.append(len(processor.encode(chat.prompt + chat.answer, [tokens])))
+    return lengths
+
+
+class Fitting(NamedTuple):
+    """Rows whose examples fit into a limit."""
+
+    rows: list[Mapping[str, Any]]
+    lengths: list[int]
+    """Tokens of each of them."""
+    too_long: list[int]
+    """Tokens of those that do not fit."""
+
+
 def split_by_length(
     rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int, limit: int
-) -> tuple[list[Mapping[str, Any]], list[int]]:
+) -> Fitting:
     """Rows whose examples fit into ``limit`` tokens, and the lengths of those that do not; no picture is opened."""
-    kept, too_long = [], []
-    crop_size = processor.image_processor.crop_size
-    for row in rows:
-        tokens = image_tokens(row[WIDTH], row[HEIGHT], num_crops, crop_size)
-        chat = Conversation.of(processor, task, row)
-        length = len(processor.encode(chat.prompt + chat.answer, [tokens]))
-        if length > limit:
-            too_long.append(length)
-        else:
-            kept.append(row)
-    return kept, too_long
+    lengths = example_lengths(rows, processor, task, num_crops)
+    fitting = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= limit]
+    too_long = [length for length in lengths if length > limit]
+    return Fitting([row for row, _ in fitting], [length for _, length in fitting], too_long)
