@@ -38,7 +38,13 @@ def train_command(
     _quiet_libraries()
     loaded = load_recipe(recipe, overrides or [])
     with progress_bar() as progress:
-        run = train(loaded, announce=show_prepared, progress=TrainingBar(progress), overwrite=overwrite)
+        run = train(
+            loaded,
+            announce=show_prepared,
+            progress=TrainingBar(progress),
+            filling=_Bar(progress, "tower features").reach,
+            overwrite=overwrite,
+        )
     console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")
 
 
@@ -152,7 +158,7 @@ def show_prepared(prepared: Prepared) -> None:
     errors.print(
         f"{prepared.train_rows} training rows, {prepared.validation_rows} validation rows, {prepared.left_out} left "
         f"out as too long. Image check: loss {check.real:.4f}, with exchanged pictures {check.exchanged:.4f}, with "
-        f"blank ones {check.blank:.4f}: the picture reaches the loss.",
+        f"blank ones {check.blank:.4f}: the picture reaches the loss. {prepared.features}",
         highlight=False,
     )
 

@@ -20,6 +20,7 @@
     │   └── TruncationError           shortening would cut an image
     ├── TrainError
     │   ├── ImageCheckError           a different image does not change the loss
+    │   ├── FeatureCacheError         stored features that cannot be read
     │   └── NonFiniteLossError        the loss became NaN or infinite
     ├── EvaluationError               answers that cannot be scored
     └── RunError                      a run folder without what was asked of it
@@ -114,6 +115,10 @@ class TrainError(PhisightError, RuntimeError):
 
 class ImageCheckError(TrainError):
     """A different image does not change the loss."""
+
+
+class FeatureCacheError(TrainError):
+    """Stored features of a picture cannot be read."""
 
 
 class NonFiniteLossError(TrainError):

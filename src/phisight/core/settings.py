@@ -57,6 +57,10 @@ class DataSettings(Settings):
     """Processes that prepare pictures; 0: the training process does."""
     keep_pixels_gb: float = Field(default=1.0, ge=0)
     """Prepared pictures kept in memory across epochs, at most this many GB; 0: none."""
+    feature_cache_gb: float = Field(default=20.0, ge=0)
+    """Most GB on disk for the features of a frozen tower, computed once per picture; 0: computed in every step."""
+    feature_cache: Path | None = None
+    """Folder of those features, shared by runs; none: ``features`` beside the run folder."""
 
 
 class TrainSettings(Settings):

@@ -19,7 +19,7 @@ from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbeddings
 
 from phisight.core.errors import ImageSlotError
-from phisight.core.geometry import grid_tokens
+from phisight.core.geometry import PIXELS_PER_TOKEN, grid_tokens
 from phisight.model.configuration import Phi3VConfig
 
 
@@ -71,16 +71,27 @@ class ImageEmbedding(nn.Module):
         )
         self.drop = nn.Dropout(config.embd_pdrop)
 
-    def forward(self, pixel_values: Tensor, image_sizes: Tensor) -> list[Tensor]:
-        """Rows [tokens, D] of each image. ``image_sizes`` int64[N, 2]: height and width after padding."""
+    def forward(
+        self, pixel_values: Tensor | None, image_sizes: Tensor, image_features: Tensor | None = None
+    ) -> list[Tensor]:
+        """Rows [tokens, D] of each image. ``image_sizes`` int64[N, 2]: height and width after padding.
+
+        ``image_features`` [N, C+1, n, n, 4V], what ``tower_features`` gave for these crops, stand for pixels.
+        """
         grids = self.grids(image_sizes)
-        self._check_crops(pixel_values, grids)
-        crops, crops_of_image = self._distinct_crops(pixel_values, grids)
-        features = self.tower_features(crops)
-        laid_out = [
-            self.lay_out(features[places], rows, columns)
-            for places, (rows, columns) in zip(crops_of_image, grids, strict=True)
-        ]
+        if image_features is not None:
+            self._check_crops("image_features", image_features, grids)
+            self._check_features(image_features)
+            features = [
+                image[: rows * columns + 1] for image, (rows, columns) in zip(image_features, grids, strict=True)
+            ]
+        else:
+            assert pixel_values is not None
+            self._check_crops("pixel_values", pixel_values, grids)
+            crops, crops_of_image = self._distinct_crops(pixel_values, grids)
+            computed = self.tower_features(crops)
+            features = [computed[places] for places in crops_of_image]
+        laid_out = [self.lay_out(image, *grid) for image, grid in zip(features, grids, strict=True)]
         projected = self.project(torch.cat(laid_out))
         return list(torch.split(projected, [len(image) for image in laid_out]))
 
@@ -135,12 +146,33 @@ class ImageEmbedding(nn.Module):
         projected: Tensor = self.drop(self.img_projection(rows))
         return projected
 
-    def _check_crops(self, pixel_values: Tensor, grids: list[tuple[int, int]]) -> None:
+    def _check_features(self, image_features: Tensor) -> None:
+        side = self.crop_size // PIXELS_PER_TOKEN
+        expected = (side, side, self.glb_GN.shape[-1])
+        if image_features.shape[2:] != expected:
+            raise ImageSlotError(
+                f"image_features hold {tuple(image_features.shape[2:])} values a crop but the projector reads "
+                f"{expected}; were they computed by another tower?"
+            )
+
+    def _check_crops(self, name: str, pixel_values: Tensor, grids: list[tuple[int, int]]) -> None:
         if len(pixel_values) != len(grids):
-            raise ImageSlotError(f"pixel_values holds {len(pixel_values)} images but image_sizes {len(grids)}")
+            raise ImageSlotError(f"{name} holds {len(pixel_values)} images but image_sizes {len(grids)}")
         for number, (rows, columns) in enumerate(grids):
             if rows * columns + 1 > pixel_values.shape[1] or rows * columns == 0:
                 raise ImageSlotError(
-                    f"image {number}: image_sizes ask for {rows} x {columns} tiles and a thumbnail, pixel_values holds "
+                    f"image {number}: image_sizes ask for {rows} x {columns} tiles and a thumbnail, {name} holds "
                     f"{pixel_values.shape[1]} crops; were the two made by different processors?"
                 )
+
+
+def pictures_given(pixel_values: Tensor | None, image_sizes: Tensor | None, image_features: Tensor | None) -> bool:
+    """Whether there are pictures; ImageSlotError where they come twice, or half of what belongs together is missing."""
+    if pixel_values is not None and image_features is not None:
+        raise ImageSlotError("pixel_values and image_features are both given; pass pictures in one of the two forms")
+    name, pictures = ("image_features", image_features) if pixel_values is None else ("pixel_values", pixel_values)
+    if (pictures is None) != (image_sizes is None):
+        if pictures is None:
+            raise ImageSlotError("image_sizes is given without pixel_values; pass both as the processor returned them")
+        raise ImageSlotError(f"{name} is given without image_sizes; pass both as the processor returned them")
+    return pictures is not None

@@ -26,12 +26,10 @@ from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, 
 from phisight.core.errors import ImageSlotError
 from phisight.model import checkpoint
 from phisight.model.configuration import Phi3VConfig
-from phisight.model.embedding import ImageEmbedding
+from phisight.model.embedding import ImageEmbedding, pictures_given
+from phisight.model.labels import IGNORED, labelled_places
 from phisight.model.rope import LongRotaryEmbedding
 from phisight.model.slots import images_of_runs, slot_mask, slot_runs
-
-IGNORED = -100
-"""Label of a token that does not count in the loss."""
 
 
 class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):
@@ -95,13 +93,14 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         use_cache: bool | None = None,
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
+        image_features: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Run the decoder over text and pictures. ``input_ids`` int64[B, T] are read, never changed."""
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
-            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes, image_features)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = self._positions(attention_mask, inputs_embeds.shape[1])
         return cast(
@@ -127,22 +126,24 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
             return None
         return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new_tokens:]
 
-    def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None, image_sizes: Tensor | None = None) -> Tensor:
+    def embed(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        image_features: Tensor | None = None,
+    ) -> Tensor:
         """Token embeddings [B, T, D] with the image slots filled."""
-        if pixel_values is None and image_sizes is None:
+        if not pictures_given(pixel_values, image_sizes, image_features):
             return self._embed_text(input_ids)
-        if pixel_values is None or image_sizes is None:
-            given, missing = (
-                ("image_sizes", "pixel_values") if pixel_values is None else ("pixel_values", "image_sizes")
-            )
-            raise ImageSlotError(f"{given} is given without {missing}; pass both as the processor returned them")
+        assert image_sizes is not None
         slots = slot_mask(input_ids, self.config.image_token_id)
         runs = slot_runs(input_ids, self.config.image_token_id)
         order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
         embeds = self.embed_tokens(input_ids.masked_fill(slots, 0))
         if not runs:
             return cast(Tensor, embeds)
-        rows = self.vision_embed_tokens(pixel_values, image_sizes)
+        rows = self.vision_embed_tokens(pixel_values, image_sizes, image_features)
         filling = torch.cat([rows[image] for image in order]).to(embeds)
         return cast(Tensor, embeds.masked_scatter(slots[..., None], filling))
 
@@ -183,12 +184,14 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         logits_to_keep: int | Tensor = 0,
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
+        image_features: Tensor | None = None,
         skip_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
 
         ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; rows may lack images.
+        ``image_features`` [N, crops + 1, n, n, 4V], the tower's features of these crops, may stand for pixels.
         Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
         only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
         None.
@@ -202,6 +205,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             use_cache=use_cache,
             pixel_values=pixel_values,
             image_sizes=image_sizes,
+            image_features=image_features,
             **kwargs,
         )
         hidden = outputs.last_hidden_state
@@ -209,7 +213,10 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
         loss, logits = None, None
         if labels is not None and skip_logits:
-            loss = self._labelled_loss(hidden, labels, **kwargs)
+            places, targets = labelled_places(labels.to(hidden.device))
+            loss = self.loss_function(
+                self.lm_head(hidden[:, :-1][places]), None, self.vocab_size, shift_labels=targets, **kwargs
+            )
         else:
             last = isinstance(logits_to_keep, int) and logits_to_keep
             keep = slice(-logits_to_keep, None) if last else logits_to_keep
@@ -223,17 +230,6 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def _labelled_loss(self, hidden: Tensor, labels: Tensor, **kwargs: Any) -> Tensor:
-        """Loss from hidden states [B, T, D] with logits only where the next label counts: [labelled, vocabulary]."""
-        following = labels[:, 1:].to(hidden.device)
-        places = following != IGNORED
-        logits = self.lm_head(hidden[:, :-1][places])
-        targets = following[places]
-        loss: Tensor = self.loss_function(
-            logits=logits, labels=None, vocab_size=self.vocab_size, shift_labels=targets, **kwargs
-        )
-        return loss
 
     def prepare_inputs_for_generation(
         self,
@@ -259,7 +255,9 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             is_first_iteration=is_first_iteration,
             **kwargs,
         )
-        if inputs.get("pixel_values") is None:
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            inputs.pop("image_features", None)  # as the library does with pixels
+        if inputs.get("pixel_values") is None and inputs.get("image_features") is None:
             inputs.pop("image_sizes", None)
         return inputs
 

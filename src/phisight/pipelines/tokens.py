@@ -14,9 +14,10 @@ from phisight.core.datadir import FILE_NAME
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
+from phisight.model.labels import IGNORED
 from phisight.model.tiny import tiny_processor
 from phisight.pipelines.loading import TINY
-from phisight.train.examples import IGNORED, ExampleSet
+from phisight.train.examples import ExampleSet
 
 
 @dataclass(frozen=True)

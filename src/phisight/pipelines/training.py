@@ -1,6 +1,6 @@
 """Recipe to run folder.
 
-data set -> model -> what moves -> examples -> image check -> fit -> best/
+data set -> model -> what moves -> examples -> stored features -> image check -> fit -> best/
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core import rundir
-from phisight.core.datadir import CARD
+from phisight.core.datadir import CARD, SHA256
 from phisight.core.environment import environment
 from phisight.core.errors import DataError, SettingsError
 from phisight.core.settings import Recipe, write_recipe
@@ -23,6 +23,7 @@ from phisight.pipelines.loading import TINY, new_model
 from phisight.track import Tracker, open_tracker
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
+from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, make_room, tower_key
 from phisight.train.image_check import ImageCheck, check_images
 from phisight.train.methods import PartCount, apply_method, count_parts
 from phisight.train.trainer import Watcher, fit
@@ -40,6 +41,8 @@ class Prepared:
     train_rows: int
     validation_rows: int
     left_out: int
+    features: str
+    """What became of the frozen tower's features."""
 
 
 def train(
@@ -47,9 +50,10 @@ def train(
     *,
     announce: Callable[[Prepared], None] = lambda _: None,
     progress: Watcher | None = None,
+    filling: Callable[[int, int], None] = lambda _done, _every: None,
     overwrite: bool = False,
 ) -> Path:
-    """Train as the recipe says; returns the run folder."""
+    """Train as the recipe says; returns the run folder. ``filling`` hears of pictures whose features are computed."""
     run_dir = _new_run(recipe, overwrite)
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
@@ -64,9 +68,10 @@ def train(
     train_set, left_out = _examples(recipe, folder, rows, processor, task)
     validation_rows = folder.rows("validation")
     validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
+    features = _store_features(recipe, model, [one for one in (train_set, validation_set) if one], filling)
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
-    announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out))
+    announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features))
 
     shutil.copyfile(folder.path / CARD, run_dir / CARD)
     tracker = open_tracker(recipe.track.to, _tracker_options(recipe))
@@ -76,6 +81,30 @@ def train(
     save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
     tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
     return run_dir
+
+
+def _store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Callable[[int, int], None]) -> str:
+    """Let examples bring a frozen tower's features, computed now where they lack; returns what was done and why."""
+    if recipe.data.feature_cache_gb == 0:
+        return "Tower features are computed in every step: data.feature_cache_gb is 0."
+    if not is_fixed(model):
+        return "Tower features are computed in every step, since the tower trains."
+    first, rows = sets[0], [row for one in sets for row in one.rows]
+    if any(SHA256 not in row for row in rows):
+        return f"Tower features are computed in every step: the data set has no column {SHA256}."
+    bf16 = recipe.train.bf16
+    key = tower_key(model, first.processor.image_processor, first.num_crops, bf16=bf16)
+    cache = FeatureCache(recipe.data.feature_cache or recipe.out.parent / "features", key)
+    needed = bytes_needed(model, rows, first.num_crops)
+    if not make_room(cache, rows, needed, int(recipe.data.feature_cache_gb * 1e9)):
+        return (
+            f"Tower features are computed in every step: all of them take {needed / 1e9:.1f} GB, "
+            f"data.feature_cache_gb is {recipe.data.feature_cache_gb:g}."
+        )
+    computed = fill(cache, model, rows, first.pixels, bf16=bf16, workers=recipe.data.workers, progress=filling)
+    for one in sets:
+        one.features = cache
+    return f"Tower features are stored in {cache.folder} ({needed / 1e9:.2f} GB, {computed} pictures computed now)."
 
 
 def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:
@@ -112,7 +141,7 @@ def _examples(
 
     limit = recipe.data.max_length or processor.tokenizer.model_max_length
     num_crops = recipe.model.num_crops or processor.image_processor.num_crops
-    kept, too_long = split_by_length(rows, processor, task, num_crops, limit)
+    kept, lengths, too_long = split_by_length(rows, processor, task, num_crops, limit)
     if too_long and recipe.data.too_long == "error":
         raise SettingsError(
             f"{len(too_long)} of {len(rows)} examples are longer than {limit} tokens (the longest {max(too_long)}); "
@@ -125,6 +154,7 @@ def _examples(
         task,
         num_crops=num_crops,
         keep_bytes=int(recipe.data.keep_pixels_gb * 1e9) if recipe.data.workers == 0 else 0,
+        lengths=lengths,
     )
     return examples, len(too_long)
 

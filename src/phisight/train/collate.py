@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from phisight.train.examples import IGNORED, Example
+from phisight.model.labels import IGNORED
+from phisight.train.examples import Example
 
 
 class Collator:
@@ -18,13 +19,22 @@ class Collator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """int64[B, T] ids, mask and labels; float32[B, crops, 3, S, S] pixels; int64[B, 2] sizes."""
+        """int64[B, T] ids, mask and labels; float32[B, crops, 3, S, S] pixels or [B, crops, n, n, 4V]
+        features; int64[B, 2] sizes.
+        """
         ids = [example["input_ids"] for example in examples]
         masks = [torch.ones_like(one) for one in ids]
         return {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
             "attention_mask": pad_sequence(masks, batch_first=True),
             "labels": pad_sequence([e["labels"] for e in examples], batch_first=True, padding_value=IGNORED),
-            "pixel_values": pad_sequence([e["pixel_values"] for e in examples], batch_first=True),
+            **_pictures(examples),
             "image_sizes": torch.stack([e["image_sizes"] for e in examples]),
         }
+
+
+def _pictures(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Pixels, or the features that stand for them."""
+    if "image_features" in examples[0]:
+        return {"image_features": pad_sequence([e["image_features"] for e in examples], batch_first=True)}
+    return {"pixel_values": pad_sequence([e["pixel_values"] for e in examples], batch_first=True)}

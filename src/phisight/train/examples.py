@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from phisight.core.datadir import HEIGHT, WIDTH
+from phisight.core.datadir import HEIGHT, SHA256, WIDTH
 from phisight.core.errors import DataError, some
-from phisight.core.geometry import image_tokens
+from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task
-
-IGNORED = -100
-"""Label of a token that does not count in the loss."""
+from phisight.model.labels import IGNORED
+from phisight.train.feature_cache import FeatureCache
 
 TURN_END = "<|end|>"
 
@@ -35,8 +34,10 @@ class Example(TypedDict):
     """int64[T]"""
     labels: Tensor
     """int64[T], -100 where nothing is trained"""
-    pixel_values: Tensor
-    """float32[1 + tiles, 3, S, S]"""
+    pixel_values: NotRequired[Tensor]
+    """float32[1 + tiles, 3, S, S]; absent where features stand for it"""
+    image_features: NotRequired[Tensor]
+    """[1 + tiles, n, n, 4V]: the frozen tower's features of these crops"""
     image_sizes: Tensor
     """int64[2]: height and width after padding"""
 
@@ -79,7 +80,8 @@ def encode_answer(processor: Any, prompt: str, answer: str, image_tokens: Sequen
 class ExampleSet(Dataset[Example]):
     """Examples of a split, prepared when asked for; prepared pictures are kept up to a limit of bytes.
 
-    ``load_image`` turns a row into a picture. Neither text nor picture is ever cut: see ``split_by_length``.
+    ``load_image`` turns a row into a picture; with ``features`` set, the tower's stored features stand for it. Neither
+    text nor picture is ever cut: see ``split_by_length``.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class ExampleSet(Dataset[Example]):
         *,
         num_crops: int | None = None,
         keep_bytes: int = 0,
+        lengths: Sequence[int] | None = None,
     ) -> None:
         self.rows = rows
         self.processor = processor
@@ -99,6 +102,15 @@ class ExampleSet(Dataset[Example]):
         self._load_image = load_image
         self._keep_bytes = keep_bytes
         self._kept: dict[int, Example] = {}
+        self._lengths = lengths
+        self.features: FeatureCache | None = None
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens of each example, image tokens counted; known without opening a picture."""
+        if self._lengths is None:
+            self._lengths = example_lengths(self.rows, self.processor, self.task, self.num_crops)
+        return self._lengths
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -107,6 +119,8 @@ class ExampleSet(Dataset[Example]):
         if index in self._kept:
             return self._kept[index]
         example = self._prepare(index)
+        if self.features:
+            return example  # mapped from disk: the system keeps what fits
         size = example["pixel_values"].untyped_storage().nbytes()
         if size <= self._keep_bytes:
             self._keep_bytes -= size
@@ -116,16 +130,20 @@ class ExampleSet(Dataset[Example]):
     def _prepare(self, index: int) -> Example:
         row = self.rows[index]
         chat = Conversation.of(self.processor, self.task, row)
+        crops, size = self.features.read(row[SHA256]) if self.features else self.pixels(row)
+        height, width = size.tolist()
+        crop_size = self.processor.image_processor.crop_size
+        tokens = grid_tokens(height // crop_size, width // crop_size, crop_size)
+        ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, [tokens])
+        text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": size}
+        return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}
+
+    def pixels(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Crops float32[1 + tiles, 3, S, S] of a row's picture, and its size int64[2] after padding."""
         pixels = self.processor.image_processor(
             self._load_image(row), num_crops=self.num_crops, pad_crops=False, return_tensors="pt"
         )
-        ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, pixels["num_img_tokens"])
-        return {
-            "input_ids": torch.tensor(ids),
-            "labels": torch.tensor(labels),
-            "pixel_values": _once(pixels["pixel_values"][0]),
-            "image_sizes": pixels["image_sizes"][0],
-        }
+        return _once(pixels["pixel_values"][0]), pixels["image_sizes"][0]
 
 
 def _once(crops: Tensor) -> Tensor:
@@ -135,18 +153,31 @@ def _once(crops: Tensor) -> Tensor:
     return crops
 
 
+def example_lengths(rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int) -> list[int]:
+    """Tokens of each row's example, from the sizes that stand in the row; no picture is opened."""
+    lengths = []
+    for row in rows:
+        tokens = image_tokens(row[WIDTH], row[HEIGHT], num_crops, processor.image_processor.crop_size)
+        chat = Conversation.of(processor, task, row)
+        lengths.append(len(processor.encode(chat.prompt + chat.answer, [tokens])))
+    return lengths
+
+
+class Fitting(NamedTuple):
+    """Rows whose examples fit into a limit."""
+
+    rows: list[Mapping[str, Any]]
+    lengths: list[int]
+    """Tokens of each of them."""
+    too_long: list[int]
+    """Tokens of those that do not fit."""
+
+
 def split_by_length(
     rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int, limit: int
-) -> tuple[list[Mapping[str, Any]], list[int]]:
+) -> Fitting:
     """Rows whose examples fit into ``limit`` tokens, and the lengths of those that do not; no picture is opened."""
-    kept, too_long = [], []
-    crop_size = processor.image_processor.crop_size
-    for row in rows:
-        tokens = image_tokens(row[WIDTH], row[HEIGHT], num_crops, crop_size)
-        chat = Conversation.of(processor, task, row)
-        length = len(processor.encode(chat.prompt + chat.answer, [tokens]))
-        if length > limit:
-            too_long.append(length)
-        else:
-            kept.append(row)
-    return kept, too_long
+    lengths = example_lengths(rows, processor, task, num_crops)
+    fitting = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= limit]
+    too_long = [length for length in lengths if length > limit]
+    return Fitting([row for row, _ in fitting], [length for _, length in fitting], too_long)

@@ -2,7 +2,8 @@
 
 A training loop that turns the image tag into plain text, drops the pixels or detaches the features learns a text model,
 and its loss falls all the same. Here the loss of a few examples is computed with their own pictures, with each other's
-and with a blank one; if no difference can be seen, training stops before it starts.
+and with a blank one (of stored tower features: with zeros); if no difference can be seen, training stops before it
+starts.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def check_images(model: Any, batch: Mapping[str, Tensor]) -> ImageCheck:
         inputs: dict[str, Any] = {name: value.to(device) for name, value in batch.items()}
         if not bool((inputs["labels"] != -100).any()):
             raise ImageCheckError("no token of the first batch is trained; is the answer template empty?")
-        pixels = inputs["pixel_values"]
+        name = "image_features" if "image_features" in inputs else "pixel_values"
+        pixels = inputs[name]
         # Pixels move, sizes stay: slots and features must keep fitting each other.
         exchanged = pixels.roll(1, dims=0) if len(pixels) > 1 else pixels.flip(-1)
         losses = [
-            float(model(**{**inputs, "pixel_values": one}, skip_logits=True).loss)
-            for one in (pixels, exchanged, pixels * 0)
+            float(model(**{**inputs, name: one}, skip_logits=True).loss) for one in (pixels, exchanged, pixels * 0)
         ]
     finally:
         model.train(training)

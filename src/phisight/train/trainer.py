@@ -15,17 +15,18 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.rundir import CHECKPOINTS
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
+from phisight.train.batching import LengthSampler
 from phisight.train.collate import Collator
-from phisight.train.examples import Example
+from phisight.train.examples import ExampleSet
 
-CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch")
+CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "padding")
 """What is logged of a step; run times and totals are in what ``fit`` returns."""
 
 
@@ -45,8 +46,8 @@ class Watcher(Protocol):
 def fit(
     model: Any,
     processor: Any,
-    train_set: Dataset[Example],
-    validation_set: Dataset[Example] | None,
+    train_set: ExampleSet,
+    validation_set: ExampleSet | None,
     recipe: Recipe,
     run_dir: Path,
     watcher: Watcher,
@@ -63,15 +64,15 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     outcome = trainer.train()
-    return {key: float(value) for key, value in outcome.metrics.items()}
+    figures = {key: float(value) for key, value in outcome.metrics.items()}
+    return {**figures, "padding": trainer.padding.share()}
 
 
-def steps_in(train_set: Dataset[Example], recipe: Recipe) -> int:
+def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
     """Optimiser steps of a run on one device."""
     if recipe.train.steps is not None:
         return recipe.train.steps
-    rows = len(train_set)  # type: ignore[arg-type]
-    per_epoch = math.ceil(math.ceil(rows / recipe.train.batch_size) / recipe.train.accumulate)
+    per_epoch = math.ceil(math.ceil(len(train_set) / recipe.train.batch_size) / recipe.train.accumulate)
     return max(1, math.ceil(per_epoch * recipe.train.epochs))
 
 
@@ -126,8 +127,40 @@ def _checkpointing(wanted: bool) -> dict[str, Any]:
     return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
 
 
+class Padding:
+    """Tokens that batches held, and how many of them were padding; counted where the batch lies, read when asked."""
+
+    def __init__(self) -> None:
+        self._tokens: Tensor | int = 0
+        self._slots = 0
+
+    def count(self, attention_mask: Tensor) -> None:
+        """A batch more: bool or int64[B, T]."""
+        self._tokens = self._tokens + attention_mask.sum()
+        self._slots += attention_mask.numel()
+
+    def share(self) -> float:
+        """Padding as a share of all tokens so far."""
+        return 1.0 - float(self._tokens) / self._slots if self._slots else 0.0
+
+
 class CheckedTrainer(Trainer):
-    """Computes logits only where there is a label; stops at a loss that is no number."""
+    """Batches of like length; logits only where there is a label; an end at a loss that is no number."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.padding = Padding()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Figures of a step; with the training loss goes the share of padding up to here."""
+        if "loss" in logs:
+            logs["padding"] = self.padding.share()
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        examples = self.train_dataset if train_dataset is None else train_dataset
+        step_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthSampler(examples.lengths, step_size, self.args.data_seed)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss of a micro-batch, in training and on validation; nobody reads logits here."""
@@ -135,6 +168,7 @@ class CheckedTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One micro-batch; NonFiniteLossError names the step and what usually helps."""
+        self.padding.count(inputs["attention_mask"])
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise NonFiniteLossError(

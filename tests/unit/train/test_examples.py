@@ -89,6 +89,8 @@ def test_an_empty_field_is_named(rows: list[dict[str, Any]], processor: Any) -> 
 def test_lengths_are_known_without_opening_a_picture(examples: ExampleSet, processor: Any) -> None:
     lengths = [len(examples[index]["input_ids"]) for index in range(6)]
     limit = sorted(lengths)[2]
-    kept, too_long = split_by_length(examples.rows, processor, TASK, 1, limit)
+    assert examples.lengths == lengths
+    kept, fitting, too_long = split_by_length(examples.rows, processor, TASK, 1, limit)
+    assert fitting == [length for length in lengths if length <= limit]
     assert [row["seed"] for row in kept] == [index for index, length in enumerate(lengths) if length <= limit]
     assert sorted(too_long) == sorted(length for length in lengths if length > limit)

@@ -1,0 +1,65 @@
+"""A run with a frozen tower stores its features once, and says what it did with them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phisight.core.rundir import METRICS
+from phisight.core.settings import recipe_from
+from phisight.pipelines.training import Prepared, train
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "data"
+    make(16, folder, seed=0, settings=preset("demo"))
+    return folder
+
+
+def run(data: Path, out: Path, method: str = "projector", **settings: Any) -> tuple[Prepared, list[dict[str, Any]]]:
+    recipe = recipe_from(
+        {
+            "out": str(out),
+            "data": {"path": str(data), **settings},
+            "train": {"method": method, "steps": 3, "batch_size": 4, "log_every": 1, "warmup": 0.0},
+        }
+    )
+    seen: list[Prepared] = []
+    train(recipe, announce=seen.append)
+    lines = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    return seen[0], lines
+
+
+def losses(lines: list[dict[str, Any]]) -> list[float]:
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+def test_features_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path) -> None:
+    first, stored = run(data, tmp_path / "one")
+    assert "pictures computed now" in first.features
+    assert str(tmp_path / "features") in first.features
+    second, again = run(data, tmp_path / "two")
+    assert "0 pictures computed now" in second.features
+    without, computed = run(data, tmp_path / "three", feature_cache_gb=0)
+    assert "data.feature_cache_gb is 0" in without.features
+    assert losses(stored) == losses(again)
+    assert len(losses(stored)) == 3
+    assert losses(stored) == pytest.approx(losses(computed), abs=1e-4)
+    assert all(0 <= line["train/padding"] < 1 for line in stored if "train/loss" in line)
+
+
+def test_what_does_not_fit_is_told_and_computed(data: Path, tmp_path: Path) -> None:
+    prepared, lines = run(data, tmp_path / "small", feature_cache_gb=1e-6)
+    assert "computed in every step: all of them take" in prepared.features
+    assert not (tmp_path / "features").exists()
+    assert len(losses(lines)) == 3
+
+
+def test_a_tower_that_trains_is_not_stored(data: Path, tmp_path: Path) -> None:
+    prepared, _ = run(data, tmp_path / "full", method="full")
+    assert "since the tower trains" in prepared.features
+    assert not (tmp_path / "features").exists()
