@@ -62,7 +62,7 @@ def write_weights(source: Path, into: Path) -> int:
             shards.append({})
             size = 2 * torch.Size(shape).numel()
         shards[-1][name] = shape
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         _write_shard(into / file, shard)
@@ -178,7 +178,9 @@ def measure(weights: Path) -> dict[str, Any]:
         "trained_parameters": sum(parameter.numel() for parameter in trained),
     }
     with stage("answer", memory, figures), torch.no_grad():
-        made = tuned.generate(**batch, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False)
+        made = tuned.generate(  # type: ignore[no-untyped-call]
+            **batch, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False
+        )
     figures["answer"]["new_tokens"] = made.shape[1] - batch["input_ids"].shape[1]
     return figures
 
