@@ -169,7 +169,8 @@ def regressors(settings: SampleSettings, rows: int = 4000) -> dict[str, float]:
         columns = [(name, value) for name in names for value in sorted({fact[0][name] for fact in facts})]
         features = np.array([[float(fact[0][name] == value) for name, value in columns] for fact in facts])
         weights = np.linalg.lstsq(features[~held], np.log(full[~held]), rcond=None)[0]
-        return np.exp(features @ weights)
+        answers: np.ndarray = np.exp(features @ weights)
+        return answers
 
     floor = error(rule)
     every = error(fitted(("kind", "pattern", "material", "hardware", "size")))
@@ -204,7 +205,7 @@ def main() -> None:
         if options.real:
             steps[f"imitation of {options.real.name}"] = lambda: own_table(options.real)
         for step, measure in steps.items():
-            results[step] = measure()
+            results[step] = measure()  # type: ignore[no-untyped-call]
             print(f"\n{step}")
             for figure, value in results[step].items():
                 print(f"  {figure:38s} {value:12,.4f}")

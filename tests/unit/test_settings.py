@@ -78,9 +78,7 @@ def test_every_setting_has_its_sentence() -> None:
     lines = (ROOT / "src/phisight/core/settings.py").read_text().splitlines()
     wanted = {key.rsplit(".", 1)[-1] for key in known_keys()}
     explained = {
-        line.strip().split(":")[0]
-        for line, after in pairwise(lines)
-        if after.strip().startswith('"""') and ":" in line
+        line.strip().split(":")[0] for line, after in pairwise(lines) if after.strip().startswith('"""') and ":" in line
     }
     assert wanted <= explained
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phisight.cli import data_options as options
 from phisight.cli.console import console, progress_bar
 
 if TYPE_CHECKING:
@@ -19,60 +20,36 @@ app = typer.Typer(
     help="Build data sets from tables, folders and hub data sets, and look at them.", no_args_is_help=True
 )
 
-_TASK = "Task"
-_LIMITS = "Limits"
-_NETWORK = "Network"
-
 
 @app.command("build")
 def build_command(
-    source: Annotated[str, typer.Argument(help="Folder, .csv/.tsv/.jsonl/.parquet/.json/.tar file, or hf:OWNER/NAME.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    image: Annotated[str | None, typer.Option(help="Column with the picture: URL, path or bytes.")] = None,
-    key: Annotated[str | None, typer.Option(help="Column that names a product.")] = None,
-    task: Annotated[
-        Path | None, typer.Option(help="YAML file with prompt, answer and fields.", rich_help_panel=_TASK)
-    ] = None,
-    fields: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--field", help="A field of the answer: COLUMN:text, :category or :number.", rich_help_panel=_TASK
-        ),
-    ] = None,
-    answer: Annotated[
-        str | None, typer.Option(help="Answer template: 'Price: {price}'.", rich_help_panel=_TASK)
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Question put to every picture.", rich_help_panel=_TASK)] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column whose equal values stay in one split (default: the key).")
-    ] = None,
-    group_regex: Annotated[
-        list[str] | None,
-        typer.Option(help="What the group value's brackets catch is the product: '^([A-Z]+[0-9]+)-'. Repeatable."),
-    ] = None,
-    near_duplicates: Annotated[bool, typer.Option(help="Keep nearly equal pictures in one split.")] = True,
-    shares: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.8,0.1,0.1",
-    seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
-    engine: Annotated[str, typer.Option(help="local, or ray for a cluster (extra: phisight[ray]).")] = "local",
-    processes: Annotated[int | None, typer.Option(help="Worker processes (default: by the number of rows).")] = None,
-    image_root: Annotated[
-        Path | None, typer.Option(help="Folder that local pictures must lie in (default: the source's).")
-    ] = None,
-    layout: Annotated[
-        str, typer.Option("--format", help="imagefolder; parquet or webdataset write shards beside it as well.")
-    ] = "imagefolder",
-    encoding: Annotated[str, typer.Option(help="Text encoding of CSV and TSV.")] = "utf-8-sig",
-    max_bytes: Annotated[int, typer.Option(help="Bytes of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
-    max_pixels: Annotated[int, typer.Option(help="Pixels of one picture.", rich_help_panel=_LIMITS)] = 50_000_000,
-    time_limit: Annotated[float, typer.Option(help="Seconds for one picture.", rich_help_panel=_NETWORK)] = 30.0,
-    attempts: Annotated[int, typer.Option(help="Attempts for one picture.", rich_help_panel=_NETWORK)] = 4,
-    connections: Annotated[int, typer.Option(help="Connections at once.", rich_help_panel=_NETWORK)] = 128,
-    per_host: Annotated[int, typer.Option(help="Connections to one host.", rich_help_panel=_NETWORK)] = 32,
-    http2: Annotated[bool, typer.Option("--http2", help="Use HTTP/2 where offered.", rich_help_panel=_NETWORK)] = False,
-    allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="Fetch from private addresses too.", rich_help_panel=_NETWORK)
-    ] = False,
-    min_side: Annotated[int, typer.Option(help="Shortest side of a picture.", rich_help_panel=_LIMITS)] = 8,
+    source: options.Source,
+    out: options.Out,
+    image: options.Image = None,
+    key: options.Key = None,
+    task: options.Task = None,
+    fields: options.Fields = None,
+    answer: options.Answer = None,
+    prompt: options.Prompt = None,
+    group: options.Group = None,
+    group_regex: options.GroupRegex = None,
+    near_duplicates: options.NearDuplicates = True,
+    shares: options.Shares = "0.8,0.1,0.1",
+    seed: options.Seed = 0,
+    engine: options.Engine = "local",
+    processes: options.Processes = None,
+    image_root: options.ImageRoot = None,
+    layout: options.Layout = "imagefolder",
+    encoding: options.Encoding = "utf-8-sig",
+    max_bytes: options.MaxBytes = 50000000,
+    max_pixels: options.MaxPixels = 50000000,
+    time_limit: options.TimeLimit = 30.0,
+    attempts: options.Attempts = 4,
+    connections: options.Connections = 128,
+    per_host: options.PerHost = 32,
+    http2: options.Http2 = False,
+    allow_private: options.AllowPrivate = False,
+    min_side: options.MinSide = 8,
 ) -> None:
     """Build a data set folder from SOURCE.
 
@@ -85,7 +62,7 @@ def build_command(
     from phisight.data.images import ImageLimits
     from phisight.data.split import SplitShares
 
-    options = BuildOptions(
+    chosen = BuildOptions(
         image=image,
         key=key,
         task=task_from_options(task, fields or [], answer, prompt),
@@ -115,7 +92,7 @@ def build_command(
             note = "  ".join(f"{kind} {count}" for kind, count in refused.most_common(3))
             bar.update(row, completed=done, total=total, note=note)
 
-        result = build(source, out, options, report)
+        result = build(source, out, chosen, report)
     _print_result(result)
     if layout != "imagefolder":
         _export_beside(out, layout)

@@ -92,14 +92,12 @@ def evaluate_command(
 
     Example: phisight evaluate runs/products --split test
     """
-    from phisight.core.settings import EvaluateSettings
+    from phisight.core.settings import changed
     from phisight.pipelines.answering import evaluate_run
     from phisight.pipelines.loading import read_run
 
     _quiet_libraries()
-    given = {"split": split, "rows": rows}
-    changes = {name: value for name, value in given.items() if value is not None}
-    settings = EvaluateSettings.model_validate({**read_run(run).evaluate.model_dump(), **changes})
+    settings = changed(read_run(run).evaluate, split=split, rows=rows)
     with progress_bar() as progress:
         scores = evaluate_run(run, data=data, settings=settings, progress=AnswerBars(progress))
     show_scores(scores)
@@ -129,14 +127,20 @@ def predict_command(
 
 def report_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Print the page to a PDF beside it (needs Chromium).")] = False,
 ) -> None:
     """Write one self-contained page about a run: figures, curves, pictures with truth and answer.
 
     Example: phisight report runs/products
     """
-    from phisight.report import write_report
+    from phisight.report import report_json, write_pdf, write_report
 
-    console.print(f"Report: [bold]{write_report(runs)}[/bold]")
+    if as_json:
+        typer.echo(json.dumps(report_json(runs), indent=2, ensure_ascii=False))
+        return
+    page = write_report(runs)
+    console.print(f"Report: [bold]{write_pdf(page) if pdf else page}[/bold]")
 
 
 def demo_command(

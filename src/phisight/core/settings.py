@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +24,9 @@ class Settings(BaseModel):
     """Base of a group of settings: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class ModelSettings(Settings):
@@ -170,6 +173,15 @@ def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, sou
     except ValidationError as error:
         problems = "; ".join(_explain(one) for one in error.errors())
         raise SettingsError(f"{source}: {problems}") from None
+
+
+def changed(settings: AnySettings, **changes: Any) -> AnySettings:
+    """A copy with some settings replaced; none leaves one as it is. SettingsError tells every problem."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return type(settings).model_validate({**settings.model_dump(), **given})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(one) for one in error.errors())) from None
 
 
 def write_recipe(recipe: Recipe) -> str:

@@ -34,8 +34,8 @@ from phisight.data.sources import Source, open_source
 from phisight.data.sources.conversations import ConversationSource
 from phisight.data.split import SplitShares, assign_splits
 from phisight.data.staging import Stager
-from phisight.data.workers import obtain, processes_for
 from phisight.data.table import NUMBER, KeptRow, carried_name, write_metadata
+from phisight.data.workers import obtain, processes_for
 
 Report = Callable[[int, int | None, Counter[str]], None]
 """Called while pictures come in: settled, rows of the source (none: unknown), refused ones by kind."""

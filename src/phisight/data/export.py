@@ -1,7 +1,7 @@
 """A finished data set folder in other layouts: Parquet or WebDataset shards with the pictures inside, or a CSV file.
 
-Shards are planned from the table alone (rows in table order, split by split, up to ``shard_bytes`` of pictures each), so
-the same folder gives the same files to the byte wherever it is exported.
+Shards are planned from the table alone (rows in table order, split by split, up to ``shard_bytes`` of pictures each),
+so the same folder gives the same files to the byte wherever it is exported.
 """
 
 from __future__ import annotations

@@ -9,26 +9,23 @@ A server's Retry-After pauses its whole host. Waiting for a slot or a pause does
 from __future__ import annotations
 
 import asyncio
-import base64
 import random
 import ssl
 import tempfile
 import time
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import IO, Self
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpcore2
 
-from phisight import __version__
 from phisight.data.guard import GuardedBackend
 from phisight.data.outcomes import Refusal
 from phisight.data.references import checked_scheme
+from phisight.data.wire import decoded, decoder_for, redirect_target, retry_after, wire_form
 
 _SPOOL_BYTES = 1_000_000
 _RETRIED_STATUS = {408, 425, 429, *range(500, 600)}
@@ -161,13 +158,13 @@ class Fetcher:
             "write": self.limits.read_s,
             "pool": self.limits.total_s,
         }
-        target, headers = _wire_form(url)
+        target, headers = wire_form(url)
         body: IO[bytes] | None = None
         try:
             async with self._pool.stream("GET", target, headers=headers, extensions={"timeout": timeout}) as response:
                 answer = {name.lower(): value.decode("latin-1") for name, value in response.headers}
                 if response.status in _REDIRECTS:
-                    return _redirect_target(answer)
+                    return redirect_target(answer)
                 self._check_status(response.status, answer, host)
                 body = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
                 await self._read_body(response.aiter_stream(), answer, body)
@@ -197,7 +194,7 @@ class Fetcher:
         if status not in _RETRIED_STATUS:
             raise Refusal("http_status", f"status {status}")
         kind = "rate_limited" if status == 429 else "server_error"
-        pause = _retry_after(answer.get(b"retry-after"))
+        pause = retry_after(answer.get(b"retry-after"))
         if pause is not None and pause <= self.limits.longest_pause_s:
             host.resume_at = max(host.resume_at, time.monotonic() + pause)
         raise _TryAgain(Refusal(kind, f"status {status} after {self.limits.attempts} attempts"), pause)
@@ -208,10 +205,10 @@ class Fetcher:
         announced = answer.get(b"content-length", "")
         if announced.isdigit() and int(announced) > cap:
             raise Refusal("too_large", f"{announced} bytes announced, more than the {cap} allowed")
-        decoder = _decoder(answer.get(b"content-encoding", ""))
+        decoder = decoder_for(answer.get(b"content-encoding", ""))
         size = 0
         async for chunk in stream:
-            plain = chunk if decoder is None else _decoded(decoder, chunk, cap - size + 1)
+            plain = chunk if decoder is None else decoded(decoder, chunk, cap - size + 1)
             size += len(plain)
             if size > cap:
                 raise Refusal("too_large", f"more than the {cap} bytes allowed")
@@ -240,65 +237,3 @@ def _first_refusal(group: BaseExceptionGroup[BaseException]) -> BaseException:
         if isinstance(found, Refusal):
             return found
     return group
-
-
-def _wire_form(url: str) -> tuple[str, dict[str, str]]:
-    """The address as it is sent (ASCII, no user, no fragment) and the request's headers."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    try:
-        host = host if host.isascii() else host.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise Refusal("bad_url", "the host's name cannot be encoded") from error
-    host = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port else ""
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    query = "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]") if parts.query else ""
-    headers = {
-        "Host": host + port,
-        "User-Agent": f"phisight/{__version__}",
-        "Accept": "image/*,*/*;q=0.5",
-        "Accept-Encoding": "identity",
-    }
-    if parts.username is not None:
-        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
-    return f"{parts.scheme.lower()}://{host}{port}{path}{query}", headers
-
-
-def _redirect_target(answer: dict[bytes, str]) -> str:
-    target = answer.get(b"location", "").strip()
-    if not target:
-        raise Refusal("redirects", "a redirect without a target")
-    return target
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds a server asks to wait: a number or a date."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _decoder(encoding: str) -> zlib._Decompress | None:
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
-        return None
-    if name in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(wbits=47 if name != "deflate" else 15)
-    raise Refusal("bad_encoding", f"content encoding {name[:20]!r} was not asked for")
-
-
-def _decoded(decoder: zlib._Decompress, chunk: bytes, room: int) -> bytes:
-    """At most ``room`` bytes of the plain body."""
-    try:
-        return decoder.decompress(chunk, room)
-    except zlib.error as error:
-        raise Refusal("bad_encoding", "the body is not what its content encoding says") from error

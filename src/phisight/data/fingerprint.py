@@ -16,6 +16,8 @@ from PIL import Image
 
 PHASH_BITS = 6
 COLOUR_STEP = 6.0
+FINGERPRINT_SIDE = 128
+"""Pixels of the shorter side from which a fingerprint is taken: the eye of a near-duplicate sees no more."""
 _BANDS = PHASH_BITS + 1
 _BLOCK = 2048
 _DCT = 2 * np.cos(np.pi * (2 * np.arange(32)[None, :] + 1) * np.arange(8)[:, None] / 64)
@@ -24,7 +26,7 @@ _DCT = 2 * np.cos(np.pi * (2 * np.arange(32)[None, :] + 1) * np.arange(8)[:, Non
 
 def fingerprint(image: Image.Image) -> tuple[str, str]:
     """Perceptual hash (16 hex digits) and colours (96 hex digits) of a decoded RGB or grey picture."""
-    factor = max(1, min(image.size) // 128)
+    factor = max(1, min(image.size) // FINGERPRINT_SIDE)
     small = image.reduce(factor) if factor > 1 else image
     rgb = small.convert("RGB")
     grid = rgb.resize((4, 4), Image.Resampling.BOX)

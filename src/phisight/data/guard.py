@@ -75,7 +75,10 @@ class GuardedBackend(AsyncNetworkBackend):
         return addresses
 
     async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+        self,
+        path: str,  # noqa: ARG002 - the contract of a back end
+        timeout: float | None = None,  # noqa: ARG002
+        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
     ) -> AsyncNetworkStream:
         """Never: an address of the internet is none of the machine's sockets."""
         raise Refusal("bad_url", "sockets of this machine are not fetched from")

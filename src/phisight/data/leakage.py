@@ -50,7 +50,8 @@ def _fingerprints(data: DatasetFolder) -> tuple[list[str], list[str], list[str]]
     """SHA-256, perceptual hash and colours of every row's picture; from the table where they are there."""
     names = [SHA256, "image_phash", "image_colours"]
     if all(name in data.table.column_names for name in names):
-        return tuple(data.table[name].to_pylist() for name in names)  # type: ignore[return-value]
+        shas, phashes, colours = (data.table[name].to_pylist() for name in names)
+        return shas, phashes, colours
     found: dict[str, tuple[str, str, str]] = {}
     rows = data.rows()
     for row in rows:

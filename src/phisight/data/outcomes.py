@@ -5,7 +5,7 @@ The kinds are one literal table, so that a page, a test and a person count the s
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from phisight.core.errors import DataError
@@ -86,7 +86,7 @@ class StoredImage:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -35,12 +35,13 @@ def obtain_on_ray(jobs: Iterator[Job], store: ImageStore, settled: Settled, limi
         raise MissingExtraError("--engine ray", "ray") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
+    task: Any = take_batch  # Ray types batches of every format at once
     ray.data.DataContext.get_current().enable_progress_bars = False
     while batch := list(itertools.islice(jobs, _JOBS_A_ROUND)):
         by_token = {job.token: job for job in batch}
         blocks = [_table(batch[at : at + _JOBS_A_TASK]) for at in range(0, len(batch), _JOBS_A_TASK)]
         results = ray.data.from_arrow(blocks).map_batches(
-            take_batch,
+            task,
             batch_format="pyarrow",
             batch_size=_JOBS_A_TASK,
             fn_kwargs={"limits": store.limits, "fetch": limits},
@@ -61,8 +62,8 @@ def _body(job: Job) -> bytes | None:
         return file.read()
 
 
-def take_batch(table: pa.Table, limits: ImageLimits, fetch: FetchLimits) -> pa.Table:
-    """One task on one node: fetch and check a few pictures at once; outcomes with the bytes to store."""
+def take_batch(table: Any, limits: ImageLimits, fetch: FetchLimits) -> Any:
+    """One task on one node: a table of jobs (token, url, body) in, one of outcomes with the bytes to store out."""
     found: list[dict[str, Any]] = []
     pending = iter(table.to_pylist())
 

@@ -9,12 +9,14 @@ A file whose structure does not hold raises ValueError: half of one, or no pictu
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_KEEP = {0xE0, 0xEE}
 """Application segments a decoder may need: JFIF (APP0) and Adobe's colour transform (APP14)."""
+_MARKER_IN_SCAN = re.compile(rb"\xff(?=[^\x00\xd0-\xd7\xff])")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEEP = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
@@ -67,17 +69,10 @@ def _next_marker(data: bytes, at: int) -> tuple[int, int]:
 
 def _end_of_scan(data: bytes, at: int) -> int:
     """Where entropy-coded data ends: at the next marker that is neither stuffing (FF00) nor a restart (FFD0-D7)."""
-    while True:
-        at = data.find(b"\xff", at)
-        if at < 0 or at + 1 >= len(data):
-            raise ValueError("cut off in the pixels")
-        following = data[at + 1]
-        if following == 0xFF:
-            at += 1
-        elif following == 0x00 or 0xD0 <= following <= 0xD7:
-            at += 2
-        else:
-            return at
+    found = _MARKER_IN_SCAN.search(data, at)
+    if found is None:
+        raise ValueError("cut off in the pixels")
+    return found.start()
 
 
 def strip_png(data: bytes) -> bytes:
@@ -114,7 +109,7 @@ def strip_webp(data: bytes) -> bytes:
             raise ValueError("animated or transparent")
         if kind in (b"VP8 ", b"VP8L"):
             chunk = data[at : at + 8 + length] + b"\0" * (length & 1)
-            return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+            return b"".join([b"RIFF", struct.pack("<I", 4 + len(chunk)), b"WEBP", chunk])
         at = end
     raise ValueError("no picture chunk")
 

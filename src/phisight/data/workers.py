@@ -94,8 +94,8 @@ class _Pool:
         except (EOFError, ConnectionResetError):
             worker.process.join()
             raise DataError(
-                f"a worker process died (exit code {worker.process.exitcode}), perhaps for want of memory; nothing that "
-                "was finished is lost: run the same command again"
+                f"a worker process died (exit code {worker.process.exitcode}), perhaps for want of memory; nothing "
+                "that was finished is lost: run the same command again"
             ) from None
         settled(worker.jobs.pop(token), outcome)
 

@@ -123,8 +123,8 @@ def _line(uses: bool, drop: Mapping[str, Any], worse: Sequence[Comparison]) -> s
     if drop["rows"] < FEW:
         return f"uses the image: no (not shown: {drop['rows']} rows are too few to tell, at least {FEW} are needed)"
     test = (
-        f"with another row's picture the true answer loses {drop['drop']:.2f} nats of log-likelihood on average over "
-        f"{drop['rows']} rows, Wilcoxon p = {drop['p_value']:.1g}"
+        f"with another row's picture the log-likelihood of the true answer changes by {-drop['drop']:+.2f} nats on "
+        f"average over {drop['rows']} rows, Wilcoxon p = {drop['p_value']:.1g}"
     )
     if worse:
         change = ", ".join(f"{one.metric} goes from {one.left:.3g} to {one.right:.3g}" for one in worse)

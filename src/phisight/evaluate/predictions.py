@@ -173,12 +173,13 @@ def _lines(
 
 
 def _pictured(errors: Sequence[float], limit: int, seed: int) -> tuple[set[int], set[int]]:
-    """Rows of the random sample, and the worst rows."""
+    """Rows of the random sample, and the worst of the others: with both, none of the worst rows is left out."""
     if len(errors) <= limit:
         return set(range(len(errors))), set()
     generator = np.random.default_rng(named_seed(seed, "thumbnails"))
     drawn = generator.permutation(len(errors))[: limit - limit // 5]
-    worst = np.argsort(-np.asarray(errors), kind="stable")[: limit // 5]
+    others = np.setdiff1d(np.arange(len(errors)), drawn)
+    worst = others[np.argsort(-np.asarray(errors)[others], kind="stable")][: limit // 5]
     return set(drawn.tolist()), set(worst.tolist())
 
 

@@ -83,10 +83,12 @@ def weight_files(name: str | os.PathLike[str], **hub: Any) -> list[Path]:
 
 
 def tensors_of(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of every tensor, one at a time."""
+    """Name and value of every tensor, one at a time; opened anew for each, so that no more of a file stays mapped."""
     for path in files:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
+            names = list(file.keys())
+        for name in names:
+            with safe_open(path, framework="pt") as file:
                 yield name, file.get_tensor(name)
 
 

@@ -118,10 +118,11 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
     def _positions(self, mask: Tensor, new_tokens: int) -> Tensor | None:
         """Positions int64[B, new_tokens] that count real tokens, so that padding makes no row longer than it is.
 
-        Attention is relative, so counting from a row's first token changes nothing else; ``rope_switch: batch`` leaves
-        them to the library, which counts padding as the official code does.
+        Attention is relative, so this matters only where padding could bring on the long rotary factors; elsewhere, and
+        under ``rope_switch: batch``, the library counts every place, as the official code does.
         """
-        if self.config.rope_switch == "batch":
+        limit = self.config.original_length
+        if limit is None or mask.shape[1] <= limit or self.config.rope_switch == "batch":
             return None
         return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new_tokens:]
 

@@ -5,13 +5,14 @@ data set -> model -> what moves -> examples -> stored features -> image check ->
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phisight.core import rundir
-from phisight.core.datadir import SHA256
+from phisight.core.datadir import CARD, SHA256
 from phisight.core.environment import environment
 from phisight.core.errors import DataError, SettingsError
 from phisight.core.settings import Recipe, write_recipe
@@ -72,10 +73,12 @@ def train(
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
     announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features))
 
+    shutil.copyfile(folder.path / CARD, run_dir / CARD)
     tracker = open_tracker(recipe.track.to, _tracker_options(recipe))
     tracker.start(run_dir, recipe.model_dump(mode="json"))
     outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, _Watch(tracker, progress))
-    save_best(model, processor, run_dir / rundir.BEST)
+    # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
+    save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
     tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
     return run_dir
 
@@ -104,9 +107,10 @@ def _store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling:
     return f"Tower features are stored in {cache.folder} ({needed / 1e9:.2f} GB, {computed} pictures computed now)."
 
 
-def save_best(model: Any, processor: Any, folder: Path) -> None:
-    """Model (or adapters) and processor, ready to be loaded."""
-    model.save_pretrained(folder)
+def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:
+    """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``."""
+    merged = model.merge_and_unload() if whole and hasattr(model, "merge_and_unload") else model
+    merged.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 

@@ -177,10 +177,13 @@ def _read_predictions(run: RunData, path: Path, pictures: int) -> None:
         if line["thumbnail"] is None:
             continue
         shown = Shown(**{name: line[name] for name in Shown.__dataclass_fields__})
-        _keep(worst, (shown.error, -shown.row, shown), pictures // 2)
+        _keep(worst, (shown.error, -shown.row, shown), pictures)
         if shown.drawn:
-            _keep(drawn, (chance, -shown.row, shown), pictures - pictures // 2)
-    chosen = {shown.row: shown for _, _, shown in worst + drawn}
+            _keep(drawn, (chance, -shown.row, shown), pictures // 2)
+    chosen = {shown.row: shown for _, _, shown in drawn}
+    for _, _, shown in sorted(worst, reverse=True):
+        if len(chosen) < pictures:
+            chosen[shown.row] = shown
     run.pictures = sorted(chosen.values(), key=lambda shown: (-shown.error, shown.row))
     run.pairs = {name: [pair for _, pair in sorted(kept)] for name, kept in points.items()}
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from phisight import __version__
 from phisight.core import rundir
 from phisight.core.errors import RunError
-from phisight.report import view
+from phisight.report import tables, view
 from phisight.report.collect import PICTURES, RunData, collect
 
 
@@ -82,7 +82,7 @@ def render(runs: Sequence[RunData]) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         policy=_policy(script),
         runs=[_run_view(run) for run in runs],
-        comparison=view.comparison(runs) if len(runs) > 1 else [],
+        comparison=tables.comparison(runs) if len(runs) > 1 else [],
         curves=view.curve_figures(runs) if len(runs) > 1 else [],
     )
 
@@ -107,7 +107,7 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "missing": run.missing,
         "verdict": view.verdict(run),
         "tiles": view.tiles(run),
-        "table": view.metric_table(run),
+        "table": tables.metric_table(run),
         "forced": "teacher_forced" in run.scores,
         "curves": view.curve_figures([run]),
         "steps": run.steps,
@@ -117,7 +117,7 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "fields": run.task.names if run.task else [],
         "answered": run.answered,
         "numbers": view.number_figures(run),
-        "by_category": view.category_table(run),
-        "confusions": view.confusions(run),
+        "by_category": tables.category_table(run),
+        "confusions": tables.confusions(run),
         "facts": view.facts(run),
     }

@@ -19,7 +19,6 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--no-pdf-header-footer",
 )
 
 
@@ -38,7 +37,8 @@ def write_pdf(page: Path, out: Path | None = None) -> Path:
         )
     path = out or page.with_suffix(".pdf")
     with tempfile.TemporaryDirectory() as profile:
-        command = [browser, *FLAGS, *_as_root(), f"--user-data-dir={profile}", f"--print-to-pdf={path.resolve()}"]
+        printing = ["--no-pdf-header-footer", f"--print-to-pdf={path.resolve()}"]
+        command = [browser, *FLAGS, *_as_root(), f"--user-data-dir={profile}", *printing]
         try:
             done = subprocess.run(  # noqa: S603 - the browser found above, our own page
                 [*command, page.resolve().as_uri()], capture_output=True, text=True, timeout=120, check=False

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests.servers.image_server import ImageServer, running
 from tests.unit.data.pictures import encoded, picture
 

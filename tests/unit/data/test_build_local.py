@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.data.pictures import encoded, picture, write_pictures
 
 from phisight.core.errors import DatasetError, MissingImageError, SettingsError, SourceError, TaskError
 from phisight.core.task import Task
@@ -15,6 +14,7 @@ from phisight.data.build import BuildOptions, build
 from phisight.data.folder import DatasetFolder
 from phisight.data.grouping import GroupRule
 from phisight.data.images import load_image
+from tests.unit.data.pictures import encoded, picture, write_pictures
 
 TASK = Task.model_validate({"answer": "{title} costs {price}", "fields": {"title": "text", "price": "number"}})
 HEADER = ["code", "title", "price", "photo"]

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.servers.image_server import ImageServer, running
-from tests.unit.data.pictures import encoded, picture
 
 from phisight.core.task import Task
 from phisight.data.build import BuildOptions, build
 from phisight.data.fetch import FetchLimits
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import ImageLimits
+from tests.servers.image_server import ImageServer, running
+from tests.unit.data.pictures import encoded, picture
 
 TASK = Task.model_validate({"answer": "{title}", "fields": {"title": "text"}})
 QUICK = FetchLimits(total_s=4, read_s=3, backoff_s=0.02, allow_private=True)

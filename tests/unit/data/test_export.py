@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.servers.hub_server import Hub, running_hub
-from tests.unit.data.pictures import write_pictures
-from tests.unit.data.test_sources import phisight
 
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.data.build import build
 from phisight.data.export import export, harmless
 from phisight.data.folder import DatasetFolder
+from tests.servers.hub_server import Hub, running_hub
+from tests.unit.data.pictures import write_pictures
+from tests.unit.data.test_sources import phisight
 
 
 @pytest.fixture
@@ -79,7 +79,9 @@ def test_push_and_build_again_from_the_hub(data: DatasetFolder, tmp_path: Path) 
         assert {"README.md", "dataset.json", "data/train-00000-of-00001.parquet"} <= set(hub.repos["tester/shop"])
         built = phisight(hub, tmp_path / "home", "data", "build", "hf:tester/shop", "--out", str(tmp_path / "back"))
         assert built.returncode == 0, built.stderr
-    assert pictures(DatasetFolder.open(tmp_path / "back")) == pictures(data)
+    back = DatasetFolder.open(tmp_path / "back")
+    assert pictures(back) == pictures(data)
+    assert {row["hub_split"] for row in back.rows()} == {"train", "validation", "test"}
 
 
 def test_build_writes_shards_beside_the_folder(data: DatasetFolder, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.servers.http2_server import Http2Server, certificate
-from tests.servers.image_server import HUGE_BYTES, ImageServer, running
 
 from phisight.data.fetch import Fetcher, FetchLimits
 from phisight.data.outcomes import KINDS, Refusal
+from tests.servers.http2_server import Http2Server, certificate
+from tests.servers.image_server import HUGE_BYTES, ImageServer, running
 
 QUICK = FetchLimits(total_s=2.5, read_s=1.5, connect_s=1.5, backoff_s=0.02, allow_private=True)
 CAP = 5_000_000

@@ -6,12 +6,12 @@ import socket
 from typing import Any
 
 import pytest
-from tests.servers.image_server import ImageServer
 
 from phisight.data.fetch import Fetcher, FetchLimits
 from phisight.data.guard import GuardedBackend, is_public
 from phisight.data.outcomes import Refusal
 from phisight.data.references import checked_scheme, job_for, redacted
+from tests.servers.image_server import ImageServer
 
 STRICT = FetchLimits(total_s=2, backoff_s=0.01)
 
@@ -116,7 +116,8 @@ def test_a_redirect_to_a_file_is_refused(server: ImageServer) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "file:///etc/passwd", "ftp://example.com/a.jpg", "gopher://example.com", "javascript://x", "data:image/png;base64,",
+        "file:///etc/passwd", "ftp://example.com/a.jpg", "gopher://example.com", "javascript://x",
+        "data:image/png;base64,",
         "http:///nohost", "http://[::1", "http://a b/c", "http://host:99999/x", "dict://x:1/",
     ],
 )  # fmt: skip

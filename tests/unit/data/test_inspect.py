@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.unit.data.pictures import encoded, picture
 
 from phisight.core.geometry import image_tokens
 from phisight.data.build import build
 from phisight.data.folder import DatasetFolder
 from phisight.data.inspect import Spread, describe, page, text
+from tests.unit.data.pictures import encoded, picture
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.unit.data.pictures import encoded, picture
 
 from phisight.core.datadir import DatasetCard
 from phisight.core.errors import SettingsError
@@ -18,6 +17,7 @@ from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.leakage import find_leaks
 from phisight.data.split import SplitShares, assign_splits
+from tests.unit.data.pictures import encoded, picture
 
 
 def foreign_folder(path: Path, rows: list[dict[str, str]], images: list[bytes]) -> DatasetFolder:

@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.servers.image_server import ImageServer
-from tests.unit.data.test_build_urls import OPTIONS, folder_bytes, write_list
 
 from phisight.core.errors import SettingsError
 from phisight.data.build import build
+from tests.servers.image_server import ImageServer
+from tests.unit.data.test_build_urls import OPTIONS, folder_bytes, write_list
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'phisight[ray]'")
 
@@ -24,7 +25,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     path = f"{os.getcwd()}/src:{os.getcwd()}"  # noqa: PTH109
     monkeypatch.setenv("PYTHONPATH", f"{path}:{os.environ.get('PYTHONPATH', '')}")
-    small = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100_000_000}
     cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     cluster.add_node(**small)
     ray.init(address=cluster.address, log_to_driver=False)
@@ -32,7 +33,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.slow

@@ -12,15 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.servers.hub_server import Hub, running_hub
-from tests.servers.image_server import ImageServer
-from tests.unit.data.pictures import encoded, picture, write_pictures
 
 from phisight.core.errors import SettingsError, SourceError
 from phisight.data.build import BuildOptions, build
 from phisight.data.folder import DatasetFolder
 from phisight.data.sources import open_source
 from phisight.data.sources.hub import HubName
+from tests.servers.hub_server import Hub, running_hub
+from tests.servers.image_server import ImageServer
+from tests.unit.data.pictures import encoded, picture, write_pictures
 
 BURBERRY = {
     "website_name": "Burberry", "competence_date": "2023-08-20", "country_code": "USA", "currency_code": "USD",
@@ -31,9 +31,9 @@ BURBERRY = {
 """The 17 columns of DBQ/Burberry.Product.prices.United.States."""
 
 
-def parquet(rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> bytes:
+def parquet(rows: list[dict[str, Any]]) -> bytes:
     file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+    pq.write_table(pa.Table.from_pylist(rows), file)
     return file.getvalue()
 
 
@@ -75,28 +75,14 @@ def test_the_study_s_data_set_from_the_hub(server: ImageServer, tmp_path: Path) 
     assert data.card.source["revision"]
 
 
-def test_hub_data_sets_with_embedded_pictures_and_with_files(tmp_path: Path) -> None:
-    embedded = [{"id": f"0{n}", "title": "T", "image": {"bytes": encoded(picture(n)), "path": None}} for n in range(5)]
-    features = {"id": {"dtype": "string", "_type": "Value"}, "title": {"dtype": "string", "_type": "Value"}, "image": {"_type": "Image"}}  # fmt: skip
-    picture_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([("id", pa.string()), ("title", pa.string()), ("image", picture_type)])
-    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+def test_hub_data_sets_of_files_and_names_that_are_none(tmp_path: Path) -> None:
     hub = Hub()
-    hub.repos["shop/embedded"] = {
-        "data/train-00000-of-00001.parquet": parquet(embedded[:3], schema),
-        "data/test-00000-of-00001.parquet": parquet(embedded[3:], schema),
-    }
     table = "file_name,title\n" + "".join(f"{n}.jpg,T{n}\n" for n in range(3))
     hub.repos["shop/files"] = {f"{n}.jpg": encoded(picture(n)) for n in range(3)} | {"metadata.csv": table.encode()}
     with running_hub(hub):
-        for name in ("embedded", "files"):
-            out = str(tmp_path / name)
-            done = phisight(hub, tmp_path / "home", "data", "build", f"hf:shop/{name}", "--out", out)
-            assert done.returncode == 0, done.stderr
+        done = phisight(hub, tmp_path / "home", "data", "build", "hf:shop/files", "--out", str(tmp_path / "files"))
         missing = phisight(hub, tmp_path / "home", "data", "build", "hf:shop/nothing", "--out", str(tmp_path / "no"))
-    data = DatasetFolder.open(tmp_path / "embedded")
-    assert [row["id"] for row in data.rows()] == ["00", "01", "02", "03", "04"]
-    assert {row["hub_split"] for row in data.rows()} == {"train", "test"}
+    assert done.returncode == 0, done.stderr
     assert len(DatasetFolder.open(tmp_path / "files")) == 3
     assert missing.returncode == 1
     assert "error: hf:shop/nothing cannot be read" in missing.stderr

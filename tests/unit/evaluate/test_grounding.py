@@ -36,7 +36,9 @@ def certified(folder: Path, answer: Callable[[int, int, int], str], count: int =
 def test_a_model_that_looks(tmp_path: Path) -> None:
     found = certified(tmp_path, seeing)
     assert found["uses_image"] is True
-    assert found["line"].startswith("uses the image: yes (with another row's picture the true answer loses")
+    assert found["line"].startswith(
+        "uses the image: yes (with another row's picture the log-likelihood of the true answer changes by -"
+    )
     assert found["log_likelihood"]["shuffled"]["p_value"] < 1e-4
     assert found["log_likelihood"]["shuffled"]["interval"][0] > 0
     assert found["metrics"]["shuffled"]["title_exact"]["difference"] == 1.0

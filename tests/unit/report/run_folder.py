@@ -63,7 +63,7 @@ def predictions(folder: Path, count: int, images: Images) -> Predictions:
         path = folder / "images" / f"{number}.png"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(number).save(path)
+            picture(number).save(path, compress_level=1)
         rows.append(EvalRow(f"P-{number}", path, Task().values(product(number)), Task().render(product(number))))
     shown = shown_rows(rows, Task(), images, 0)
     answers = {

@@ -27,19 +27,20 @@ from phisight.sample.rows import PRICE_LIST
 from phisight.sample.settings import PRESETS, preset
 from phisight.sample.titles import product_code, title
 
+ROWS = 240
 SMALL = preset("fashion", smallest=40, largest=64)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sample") / "catalogue"
-    make(400, out, seed=11, settings=SMALL)
+    make(ROWS, out, seed=11, settings=SMALL)
     return out
 
 
 def test_folder_is_complete(folder: Path) -> None:
     card, rows = DatasetCard.read(folder), pq.read_table(folder / METADATA).to_pylist()
-    assert card.rows == len(rows) == 400
+    assert card.rows == len(rows) == ROWS
     assert card.splits == {split: sum(row["split"] == split for row in rows) for split in SPLITS}
     assert len(PRICE_LIST.names) == 17
     for row in rows:
@@ -70,7 +71,7 @@ def test_designs_stay_in_one_split_and_share_their_price(folder: Path) -> None:
     groups = defaultdict(list)
     for row in pq.read_table(folder / METADATA).to_pylist():
         groups[row["group"]].append(row)
-    assert SampleCard.read(folder).designs == len(groups) < 400
+    assert SampleCard.read(folder).designs == len(groups) < ROWS
     for rows in groups.values():
         assert len({(row["split"], row["category3_code"], row["full_price"]) for row in rows}) == 1
 
@@ -117,7 +118,7 @@ def test_without_noise_only_the_ending_is_left() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_same_seed_same_bytes(folder: Path, tmp_path: Path, workers: int) -> None:
-    make(400, tmp_path / "again", seed=11, settings=SMALL, workers=workers)
+    make(ROWS, tmp_path / "again", seed=11, settings=SMALL, workers=workers)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert files == sorted(
         path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*") if path.is_file()
@@ -126,7 +127,7 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path, workers: int) -> Non
 
 
 def test_another_seed_another_catalogue(folder: Path, tmp_path: Path) -> None:
-    make(400, tmp_path / "other", seed=12, settings=SMALL)
+    make(ROWS, tmp_path / "other", seed=12, settings=SMALL)
     for column in ("product_code", "image_sha256"):
         mine, theirs = (
             set(pq.read_table(path / METADATA)[column].to_pylist()) for path in (folder, tmp_path / "other")
@@ -144,7 +145,7 @@ def test_library_opens_the_folder(folder: Path) -> None:
     opened = datasets.load_dataset(
         "imagefolder", data_dir=str(folder), split="train", cache_dir=str(folder / ".." / "cache")
     )
-    assert opened.num_rows == 400
+    assert opened.num_rows == ROWS
     assert {"image", "title", "group"} <= set(opened.column_names)
 
 

@@ -17,7 +17,7 @@ from phisight.track import Example, Pairs, open_tracker, read_metrics
 
 wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
-from tests.unit.track.wandb_file import history, records  # noqa: E402
+from tests.unit.track.wandb_file import closed, history, records  # noqa: E402
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -63,8 +63,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_file(run_dir: Path) -> Path:
-    (path,) = (run_dir / "wandb").glob("offline-run-*/run-*.wandb")
-    return path
+    return closed(run_dir)
 
 
 def artifacts(run_dir: Path) -> list[Any]:
@@ -143,7 +142,8 @@ def test_a_second_process_continues_the_same_run(tmp_path: Path) -> None:
     tracker.start(tmp_path, {})
     tracker.log(40, {"loss": 0.1})
     tracker.finish({}, {})
-    (path,) = (tmp_path / "wandb").glob("offline-run-*/run-abc123.wandb")
+    path = closed(tmp_path)
+    assert path.name == "run-abc123.wandb"
     assert history(path)[0]["step"] == 40
 
 

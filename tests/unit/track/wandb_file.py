@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,19 @@ def records(path: Path) -> Iterator[Any]:
             record.ParseFromString(b"".join(parts))
             parts = []
             yield record
+
+
+def closed(folder: Path) -> Path:
+    """The one offline run below ``folder``, once the client's service has written its last record (exit)."""
+    for _ in range(300):
+        found = list((folder / "wandb").glob("offline-run-*/run-*.wandb"))
+        try:
+            if found and [record for record in records(found[0]) if record.WhichOneof("record_type") == "exit"]:
+                return found[0]
+        except (AssertionError, struct.error):
+            pass  # a record is being written
+        time.sleep(0.1)
+    raise AssertionError(f"no finished run below {folder}")
 
 
 def history(path: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,15 @@ QUESTION, ANSWER = "question", "answer"
 class ConversationSource:
     """One JSON file of conversations."""
 
-    schema = pa.schema([("id", pa.string()), ("image", pa.string()), ("turn", pa.int64()), (QUESTION, pa.string()), (ANSWER, pa.string())])  # fmt: skip
+    schema = pa.schema(
+        [
+            ("id", pa.string()),
+            ("image", pa.string()),
+            ("turn", pa.int64()),
+            (QUESTION, pa.string()),
+            (ANSWER, pa.string()),
+        ]
+    )
     image_column: str | None = "image"
     key_column: str | None = "id"
     typed = True

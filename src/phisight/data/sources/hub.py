@@ -82,11 +82,13 @@ class HubSource:
 
     def count(self) -> int | None:
         """Rows, where the data set says so."""
-        counts = [
-            part.info.splits[split].num_examples if part.info.splits and split in part.info.splits else None
-            for split, part in self._splits.items()
-        ]
-        return None if any(not count for count in counts) else sum(counts)
+        total = 0
+        for split, part in self._splits.items():
+            known = (part.info.splits or {}).get(split)
+            if known is None or not known.num_examples:
+                return None
+            total += int(known.num_examples)
+        return total
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows, split after split."""
@@ -116,11 +118,12 @@ def _with_raw_pictures(part: Any) -> Any:
 
 def _with_bytes(table: pa.Table, column: str) -> pa.Table:
     """Pictures that are files of the repository are read; embedded ones are there already."""
-    import fsspec
+    from huggingface_hub import HfFileSystem
 
+    hub = HfFileSystem()
     cells = table[column].to_pylist()
     for cell in cells:
         if cell and cell.get("bytes") is None and str(cell.get("path") or "").startswith("hf://"):
-            with fsspec.open(cell["path"], "rb") as file:
+            with hub.open(cell["path"], "rb") as file:
                 cell["bytes"] = file.read()
     return table.set_column(table.column_names.index(column), column, pa.array(cells, table[column].type))

@@ -1,0 +1,39 @@
+"""The real photos: products stay together, and so do the twelve rows that share four pictures."""
+
+from pathlib import Path
+
+import pytest
+
+from phisight.data.build import BuildOptions, build
+from phisight.data.folder import DatasetFolder
+from phisight.data.grouping import GroupRule
+from phisight.data.inspect import describe
+from phisight.data.leakage import find_leaks
+
+PRODUCTS = Path(__file__).parents[4] / "shared" / "data" / "products" / "products.csv"
+RULE = GroupRule(patterns=(r"^([MW][A-Z]+[0-9]+)-", r"^(24-WG08)[1-3]-", r"^(24-WG08)[5-7]$"))
+
+
+@pytest.mark.skipif(not PRODUCTS.is_file(), reason="the real photos are not beside the repository")
+def test_products_and_shared_pictures_stay_in_one_split(tmp_path: Path) -> None:
+    result = build(str(PRODUCTS), tmp_path / "ds", BuildOptions(group=RULE, processes=1))
+    assert (result.read, result.kept) == (344, 344)
+    data = DatasetFolder.open(tmp_path / "ds")
+    groups = {row["product_code"]: row["group"] for row in data.rows()}
+    balls = {groups[code] for code in groups if code.startswith(("24-WG081", "24-WG082", "24-WG083"))}
+    straps = {groups[code] for code in ("24-WG085", "24-WG086", "24-WG087")}
+    assert len(balls) == len(straps) == 1
+    assert balls != straps
+    by_product: dict[str, set[str]] = {}
+    for row in data.rows():
+        code = row["product_code"]
+        by_product.setdefault(code.split("-")[0] if code[0] in "MW" else code, set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in by_product.values())
+    assert find_leaks(data) == []
+    assert describe(data).same_pictures == 12
+    plain = build(str(PRODUCTS), tmp_path / "plain", BuildOptions(processes=1))
+    twelve = [row for row in DatasetFolder.open(plain.folder).rows() if row["product_code"][:6] == "24-WG0"]
+    by_picture: dict[str, set[str]] = {}
+    for row in twelve:
+        by_picture.setdefault(row["image_sha256"], set()).add(row["group"])
+    assert all(len(found) == 1 for found in by_picture.values()), "shared pictures are grouped without a rule too"

@@ -1,0 +1,212 @@
+"""The report from run folders alone: whole, unfinished, damaged and hostile ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from phisight.core.errors import RunError
+from phisight.evaluate import write_predictions
+from phisight.report import report_json, write_pdf, write_report
+from phisight.report.collect import collect
+from phisight.report.figures import MOST_POINTS, Axis, bars, curves, scatter, thinned
+from phisight.report.words import duration, number, split_name, written
+from tests.unit.report import run_folder
+from tests.unit.report.run_folder import HOSTILE, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("page"), 30)
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("report.html")))
+
+
+def test_the_page_is_self_contained_and_says_what_it_should(run: Path) -> None:
+    page = write_report([run]).read_text()
+    assert (run / "report.html").is_file()
+    assert not re.search(r"""<[^>]+(?:src|href)="(?!data:)|url\(|@import|https?://""", page)
+    for text in ("uses the image: yes", "better than constant, category median", "Vintage Check Thing No 0", "0.0001"):
+        assert text in page
+    assert "default-src &#39;none&#39;" in page
+
+
+def test_hostile_text_is_escaped_everywhere(copy: Path) -> None:
+    scores = json.loads((copy / "scores.json").read_text())
+    scores["left_out"] = {HOSTILE: 1}
+    scores["by_category"][0]["category"] = scores["confusion"]["category"]["labels"][0] = HOSTILE
+    scores["reasons"] = {HOSTILE: 3}
+    scores["verdict"]["lines"].append(HOSTILE)
+    (copy / "scores.json").write_text(json.dumps(scores))
+    (copy / "config.yaml").write_text(json.dumps({HOSTILE: HOSTILE}))
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 100, "time": 0, HOSTILE: 1.0}) + "\n")
+    page = write_report([copy]).read_text()
+    assert "window.hacked" in page
+    assert "<script>window.hacked" not in page
+    assert "<img src=x" not in page
+
+
+def test_a_run_that_was_not_evaluated(copy: Path) -> None:
+    for name in ("scores.json", "predictions.parquet"):
+        (copy / name).unlink()
+    page = write_report([copy]).read_text()
+    assert "this run has not been evaluated; run `phisight evaluate" in page
+    assert "Training" in page
+
+
+def test_scores_without_certificate_and_baselines(copy: Path) -> None:
+    scores = json.loads((copy / "scores.json").read_text())
+    for name in ("verdict", "grounding", "baselines", "teacher_forced"):
+        del scores[name]
+    (copy / "scores.json").write_text(json.dumps(scores))
+    page = write_report([copy]).read_text()
+    assert "was not tested" in page
+    assert "Neither a grounding certificate nor baselines were computed" in page
+
+
+def test_several_runs(run: Path, copy: Path) -> None:
+    scores = json.loads((copy / "scores.json").read_text())
+    scores["title_exact"] = 0.999
+    (copy / "scores.json").write_text(json.dumps(scores))
+    out = copy.parent / "both.html"
+    page = write_report([run, copy], out).read_text()
+    assert "The runs side by side" in page
+    assert re.search(r'best">99\.9', page)
+    assert not (copy / "report.html").exists()
+
+
+def test_what_programs_get(run: Path) -> None:
+    values = json.loads(json.dumps(report_json([run])))
+    (one,) = values["runs"]
+    assert one["scores"] == json.loads((run / "scores.json").read_text())
+    assert one["verdict"]["uses_image"] is True
+    assert one["curves"]["eval/loss"][0][0] == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("scores.json", "{", "is no JSON"),
+        ("config.yaml", "a: [", "is no YAML"),
+        ("metrics.jsonl", "x\n{}\n", "line 1 is no JSON"),
+    ],
+)
+def test_a_damaged_file_is_named(copy: Path, name: str, text: str, message: str) -> None:
+    (copy / name).write_text(text)
+    with pytest.raises(RunError, match=message):
+        write_report([copy])
+
+
+def test_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no run folder"):
+        write_report([tmp_path / "gone"])
+    with pytest.raises(RunError, match="is no run folder"):
+        write_report([tmp_path])
+    with pytest.raises(RunError, match="no run folder named"):
+        write_report([])
+
+
+def test_pictures_outside_the_run_folder_are_not_taken_in(copy: Path) -> None:
+    secret = copy.parent / "secret.jpg"
+    Image.new("RGB", (8, 8)).save(secret)
+    row = {"key": "A", "image": "../secret.jpg", "truth": "T", "answer": "A"}
+    (copy / "examples.jsonl").write_text(json.dumps({"step": 1, "time": 0, "rows": [row]}) + "\n")
+    assert collect(copy).examples[0].image is None
+
+
+def test_five_hundred_pictures_stay_below_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def photo(number: int, side: int = 160) -> Image.Image:
+        """As hard to compress as a photograph: a quarter of each pixel is noise."""
+        return Image.blend(run_folder_picture(number, side), Image.effect_noise((side, side), 60).convert("RGB"), 0.25)
+
+    run_folder_picture = run_folder.picture
+    monkeypatch.setattr(run_folder, "picture", photo)
+    run = tmp_path / "run"
+    write_predictions(run, [run_folder.predictions(tmp_path, 520, "real")])
+    path = write_report([run])
+    assert len(collect(run).pictures) == 500
+    assert 1e6 < path.stat().st_size < 5e6
+
+
+def test_only_the_worst_and_a_sample_are_kept(run: Path) -> None:
+    found = collect(run, pictures=10)
+    assert len(found.pictures) <= 10
+    assert found.answered == 30
+    assert found.pictures[0].error == max(shown.error for shown in collect(run).pictures)
+
+
+def test_the_same_folder_gives_the_same_page(run: Path) -> None:
+    assert write_report([run]).read_bytes() == write_report([run]).read_bytes()
+
+
+def test_no_torch(run: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from phisight.report import write_report;"
+        f"write_report([Path({str(run)!r})]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_pdf_without_a_browser_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RunError, match="a PDF needs Chromium or Chrome"):
+        write_pdf(tmp_path / "report.html")
+
+
+def test_axes() -> None:
+    axis = Axis(0, 10, 100, 200)
+    assert (axis.place(0), axis.place(5), axis.place(10)) == (100, 150, 200)
+    assert axis.ticks() == [0, 2, 4, 6, 8, 10]
+    logarithmic = Axis(1, 100, 0, 100, logarithmic=True)
+    assert logarithmic.place(10) == pytest.approx(50)
+    assert logarithmic.ticks() == [1, 2, 5, 10, 20, 50, 100]
+    assert Axis(5, 5, 0, 10).ticks() == [5]
+
+
+def test_figures_of_nothing_and_of_one_point() -> None:
+    assert curves({}, "step", "loss") == ""
+    assert curves({"a": [(1, float("nan"))]}, "step", "loss") == ""
+    assert "<circle" in curves({"a": [(1, 2.0)]}, "step", "loss")
+    assert scatter([], "price") == ""
+    assert scatter([(1.0, 1.0)], "price").count("<circle") == 1
+    assert bars([("0 – 1", None, 0)], "error") == ""
+
+
+def test_figures_escape_foreign_text() -> None:
+    assert HOSTILE not in curves({"a": [(1, 2.0), (2, 3.0)]}, HOSTILE, HOSTILE) + scatter([(1.0, 2.0)], HOSTILE)
+
+
+def test_long_curves_are_thinned_and_keep_their_ends() -> None:
+    points = [(float(step), float(step)) for step in range(100_000)]
+    kept = thinned(points)
+    assert len(kept) == MOST_POINTS
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+
+
+def test_words() -> None:
+    assert split_name("price_mae", ["price"]) == ("price", "mae")
+    assert split_name("old_price_mae", ["price", "old_price"]) == ("old_price", "mae")
+    assert split_name("parse_rate", ["price"]) == ("", "parse_rate")
+    assert [number(value) for value in (0, 0.0123, 1.234, 12.34, 1234.5, 2e7)] == [
+        "0",
+        "0.012",
+        "1.23",
+        "12.3",
+        "1,234",
+        "2.00e+07",
+    ]
+    assert written("mae", None) == "–"
+    assert written("accuracy", 0.1234) == "12.3\u00a0%"
+    assert duration(3723.4) == "1 h 2 min 3 s"
