@@ -41,6 +41,7 @@ def options(
 app.command("demo")(run.demo_command)
 app.add_typer(sample.app, name="sample")
 app.add_typer(data.app, name="data")
+app.command("plan")(run.plan_command)
 app.command("train")(run.train_command)
 app.command("evaluate")(run.evaluate_command)
 app.command("predict")(run.predict_command)

@@ -1,4 +1,4 @@
-"""``phisight train | evaluate | predict | report | demo``."""
+"""``phisight plan | train | evaluate | predict | report | demo``."""
 
 from __future__ import annotations
 
@@ -46,6 +46,37 @@ def train_command(
             overwrite=overwrite,
         )
     console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")
+
+
+def plan_command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
+    overrides: Overrides = None,
+) -> None:
+    """Tell what a run will take before it runs: tokens of a picture, steps, memory of each method on one device.
+
+    Example: phisight plan recipes/tiny-cpu.yaml --set data.path=data/products
+    """
+    from phisight.core.settings import load_recipe
+    from phisight.pipelines.planning import plan
+
+    _quiet_libraries()
+    made = plan(load_recipe(recipe, overrides or []))
+    pictures = Table("most crops", "tokens, median", "largest", title="Tokens of a picture")
+    for one in made.pictures:
+        mark = " (this recipe)" if one.num_crops == made.num_crops else ""
+        pictures.add_row(f"{one.num_crops}{mark}", f"{one.median:,}", f"{one.largest:,}")
+    console.print(pictures)
+    console.print(
+        f"{made.rows} samples and {made.steps_per_epoch} steps an epoch, {made.steps} steps in all; longest sample "
+        f"{made.batch.tokens:,} tokens; {made.padding:.1%} of tokens are padding.",
+        highlight=False,
+    )
+    names = ("weights", "gradients", "optimiser", "activations", "head", "peak")
+    memory = Table("method", *names, title=f"GB on one device, {made.batch.examples} samples a micro-batch")
+    for method, needs in made.memory.items():
+        mark = " (this recipe)" if method == made.chosen else ""
+        memory.add_row(method + mark, *(f"{getattr(needs, name) / 1e9:.2f}" for name in names))
+    console.print(memory)
 
 
 def evaluate_command(

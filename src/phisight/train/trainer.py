@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.rundir import CHECKPOINTS
 from phisight.core.seeding import named_seed
-from phisight.core.settings import Recipe
+from phisight.core.settings import Recipe, TrainSettings
 from phisight.train.batching import LengthSampler
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet
@@ -70,10 +70,15 @@ def fit(
 
 def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
     """Optimiser steps of a run on one device."""
-    if recipe.train.steps is not None:
-        return recipe.train.steps
-    per_epoch = math.ceil(math.ceil(len(train_set) / recipe.train.batch_size) / recipe.train.accumulate)
-    return max(1, math.ceil(per_epoch * recipe.train.epochs))
+    return planned_steps(len(train_set), recipe.train)
+
+
+def planned_steps(rows: int, train: TrainSettings) -> int:
+    """Optimiser steps of a run over so many rows on one device."""
+    if train.steps is not None:
+        return train.steps
+    per_epoch = math.ceil(math.ceil(rows / train.batch_size) / train.accumulate)
+    return max(1, math.ceil(per_epoch * train.epochs))
 
 
 def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: bool) -> TrainingArguments:

@@ -1,0 +1,114 @@
+"""Recipe to plan: tokens, steps and memory of a run; no picture is opened and no weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from phisight.core.datadir import HEIGHT, WIDTH
+from phisight.core.errors import CheckpointError, DataError
+from phisight.core.geometry import image_tokens
+from phisight.core.settings import Recipe
+from phisight.data.folder import DatasetFolder
+from phisight.model.tiny import tiny_config, tiny_processor
+from phisight.pipelines.loading import TINY
+from phisight.train.examples import example_lengths, prompt_text
+from phisight.train.methods import apply_method
+from phisight.train.plan import (
+    Batch,
+    ImageTokens,
+    Memory,
+    expected_padding,
+    image_token_table,
+    largest_batch,
+    memory_of,
+)
+from phisight.train.trainer import planned_steps
+
+METHODS = (("full", True), ("full", False), ("lora", False), ("projector", False))
+"""Method, and whether the tower trains."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take."""
+
+    rows: int
+    steps: int
+    steps_per_epoch: int
+    padding: float
+    batch: Batch
+    num_crops: int
+    pictures: list[ImageTokens]
+    memory: dict[str, Memory]
+    """By method; ``+ tower`` where the tower trains."""
+    chosen: str
+    """The recipe's own method."""
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Plan a run on one device; see ``phisight.train.plan`` for what memory counts."""
+    folder = DatasetFolder.open(recipe.data.path)
+    task = recipe.task or folder.task
+    rows = folder.rows("train")[: recipe.data.train_rows]
+    if not rows:
+        raise DataError(f"{folder.path} has no row in the split 'train'; splits: {folder.card.splits}")
+    config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
+    num_crops, crop_size = recipe.model.num_crops or processor.image_processor.num_crops, config.crop_size
+    lengths = example_lengths(rows, processor, task, num_crops)
+    prompt = len(processor.encode(prompt_text(processor, task), [0]))
+    pictures = [image_tokens(row[WIDTH], row[HEIGHT], num_crops, crop_size) for row in rows]
+    trained = [length - picture - prompt for length, picture in zip(lengths, pictures, strict=True)]
+    batch = largest_batch(rows, lengths, trained, recipe, processor)
+    per_epoch = planned_steps(len(rows), recipe.train.model_copy(update={"steps": None, "epochs": 1.0}))
+    memory = {_name(method, tower): _memory(recipe, config, batch, method, tower) for method, tower in METHODS}
+    return Plan(
+        rows=len(rows),
+        steps=planned_steps(len(rows), recipe.train),
+        steps_per_epoch=per_epoch,
+        padding=expected_padding(lengths, recipe),
+        batch=batch,
+        num_crops=num_crops,
+        pictures=image_token_table(rows, [1, 4, 16, num_crops], crop_size),
+        memory=memory,
+        chosen=_name(recipe.train.method, recipe.train.train_tower),
+    )
+
+
+def _name(method: str, tower: bool) -> str:
+    return f"{method} + tower" if tower else method
+
+
+def _memory(recipe: Recipe, config: Any, batch: Batch, method: str, tower: bool) -> Memory:
+    settings = recipe.train.model_copy(update={"method": method, "train_tower": tower})
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=_dtype(recipe, config))
+        model = apply_method(model, settings, recipe.lora)
+    return memory_of(model, config, batch, recipe)
+
+
+def _dtype(recipe: Recipe, config: Any) -> torch.dtype:
+    if recipe.model.dtype == "auto":
+        return torch.float32 if recipe.model.name == TINY else config.dtype or torch.float32
+    return torch.bfloat16 if recipe.model.dtype == "bfloat16" else torch.float32
+
+
+def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
+    """Configuration and processor, without weights."""
+    name = recipe.model.name
+    if name == TINY:
+        processor: Any = tiny_processor(texts, num_crops=recipe.model.num_crops or 1)
+        config: Any = tiny_config(processor.tokenizer)
+    else:
+        try:
+            config, processor = AutoConfig.from_pretrained(name), AutoProcessor.from_pretrained(name)
+        except OSError as error:
+            raise CheckpointError(
+                f"no model at {name!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
+                "hub name that can be reached"
+            ) from error
+    config._attn_implementation = recipe.model.attention
+    return config, processor

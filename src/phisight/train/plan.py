@@ -1,0 +1,143 @@
+"""What a run will take, before it runs: tokens, steps and memory, from sizes in the table and shapes of the model.
+
+    peak = weights + optimiser + the larger of (activations + head) and gradients
+                                 (their sum where micro-batches are accumulated: gradients outlive the backward pass)
+
+Activations are what autograd keeps for the backward pass, counted tensor by tensor for scaled dot-product attention (a
+decoder layer in float32: 13 D + 4 F values a token when everything trains). Not counted: the interpreter and libraries,
+work space of kernels, fragmentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from phisight.core.datadir import HEIGHT, WIDTH
+from phisight.core.geometry import hd_grid, image_tokens
+from phisight.core.seeding import named_seed
+from phisight.core.settings import Recipe
+from phisight.train.batching import LengthSampler, padding_share
+from phisight.train.methods import part_of
+
+FLOAT32 = 4
+"""Bytes; norms and the loss are computed in float32 whatever the weights are."""
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """Tokens of the pictures of a data set at one limit of crops."""
+
+    num_crops: int
+    median: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The largest micro-batch: its examples are all as long as the longest."""
+
+    examples: int
+    tokens: int
+    """Tokens of one example."""
+    trained: int
+    """Trained tokens of one example."""
+    crops: int
+    """Crops of one example, thumbnail counted."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a method on one device."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+    head: int
+    accumulates: bool
+
+    @property
+    def peak(self) -> int:
+        """Most bytes at one time."""
+        kept, held = self.activations + self.head, self.gradients
+        return self.weights + self.optimiser + (kept + held if self.accumulates else max(kept, held))
+
+
+def image_token_table(rows: Sequence[Mapping[str, Any]], limits: Sequence[int], crop_size: int) -> list[ImageTokens]:
+    """Median and largest count of image tokens at each limit of crops."""
+    table = []
+    for limit in sorted(set(limits)):
+        counts = [image_tokens(row[WIDTH], row[HEIGHT], limit, crop_size) for row in rows]
+        table.append(ImageTokens(limit, round(median(counts)), max(counts)))
+    return table
+
+
+def largest_batch(
+    rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], trained: Sequence[int], recipe: Recipe, processor: Any
+) -> Batch:
+    """The micro-batch that memory has to hold."""
+    limit = recipe.model.num_crops or processor.image_processor.num_crops
+    crop_size = processor.image_processor.crop_size
+    crops = max(hd_grid(row[WIDTH], row[HEIGHT], limit, crop_size).tiles + 1 for row in rows)
+    return Batch(min(recipe.train.batch_size, len(rows)), max(lengths), max(trained), crops)
+
+
+def memory_of(model: nn.Module, config: Any, batch: Batch, recipe: Recipe) -> Memory:
+    """Bytes that ``model`` takes in training; its parameters say what trains, and may be on the meta device."""
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    item = max(parameter.element_size() for parameter in model.parameters())
+    logits = batch.examples * batch.trained * config.vocab_size
+    return Memory(
+        weights=weights,
+        gradients=trained,
+        optimiser=2 * trained,
+        activations=_decoder(model, config, batch, recipe, item) + _tower(model, config, batch, item),
+        head=logits * (item + 2 * FLOAT32),
+        accumulates=recipe.train.accumulate > 1,
+    )
+
+
+def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: int) -> int:
+    """Bytes autograd keeps of the decoder: all its layers, or their inputs and one layer when it recomputes."""
+    rows = batch.examples * batch.tokens
+    D, F, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads  # noqa: N806
+    keys = D * config.num_key_value_heads // heads
+    adapted = any("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    full = any(p.requires_grad for name, p in model.named_parameters() if part_of(name) == "decoder" and not adapted)
+    attention = D + keys + D + (D + 2 * keys)  # queries and keys turned, output, and the projection that values lie in
+    values = attention + 3 * F  # gate and up, and the activated gate
+    if adapted or full:
+        values += 3 * D + F  # inputs of the linear layers
+    if full:
+        values += 2 * D  # normalised, for the weights of the norms
+    if config._attn_implementation == "eager":
+        values += heads * batch.tokens
+    layer: int = rows * (values * item + 2 * D * FLOAT32)  # and inputs of both norms
+    if recipe.train.gradient_checkpointing:
+        return layer + int(config.num_hidden_layers) * rows * int(D) * item
+    return layer * int(config.num_hidden_layers)
+
+
+def _tower(model: nn.Module, config: Any, batch: Batch, item: int) -> int:
+    """Bytes autograd keeps of a tower that trains; a frozen one leaves nothing behind."""
+    if not any(p.requires_grad for name, p in model.named_parameters() if part_of(name) == "tower"):
+        return 0
+    vision = config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2 + 1
+    # both norms in and out, queries, keys, values, output of attention; the MLP: in, sigmoid, product
+    values = 8 * vision.hidden_size + 3 * vision.intermediate_size
+    return int(batch.examples * batch.crops * patches * values * item * (vision.num_hidden_layers - 1))
+
+
+def expected_padding(lengths: Sequence[int], recipe: Recipe) -> float:
+    """Share of padding in the first epoch, one process."""
+    step = recipe.train.batch_size * recipe.train.accumulate
+    sampler = LengthSampler(lengths, step, named_seed(recipe.seed, "order") % 2**32)
+    return padding_share(sampler.lengths, np.array(list(sampler)), recipe.train.batch_size)

@@ -1,0 +1,63 @@
+"""``phisight plan``: what it says of a recipe is what training does."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from phisight.cli import app
+from phisight.core.settings import Recipe, recipe_from
+from phisight.pipelines.planning import plan
+from phisight.pipelines.training import train
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
+
+
+class Steps:
+    """Remembers the steps planned and the padding seen."""
+
+    planned = 0
+    padding = 0.0
+
+    def begin(self, steps: int) -> None:
+        self.planned = steps
+
+    def step(self, step: int) -> None:
+        """Nothing to note."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.padding = metrics.get("padding", self.padding)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("plan")
+    make(24, folder / "data", seed=0, settings=preset("demo"))
+    values = {"method": "projector", "epochs": 1, "batch_size": 3, "accumulate": 2, "log_every": 1}
+    return recipe_from({"out": str(folder / "run"), "data": {"path": str(folder / "data")}, "train": values})
+
+
+def test_steps_and_padding_are_those_of_training(recipe: Recipe) -> None:
+    made, watcher = plan(recipe), Steps()
+    train(recipe, progress=watcher)  # type: ignore[arg-type]
+    assert made.steps == made.steps_per_epoch == watcher.planned
+    assert made.padding == pytest.approx(watcher.padding)
+    assert made.padding > 0
+
+
+def test_methods_share_weights_and_differ_in_the_rest(recipe: Recipe) -> None:
+    memory = plan(recipe).memory
+    assert memory["full + tower"].gradients > memory["full"].gradients > memory["projector"].gradients
+    assert memory["lora"].optimiser == 2 * memory["lora"].gradients
+    assert memory["full"].weights == memory["projector"].weights < memory["lora"].weights
+    assert memory["projector"].activations < memory["lora"].activations < memory["full + tower"].activations
+
+
+def test_the_command_shows_the_recipe_among_the_methods(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"data:\n  path: {recipe.data.path}\n")
+    shown = CliRunner().invoke(app, ["plan", str(path), "--set", "train.method=lora"], env={"COLUMNS": "160"})
+    assert shown.exit_code == 0, shown.output
+    assert "lora (this recipe)" in shown.output
+    assert "1 (this recipe)" in shown.output
+    assert "full + tower" in shown.output
