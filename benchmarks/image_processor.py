@@ -4,7 +4,7 @@
 
 The plain one does what the published processor describes, step by step with PIL and torch: convert, mirror if
 portrait, resize, pad, to float, divide by 255, subtract the mean, divide by the deviation, interpolate the thumbnail,
-cut, pad with empty crops. Both give the same pixels; the check runs before anything is timed.
+cut, pad with empty crops. Both give the same pixels; that is checked first.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ SIZES = {"photo 800 x 800": (800, 800), "landscape 1344 x 1008": (1344, 1008), "
 CROPS = (4, 16)
 ROUNDS = 15
 SIDE = 336
+THUMBNAIL = 2e-6
+"""Summing in another order moves a thumbnail's pixels by less than this; tiles are equal bit for bit."""
 
 
 def plain(images: list[Image.Image], num_crops: int) -> Tensor:
@@ -78,7 +80,8 @@ def main() -> None:
         for name, (width, height) in SIZES.items():
             noise = np.random.RandomState(0).randint(0, 256, (height, width, 3)).astype(np.uint8)
             picture = Image.fromarray(noise)
-            if not torch.equal(plain([picture], crops), ours(picture)["pixel_values"]):
+            difference = (plain([picture], crops) - ours(picture)["pixel_values"]).abs().amax(dim=(0, 2, 3, 4))
+            if difference[1:].any() or difference[0] > THUMBNAIL:
                 raise SystemExit(f"{name}, {crops} crops: the two give different pixels")
             took = median_ms({"plain": partial(plain, [picture], crops), "ours": partial(ours, picture)})
             ratio = took["ours"] / took["plain"]

@@ -65,7 +65,6 @@ def _recording(model: Any, seen: dict[str, Any]) -> Iterator[None]:
             hooks.callback(handle.remove)
 
         on(vision, "image_features", lambda _args, _kwargs, rows: torch.cat(list(rows)).detach())
-        on(vision.img_processor.vision_model.embeddings, "crops_run", lambda _args, _kwargs, out: len(out))
         on(encoder.layers[-2], "clip_layer", lambda _args, _kwargs, out: out.detach())
         on(inner.layers[0], "inputs_embeds", lambda args, _kwargs, _out: args[0].detach())
         on(inner.norm, "hidden_norm", lambda _args, _kwargs, out: out.detach())
@@ -86,12 +85,21 @@ def observe_batch(case: GoldenCase, model: Any, batch: dict[str, Tensor]) -> dic
     model.zero_grad(set_to_none=True)
     with _recording(model, seen), torch.set_grad_enabled(case.has_gradients):
         output = model(**batch, labels=case.tensors["labels"], use_cache=False)
+        if "clip_layer" in seen:
+            seen["clip_layer"] = seen["clip_layer"][_computed_crops(model, batch)]
         seen["logits"] = output.logits.detach()
         seen["loss"] = output.loss.item()
         if case.has_gradients:
             output.loss.backward()
             seen["gradients"] = {name: parameter.grad for name, parameter in model.named_parameters()}
     return seen
+
+
+def _computed_crops(model: Any, batch: dict[str, Tensor]) -> list[int]:
+    """For each used crop of the batch the place where the tower computed it; equal crops are computed once."""
+    vision = model.model.vision_embed_tokens
+    _, places = vision._distinct_crops(batch["pixel_values"], vision.grids(batch["image_sizes"]))
+    return [place for of_image in places for place in of_image]
 
 
 def deviations(case: GoldenCase, seen: dict[str, Any]) -> dict[str, float]:

@@ -241,8 +241,13 @@ def _portrait_not_mirrored(_model: Any, _processor: Any, patch: pytest.MonkeyPat
 
 
 def _antialiased_thumbnail(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:
-    right = nn.functional.interpolate
-    patch.setattr(nn.functional, "interpolate", lambda *args, **kw: right(*args, **{**kw, "antialias": True}))
+    def smooth(planes: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float32]:
+        size = (planes.shape[1] // rows, planes.shape[2] // columns)
+        picture = torch.from_numpy(planes)[None].float()
+        made: NDArray[np.float32] = nn.functional.interpolate(picture, size, mode="bicubic", antialias=True)[0].numpy()
+        return made
+
+    patch.setattr(image_processing, "bicubic_thumbnail", smooth)
 
 
 def _one_bos(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """Pictures to ``pixel_values``: the official pixels, computed once each.
 
     picture --RGB--> [mirrored if portrait] --resize bilinear, pad white--> uint8[H, W, 3]
-      --table per channel--> float32[3, H, W] --bicubic--> thumbnail      -> pixel_values[0]
-                                              --cut------> rows x columns -> pixel_values[1:]
+      --bicubic----------------> thumbnail               -> pixel_values[0]
+      --cut--------------------> rows x columns of tiles -> pixel_values[1:]      both: / 255, - mean, / std
 
 Source: the official image processor (``Phi3VImageProcessor``) of microsoft/Phi-3-vision-128k-instruct. As there, alpha
 is dropped, EXIF orientation is ignored, and the thumbnail is bicubic without antialiasing (it may overshoot).
@@ -26,6 +26,7 @@ from phisight.core.geometry import CROP_SIZE, HDGrid, grid_tokens, hd_grid
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 WHITE = 255
+HIGHEST_LEVEL = np.float32(255)
 
 
 class Phi3VImageProcessor(BaseImageProcessor):
@@ -84,7 +85,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
         sizes = np.array([[grid.height, grid.width] for grid in grids], dtype=np.int64).reshape(-1, 2)
         return BatchFeature(
             data={
-                "pixel_values": pixels,
+                "pixel_values": torch.from_numpy(pixels) if return_tensors == "pt" else pixels,
                 "image_sizes": sizes,
                 "num_img_tokens": [grid_tokens(grid.rows, grid.columns, side) for grid in grids],
             },
@@ -107,25 +108,54 @@ class Phi3VImageProcessor(BaseImageProcessor):
 
     def _fill(self, out: NDArray[np.float32], picture: Image.Image, grid: HDGrid) -> None:
         """Write thumbnail and tiles of one picture into ``out`` float32[slots, 3, S, S]."""
-        side, rows, columns = grid.crop_size, grid.rows, grid.columns
-        planes = self._normalised(scaled_and_padded(picture, grid))
-        thumbnail = torch.nn.functional.interpolate(
-            torch.from_numpy(planes)[None], size=(side, side), mode="bicubic", align_corners=False, antialias=False
-        )
-        out[0] = thumbnail[0].numpy()
-        tiles = planes.reshape(3, rows, side, columns, side).transpose(1, 3, 0, 2, 4)
-        out[1 : 1 + grid.tiles].reshape(rows, columns, 3, side, side)[...] = tiles
+        side = grid.crop_size
+        planes = np.ascontiguousarray(scaled_and_padded(picture, grid).transpose(2, 0, 1))
+        for tile, crop in enumerate(out[1 : 1 + grid.tiles]):
+            top, left = tile // grid.columns * side, tile % grid.columns * side
+            self._normalise(planes[:, top : top + side, left : left + side], crop)
+        self._normalise(bicubic_thumbnail(planes, grid.rows, grid.columns), out[0])
 
-    def _normalised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8[H, W, 3] to float32[3, H, W]; a table of 256 values a channel gives the same bits as the arithmetic."""
-        levels = np.arange(256, dtype=np.float32) / np.float32(255)
-        mean = np.array(self.image_mean, dtype=np.float32)[:, None]
-        std = np.array(self.image_std, dtype=np.float32)[:, None]
-        table = (levels[None, :] - mean) / std
-        out = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
-        for channel in range(3):
-            np.take(table[channel], pixels[:, :, channel], out=out[channel], mode="clip")
-        return out
+    def _normalise(self, levels: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """Levels 0..255 [3, S, S] to ``out`` float32: a channel at a time, which stays in the cache."""
+        for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
+            plane = out[channel]
+            np.divide(levels[channel], HIGHEST_LEVEL, out=plane)
+            plane -= np.float32(mean)
+            plane /= np.float32(std)
+
+
+def bicubic_thumbnail(planes: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float32]:
+    """uint8[3, rows * S, columns * S] to float32[3, S, S] in 0..255: bicubic (a = -0.75), no antialiasing, no clipping.
+
+    A whole number of pixels goes into one, so the sampling points fall on a pixel (odd numbers) or halfway between two
+    (even ones), where the four nearest weigh -3, 19, 19, -3 of 32. At the edge the outermost pixel stands for those
+    beyond.
+    """
+    side = planes.shape[1] // rows
+    if rows % 2:
+        lines, scale = planes[:, rows // 2 :: rows], 1
+    else:
+        near = np.arange(side) * rows + rows // 2
+        above, upper, lower, below = (planes[:, (near + step).clip(0, side * rows - 1)] for step in (-2, -1, 0, 1))
+        lines, scale = _halfway(above, upper, lower, below, np.dtype(np.int16)), 32
+    if columns % 2:
+        return lines[:, :, columns // 2 :: columns].astype(np.float32) / np.float32(scale)
+    wide = np.pad(lines, ((0, 0), (0, 0), (1, 1)), mode="edge") if columns == 2 else lines
+    first = 0 if columns == 2 else columns // 2 - 2
+    last = first + (side - 1) * columns + 1
+    before, left, right, after = (wide[:, :, first + step : last + step : columns] for step in range(4))
+    points = _halfway(before, left, right, after, np.dtype(np.int32))
+    return points.astype(np.float32) / np.float32(scale * 32)
+
+
+def _halfway(before: Any, left: Any, right: Any, after: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """32 times the bicubic value halfway between ``left`` and ``right``."""
+    inner: NDArray[Any] = np.add(left, right, dtype=dtype)
+    outer: NDArray[Any] = np.add(before, after, dtype=dtype)
+    inner *= 19
+    outer *= 3
+    inner -= outer
+    return inner
 
 
 def scaled_and_padded(picture: Image.Image, grid: HDGrid) -> NDArray[np.uint8]:

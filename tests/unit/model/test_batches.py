@@ -62,6 +62,18 @@ def test_only_used_crops_reach_the_tower(model: Model, mixed: dict[str, Tensor])
     assert used < 21
 
 
+def test_a_picture_of_one_tile_is_computed_once(model: Model, processor: Phi3VProcessor) -> None:
+    batch = processor(text="<|image_1|>a", images=small.picture(2, 40, 40), num_crops=1, return_tensors="pt")
+    seen = []
+    tower = model.model.vision_embed_tokens.img_processor
+    tower.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
+    once = model(**batch).logits
+    other = batch["pixel_values"].clone()
+    other[0, 0, 0, 0, 0] += 1e-5  # no longer the same picture bit for bit, so both are computed
+    torch.testing.assert_close(model(**{**batch, "pixel_values": other}).logits, once, atol=2e-5, rtol=0)
+    assert seen == [1, 2]
+
+
 def test_what_lies_in_padding_crops_changes_nothing(model: Model, mixed: dict[str, Tensor]) -> None:
     noisy = mixed["pixel_values"].clone()
     for image, (height, width) in enumerate(mixed["image_sizes"].tolist()):
