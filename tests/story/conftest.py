@@ -16,7 +16,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def phisight() -> Command:
     """Runs ``phisight`` in a process of its own, offline; ``fails=True`` expects one line of error."""
 
-    def run(*arguments: object, fails: bool = False, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: object, fails: bool = False, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
         command = [sys.executable, "-m", "phisight", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)

@@ -30,14 +30,14 @@ RECIPE: dict[str, Any] = {
     "data": {"keep_pixels_gb": 1.0},
     "train": {
         "method": "full",
-        "steps": 2000,
+        "steps": 1600,
         "batch_size": 16,
         "learning_rate": 1.5e-3,
         "adam_beta2": 0.98,
         "weight_decay": 0.05,
         "bf16": True,
         "log_every": 20,
-        "evaluate_every": 500,
+        "evaluate_every": 400,
     },
     "evaluate": {"split": "test", "batch_size": 64},
 }
