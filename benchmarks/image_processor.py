@@ -88,7 +88,7 @@ def main() -> None:
             difference = (plain([picture], crops) - ours(picture)["pixel_values"]).abs().amax(dim=(0, 2, 3, 4))
             if difference[1:].any() or difference[0] > THUMBNAIL:
                 raise SystemExit(f"{name}, {crops} crops: the two give different pixels")
-            calls = {
+            calls: dict[str, Callable[[], Any]] = {
                 "plain": partial(plain, [picture], crops),
                 "ours": partial(ours, picture),
                 "resize": partial(resized, picture, hd_grid(width, height, crops)),
