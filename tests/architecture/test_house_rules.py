@@ -142,7 +142,8 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["data = '/home/me/data'", "-e /work/main", "--index-url x", "a @ https://x.org/a-1-py3-none-any.whl"]
+    "line",
+    ["data = '/home/me/data'", "-e /home/me/checkout", "--index-url x", "a @ https://x.org/a-1-py3-none-any.whl"],
 )
 def test_a_machine_or_a_registry_is_seen(line: str) -> None:
     assert names_a_place(line)
