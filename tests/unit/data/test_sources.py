@@ -128,7 +128,7 @@ def test_conversations(tmp_path: Path) -> None:
     entries = [
         conversation(0, names[0], "<image>\nWhat is it?", "A hat"),
         conversation(1, names[1], "What is it?\n<image>", "A bag", "Which colour?", "Red"),
-        conversation(2, names[2], "What is it?", "A scarf"),
+        conversation(2, names[2], "What is it?", "A scarf", "A question nobody answered?"),
         {"id": "c3", "conversations": "none"},
         conversation(4, names[2], "only a question"),
     ]
@@ -136,8 +136,8 @@ def test_conversations(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"2 different questions .*'What is it\?' 3 times.*--prompt"):
         build(str(tmp_path / "talk.json"), tmp_path / "ds")
     result = build(str(tmp_path / "talk.json"), tmp_path / "ds", BuildOptions(prompt="What is it?"))
-    assert (result.read, result.kept) == (6, 3)
-    assert result.rejected == {"other_question": 1, "malformed_row": 2}
+    assert (result.read, result.kept) == (7, 3)
+    assert result.rejected == {"other_question": 1, "malformed_row": 3}
     data = DatasetFolder.open(tmp_path / "ds")
     assert data.task.prompt == "What is it?"
     assert [data.task.render(row) for row in data.rows()] == ["A hat", "A bag", "A scarf"]

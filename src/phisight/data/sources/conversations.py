@@ -75,7 +75,7 @@ def _turns(number: int, entry: Any) -> Iterator[dict[str, Any] | str]:
     if len(talk) < 2 or any(speaker not in (asked, answered)[at % 2] for at, speaker in enumerate(speakers)):
         yield f"questions and answers do not take turns ({', '.join(speakers)[:80]})"
         return
-    for turn, (question, answer) in enumerate(zip(talk[0::2], talk[1::2], strict=False), start=1):
+    for turn, (question, answer) in enumerate(zip(talk[: len(talk) // 2 * 2 : 2], talk[1::2], strict=True), start=1):
         yield {
             "id": str(entry.get("id") or number),
             "image": entry.get("image") if isinstance(entry.get("image"), str) else None,
@@ -83,3 +83,5 @@ def _turns(number: int, entry: Any) -> Iterator[dict[str, Any] | str]:
             QUESTION: " ".join(str(question.get("value", "")).replace("<image>", " ").split()),
             ANSWER: str(answer.get("value", "")),
         }
+    if len(talk) % 2:
+        yield "the last question has no answer"
