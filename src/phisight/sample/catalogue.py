@@ -44,6 +44,9 @@ from phisight.sample.settings import PRESETS, SampleSettings
 Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
 
+_ROW_GROUP = 4096
+"""Rows of a row group in the Parquet files."""
+
 _BATCH = 64
 _BINS = 20_000  # of absolute percentage error, 0.01 points each
 
@@ -132,6 +135,33 @@ def draw_batch(batch: Batch) -> Drawn:
     return drawn
 
 
+class _RowGroups:
+    """A Parquet file filled in groups of many rows: the writer keeps what it knows of each group until the end."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema)
+        self._schema = schema
+        self._waiting: list[dict[str, Any]] = []
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self._waiting += rows
+        if len(self._waiting) >= _ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
+            self._waiting = []
+
+    def __enter__(self) -> _RowGroups:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+
 class _Writer:
     """Streams batches to the files of the folder and counts what the cards say."""
 
@@ -146,8 +176,8 @@ class _Writer:
         """Write everything; the card last."""
         schema = with_text_prices(TABLE) if self._rates.get("wrong_type") else TABLE
         with ExitStack() as stack:
-            table = stack.enter_context(pq.ParquetWriter(self._folder / METADATA, schema))
-            truth = stack.enter_context(pq.ParquetWriter(self._folder / ATTRIBUTES, TRUTH))
+            table = stack.enter_context(_RowGroups(self._folder / METADATA, schema))
+            truth = stack.enter_context(_RowGroups(self._folder / ATTRIBUTES, TRUTH))
             listed = stack.enter_context((self._folder / FAULTS).open("w", encoding="utf-8")) if self._rates else None
             for drawn in results:
                 rows, faults = plant(drawn.table, self._folder, self._seed, self._rates, self._splits.total())
@@ -157,8 +187,8 @@ class _Writer:
                     listed.writelines(fault.line() + "\n" for fault in faults)
                 if schema is not TABLE:
                     rows = [row | {"full_price": _as_text(row["full_price"])} for row in rows]
-                table.write_table(pa.Table.from_pylist(rows, schema=schema))
-                truth.write_table(pa.Table.from_pylist(drawn.truth, schema=TRUTH))
+                table.add(rows)
+                truth.add(drawn.truth)
                 if progress:
                     progress(len(drawn.table))
         return self._cards()
