@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from phisight.cli import app
-from phisight.core.settings import load_recipe
+from phisight.core.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])

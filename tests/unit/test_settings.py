@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from phisight.core.errors import SettingsError
-from phisight.core.settings import Recipe, known_keys, load_recipe, recipe_from, write_recipe
+from phisight.core.recipe import known_keys, load_recipe, recipe_from, write_recipe
+from phisight.core.settings import Recipe
 
 ROOT = Path(__file__).parents[2]
 

@@ -32,7 +32,7 @@ def train_command(
 
     Example: phisight train recipes/tiny-cpu.yaml --set data.path=data/products --set out=runs/products
     """
-    from phisight.core.settings import load_recipe
+    from phisight.core.recipe import load_recipe
     from phisight.pipelines.training import train
 
     _quiet_libraries()
@@ -56,7 +56,7 @@ def plan_command(
 
     Example: phisight plan recipes/tiny-cpu.yaml --set data.path=data/products
     """
-    from phisight.core.settings import load_recipe
+    from phisight.core.recipe import load_recipe
     from phisight.pipelines.planning import plan
 
     _quiet_libraries()
@@ -92,7 +92,7 @@ def evaluate_command(
 
     Example: phisight evaluate runs/products --split test
     """
-    from phisight.core.settings import changed
+    from phisight.core.recipe import changed
     from phisight.pipelines.answering import evaluate_run
     from phisight.pipelines.loading import read_run
 

@@ -1,22 +1,13 @@
-"""The recipe: every setting with a sentence below it, read from YAML and ``--set key=value``.
-
-    recipe = load_recipe(Path("recipe.yaml"), ["train.learning_rate=1e-4"])
-
-Every problem of a recipe is gathered and told at once; an unknown key comes with the nearest known one.
-"""
+"""The recipe's settings, every one with a sentence below it; read from files by core/recipe.py."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.datadir import Split
-from phisight.core.errors import SettingsError
 from phisight.core.task import Task
 
 
@@ -24,9 +15,6 @@ class Settings(BaseModel):
     """Base of a group of settings: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
-
-
-AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class ModelSettings(Settings):
@@ -61,13 +49,18 @@ class DataSettings(Settings):
     """Most GB on disk for the features of a frozen tower, computed once per picture; 0: computed in every step."""
     feature_cache: Path | None = None
     """Folder of those features, shared by runs; none: ``features`` beside the run folder."""
+    trunk_cache_gb: float = Field(default=20.0, ge=0)
+    """Most GB on disk for hidden states below ``train.from_layer``, computed once per example; 0: in every step."""
 
 
 class TrainSettings(Settings):
     """How weights move."""
 
-    method: Literal["full", "lora", "projector"] = "lora"
-    """full: every weight; lora: low-rank adapters; projector: image projection and separators only."""
+    method: Literal["full", "lora", "dora", "qlora", "projector"] = "lora"
+    """full: every weight; lora: low-rank adapters; dora: adapters that also scale; qlora: adapters on weights of 4 bits
+    (GPU); projector: image projection and separators only."""
+    from_layer: int = Field(default=0, ge=0)
+    """The first decoder layer that trains; the ones below, and the embeddings, stay as they are. 0: all train."""
     train_tower: bool = False
     """Whether the vision tower trains too (always in a tiny model, whose tower starts from nothing)."""
     steps: int | None = Field(default=None, ge=1)
@@ -78,8 +71,14 @@ class TrainSettings(Settings):
     """Examples a device and micro-batch."""
     accumulate: int = Field(default=1, ge=1)
     """Micro-batches an optimiser step."""
+    packing: bool = False
+    """Examples of a micro-batch one after the other in one row without padding, each attending to itself alone."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate."""
+    tower_learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate of the vision tower; none: ``learning_rate``."""
+    projector_learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate of the image projection and separators; none: ``learning_rate``."""
     schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     """Learning rate over the run, after the warm-up."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
@@ -94,10 +93,25 @@ class TrainSettings(Settings):
     """Compute in bfloat16 where that is safe (autocast)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    compile: bool = False
+    """Compile the model (torch.compile): a slow first step, faster ones after it."""
+    liger: bool = False
+    """Liger's fused kernels (GPU, ``pip install liger-kernel``)."""
+    fsdp: bool = False
+    """Shard weights, gradients and optimiser over the processes of ``torchrun`` (FSDP2)."""
+    price: Literal["text", "digit_weighted", "expected", "head"] = "text"
+    """How numbers are learned and answered: digits as text; the first digits weigh more in the loss; the expected value
+    over the digits' probabilities; a head that predicts the logarithm, written into the answer."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
     evaluate_every: int | None = Field(default=None, ge=1)
-    """Steps between two losses on the validation split, from which the best checkpoint is chosen; none: at the end."""
+    """Steps between two evaluations on the validation split; none: at the end."""
+    answer_rows: int = Field(default=0, ge=0)
+    """Rows of the validation split that are answered at each evaluation; 0: only the loss is taken."""
+    best: str = "loss"
+    """What chooses the best checkpoint: ``loss``, or a metric of the answers, such as ``category3_code/accuracy``."""
+    patience: int | None = Field(default=None, ge=1)
+    """Evaluations without a better one after which training stops; none: it does not."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between two checkpoints; none: with each evaluation."""
 
@@ -126,6 +140,10 @@ class EvaluateSettings(Settings):
     """Answers generated at once."""
     max_new_tokens: int = Field(default=96, ge=1)
     """Most tokens of an answer."""
+    constrained: bool = False
+    """Allow only answers of the template: categories of the training split, well-formed numbers."""
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the rows whose true number an interval holds, fitted on the validation split; none: no intervals."""
 
 
 class TrackSettings(Settings):
@@ -156,107 +174,3 @@ class Recipe(Settings):
     lora: LoraSettings = LoraSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     track: TrackSettings = TrackSettings()
-
-
-def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply ``key=value`` overrides; SettingsError tells every problem at once."""
-    return recipe_from(_read_yaml(path) if path is not None else {}, overrides, source=str(path or "the command line"))
-
-
-def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str = "the recipe") -> Recipe:
-    """A recipe from nested values; see ``load_recipe``."""
-    merged = _deep_copy(values)
-    for override in overrides:
-        _apply(merged, override)
-    try:
-        return Recipe.model_validate(merged)
-    except ValidationError as error:
-        problems = "; ".join(_explain(one) for one in error.errors())
-        raise SettingsError(f"{source}: {problems}") from None
-
-
-def changed(settings: AnySettings, **changes: Any) -> AnySettings:
-    """A copy with some settings replaced; none leaves one as it is. SettingsError tells every problem."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    try:
-        return type(settings).model_validate({**settings.model_dump(), **given})
-    except ValidationError as error:
-        raise SettingsError("; ".join(_explain(one) for one in error.errors())) from None
-
-
-def write_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def known_keys() -> list[str]:
-    """Every setting as a dotted key."""
-    return list(_keys(Recipe))
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Settings):
-            yield from _keys(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(f"there is no recipe {path}; recipes/ holds some to start from") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(values or {}, dict):
-        raise SettingsError(f"{path} holds a {type(values).__name__}, not settings (key: value)")
-    return cast(dict[str, Any], values or {})
-
-
-def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise SettingsError(f"--set {override!r} is no key=value, as in --set train.learning_rate=1e-4")
-    *groups, last = key.strip().split(".")
-    for group in groups:
-        values = values.setdefault(group, {})
-        if not isinstance(values, dict):
-            raise SettingsError(f"--set {key}: {group!r} holds a value, not settings")
-    values[last] = _scalar(text)
-
-
-def _scalar(text: str) -> Any:
-    value = yaml.safe_load(text) if text.strip() else None
-    if isinstance(value, str):
-        try:
-            return float(value)  # YAML reads 1e-4 as text
-        except ValueError:
-            return value
-    return value
-
-
-def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        nearest = _nearest(key)
-        return f"unknown setting {key!r}" + (f", did you mean {nearest!r}?" if nearest else "")
-    return f"{key} = {str(error.get('input'))[:40]!r}: {error['msg']}"
-
-
-def _nearest(key: str) -> str | None:
-    """The known setting (or group of settings) that was probably meant."""
-    known = known_keys()
-    groups = sorted({name.split(".")[0] for name in known})
-    for candidates in (groups if "." not in key else [], known):
-        near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
-        if near:
-            return near[0]
-    last = {name.rsplit(".", 1)[-1]: name for name in known}
-    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), n=1)
-    return last[near[0]] if near else None

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core.errors import EvaluationError
-from phisight.core.settings import Recipe, recipe_from
+from phisight.core.recipe import recipe_from
+from phisight.core.settings import Recipe
 from phisight.pipelines.answering import Progress, evaluate_run
 from phisight.pipelines.training import Prepared, train
 from phisight.report import write_report
 from phisight.sample.catalogue import make
 from phisight.sample.settings import preset
-from phisight.train.trainer import Watcher
+from phisight.train.watching import Watcher
 
 ROWS, QUICK_ROWS = 3000, 200
 CATEGORY_BAR, TITLE_BAR, NOISE_BAR = 0.95, 0.80, 2.0

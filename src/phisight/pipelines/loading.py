@@ -10,9 +10,10 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from phisight.core.errors import CheckpointError, RunError
+from phisight.core.recipe import load_recipe
 from phisight.core.rundir import BEST, CONFIG
 from phisight.core.seeding import named_seed
-from phisight.core.settings import ModelSettings, Recipe, load_recipe
+from phisight.core.settings import ModelSettings, Recipe
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
 TINY = "tiny"

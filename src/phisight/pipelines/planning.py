@@ -15,6 +15,7 @@ from phisight.core.settings import Recipe
 from phisight.data.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.pipelines.loading import TINY
+from phisight.train.arguments import planned_steps
 from phisight.train.examples import example_lengths, prompt_text
 from phisight.train.methods import apply_method
 from phisight.train.plan import (
@@ -26,7 +27,6 @@ from phisight.train.plan import (
     largest_batch,
     memory_of,
 )
-from phisight.train.trainer import planned_steps
 
 METHODS = (("full", True), ("full", False), ("lora", False), ("projector", False))
 """Method, and whether the tower trains."""

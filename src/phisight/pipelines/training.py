@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core import rundir
-from phisight.core.datadir import CARD, SHA256
+from phisight.core.datadir import CARD
 from phisight.core.environment import environment
 from phisight.core.errors import DataError, SettingsError
-from phisight.core.settings import Recipe, write_recipe
+from phisight.core.recipe import write_recipe
+from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
 from phisight.pipelines.loading import TINY, new_model
+from phisight.pipelines.stored_features import store_features
 from phisight.track import Tracker, open_tracker
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
-from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, make_room, tower_key
 from phisight.train.image_check import ImageCheck, check_images
 from phisight.train.methods import PartCount, apply_method, count_parts
-from phisight.train.trainer import Watcher, fit
+from phisight.train.trainer import fit
+from phisight.train.watching import Watcher
 
 CHECKED_EXAMPLES = 8
 """Examples of the image check."""
@@ -68,7 +70,7 @@ def train(
     train_set, left_out = _examples(recipe, folder, rows, processor, task)
     validation_rows = folder.rows("validation")
     validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
-    features = _store_features(recipe, model, [one for one in (train_set, validation_set) if one], filling)
+    features = store_features(recipe, model, [one for one in (train_set, validation_set) if one], filling)
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
     announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features))
@@ -81,30 +83,6 @@ def train(
     save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
     tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
     return run_dir
-
-
-def _store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Callable[[int, int], None]) -> str:
-    """Let examples bring a frozen tower's features, computed now where they lack; returns what was done and why."""
-    if recipe.data.feature_cache_gb == 0:
-        return "Tower features are computed in every step: data.feature_cache_gb is 0."
-    if not is_fixed(model):
-        return "Tower features are computed in every step, since the tower trains."
-    first, rows = sets[0], [row for one in sets for row in one.rows]
-    if any(SHA256 not in row for row in rows):
-        return f"Tower features are computed in every step: the data set has no column {SHA256}."
-    bf16 = recipe.train.bf16
-    key = tower_key(model, first.processor.image_processor, first.num_crops, bf16=bf16)
-    cache = FeatureCache(recipe.data.feature_cache or recipe.out.parent / "features", key)
-    needed = bytes_needed(model, rows, first.num_crops)
-    if not make_room(cache, rows, needed, int(recipe.data.feature_cache_gb * 1e9)):
-        return (
-            f"Tower features are computed in every step: all of them take {needed / 1e9:.1f} GB, "
-            f"data.feature_cache_gb is {recipe.data.feature_cache_gb:g}."
-        )
-    computed = fill(cache, model, rows, first.pixels, bf16=bf16, workers=recipe.data.workers, progress=filling)
-    for one in sets:
-        one.features = cache
-    return f"Tower features are stored in {cache.folder} ({needed / 1e9:.2f} GB, {computed} pictures computed now)."
 
 
 def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from phisight.core.seeding import named_seed
@@ -77,6 +78,23 @@ class LengthSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         seed = named_seed(self.seed, f"epoch-{self.epoch}")
         yield from epoch_order(self.lengths, self.step_size, self.pool, seed).tolist()
+
+
+class Padding:
+    """Tokens that batches held, and how many of them were padding; counted where the batch lies, read when asked."""
+
+    def __init__(self) -> None:
+        self._tokens: Tensor | int = 0
+        self._slots = 0
+
+    def count(self, attention_mask: Tensor) -> None:
+        """A batch more: bool or int64[B, T]."""
+        self._tokens = self._tokens + attention_mask.sum()
+        self._slots += attention_mask.numel()
+
+    def share(self) -> float:
+        """Padding as a share of all tokens so far."""
+        return 1.0 - float(self._tokens) / self._slots if self._slots else 0.0
 
 
 def _cut(places: Lengths, size: int) -> list[Lengths]:

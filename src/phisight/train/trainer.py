@@ -7,40 +7,21 @@ fit(model, processor, train_set, validation_set, recipe, run_dir, watch)
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer
 
 from phisight.core.errors import NonFiniteLossError
-from phisight.core.rundir import CHECKPOINTS
-from phisight.core.seeding import named_seed
-from phisight.core.settings import Recipe, TrainSettings
-from phisight.train.batching import LengthSampler
+from phisight.core.settings import Recipe
+from phisight.train.arguments import steps_in, training_arguments
+from phisight.train.batching import LengthSampler, Padding
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet
-
-CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "padding")
-"""What is logged of a step; run times and totals are in what ``fit`` returns."""
-
-
-class Watcher(Protocol):
-    """Told how training goes."""
-
-    def begin(self, steps: int) -> None:
-        """Training starts; ``steps`` optimiser steps are planned."""
-
-    def step(self, step: int) -> None:
-        """An optimiser step is done."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Figures of a step: loss, learning rate, gradient norm, validation loss."""
+from phisight.train.watching import Watcher, passes_on
 
 
 def fit(
@@ -60,93 +41,12 @@ def fit(
         eval_dataset=validation_set,
         processing_class=processor,
         data_collator=Collator(processor.tokenizer.pad_token_id),
-        callbacks=[_Watching(watcher)],
+        callbacks=[passes_on(watcher)],
     )
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     outcome = trainer.train()
     figures = {key: float(value) for key, value in outcome.metrics.items()}
     return {**figures, "padding": trainer.padding.share()}
-
-
-def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
-    """Optimiser steps of a run on one device."""
-    return planned_steps(len(train_set), recipe.train)
-
-
-def planned_steps(rows: int, train: TrainSettings) -> int:
-    """Optimiser steps of a run over so many rows on one device."""
-    if train.steps is not None:
-        return train.steps
-    per_epoch = math.ceil(math.ceil(rows / train.batch_size) / train.accumulate)
-    return max(1, math.ceil(per_epoch * train.epochs))
-
-
-def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: bool) -> TrainingArguments:
-    """The recipe in the Trainer's words."""
-    train = recipe.train
-    every = train.evaluate_every or steps
-    return TrainingArguments(
-        output_dir=str(run_dir / CHECKPOINTS),
-        max_steps=steps,
-        per_device_train_batch_size=train.batch_size,
-        per_device_eval_batch_size=train.batch_size,
-        gradient_accumulation_steps=train.accumulate,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type=train.schedule,
-        warmup_steps=math.ceil(train.warmup * steps),
-        weight_decay=train.weight_decay,
-        adam_beta2=train.adam_beta2,
-        max_grad_norm=train.clip,
-        bf16=train.bf16,
-        **_checkpointing(train.gradient_checkpointing),
-        logging_steps=train.log_every,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if evaluate else "no",
-        eval_steps=every if evaluate else None,
-        prediction_loss_only=True,
-        save_strategy="steps",
-        save_steps=train.save_every or every,
-        save_total_limit=2,
-        load_best_model_at_end=evaluate and (train.save_every or every) % every == 0,
-        metric_for_best_model="eval_loss" if evaluate else None,
-        greater_is_better=False if evaluate else None,
-        dataloader_num_workers=recipe.data.workers,
-        dataloader_persistent_workers=recipe.data.workers > 0,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        label_names=["labels"],
-        seed=named_seed(recipe.seed, "train") % 2**32,
-        data_seed=named_seed(recipe.seed, "order") % 2**32,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
-    )
-
-
-def _checkpointing(wanted: bool) -> dict[str, Any]:
-    """Recomputing activations, under the name that this release of the library gives it."""
-    if not wanted:
-        return {}
-    known = {field.name for field in dataclasses.fields(TrainingArguments)}
-    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
-
-
-class Padding:
-    """Tokens that batches held, and how many of them were padding; counted where the batch lies, read when asked."""
-
-    def __init__(self) -> None:
-        self._tokens: Tensor | int = 0
-        self._slots = 0
-
-    def count(self, attention_mask: Tensor) -> None:
-        """A batch more: bool or int64[B, T]."""
-        self._tokens = self._tokens + attention_mask.sum()
-        self._slots += attention_mask.numel()
-
-    def share(self) -> float:
-        """Padding as a share of all tokens so far."""
-        return 1.0 - float(self._tokens) / self._slots if self._slots else 0.0
 
 
 class CheckedTrainer(Trainer):
@@ -182,28 +82,3 @@ class CheckedTrainer(Trainer):
                 "train.clip, and look for extreme values in the table"
             )
         return loss
-
-
-class _Watching(TrainerCallback):
-    """Passes the Trainer's events on to a watcher."""
-
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.watcher.begin(state.max_steps)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.watcher.step(state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        numbers = {key: float(value) for key, value in (logs or {}).items() if key in CURVES}
-        if numbers:
-            self.watcher.log(state.global_step, numbers)

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from phisight.cli import app
-from phisight.core.settings import Recipe, recipe_from
+from phisight.core.recipe import recipe_from
+from phisight.core.settings import Recipe
 from phisight.pipelines.planning import plan
 from phisight.pipelines.training import train
 from phisight.sample.catalogue import make

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from phisight.core.geometry import image_tokens
-from phisight.core.settings import LoraSettings, recipe_from
+from phisight.core.recipe import recipe_from
+from phisight.core.settings import LoraSettings
 from phisight.train.batching import LengthSampler, epoch_order, padding_share, smallest_pool
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet
@@ -80,7 +81,7 @@ def test_what_fills_no_step_is_drawn_at_random() -> None:
 
 
 def trainer(model: Any, processor: Any, examples: ExampleSet, folder: Path, **sizes: int) -> CheckedTrainer:
-    from phisight.train.trainer import training_arguments
+    from phisight.train.arguments import training_arguments
 
     recipe = recipe_from({"train": {"steps": 2, **sizes}})
     return CheckedTrainer(

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from phisight.core.errors import NonFiniteLossError
-from phisight.core.settings import LoraSettings, Recipe, TrainSettings, recipe_from
+from phisight.core.recipe import recipe_from
+from phisight.core.settings import LoraSettings, Recipe, TrainSettings
+from phisight.train.arguments import steps_in
 from phisight.train.examples import ExampleSet
 from phisight.train.methods import apply_method
-from phisight.train.trainer import fit, steps_in
+from phisight.train.trainer import fit
 
 
 class Recorder:

@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from phisight.core.geometry import image_tokens
-from phisight.core.settings import recipe_from
+from phisight.core.recipe import recipe_from
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 from phisight.train.methods import apply_method
 from phisight.train.plan import Batch, image_token_table, memory_of

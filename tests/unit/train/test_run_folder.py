@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from phisight.core.errors import RunError, SettingsError
-from phisight.core.settings import LoraSettings, TrainSettings, changed, recipe_from, write_recipe
+from phisight.core.recipe import changed, recipe_from, write_recipe
+from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.pipelines.loading import load_run
 from phisight.pipelines.training import save_best
 from phisight.train.methods import apply_method

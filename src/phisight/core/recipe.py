@@ -1,0 +1,125 @@
+"""A recipe from YAML and ``--set key=value``.
+
+    recipe = load_recipe(Path("recipe.yaml"), ["train.learning_rate=1e-4"])
+
+Every problem of a recipe is gathered and told at once; an unknown key comes with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from phisight.core.errors import SettingsError
+from phisight.core.settings import Recipe, Settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply ``key=value`` overrides; SettingsError tells every problem at once."""
+    return recipe_from(_read_yaml(path) if path is not None else {}, overrides, source=str(path or "the command line"))
+
+
+def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str = "the recipe") -> Recipe:
+    """A recipe from nested values; see ``load_recipe``."""
+    merged = _deep_copy(values)
+    for override in overrides:
+        _apply(merged, override)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        problems = "; ".join(_explain(one) for one in error.errors())
+        raise SettingsError(f"{source}: {problems}") from None
+
+
+def changed(settings: AnySettings, **changes: Any) -> AnySettings:
+    """A copy with some settings replaced; none leaves one as it is. SettingsError tells every problem."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return type(settings).model_validate({**settings.model_dump(), **given})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(one) for one in error.errors())) from None
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def known_keys() -> list[str]:
+    """Every setting as a dotted key."""
+    return list(_keys(Recipe))
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            yield from _keys(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"there is no recipe {path}; recipes/ holds some to start from") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(values or {}, dict):
+        raise SettingsError(f"{path} holds a {type(values).__name__}, not settings (key: value)")
+    return cast(dict[str, Any], values or {})
+
+
+def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {override!r} is no key=value, as in --set train.learning_rate=1e-4")
+    *groups, last = key.strip().split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"--set {key}: {group!r} holds a value, not settings")
+    values[last] = _scalar(text)
+
+
+def _scalar(text: str) -> Any:
+    value = yaml.safe_load(text) if text.strip() else None
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML reads 1e-4 as text
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        nearest = _nearest(key)
+        return f"unknown setting {key!r}" + (f", did you mean {nearest!r}?" if nearest else "")
+    return f"{key} = {str(error.get('input'))[:40]!r}: {error['msg']}"
+
+
+def _nearest(key: str) -> str | None:
+    """The known setting (or group of settings) that was probably meant."""
+    known = known_keys()
+    groups = sorted({name.split(".")[0] for name in known})
+    for candidates in (groups if "." not in key else [], known):
+        near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
+        if near:
+            return near[0]
+    last = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), n=1)
+    return last[near[0]] if near else None

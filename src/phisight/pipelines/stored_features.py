@@ -1,0 +1,35 @@
+"""A frozen tower's features go to disk before the first step, where the recipe and the disk allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from phisight.core.datadir import SHA256
+from phisight.core.settings import Recipe
+from phisight.train.examples import ExampleSet
+from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, make_room, tower_key
+
+
+def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Callable[[int, int], None]) -> str:
+    """Let examples bring a frozen tower's features, computed now where they lack; returns what was done and why."""
+    if recipe.data.feature_cache_gb == 0:
+        return "Tower features are computed in every step: data.feature_cache_gb is 0."
+    if not is_fixed(model):
+        return "Tower features are computed in every step, since the tower trains."
+    first, rows = sets[0], [row for one in sets for row in one.rows]
+    if any(SHA256 not in row for row in rows):
+        return f"Tower features are computed in every step: the data set has no column {SHA256}."
+    bf16 = recipe.train.bf16
+    key = tower_key(model, first.processor.image_processor, first.num_crops, bf16=bf16)
+    cache = FeatureCache(recipe.data.feature_cache or recipe.out.parent / "features", key)
+    needed = bytes_needed(model, rows, first.num_crops)
+    if not make_room(cache, rows, needed, int(recipe.data.feature_cache_gb * 1e9)):
+        return (
+            f"Tower features are computed in every step: all of them take {needed / 1e9:.1f} GB, "
+            f"data.feature_cache_gb is {recipe.data.feature_cache_gb:g}."
+        )
+    computed = fill(cache, model, rows, first.pixels, bf16=bf16, workers=recipe.data.workers, progress=filling)
+    for one in sets:
+        one.features = cache
+    return f"Tower features are stored in {cache.folder} ({needed / 1e9:.2f} GB, {computed} pictures computed now)."

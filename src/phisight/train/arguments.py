@@ -1,0 +1,80 @@
+"""The recipe in the Trainer's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from phisight.core.rundir import CHECKPOINTS
+from phisight.core.seeding import named_seed
+from phisight.core.settings import Recipe, TrainSettings
+from phisight.train.examples import ExampleSet
+
+
+def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
+    """Optimiser steps of a run on one device."""
+    return planned_steps(len(train_set), recipe.train)
+
+
+def planned_steps(rows: int, train: TrainSettings) -> int:
+    """Optimiser steps of a run over so many rows on one device."""
+    if train.steps is not None:
+        return train.steps
+    per_epoch = math.ceil(math.ceil(rows / train.batch_size) / train.accumulate)
+    return max(1, math.ceil(per_epoch * train.epochs))
+
+
+def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: bool) -> TrainingArguments:
+    """The recipe in the Trainer's words."""
+    train = recipe.train
+    every = train.evaluate_every or steps
+    return TrainingArguments(
+        output_dir=str(run_dir / CHECKPOINTS),
+        max_steps=steps,
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.accumulate,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.schedule,
+        warmup_steps=math.ceil(train.warmup * steps),
+        weight_decay=train.weight_decay,
+        adam_beta2=train.adam_beta2,
+        max_grad_norm=train.clip,
+        bf16=train.bf16,
+        **_checkpointing(train.gradient_checkpointing),
+        logging_steps=train.log_every,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=every if evaluate else None,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=train.save_every or every,
+        save_total_limit=2,
+        load_best_model_at_end=evaluate and (train.save_every or every) % every == 0,
+        metric_for_best_model="eval_loss" if evaluate else None,
+        greater_is_better=False if evaluate else None,
+        dataloader_num_workers=recipe.data.workers,
+        dataloader_persistent_workers=recipe.data.workers > 0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        label_names=["labels"],
+        seed=named_seed(recipe.seed, "train") % 2**32,
+        data_seed=named_seed(recipe.seed, "order") % 2**32,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """Recomputing activations, under the name that this release of the library gives it."""
+    if not wanted:
+        return {}
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
