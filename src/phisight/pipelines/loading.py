@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,25 @@ TINY = "tiny"
 ADAPTER = "adapter_config.json"
 
 
-def new_model(settings: ModelSettings, texts: Iterable[str], seed: int) -> tuple[Any, Any]:
+Change = Callable[[Any], Any]
+"""Model to model, on the CPU, before it moves to the device."""
+
+
+def new_model(
+    settings: ModelSettings, texts: Iterable[str], seed: int, change: Change | None = None
+) -> tuple[Any, Any]:
     """Model and processor to train; ``texts`` are what a tiny model's tokenizer is trained on."""
     if settings.name != TINY:
-        return load_model(settings.name, settings)
+        return load_model(settings.name, settings, change)
     processor = tiny_processor(texts, num_crops=settings.num_crops or 1)
     config = tiny_config(processor.tokenizer)
     config._attn_implementation = settings.attention
     model = tiny_model(config, named_seed(seed, "model"))
-    return model.to(torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32), processor
+    model = model.to(torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32)
+    return _placed(model, change), processor
 
 
-def load_model(name: str | Path, settings: ModelSettings) -> tuple[Any, Any]:
+def load_model(name: str | Path, settings: ModelSettings, change: Change | None = None) -> tuple[Any, Any]:
     """Model and processor of a folder or a hub name, on the GPU if there is one."""
     try:
         processor = AutoProcessor.from_pretrained(name)
@@ -45,7 +52,11 @@ def load_model(name: str | Path, settings: ModelSettings) -> tuple[Any, Any]:
         ) from error
     if settings.num_crops is not None:
         processor.image_processor.num_crops = settings.num_crops
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
+    return _placed(model, change), processor
+
+
+def _placed(model: Any, change: Change | None) -> Any:
+    return (change(model) if change else model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def read_run(run: Path) -> Recipe:

@@ -28,8 +28,8 @@ from phisight.train.plan import (
     memory_of,
 )
 
-METHODS = (("full", True), ("full", False), ("lora", False), ("projector", False))
-"""Method, and whether the tower trains."""
+METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
+"""Method, and whether the tower trains; the recipe's own is added."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def plan(recipe: Recipe) -> Plan:
     trained = [length - picture - prompt for length, picture in zip(lengths, pictures, strict=True)]
     batch = largest_batch(rows, lengths, trained, recipe, processor)
     per_epoch = planned_steps(len(rows), recipe.train.model_copy(update={"steps": None, "epochs": 1.0}))
-    memory = {_name(method, tower): _memory(recipe, config, batch, method, tower) for method, tower in METHODS}
+    chosen = recipe.train.method, recipe.train.train_tower
+    methods = dict.fromkeys([*METHODS, chosen])
+    memory = {_name(*method): _memory(recipe, config, batch, *method) for method in methods}
     return Plan(
         rows=len(rows),
         steps=planned_steps(len(rows), recipe.train),
@@ -74,7 +76,7 @@ def plan(recipe: Recipe) -> Plan:
         num_crops=num_crops,
         pictures=image_token_table(rows, [1, 4, 16, num_crops], crop_size),
         memory=memory,
-        chosen=_name(recipe.train.method, recipe.train.train_tower),
+        chosen=_name(*chosen),
     )
 
 
@@ -83,11 +85,16 @@ def _name(method: str, tower: bool) -> str:
 
 
 def _memory(recipe: Recipe, config: Any, batch: Batch, method: str, tower: bool) -> Memory:
-    settings = recipe.train.model_copy(update={"method": method, "train_tower": tower})
+    settings = recipe.train.model_copy(update={"method": method, "train_tower": tower, **_from_layer(method, tower)})
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=_dtype(recipe, config))
         model = apply_method(model, settings, recipe.lora)
-    return memory_of(model, config, batch, recipe)
+    return memory_of(model, config, batch, recipe.model_copy(update={"train": settings}))
+
+
+def _from_layer(method: str, tower: bool) -> dict[str, int]:
+    """The recipe's first layer stays, where the method can have one."""
+    return {} if method != "projector" and not tower else {"from_layer": 0}
 
 
 def _dtype(recipe: Recipe, config: Any) -> torch.dtype:

@@ -26,7 +26,9 @@ from phisight.track import Tracker, open_tracker
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
 from phisight.train.image_check import ImageCheck, check_images
-from phisight.train.methods import PartCount, apply_method, count_parts
+from phisight.train.methods import apply_method
+from phisight.train.parts import PartCount, count_parts
+from phisight.train.quantised import merged_in_full, quantise_decoder
 from phisight.train.trainer import fit
 from phisight.train.watching import Watcher
 
@@ -64,7 +66,8 @@ def train(
         raise DataError(f"{folder.path} has no row in the split 'train'; splits: {folder.card.splits}")
 
     texts = [task.prompt, *(task.render(row) for row in rows)]
-    model, processor = new_model(recipe.model, texts, recipe.seed)
+    quantise = quantise_decoder if recipe.train.method == "qlora" else None
+    model, processor = new_model(recipe.model, texts, recipe.seed, change=quantise)
     model = apply_method(model, _with_tower(recipe), recipe.lora)
 
     train_set, left_out = _examples(recipe, folder, rows, processor, task)
@@ -87,9 +90,14 @@ def train(
 
 def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:
     """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``."""
-    merged = model.merge_and_unload() if whole and hasattr(model, "merge_and_unload") else model
+    merged = _merged(model) if whole and hasattr(model, "merge_and_unload") else model
     merged.save_pretrained(folder)
     processor.save_pretrained(folder)
+
+
+def _merged(model: Any) -> Any:
+    four_bits = getattr(model.get_base_model(), "is_loaded_in_4bit", False)
+    return merged_in_full(model) if four_bits else model.merge_and_unload()
 
 
 def _new_run(recipe: Recipe, overwrite: bool) -> Path:
@@ -107,7 +115,8 @@ def _new_run(recipe: Recipe, overwrite: bool) -> Path:
 
 def _with_tower(recipe: Recipe) -> Any:
     """The training settings; a tiny model's tower starts from nothing and always trains."""
-    train_tower = recipe.train.train_tower or (recipe.model.name == TINY and recipe.train.method == "full")
+    from_nothing = recipe.model.name == TINY and recipe.train.method == "full" and recipe.train.from_layer == 0
+    train_tower = recipe.train.train_tower or from_nothing
     return recipe.train.model_copy(update={"train_tower": train_tower})
 
 

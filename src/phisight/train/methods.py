@@ -1,52 +1,67 @@
-"""Which weights move, as a table that adds up.
+"""Which weights move.
 
-    part        names                                full   lora       projector
-    tower       ...img_processor...                  *      * adapters -
-    projector   ...img_projection..., ...sub/glb_GN  yes    adapters   yes
-    embeddings  model.embed_tokens                   yes    -          -
-    decoder     model.layers, model.norm             yes    adapters   -
-    head        lm_head                              yes    -          -
+    part         full   lora, dora, qlora   projector
+    tower        *      * adapters          -
+    projector    yes    adapters            yes
+    embeddings   yes    -                   -
+    decoder      yes    adapters            -
+    head         yes    -                   -
 
     * only with ``train_tower``
 
-Adapters go where ``lora.targets`` says; with the projector among the targets, both of its layers get one.
+Adapters go where ``lora.targets`` says; with the projector among the targets, both of its layers get one. With
+``from_layer`` k, all that is computed before decoder layer k stays as it is, whatever the method.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from phisight.core.errors import SettingsError, some
 from phisight.core.settings import LoraSettings, TrainSettings
+from phisight.train.parts import is_below, part_of
 
-PARTS = ("tower", "projector", "embeddings", "decoder", "head")
+ADAPTERS = ("lora", "dora", "qlora")
+"""Methods that leave the weights as they are and train adapters beside them."""
 
-
-def part_of(name: str) -> str:
-    """Part of the model that a parameter belongs to, by its official name."""
-    if "img_processor" in name:
-        return "tower"
-    if "vision_embed_tokens" in name:
-        return "projector"
-    if "embed_tokens" in name:
-        return "embeddings"
-    return "head" if "lm_head" in name else "decoder"
+TOWER_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+PROJECTOR = "img_projection"
 
 
 def apply_method(model: nn.Module, train: TrainSettings, lora: LoraSettings) -> nn.Module:
-    """Freeze and thaw by method; with lora, the model comes back wrapped with adapters."""
-    if train.method == "lora":
-        return _with_adapters(model, lora, train.train_tower)
+    """Freeze and thaw by method; with adapters, the model comes back wrapped.
+
+    SettingsError where the settings contradict each other or leave nothing to train.
+    """
+    _check_from_layer(model, train)
+    if train.method in ADAPTERS:
+        return _with_adapters(model, train, lora)
     for name, parameter in model.named_parameters():
-        part = part_of(name)
-        if part == "tower":
-            parameter.requires_grad = train.train_tower and not _unused(name, model)
+        if part_of(name) == "tower":
+            moves = train.train_tower and not _unused(name, model)
         else:
-            parameter.requires_grad = train.method == "full" or part == "projector"
+            moves = train.method == "full" or part_of(name) == "projector"
+        parameter.requires_grad = moves and not is_below(name, train.from_layer)
     return model
+
+
+def _check_from_layer(model: Any, train: TrainSettings) -> None:
+    """SettingsError when ``from_layer`` leaves nothing to train, or contradicts what is to train."""
+    layers = model.config.num_hidden_layers
+    if train.from_layer >= layers:
+        raise SettingsError(
+            f"train.from_layer is {train.from_layer}, but the decoder has {layers} layers, 0 to {layers - 1}"
+        )
+    wanted = (("train_tower", train.train_tower), ("method projector", train.method == "projector"))
+    for setting, contradicts in wanted:
+        if train.from_layer and contradicts:
+            raise SettingsError(
+                f"train.from_layer {train.from_layer} freezes all that comes before that layer, which train.{setting} "
+                "wants to train; leave one of them out"
+            )
 
 
 def _unused(name: str, model: Any) -> bool:
@@ -55,54 +70,46 @@ def _unused(name: str, model: Any) -> bool:
     return f"encoder.layers.{last}." in name or "post_layernorm" in name
 
 
-TOWER_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-PROJECTOR = "img_projection"
-
-
-def _with_adapters(model: Any, lora: LoraSettings, train_tower: bool) -> nn.Module:
+def _with_adapters(model: Any, train: TrainSettings, lora: LoraSettings) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    wanted = [*lora.targets, *(TOWER_LAYERS if train_tower else ())]
-    chosen, missing = [], []
-    for target in wanted:
-        matches = [name for name in linear if _is_target(name, target) and not _unused(name + ".", model)]
-        chosen += [name for name in matches if train_tower or part_of(name) != "tower"]
-        if not matches:
-            missing.append(target)
-    if missing:
-        known = sorted({name.rsplit(".", 1)[-1] for name in linear if not name[-1].isdigit()} | {PROJECTOR})
+    targets = [*lora.targets, *(TOWER_LAYERS if train.train_tower else ())]
+    chosen = [
+        name
+        for name in _matching(model, targets)
+        if (train.train_tower or part_of(name) != "tower") and not is_below(name, train.from_layer)
+    ]
+    if not chosen:
         raise SettingsError(
-            f"lora.targets names {some(missing)}, which no layer of the model is called; "
-            f"its layers are {some(known, 20)}"
+            f"lora.targets {some(lora.targets)} names only layers that train.from_layer {train.from_layer} or the "
+            "frozen tower leaves as they are; nothing would train"
         )
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float is fine, the annotation is narrow
         lora_dropout=lora.dropout,
         target_modules=sorted(set(chosen)),
+        use_dora=train.method == "dora",
         task_type="CAUSAL_LM",
     )
     wrapped: nn.Module = get_peft_model(model, config)
     return wrapped
 
 
+def _matching(model: Any, targets: Sequence[str]) -> list[str]:
+    """Names of the linear layers that are meant; SettingsError names the targets that match none."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    usable = [name for name in linear if not _unused(name + ".", model)]
+    found = {target: [name for name in usable if _is_target(name, target)] for target in targets}
+    missing = [target for target, names in found.items() if not names]
+    if missing:
+        known = sorted({name.rsplit(".", 1)[-1] for name in linear if not name[-1].isdigit()} | {PROJECTOR})
+        raise SettingsError(
+            f"lora.targets names {some(missing)}, which no layer of the model is called; "
+            f"its layers are {some(known, 20)}"
+        )
+    return [name for names in found.values() for name in names]
+
+
 def _is_target(name: str, target: str) -> bool:
     return name.endswith("." + target) or f".{target}." in name
-
-
-@dataclass(frozen=True)
-class PartCount:
-    """Parameters of one part."""
-
-    part: str
-    trained: int
-    frozen: int
-
-
-def count_parts(model: nn.Module) -> list[PartCount]:
-    """Trained and frozen parameters of each part; over all parts they add up to the model's."""
-    counts = {part: [0, 0] for part in PARTS}
-    for name, parameter in model.named_parameters():
-        counts[part_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
-    return [PartCount(part, trained, frozen) for part, (trained, frozen) in counts.items()]

@@ -23,8 +23,10 @@ from phisight.core.geometry import hd_grid, image_tokens
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.train.batching import LengthSampler, padding_share
-from phisight.train.methods import part_of
+from phisight.train.parts import is_decoder_layer, part_of
 
+FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes a value in NF4: blocks of 64 share a scale of 8 bits, 256 scales one of 32 (QLoRA, section 3)."""
 FLOAT32 = 4
 """Bytes; norms and the loss are computed in float32 whatever the weights are."""
 
@@ -90,7 +92,7 @@ def largest_batch(
 
 def memory_of(model: nn.Module, config: Any, batch: Batch, recipe: Recipe) -> Memory:
     """Bytes that ``model`` takes in training; its parameters say what trains, and may be on the meta device."""
-    weights = sum(parameter.nbytes for parameter in model.parameters())
+    weights = sum(stored_bytes(name, parameter, recipe.train.method) for name, parameter in model.named_parameters())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     item = max(parameter.element_size() for parameter in model.parameters())
     logits = batch.examples * batch.trained * config.vocab_size
@@ -104,6 +106,13 @@ def memory_of(model: nn.Module, config: Any, batch: Batch, recipe: Recipe) -> Me
     )
 
 
+def stored_bytes(name: str, parameter: nn.Parameter, method: str) -> int:
+    """Bytes of a parameter; qlora keeps the decoder's matrices in 4 bits and their scales in 8."""
+    if method == "qlora" and is_decoder_layer(name) and parameter.ndim == 2 and not parameter.requires_grad:
+        return round(parameter.numel() * FOUR_BITS)
+    return parameter.nbytes
+
+
 def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: int) -> int:
     """Bytes autograd keeps of the decoder: all its layers, or their inputs and one layer when it recomputes."""
     rows = batch.examples * batch.tokens
@@ -115,14 +124,17 @@ def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: 
     values = attention + 3 * F  # gate and up, and the activated gate
     if adapted or full:
         values += 3 * D + F  # inputs of the linear layers
+    if recipe.train.method == "dora":
+        values += 2 * (3 * D + 2 * keys + 2 * F)  # both summands of each adapted output, to scale them
     if full:
         values += 2 * D  # normalised, for the weights of the norms
     if config._attn_implementation == "eager":
         values += heads * batch.tokens
     layer: int = rows * (values * item + 2 * D * FLOAT32)  # and inputs of both norms
+    layers = int(config.num_hidden_layers) - recipe.train.from_layer
     if recipe.train.gradient_checkpointing:
-        return layer + int(config.num_hidden_layers) * rows * int(D) * item
-    return layer * int(config.num_hidden_layers)
+        return layer + layers * rows * int(D) * item
+    return layer * layers
 
 
 def _tower(model: nn.Module, config: Any, batch: Batch, item: int) -> int:

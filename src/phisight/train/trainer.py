@@ -16,11 +16,12 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer
 
 from phisight.core.errors import NonFiniteLossError
-from phisight.core.settings import Recipe
+from phisight.core.settings import Recipe, TrainSettings
 from phisight.train.arguments import steps_in, training_arguments
 from phisight.train.batching import LengthSampler, Padding
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet
+from phisight.train.groups import parameter_groups
 from phisight.train.watching import Watcher, passes_on
 
 
@@ -35,6 +36,7 @@ def fit(
 ) -> dict[str, float]:
     """Train; the model holds the weights of the best validation loss afterwards. Returns the last figures."""
     trainer = CheckedTrainer(
+        recipe.train,
         model=model,
         args=training_arguments(recipe, run_dir, steps_in(train_set, recipe), evaluate=validation_set is not None),
         train_dataset=train_set,
@@ -52,8 +54,11 @@ def fit(
 class CheckedTrainer(Trainer):
     """Batches of like length; logits only where there is a label; an end at a loss that is no number."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    optimizer: Any
+
+    def __init__(self, settings: TrainSettings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
         self.padding = Padding()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -66,6 +71,15 @@ class CheckedTrainer(Trainer):
         examples = self.train_dataset if train_dataset is None else train_dataset
         step_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthSampler(examples.lengths, step_size, self.args.data_seed)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """AdamW over groups that have their own learning rate and decay."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(trained))
+            optimiser, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            self.optimizer = optimiser(parameter_groups(trained, self.settings, decayed), **options)
+        return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss of a micro-batch, in training and on validation; nobody reads logits here."""

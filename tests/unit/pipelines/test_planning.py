@@ -1,6 +1,7 @@
 """``phisight plan``: what it says of a recipe is what training does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -51,7 +52,17 @@ def test_methods_share_weights_and_differ_in_the_rest(recipe: Recipe) -> None:
     assert memory["full + tower"].gradients > memory["full"].gradients > memory["projector"].gradients
     assert memory["lora"].optimiser == 2 * memory["lora"].gradients
     assert memory["full"].weights == memory["projector"].weights < memory["lora"].weights
+    assert memory["qlora"].weights < memory["lora"].weights
     assert memory["projector"].activations < memory["lora"].activations < memory["full + tower"].activations
+
+
+@pytest.mark.parametrize("train", [{"method": "dora"}, {"method": "lora", "train_tower": True}, {"from_layer": 2}])
+def test_the_recipe_is_always_among_the_methods(recipe: Recipe, train: dict[str, Any]) -> None:
+    own = recipe.model_copy(update={"train": recipe.train.model_copy(update={"method": "lora", **train})})
+    made = plan(own)
+    assert made.memory[made.chosen].peak > 0
+    if "from_layer" in train:
+        assert made.memory["lora"].activations < plan(recipe).memory["lora"].activations
 
 
 def test_the_command_shows_the_recipe_among_the_methods(recipe: Recipe, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def trainer(model: Any, processor: Any, examples: ExampleSet, folder: Path, **si
 
     recipe = recipe_from({"train": {"steps": 2, **sizes}})
     return CheckedTrainer(
+        recipe.train,
         model=model,
         args=training_arguments(recipe, folder, 2, evaluate=False),
         train_dataset=examples,

@@ -7,7 +7,8 @@ import torch
 
 from phisight.core.errors import SettingsError
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.methods import apply_method, count_parts
+from phisight.train.methods import apply_method
+from phisight.train.parts import count_parts
 
 LORA = LoraSettings(rank=2)
 
@@ -67,3 +68,40 @@ def test_a_target_that_matches_nothing_is_an_error(model: Any) -> None:
     lora = LoraSettings(targets=["qkv_proj", "k_proj_typo"])
     with pytest.raises(SettingsError, match=r"names k_proj_typo, which no layer .* is called"):
         apply_method(model, TrainSettings(method="lora"), lora)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "dora"])
+def test_what_comes_before_the_first_layer_stays(model: Any, batch: Any, method: str) -> None:
+    names = moved(apply_method(model, TrainSettings(method=method, from_layer=1), LORA), batch)
+    assert any("layers.1." in name for name in names)
+    assert not any("layers.0." in name or "embed_tokens" in name for name in names)
+    assert ("lm_head.weight" in names) == (method == "full")
+    table = counts(model)
+    assert [table[part][0] for part in ("tower", "projector", "embeddings")] == [0, 0, 0]
+
+
+def test_a_first_layer_that_is_not_there(model: Any) -> None:
+    with pytest.raises(SettingsError, match=r"from_layer is 2, but the decoder has 2 layers, 0 to 1"):
+        apply_method(model, TrainSettings(from_layer=2), LORA)
+
+
+@pytest.mark.parametrize("more", [{"train_tower": True}, {"method": "projector"}])
+def test_a_first_layer_contradicts_what_comes_before_it(model: Any, more: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r"from_layer 1 freezes all that comes before"):
+        apply_method(model, TrainSettings(from_layer=1, **more), LORA)
+
+
+def test_targets_that_are_all_frozen(model: Any) -> None:
+    with pytest.raises(SettingsError, match="nothing would train"):
+        apply_method(model, TrainSettings(from_layer=1), LoraSettings(targets=["img_projection"]))
+
+
+def test_dora_has_magnitudes_and_starts_as_the_model(model: Any, batch: Any) -> None:
+    with torch.no_grad():
+        before = float(model(**batch).loss)
+    wrapped = apply_method(model, TrainSettings(method="dora"), LORA)
+    with torch.no_grad():
+        assert float(wrapped(**batch).loss) == pytest.approx(before, abs=1e-5)
+    names = moved(wrapped, batch)
+    assert any("lora_magnitude_vector" in name for name in names)
+    assert all("lora_" in name for name in names)

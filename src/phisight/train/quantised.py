@@ -1,0 +1,87 @@
+"""QLoRA's frozen weights: the decoder's linear layers in 4 bits (NF4, scales quantised too), all else as it was.
+
+The model is loaded and compared with its file in full precision, on the CPU; layers shrink as they move to the GPU,
+which therefore never holds more than the small ones.
+
+Source: Dettmers et al. 2023, QLoRA, sections 3 and 5; kernels of bitsandbytes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from phisight.core.errors import SettingsError
+from phisight.train.parts import is_decoder_layer
+
+
+def quantise_decoder(model: Any) -> Any:
+    """Replace the decoder's linear layers by 4-bit ones of the same names that compute in the type the model has now.
+
+    Call it before the model moves to its device. SettingsError without bitsandbytes.
+    """
+    bnb = _bitsandbytes()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and is_decoder_layer(name):
+            model.set_submodule(name, _in_four_bits(bnb, module))
+    model.is_loaded_in_4bit = True  # adapters look for this name
+    return model
+
+
+def merged_in_full(model: Any) -> Any:
+    """A model with adapters on 4-bit layers, as one without either: weight = 4-bit value + update, in float32."""
+    bnb = _bitsandbytes()
+    base = model.get_base_model()
+    for name, module in list(base.named_modules()):
+        if isinstance(getattr(module, "base_layer", None), bnb.nn.Linear4bit):
+            weight = _in_full(bnb, module.base_layer) + module.get_delta_weight(module.active_adapters[0])
+            base.set_submodule(name, _linear(weight))
+    for name, module in list(base.named_modules()):
+        if isinstance(module, bnb.nn.Linear4bit):
+            base.set_submodule(name, _linear(_in_full(bnb, module)))
+    base.is_loaded_in_4bit = False
+    return model.merge_and_unload()
+
+
+def _bitsandbytes() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import bitsandbytes
+    except ImportError as error:
+        raise SettingsError(
+            f"train.method qlora needs bitsandbytes ({error}); pip install 'phisight[quantise]', or take lora"
+        ) from error
+    return bitsandbytes
+
+
+def _in_four_bits(bnb: Any, linear: nn.Linear) -> nn.Module:
+    small = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=linear.weight.dtype,
+        compress_statistics=True,
+        quant_type="nf4",
+        device="meta",
+    )
+    small.weight = bnb.nn.Params4bit(
+        linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4", module=small
+    )
+    if linear.bias is not None:
+        small.bias = linear.bias
+    return cast(nn.Module, small)
+
+
+def _in_full(bnb: Any, layer: Any) -> torch.Tensor:
+    weight: torch.Tensor = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return weight.float()
+
+
+def _linear(weight: torch.Tensor) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    return linear
