@@ -68,6 +68,8 @@ def _in_four_bits(bnb: Any, linear: nn.Linear) -> nn.Module:
         quant_type="nf4",
         device="meta",
     )
+    # On some CPUs one answer in evaluation would repack the weights for a kernel that has no gradient, for good.
+    small.support_avx512bf16_for_cpu = False
     small.weight = bnb.nn.Params4bit(
         linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4", module=small
     )

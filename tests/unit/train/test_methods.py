@@ -105,3 +105,18 @@ def test_dora_has_magnitudes_and_starts_as_the_model(model: Any, batch: Any) -> 
     names = moved(wrapped, batch)
     assert any("lora_magnitude_vector" in name for name in names)
     assert all("lora_" in name for name in names)
+
+
+@pytest.mark.parametrize("method", ["full", "projector", "lora"])
+def test_small_steps_are_not_lost_in_bfloat16(model: Any, batch: Any, method: str) -> None:
+    wrapped = apply_method(model.to(torch.bfloat16), TrainSettings(method=method, bf16=True), LORA)
+    assert {value.dtype for value in wrapped.parameters() if value.requires_grad} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = wrapped(**batch, skip_logits=True).loss
+    loss.backward()
+    trained = [value for value in wrapped.parameters() if value.requires_grad and value.abs().max() > 0]
+    before = [value.detach().clone() for value in trained]
+    with torch.no_grad():
+        for value in trained:
+            value.mul_(1 + 1e-5)
+    assert all(not torch.equal(value, old) for value, old in zip(trained, before, strict=True))

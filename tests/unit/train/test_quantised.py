@@ -69,6 +69,20 @@ def test_training_moves_adapters_and_merging_keeps_the_answers(small: Any, batch
     assert not any("lora" in name or "quant" in name for name in merged.state_dict())
 
 
+def test_an_evaluation_in_between_leaves_the_gradients(small: Any, batch: Any) -> None:
+    wrapped = apply_method(small, QLORA, LORA)
+    wrapped.train()
+    wrapped(**batch).loss.backward()
+    before = {name: one.grad.clone() for name, one in wrapped.named_parameters() if one.grad is not None}
+    with torch.no_grad():
+        wrapped.eval()(**batch)
+    wrapped.zero_grad()
+    wrapped.train()(**batch).loss.backward()
+    after = {name: one.grad for name, one in wrapped.named_parameters() if one.grad is not None}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_without_bitsandbytes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(SettingsError, match="qlora needs bitsandbytes"):

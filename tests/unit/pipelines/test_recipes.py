@@ -1,0 +1,73 @@
+"""Each recipe trains, with the tiny model in place of the published one; forkme names every setting."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from phisight.core.recipe import known_keys, load_recipe
+from phisight.core.rundir import BEST, METRICS
+from phisight.core.settings import Recipe
+from phisight.pipelines.training import Prepared, train
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
+
+ROOT = Path(__file__).parents[3]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+SMALL = [
+    "model.name=tiny",
+    "model.num_crops=1",
+    "data.workers=0",
+    "train.steps=2",
+    "train.accumulate=1",
+    "train.batch_size=2",
+    "train.fsdp=false",  # one process here; several are tests/faults' business
+    "train.log_every=1",
+]
+FROM_LAYER = {"top-layers-cached": "train.from_layer=3"}  # of 4 instead of 24 of 32
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "data"
+    make(24, folder, seed=0, settings=preset("demo"))
+    return folder
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipe_trains(path: Path, data: Path, tmp_path: Path) -> None:
+    if "qlora" in path.stem:
+        pytest.importorskip("bitsandbytes", reason="the extra quantise is not installed")
+    changes = [*SMALL, f"data.path={data}", f"out={tmp_path / 'run'}", FROM_LAYER.get(path.stem, "seed=1")]
+    recipe = load_recipe(path, changes)
+    seen: list[Prepared] = []
+    run = train(recipe, announce=seen.append)
+    losses = [line["train/loss"] for line in _lines(run) if "train/loss" in line]
+    assert len(losses) == 2
+    assert sum(part.trained for part in seen[0].parts) > 0
+    assert (run / BEST / "config.json").is_file()
+
+
+def _lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+
+
+def test_forkme_names_every_setting_with_its_default() -> None:
+    path = ROOT / "recipes" / "forkme.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert _keys(yaml.safe_load(text)) == set(known_keys())
+    assert load_recipe(path) == Recipe()
+    lines = [line.strip() for line in text.splitlines()]
+    for before, line in pairwise(lines):
+        if line and not line.startswith("#"):
+            assert before.startswith("#"), f"{line}: no sentence above it"
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for name, value in values.items():
+        found |= _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+    return found
