@@ -21,7 +21,7 @@ from phisight.evaluate.baselines import Baseline, against_baselines, fit_baselin
 from phisight.evaluate.comparison import Comparison, compare_predictions
 from phisight.evaluate.grounding import certificate, likelihoods, teacher_forced
 from phisight.evaluate.intervals import Interval, SplitConformal, interval, paired_difference
-from phisight.evaluate.metrics import METRICS, Metric, alias
+from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of
 from phisight.evaluate.pictures import MODES, Images
 from phisight.evaluate.predictions import Predictions, write_predictions
 from phisight.evaluate.rows import EvalRow, EvalRows, read_rows
@@ -50,6 +50,7 @@ __all__ = [
     "fit_baselines",
     "interval",
     "likelihoods",
+    "metrics_of",
     "paired_difference",
     "read_rows",
     "scores_of",
