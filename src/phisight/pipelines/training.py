@@ -23,7 +23,8 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
-from phisight.pipelines.loading import TINY, new_model
+from phisight.pipelines.before import starting_model
+from phisight.pipelines.loading import TINY
 from phisight.pipelines.stored_features import store_features
 from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
@@ -70,9 +71,8 @@ def train(
         raise DataError(f"{folder.path} has no row in the split 'train'; splits: {folder.card.splits}")
     answers = judged_by(recipe, task, folder.split_names)
 
-    texts = [task.prompt, *(task.render(row) for row in rows)]
     quantise = quantise_decoder if recipe.train.method == "qlora" else None
-    model, processor = new_model(recipe.model, texts, recipe.seed, change=quantise)
+    model, processor = starting_model(recipe, task, rows, quantise)
     torch.manual_seed(named_seed(recipe.seed, "adapters"))
     model = apply_method(model, _with_tower(recipe), recipe.lora)
 

@@ -20,7 +20,7 @@ from phisight.core.task import Task
 from phisight.evaluate import EvalRow, Predictions, alias, evaluate, figures, metrics_of, read_rows
 from phisight.evaluate.breakdown import UNANSWERED
 from phisight.evaluate.predictions import thumbnail
-from phisight.generate import Predictor
+from phisight.pipelines.predictors import predictor_of
 from phisight.track import Example, Pairs, Tracker
 from phisight.train.answering import Answers
 
@@ -98,6 +98,7 @@ class ValidationAnswers:
 
     def __init__(self, recipe: Recipe, folder: Path, task: Task, processor: Any, tracker: Tracker) -> None:
         self._recipe = recipe
+        self._folder = folder
         self._task = task
         self._processor = processor
         self._tracker = tracker
@@ -108,9 +109,7 @@ class ValidationAnswers:
     def __call__(self, model: Any, step: int) -> Mapping[str, float]:
         """Figures by their name in scores.json; those that are not defined are left out."""
         settings = self._recipe.evaluate
-        predictor = Predictor(
-            model, self._processor, batch_size=settings.batch_size, max_new_tokens=settings.max_new_tokens
-        )
+        predictor = predictor_of(model, self._processor, settings, self._task, [self._folder])
         answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed)
         known = {name for name, _ in known_figures(self._task).values()}
         scores = figures(answers, resamples=0)
