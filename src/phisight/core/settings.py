@@ -109,7 +109,8 @@ class TrainSettings(Settings):
     answer_rows: int = Field(default=0, ge=0)
     """Rows of the validation split that are answered at each evaluation; 0: only the loss is taken."""
     best: str = "loss"
-    """What chooses the best checkpoint: ``loss``, or a metric of the answers, such as ``category3_code/accuracy``."""
+    """What chooses the best checkpoint: ``loss``, or a figure of the answers (needs ``answer_rows``) by its name in
+    scores.json or as field/metric: ``category_accuracy``, ``category3_code/accuracy``."""
     patience: int | None = Field(default=None, ge=1)
     """Evaluations without a better one after which training stops; none: it does not."""
     save_every: int | None = Field(default=None, ge=1)

@@ -12,19 +12,19 @@ Then, each adding one key to the scores:
     scores["grounding"] = certificate(every, seen)
     scores["teacher_forced"] = figures(teacher_forced(real, seen["real"]))
     scores["baselines"] = against_baselines(real, fit_baselines(task, train_truths, test_truths, features, features))
-    scores["before"] = figures(base_model_predictions)
+    scores["before"] = {**figures(base_model_predictions), "tuned_against": ...}
     scores["verdict"] = verdict_of(scores)
     write_json(run / "scores.json", scores)
 """
 
 from phisight.evaluate.baselines import Baseline, against_baselines, fit_baselines
-from phisight.evaluate.comparison import Comparison, compare_predictions
-from phisight.evaluate.grounding import certificate, likelihoods, teacher_forced
+from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
+from phisight.evaluate.grounding import certificate, likelihoods, teacher_forced, untested
 from phisight.evaluate.intervals import Interval, SplitConformal, interval, paired_difference
-from phisight.evaluate.metrics import METRICS, Metric, alias
-from phisight.evaluate.pictures import MODES, Images
+from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of
+from phisight.evaluate.pictures import MODES, Images, possible_modes
 from phisight.evaluate.predictions import Predictions, write_predictions
-from phisight.evaluate.rows import EvalRow, EvalRows, read_rows
+from phisight.evaluate.rows import EvalRow, EvalRows, read_rows, sample_of
 from phisight.evaluate.runner import evaluate
 from phisight.evaluate.scores import figures, scores_of
 from phisight.evaluate.verdict import verdict_of
@@ -45,15 +45,20 @@ __all__ = [
     "alias",
     "certificate",
     "compare_predictions",
+    "deciding",
     "evaluate",
     "figures",
     "fit_baselines",
     "interval",
     "likelihoods",
+    "metrics_of",
     "paired_difference",
+    "possible_modes",
     "read_rows",
+    "sample_of",
     "scores_of",
     "teacher_forced",
+    "untested",
     "verdict_of",
     "write_predictions",
 ]

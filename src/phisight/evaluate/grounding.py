@@ -90,6 +90,11 @@ def certificate(
     }
 
 
+def untested(why: str) -> dict[str, Any]:
+    """What stands in the place of a certificate that cannot be had."""
+    return {"uses_image": None, "line": f"uses the image: not checked ({why})", "log_likelihood": {}, "metrics": {}}
+
+
 def _drop(real: Mapping[int, Likelihood], other: Mapping[int, Likelihood], seed: int) -> dict[str, Any]:
     """Mean of log p(true answer | real picture) - log p(true answer | other picture), in nats an answer."""
     rows = sorted(set(real) & set(other))

@@ -25,6 +25,20 @@ Images = Literal["real", "shuffled", "blank", "mismatched"]
 MODES: tuple[Images, ...] = ("real", "shuffled", "blank", "mismatched")
 
 
+def possible_modes(rows: Sequence[EvalRow], task: Task, seed: int) -> tuple[list[Images], dict[str, str]]:
+    """Kinds of pictures that these rows can be shown, and why the others cannot be had (one row, one category)."""
+    possible: list[Images] = []
+    refused: dict[str, str] = {}
+    for images in MODES:
+        try:
+            shown_rows(rows, task, images, seed)
+        except EvaluationError as error:
+            refused[images] = str(error)
+        else:
+            possible.append(images)
+    return possible, refused
+
+
 def shown_rows(rows: Sequence[EvalRow], task: Task, images: Images, seed: int) -> list[int | None]:
     """For each row the row whose picture it is shown; none for a blank one.
 

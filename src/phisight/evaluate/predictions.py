@@ -85,6 +85,18 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def only(self, places: Sequence[int]) -> Predictions:
+        """Of some rows; ``shown`` still counts in all rows."""
+        return Predictions(
+            self.task,
+            self.images,
+            [self.rows[place] for place in places],
+            [self.shown[place] for place in places],
+            [self.answers[place] for place in places],
+            [self.parsed[place] for place in places],
+            [self.reasons[place] for place in places],
+        )
+
     @property
     def parse_rate(self) -> float:
         """Share of the rows whose answer could be read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +80,12 @@ def read_rows(folder: Path, task: Task, split: Split = "test", *, limit: int | N
             f"the split {split!r} of {folder} has {table.num_rows} rows, none of them usable; "
             "choose another split or build the data set with one"
         )
-    if limit is not None and limit < len(rows):
-        order = sorted(range(len(rows)), key=lambda row: hashed_fraction(seed, "sample", rows[row].key, row))
-        rows = [rows[row] for row in sorted(order[:limit])]
-    return EvalRows(rows, dict(left_out))
+    return EvalRows([rows[row] for row in sample_of(rows, limit, seed)], dict(left_out))
+
+
+def sample_of(rows: Sequence[EvalRow], limit: int | None, seed: int) -> list[int]:
+    """Places of at most ``limit`` rows (all without one), in order; depends on keys, places and seed alone."""
+    if limit is None or limit >= len(rows):
+        return list(range(len(rows)))
+    order = sorted(range(len(rows)), key=lambda row: hashed_fraction(seed, "sample", rows[row].key, row))
+    return sorted(order[:limit])

@@ -9,11 +9,12 @@ from typing import Any
 def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     """``uses_image``, ``beats_baselines`` (by field; none where no baseline was computed) and ``lines``.
 
-    Reads ``grounding`` and ``baselines`` of scores.json; what is missing there is named as not checked.
+    Reads ``grounding``, ``baselines`` and ``before`` of scores.json; what is missing there is named as not checked.
     """
     lines = [scores["grounding"]["line"] if "grounding" in scores else "uses the image: not checked"]
     fields = list(scores.get("aliases", {}).values())
     beats = {field: _field(scores.get("baselines", {}), field, lines) for field in fields}
+    lines += _before(scores)
     if scores.get("parse_rate", 1) < 1:
         lines.append(f"{100 * (1 - scores['parse_rate']):.1f} % of the answers could not be read and count as wrong")
     return {
@@ -21,6 +22,23 @@ def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
         "beats_baselines": beats,
         "lines": lines,
     }
+
+
+def _before(scores: Mapping[str, Any]) -> list[str]:
+    """What fine-tuning brought, field by field, in one sentence; or why nobody knows."""
+    if "before" not in scores:
+        why = scores.get("not_checked", {}).get("before")
+        return [f"before fine-tuning: not checked ({why})"] if why else []
+    before = scores["before"]
+    named = {True: "better", None: "not distinguishable", False: "worse"}
+    parts = [
+        f"{field} {named[one['better']]} ({one['metric'].removeprefix(f'{field}_')} {one['right']:.3g} before, "
+        f"{one['left']:.3g} now)"
+        for field, one in before["tuned_against"].items()
+        if one
+    ]
+    told = f"than before fine-tuning, {before['about']}, on {before['rows']} rows (paired bootstrap, 95 %)"
+    return [f"{'; '.join(parts)} {told}"] if parts else []
 
 
 def _field(baselines: Mapping[str, Any], field: str, lines: list[str]) -> bool | None:

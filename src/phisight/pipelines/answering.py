@@ -5,17 +5,22 @@ Answers are always generated from the picture and the prompt. Nothing here ever 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from phisight.core import rundir
-from phisight.core.settings import EvaluateSettings, Recipe
+from phisight.core.datadir import CARD, DatasetCard
+from phisight.core.environment import environment
+from phisight.core.errors import CheckpointError, DatasetError, EvaluationError, RunError
+from phisight.core.recipe import write_recipe
+from phisight.core.settings import DataSettings, EvaluateSettings, ModelSettings, Recipe
 from phisight.core.task import FieldValue, Task
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import (
-    MODES,
+    EvalRow,
     EvalRows,
     Images,
     Predictions,
@@ -25,21 +30,26 @@ from phisight.evaluate import (
     figures,
     fit_baselines,
     likelihoods,
+    possible_modes,
     read_rows,
+    sample_of,
     scores_of,
     teacher_forced,
+    untested,
     verdict_of,
     write_predictions,
 )
 from phisight.generate import Predictor, Request
+from phisight.pipelines.before import BEFORE_ROWS, about, base_model, before_and_after
 from phisight.pipelines.features import tower_features
-from phisight.pipelines.loading import load_run
+from phisight.pipelines.loading import ADAPTER, load_model, load_run, read_checkpoint, read_run
+from phisight.pipelines.predictors import predictor_of
 
 FEATURE_ROWS = 5000
 """Most training rows that the baselines on picture features learn from."""
 
-Progress = Callable[[Images, int, int], None]
-"""Called with the kind of pictures, answers given and answers wanted."""
+Progress = Callable[[str, int, int], None]
+"""Called with the kind of pictures (or ``before``), answers given and answers wanted."""
 
 
 @dataclass(frozen=True)
@@ -51,41 +61,150 @@ class Answer:
     reason: str | None
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A model that is evaluated: what it is asked about, and where the results go."""
+
+    model: Any
+    processor: Any
+    recipe: Recipe
+    settings: EvaluateSettings
+    task: Task
+    folder: Path
+    found: EvalRows
+    out: Path
+    identity: str
+    progress: Progress
+
+    def answers(self, kind: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
+        """Answers with one kind of pictures, kept in a journal as they come."""
+        name = name or kind
+        return evaluate(
+            self.predictor,
+            self.found.rows if rows is None else rows,
+            self.task,
+            images=kind,
+            seed=self.recipe.seed,
+            journal=self.out / f"predictions.{name}.jsonl",
+            identity=self.identity,
+            progress=lambda done, every: self.progress(name, done, every),
+        )
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        return predictor_of(self.model, self.processor, self.settings, self.task, [self.recipe.data.path, self.folder])
+
+
 def evaluate_run(
     run: Path,
     *,
     data: Path | None = None,
     settings: EvaluateSettings | None = None,
+    before_rows: int = BEFORE_ROWS,
     progress: Progress = lambda _kind, _done, _all: None,
 ) -> dict[str, Any]:
-    """Answer a split with its own and with other pictures; writes predictions and ``scores.json`` into the run."""
-    model, processor, recipe = load_run(run)
-    chosen = settings or recipe.evaluate
-    folder = data or recipe.data.path
-    task = recipe.task or DatasetFolder.open(folder).task
-    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed)
-    predictor = _predictor(model, processor, chosen)
-    every = {kind: _answers(predictor, found, task, kind, recipe, run, progress) for kind in MODES}
-    write_predictions(run, list(every.values()), seed=recipe.seed)
+    """Answer a split with its own and with other pictures; writes predictions and ``scores.json`` into the run.
 
-    scores: dict[str, Any] = scores_of(every, left_out=found.left_out, seed=recipe.seed)
-    seen = {kind: likelihoods(predictor, answers, seed=recipe.seed) for kind, answers in every.items()}
-    scores["grounding"] = certificate(every, seen, seed=recipe.seed)
-    scores["teacher_forced"] = figures(teacher_forced(every["real"], seen["real"]))
-    scores["baselines"] = _baselines(model, processor, folder, task, every["real"], recipe.seed)
+    At most ``before_rows`` of the rows (a fixed sample) are answered by the model before training, too; 0: none.
+    """
+    recipe = read_checkpoint(run)
+    chosen, folder = settings or recipe.evaluate, data or recipe.data.path
+    task = recipe.task or _task_of_run(run, recipe)
+    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed)
+    places = sample_of(found.rows, before_rows, recipe.seed)
+    asked = _Asked(None, None, recipe, chosen, task, folder, found, run, "", progress)
+    before, base, missing = _before(asked, places) if places else (None, None, {})
+    model, processor, _ = load_run(run, base)
+    asked = replace(asked, model=model, processor=processor, identity=_identity(run / rundir.BEST))
+    real = asked.answers("real")
+    extra: dict[str, Any] = {}
+    if before is not None:
+        extra["before"] = before_and_after(before, real.only(places), about(recipe), seed=recipe.seed)
+    return _scored(asked, real, extra, missing)
+
+
+def _before(asked: _Asked, places: Sequence[int]) -> tuple[Predictions | None, Any, dict[str, str]]:
+    """Answers of the model before training, that model if adapters go onto it, and why there are none.
+
+    A model that was trained whole takes the place of its base in memory.
+    """
+    recipe = asked.recipe
+    try:
+        base, processor = base_model(recipe, asked.task)
+    except (CheckpointError, DatasetError) as error:
+        return None, None, {"before": str(error)}
+    asked = replace(asked, model=base, processor=processor, identity=f"{recipe.model.name} {recipe.seed}")
+    before = asked.answers("real", "before", [asked.found.rows[place] for place in places])
+    return before, base if (asked.out / rundir.BEST / ADAPTER).is_file() else None, {}
+
+
+def evaluate_model(
+    name: str,
+    data: Path,
+    out: Path,
+    *,
+    settings: EvaluateSettings,
+    model: ModelSettings | None = None,
+    progress: Progress = lambda _kind, _done, _all: None,
+) -> dict[str, Any]:
+    """The same for a model that is no run: a folder in the official layout or a hub name, asked in the data set's task.
+
+    ``out`` becomes a folder that the report reads; the same call again goes on where it was.
+    """
+    recipe = Recipe(
+        out=out,
+        model=(model or ModelSettings()).model_copy(update={"name": name}),
+        data=DataSettings(path=data),
+        evaluate=settings,
+    )
+    text = write_recipe(recipe)
+    config = out / rundir.CONFIG
+    if config.is_file() and read_run(out).model_copy(update={"evaluate": settings}) != recipe:
+        raise RunError(f"{out} holds the results of something else; name another folder with --out")
+    opened = DatasetFolder.open(data)
+    task = opened.task
+    found = read_rows(data, task, settings.split, limit=settings.rows, seed=recipe.seed)
+    loaded, processor = load_model(name, recipe.model)
+    rundir.write_text_atomically(config, text)
+    rundir.write_json(out / rundir.ENVIRONMENT, environment())
+    opened.card.write(out)
+    identity = _identity(Path(name)) or name
+    asked = _Asked(loaded, processor, recipe, settings, task, data, found, out, identity, progress)
+    return _scored(asked, asked.answers("real"), {}, {})
+
+
+def _scored(
+    asked: _Asked, real: Predictions, extra: Mapping[str, Any], not_checked: Mapping[str, str]
+) -> dict[str, Any]:
+    """Every other kind of pictures, then all figures; what could not be had is named under ``not_checked``."""
+    seed, task, out = asked.recipe.seed, asked.task, asked.out
+    modes, refused = possible_modes(real.rows, task, seed)
+    every = {kind: real if kind == "real" else asked.answers(kind) for kind in modes}
+    write_predictions(out, list(every.values()), seed=seed)
+
+    scores: dict[str, Any] = scores_of(every, left_out=asked.found.left_out, seed=seed)
+    seen = {kind: likelihoods(asked.predictor, answers, seed=seed) for kind, answers in every.items()}
+    missing = {**not_checked, **refused}
+    scores["grounding"] = certificate(every, seen, seed=seed) if "shuffled" in every else untested(refused["shuffled"])
+    if seen["real"]:
+        scores["teacher_forced"] = figures(teacher_forced(real, seen["real"]))
+    try:
+        scores["baselines"] = _baselines(asked, real)
+    except EvaluationError as error:
+        missing["baselines"] = str(error)
+    scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
-    rundir.write_json(run / rundir.SCORES, scores)
+    rundir.write_json(out / rundir.SCORES, scores)
     return scores
 
 
-def _baselines(
-    model: Any, processor: Any, folder: Path, task: Task, real: Predictions, seed: int
-) -> dict[str, dict[str, Any]]:
+def _baselines(asked: _Asked, real: Predictions) -> dict[str, dict[str, Any]]:
     """Cheap answers to the same rows: constant, category median, and two on the tower's features."""
-    train = read_rows(folder, task, "train", limit=FEATURE_ROWS, seed=seed).rows
-    if not train:
-        return {}
-    features = [tower_features(model, processor, [row.image for row in rows]) for rows in (train, real.rows)]
+    seed, task = asked.recipe.seed, asked.task
+    train = read_rows(asked.folder, task, "train", limit=FEATURE_ROWS, seed=seed).rows
+    features = [
+        tower_features(asked.model, asked.processor, [row.image for row in rows]) for rows in (train, real.rows)
+    ]
     fitted = fit_baselines(task, [row.truth for row in train], [row.truth for row in real.rows], *features)
     found: dict[str, dict[str, Any]] = against_baselines(real, fitted, seed=seed)
     return found
@@ -94,32 +213,18 @@ def _baselines(
 def predict(run: Path, images: Sequence[Path]) -> Iterator[tuple[Path, Answer]]:
     """Answers about pictures, in the order of the pictures."""
     model, processor, recipe = load_run(run)
-    task = recipe.task or DatasetFolder.open(recipe.data.path).task
-    predictor = _predictor(model, processor, recipe.evaluate)
+    task = recipe.task or _task_of_run(run, recipe)
+    predictor = predictor_of(model, processor, recipe.evaluate, task, [recipe.data.path])
     texts = dict(predictor.answers([Request(task.prompt, [image]) for image in images]))
     for index, image in enumerate(images):
         parsed = task.parse(texts[index])
         yield image, Answer(texts[index], parsed.values, parsed.reason)
 
 
-def _predictor(model: Any, processor: Any, settings: EvaluateSettings) -> Predictor:
-    return Predictor(model, processor, batch_size=settings.batch_size, max_new_tokens=settings.max_new_tokens)
-
-
-def _answers(
-    predictor: Predictor, found: EvalRows, task: Task, kind: Images, recipe: Recipe, run: Path, progress: Progress
-) -> Any:
-    journal = run / f"predictions.{kind}.jsonl"
-    return evaluate(
-        predictor,
-        found.rows,
-        task,
-        images=kind,
-        seed=recipe.seed,
-        journal=journal,
-        identity=_identity(run / rundir.BEST),
-        progress=lambda done, every: progress(kind, done, every),
-    )
+def _task_of_run(run: Path, recipe: Recipe) -> Task:
+    """The task a run was trained for: that of its data set, whose card lies in the run folder."""
+    folder = run if (run / CARD).is_file() else recipe.data.path
+    return DatasetCard.read(folder).task
 
 
 def _identity(best: Path) -> str:

@@ -66,18 +66,28 @@ def read_run(run: Path) -> Recipe:
     return load_recipe(run / CONFIG)
 
 
-def load_run(run: Path) -> tuple[Any, Any, Recipe]:
-    """Model (adapters merged), processor and recipe of a run's best checkpoint."""
+def read_checkpoint(run: Path) -> Recipe:
+    """The resolved recipe of a run that has a best checkpoint; RunError where there is none."""
     recipe = read_run(run)
     best = run / BEST
     if not (best / "config.json").is_file() and not (best / ADAPTER).is_file():
         raise RunError(
             f"{run} has no checkpoint: {best} is missing or empty; train it, or wait until training has ended"
         )
+    return recipe
+
+
+def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
+    """Model (adapters merged), processor and recipe of a run's best checkpoint.
+
+    ``base`` is the model that adapters were trained on, where it is loaded already; it becomes the tuned one.
+    """
+    recipe = read_checkpoint(run)
+    best = run / BEST
     if not (best / ADAPTER).is_file():
         return (*load_model(best, recipe.model), recipe)
     from peft import PeftModel
 
-    model, _ = load_model(recipe.model.name, recipe.model)
+    model = base if base is not None else load_model(recipe.model.name, recipe.model)[0]
     merged: Any = PeftModel.from_pretrained(model, str(best)).merge_and_unload()
     return merged, AutoProcessor.from_pretrained(best), recipe

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from phisight.core import rundir
 from phisight.core.datadir import CARD
 from phisight.core.environment import environment
 from phisight.core.errors import DataError, SettingsError
 from phisight.core.recipe import write_recipe
+from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
-from phisight.pipelines.loading import TINY, new_model
+from phisight.pipelines.before import starting_model
+from phisight.pipelines.loading import TINY
 from phisight.pipelines.stored_features import store_features
+from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
@@ -64,14 +69,15 @@ def train(
     rows = folder.rows("train")[: recipe.data.train_rows]
     if not rows:
         raise DataError(f"{folder.path} has no row in the split 'train'; splits: {folder.card.splits}")
+    answers = judged_by(recipe, task, folder.split_names)
 
-    texts = [task.prompt, *(task.render(row) for row in rows)]
     quantise = quantise_decoder if recipe.train.method == "qlora" else None
-    model, processor = new_model(recipe.model, texts, recipe.seed, change=quantise)
+    model, processor = starting_model(recipe, task, rows, quantise)
+    torch.manual_seed(named_seed(recipe.seed, "adapters"))
     model = apply_method(model, _with_tower(recipe), recipe.lora)
 
     train_set, left_out = _examples(recipe, folder, rows, processor, task)
-    validation_rows = folder.rows("validation")
+    validation_rows = folder.rows("validation") if "validation" in folder.split_names else []
     validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
     features = store_features(recipe, model, [one for one in (train_set, validation_set) if one], filling)
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
@@ -81,7 +87,9 @@ def train(
     shutil.copyfile(folder.path / CARD, run_dir / CARD)
     tracker = open_tracker(recipe.track.to, _tracker_options(recipe))
     tracker.start(run_dir, recipe.model_dump(mode="json"))
-    outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, _Watch(tracker, progress))
+    if recipe.train.answer_rows:
+        answers = replace(answers, ask=ValidationAnswers(recipe, folder.path, task, processor, tracker))
+    outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, _Watch(tracker, progress), answers)
     # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
     save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
     tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})

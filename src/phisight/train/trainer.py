@@ -2,7 +2,7 @@
 
 fit(model, processor, train_set, validation_set, recipe, run_dir, watch)
   Trainer: batches -> loss over the trained tokens of the whole step -> AdamW
-  every evaluate_every steps: loss on validation, checkpoint; the best one is loaded at the end
+  every evaluate_every steps: loss on validation, answers where asked for, checkpoint; the best one is loaded at the end
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
+from phisight.train.answering import Answers, outcome_of, stops_early
 from phisight.train.arguments import steps_in, training_arguments
 from phisight.train.batching import LengthSampler, Padding
 from phisight.train.collate import Collator
@@ -33,22 +34,29 @@ def fit(
     recipe: Recipe,
     run_dir: Path,
     watcher: Watcher,
+    answers: Answers | None = None,
 ) -> dict[str, float]:
-    """Train; the model holds the weights of the best validation loss afterwards. Returns the last figures."""
+    """Train; the model holds the weights of the best evaluation (by loss, or as ``answers`` says) afterwards.
+
+    Returns the last figures, with ``steps`` done and ``best_step`` and ``best_<figure>`` where one was chosen.
+    """
+    answers = answers or Answers()
+    args = training_arguments(recipe, run_dir, steps_in(train_set, recipe), evaluate=validation_set is not None)
     trainer = CheckedTrainer(
         recipe.train,
+        answers,
         model=model,
-        args=training_arguments(recipe, run_dir, steps_in(train_set, recipe), evaluate=validation_set is not None),
+        args=answers.choose(args),
         train_dataset=train_set,
         eval_dataset=validation_set,
         processing_class=processor,
         data_collator=Collator(processor.tokenizer.pad_token_id),
-        callbacks=[passes_on(watcher)],
+        callbacks=[passes_on(watcher), *stops_early(recipe.train)],
     )
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     outcome = trainer.train()
     figures = {key: float(value) for key, value in outcome.metrics.items()}
-    return {**figures, "padding": trainer.padding.share()}
+    return {**figures, **outcome_of(trainer.state, answers.best), "padding": trainer.padding.share()}
 
 
 class CheckedTrainer(Trainer):
@@ -56,9 +64,10 @@ class CheckedTrainer(Trainer):
 
     optimizer: Any
 
-    def __init__(self, settings: TrainSettings, **kwargs: Any) -> None:
+    def __init__(self, settings: TrainSettings, answers: Answers | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.settings = settings
+        self.answers = answers or Answers()
         self.padding = Padding()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -84,6 +93,14 @@ class CheckedTrainer(Trainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss of a micro-batch, in training and on validation; nobody reads logits here."""
         return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Loss on validation, and the figures of the answers beside it."""
+        output = super().evaluation_loop(*args, **kwargs)
+        with self.accelerator.autocast():
+            found = self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
+        output.metrics.update({f"eval_{name}": value for name, value in found.items()})
+        return output
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One micro-batch; NonFiniteLossError names the step and what usually helps."""

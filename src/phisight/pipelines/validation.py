@@ -1,0 +1,148 @@
+"""Answers on the validation split during training: the figures of ``phisight evaluate``, early and on fewer rows.
+
+At each evaluation a fixed, seeded sample of the split is answered with its own pictures. Figures become ``eval/...``
+curves, some rows become examples (picture, truth, answer), fields become a confusion matrix or a scatter.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+
+from phisight.core.errors import SettingsError, some
+from phisight.core.settings import Recipe, TrainSettings
+from phisight.core.task import Task
+from phisight.evaluate import EvalRow, Predictions, alias, evaluate, figures, metrics_of, read_rows
+from phisight.evaluate.breakdown import UNANSWERED
+from phisight.evaluate.predictions import thumbnail
+from phisight.pipelines.predictors import predictor_of
+from phisight.track import Example, Pairs, Tracker
+from phisight.train.answering import Answers
+
+EXAMPLES = 24
+"""Rows that are shown with picture, truth and answer at each evaluation, spread over the sample."""
+
+
+def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:
+    """The figure that chooses the best checkpoint, checked before anything is loaded; nobody asks yet.
+
+    Raises:
+        SettingsError: A figure that this task does not have, or settings that could never take effect.
+    """
+    train = recipe.train
+    wanted = {
+        "answer_rows": train.answer_rows > 0,
+        "best": train.best != "loss",
+        "patience": train.patience is not None,
+    }
+    asked = [f"train.{name}" for name, is_set in wanted.items() if is_set]
+    if asked and "validation" not in splits:
+        raise SettingsError(
+            f"{some(asked)} needs a validation split, and {recipe.data.path} has only {some(splits)}; build the data "
+            "set with one, or leave the setting out"
+        )
+    known = known_figures(task)
+    name = known.get(train.best)
+    if name is None:
+        near = difflib.get_close_matches(train.best, known, n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        names = list(dict.fromkeys(figure for figure, _ in known.values()))
+        raise SettingsError(
+            f"train.best = {train.best!r} is no figure of this task{meant}; there are {some(names, 99)}"
+        )
+    if train.best != "loss" and not train.answer_rows:
+        raise SettingsError(
+            f"train.best = {train.best!r} needs answers, and train.answer_rows is 0; say how many rows of the "
+            "validation split to answer at each evaluation, such as --set train.answer_rows=100"
+        )
+    _require_times(train, [one for one in asked if one != "train.answer_rows"])
+    return Answers(best=name[0], higher_is_better=name[1])
+
+
+def known_figures(task: Task) -> dict[str, tuple[str, bool]]:
+    """What can be written after ``train.best`` -> (name of the figure, higher is better).
+
+    The names are those of scores.json (``category_accuracy``) and ``field/metric`` (``category3_code/accuracy``).
+    """
+    known = {"loss": ("loss", False), "parse_rate": ("parse_rate", True)}
+    for field in task.names:
+        for metric in metrics_of(task.fields[field].kind):
+            figure = f"{alias(task, field)}_{metric.name}", metric.higher_is_better
+            known |= {figure[0]: figure, f"{field}/{metric.name}": figure}
+    return known
+
+
+def _require_times(train: TrainSettings, asked: Sequence[str]) -> None:
+    """Choosing a checkpoint needs several evaluations, each with a checkpoint."""
+    if not asked:
+        return
+    if train.evaluate_every is None:
+        raise SettingsError(
+            f"{some(asked)} chooses among evaluations, and train.evaluate_every is not set: there is only one, "
+            "at the end"
+        )
+    if (train.save_every or train.evaluate_every) % train.evaluate_every:
+        raise SettingsError(
+            f"{some(asked)} needs a checkpoint of evaluated steps: make train.save_every = {train.save_every} a "
+            f"multiple of train.evaluate_every = {train.evaluate_every}, or leave it out"
+        )
+
+
+class ValidationAnswers:
+    """Answers the sample each time it is called; see ``phisight.train.answering.Ask``."""
+
+    def __init__(self, recipe: Recipe, folder: Path, task: Task, processor: Any, tracker: Tracker) -> None:
+        self._recipe = recipe
+        self._folder = folder
+        self._task = task
+        self._processor = processor
+        self._tracker = tracker
+        found = read_rows(folder, task, "validation", limit=recipe.train.answer_rows, seed=recipe.seed)
+        self.rows: list[EvalRow] = found.rows
+        self._shown: dict[int, bytes] | None = None
+
+    def __call__(self, model: Any, step: int) -> Mapping[str, float]:
+        """Figures by their name in scores.json; those that are not defined are left out."""
+        settings = self._recipe.evaluate
+        predictor = predictor_of(model, self._processor, settings, self._task, [self._folder])
+        answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed)
+        known = {name for name, _ in known_figures(self._task).values()}
+        scores = figures(answers, resamples=0)
+        found = {name: float(value) for name, value in scores.items() if name in known and value is not None}
+        if PartialState().is_main_process:
+            self._tracker.log(step, {f"eval/{name}": value for name, value in found.items()})
+            self._tracker.log_examples(step, self._examples(answers))
+            for pairs in pairs_of(answers):
+                self._tracker.log_pairs(step, pairs)
+        return found
+
+    def _examples(self, answers: Predictions) -> list[Example]:
+        if self._shown is None:
+            spread = np.linspace(0, len(self.rows) - 1, min(EXAMPLES, len(self.rows))).round().astype(int).tolist()
+            small = {row: thumbnail(self.rows[row].image) for row in dict.fromkeys(spread)}
+            self._shown = {row: jpeg for row, jpeg in small.items() if jpeg is not None}
+        return [
+            Example(
+                self.rows[row].key, jpeg, self.rows[row].expected, answers.answers[row] or f"({answers.reasons[row]})"
+            )
+            for row, jpeg in self._shown.items()
+        ]
+
+
+def pairs_of(answers: Predictions) -> list[Pairs]:
+    """Truth and answer of each category and number field; a number that was not answered has no place in a scatter."""
+    task, found = answers.task, []
+    for name in task.of_kind("category"):
+        given = [UNANSWERED if value is None else str(value) for value in answers.predicted(name)]
+        found.append(Pairs(alias(task, name), "category", [str(value) for value in answers.truth(name)], given))
+    for name in task.of_kind("number"):
+        both = zip(answers.truth(name), answers.predicted(name), strict=True)
+        kept = [(float(truth), float(value)) for truth, value in both if value is not None]
+        if kept:
+            found.append(Pairs(alias(task, name), "number", *map(list, zip(*kept, strict=True))))
+    return found
