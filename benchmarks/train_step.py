@@ -164,8 +164,8 @@ def show(result: dict[str, Any]) -> None:
     """One line a way."""
     low, high = result["ratio_of_rounds"]
     print(
-        f"{result['case']:11} {result['tokens_per_sample']:.0f} tokens a sample, {result['batch']} a step, matrix product "
-        f"{result['matrix_gflops']:.0f} GFLOP/s: {result['ratio']:.2f}x ({low:.2f} to {high:.2f} by round)"
+        f"{result['case']:11} {result['tokens_per_sample']:.0f} tokens a sample, {result['batch']} a step, matrix "
+        f"product {result['matrix_gflops']:.0f} GFLOP/s: {result['ratio']:.2f}x ({low:.2f} to {high:.2f} by round)"
     )
     for name in ("plain", "phisight"):
         one = result[name]
@@ -210,8 +210,8 @@ def main() -> None:
             plain, ours = (peaks[way]["above_weights"] for way in ("plain", "phisight"))
             result[f"memory_at_{vocabulary}"] = {"examples": size, **peaks, "ratio": ours / plain}
             print(
-                f"{case.name:11} vocabulary {vocabulary:6,}, {size} examples: peak above the weights {plain / 1e6:.0f} MB "
-                f"plain, {ours / 1e6:.0f} MB phisight: {ours / plain:.2f}x",
+                f"{case.name:11} vocabulary {vocabulary:6,}, {size} examples: peak above the weights "
+                f"{plain / 1e6:.0f} MB plain, {ours / 1e6:.0f} MB phisight: {ours / plain:.2f}x",
                 flush=True,
             )
     if asked.json:

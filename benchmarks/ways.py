@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
 from phisight.model.processing import Phi3VProcessor
-from phisight.pipelines.stored_features import store_features
+from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.train.arguments import training_arguments
 from phisight.train.examples import Conversation, encode_answer
 from phisight.train.methods import apply_method
@@ -67,14 +67,14 @@ class Clock:
     def begin(self, steps: int) -> None:
         """Training starts."""
 
-    def step(self, step: int) -> None:
+    def step(self, step: int) -> None:  # noqa: ARG002
         """An optimiser step is done; the first one warms up."""
         now = timer()
         if self._start is None:
             self._start, self.waited = now, 0.0
         self.seconds = now - self._start
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
         """Keep the losses."""
         if "loss" in metrics:
             self.losses.append(metrics["loss"])
@@ -118,7 +118,7 @@ def step_phisight(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows,
     recipe = settings_of(case, batch, out, bf16=case.bf16)
     model = apply_method(in_type(model, case, bf16=True), recipe.train, recipe.lora)
     examples = make_examples(rows, processor)
-    print("  ", store_features(recipe, model, [examples], lambda _done, _every: None), flush=True)
+    print("  ", store_what_rests(recipe, model, [examples], lambda _done, _every: None), flush=True)
 
     def run(steps: int) -> Clock:
         clock = Clock()
