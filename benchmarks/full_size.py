@@ -101,8 +101,9 @@ def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 class Memory:
     """Samples the proportional set size in a thread; ``peak`` since the last ``reset``, in bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.25) -> None:
         self.peak = 0
+        self._seconds = seconds
         self._stop = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -116,7 +117,7 @@ class Memory:
         return next(int(words[1]) * 1024 for words in lines if words[0] == "Pss:")
 
     def _run(self) -> None:
-        while not self._stop.wait(0.25):
+        while not self._stop.wait(self._seconds):
             self.peak = max(self.peak, self.now())
 
     def reset(self) -> None:

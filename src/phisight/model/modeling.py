@@ -20,54 +20,17 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
-from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, Phi3PreTrainedModel
+from transformers.models.phi3.modeling_phi3 import Phi3Model
 
 from phisight.core.errors import ImageSlotError
 from phisight.model import checkpoint
 from phisight.model.configuration import Phi3VConfig
 from phisight.model.embedding import ImageEmbedding, pictures_given
 from phisight.model.labels import IGNORED, labelled_places
+from phisight.model.layers import run_layers
+from phisight.model.pretrained import Phi3VisionPreTrainedModel
 from phisight.model.rope import LongRotaryEmbedding
 from phisight.model.slots import images_of_runs, slot_mask, slot_runs
-
-
-class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):
-    """What model and head share: configuration, initial values, layers that stay on one device."""
-
-    config_class = Phi3VConfig
-    config: Phi3VConfig
-    input_modalities = ("image", "text")
-    _no_split_modules: ClassVar = [Phi3DecoderLayer.__name__, CLIPEncoderLayer.__name__]
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        std = self.config.initializer_range
-        if isinstance(module, LongRotaryEmbedding) and module.original_length is not None:
-            _fill(module.long_inv_freq, module.long_frequencies())
-        elif isinstance(module, CLIPVisionEmbeddings):
-            _draw(module.class_embedding, module.embed_dim**-0.5)
-            _fill(module.position_ids, torch.arange(module.num_positions).expand(1, -1))
-        elif isinstance(module, CLIPAttention):
-            _draw(module.out_proj.weight, std / (2 * module.config.num_hidden_layers) ** 0.5)
-        elif isinstance(module, ImageEmbedding):
-            _draw(module.glb_GN, std)
-            _draw(module.sub_GN, std)
-
-
-def _loaded(parameter: Tensor) -> bool:
-    return bool(getattr(parameter, "_is_hf_initialized", False))
-
-
-def _draw(parameter: Tensor, std: float) -> None:
-    if not _loaded(parameter):
-        parameter.normal_(0.0, std)
-
-
-def _fill(buffer: Tensor, values: Tensor) -> None:
-    if not _loaded(buffer):
-        buffer.copy_(values)
 
 
 class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
@@ -94,9 +57,20 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
         image_features: Tensor | None = None,
+        trunk_states: Tensor | None = None,
+        first_layer: int = 0,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Run the decoder over text and pictures. ``input_ids`` int64[B, T] are read, never changed."""
+        """Run the decoder over text and pictures. ``input_ids`` int64[B, T] are read, never changed.
+
+        ``trunk_states`` [B, T, D], what ``trunk`` gave for ``first_layer``, stand for ids and pictures.
+        """
+        if trunk_states is not None:
+            if position_ids is None and attention_mask is not None:
+                position_ids = self._positions(attention_mask, trunk_states.shape[1])
+            last = len(self.layers)
+            hidden = run_layers(self, trunk_states, first_layer, last, attention_mask, position_ids, **kwargs)
+            return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden))
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
@@ -114,6 +88,18 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
                 **kwargs,
             ),
         )
+
+    def trunk(
+        self,
+        first_layer: int,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        image_features: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states [B, T, D] before decoder layer ``first_layer``, of rows without padding."""
+        embeds = self.embed(input_ids, pixel_values, image_sizes, image_features)
+        return run_layers(self, embeds, 0, first_layer)
 
     def _positions(self, mask: Tensor, new_tokens: int) -> Tensor | None:
         """Positions int64[B, new_tokens] that count real tokens, so that padding makes no row longer than it is.
@@ -185,13 +171,16 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
         image_features: Tensor | None = None,
+        trunk_states: Tensor | None = None,
+        first_layer: int = 0,
         skip_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
 
         ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; rows may lack images.
-        ``image_features`` [N, crops + 1, n, n, 4V], the tower's features of these crops, may stand for pixels.
+        ``image_features`` [N, crops + 1, n, n, 4V], the tower's features of these crops, may stand for pixels, and
+        ``trunk_states`` [B, T, D], hidden states before decoder layer ``first_layer``, for all that comes before it.
         Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
         only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
         None.
@@ -206,6 +195,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             pixel_values=pixel_values,
             image_sizes=image_sizes,
             image_features=image_features,
+            trunk_states=trunk_states,
+            first_layer=first_layer,
             **kwargs,
         )
         hidden = outputs.last_hidden_state

@@ -8,7 +8,7 @@ from typing import Any
 from phisight.core.datadir import SHA256
 from phisight.core.settings import Recipe
 from phisight.train.examples import ExampleSet
-from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, make_room, tower_key
+from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, tower_key
 
 
 def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Callable[[int, int], None]) -> str:
@@ -24,7 +24,7 @@ def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: 
     key = tower_key(model, first.processor.image_processor, first.num_crops, bf16=bf16)
     cache = FeatureCache(recipe.data.feature_cache or recipe.out.parent / "features", key)
     needed = bytes_needed(model, rows, first.num_crops)
-    if not make_room(cache, rows, needed, int(recipe.data.feature_cache_gb * 1e9)):
+    if not cache.make_room({row[SHA256] for row in rows}, needed, int(recipe.data.feature_cache_gb * 1e9)):
         return (
             f"Tower features are computed in every step: all of them take {needed / 1e9:.1f} GB, "
             f"data.feature_cache_gb is {recipe.data.feature_cache_gb:g}."

@@ -1,6 +1,6 @@
 """Recipe to run folder.
 
-data set -> model -> what moves -> examples -> stored features -> image check -> fit -> best/
+data set -> model -> what moves -> examples -> image check -> what rests is stored -> fit -> best/
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import TINY
-from phisight.pipelines.stored_features import store_features
+from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
 from phisight.train.collate import Collator
@@ -51,7 +51,7 @@ class Prepared:
     validation_rows: int
     left_out: int
     features: str
-    """What became of the frozen tower's features."""
+    """What became of the frozen tower's features, or of the hidden states below the trained layers."""
 
 
 def train(
@@ -79,9 +79,9 @@ def train(
     train_set, left_out = _examples(recipe, folder, rows, processor, task)
     validation_rows = folder.rows("validation") if "validation" in folder.split_names else []
     validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
-    features = store_features(recipe, model, [one for one in (train_set, validation_set) if one], filling)
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
+    features = store_what_rests(recipe, model, [one for one in (train_set, validation_set) if one], filling)
     announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features))
 
     shutil.copyfile(folder.path / CARD, run_dir / CARD)

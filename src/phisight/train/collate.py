@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from phisight.model.labels import IGNORED
@@ -18,9 +18,9 @@ class Collator:
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """int64[B, T] ids, mask and labels; float32[B, crops, 3, S, S] pixels or [B, crops, n, n, 4V]
-        features; int64[B, 2] sizes.
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """int64[B, T] ids, mask and labels; float32[N, crops, 3, S, S] pixels or [N, crops, n, n, 4V] features of
+        N pictures, int64[N, 2] sizes; or hidden states [B, T, D] and the layer before which they stand.
         """
         ids = [example["input_ids"] for example in examples]
         masks = [torch.ones_like(one) for one in ids]
@@ -29,12 +29,21 @@ class Collator:
             "attention_mask": pad_sequence(masks, batch_first=True),
             "labels": pad_sequence([e["labels"] for e in examples], batch_first=True, padding_value=IGNORED),
             **_pictures(examples),
-            "image_sizes": torch.stack([e["image_sizes"] for e in examples]),
         }
 
 
-def _pictures(examples: Sequence[Example]) -> dict[str, Tensor]:
-    """Pixels, or the features that stand for them."""
-    if "image_features" in examples[0]:
-        return {"image_features": pad_sequence([e["image_features"] for e in examples], batch_first=True)}
-    return {"pixel_values": pad_sequence([e["pixel_values"] for e in examples], batch_first=True)}
+def _pictures(examples: Sequence[Example]) -> dict[str, Any]:
+    """Pixels with sizes, or what is stored in their place: features with sizes, or hidden states."""
+    if "trunk_states" in examples[0]:
+        states = pad_sequence([e["trunk_states"] for e in examples], batch_first=True)
+        return {"trunk_states": states, "first_layer": examples[0]["first_layer"]}
+    shown = [e for e in examples if "image_sizes" in e]
+    if not shown:
+        return {}
+    sizes = torch.stack([e["image_sizes"] for e in shown])
+    if "image_features" in shown[0]:
+        return {
+            "image_features": pad_sequence([e["image_features"] for e in shown], batch_first=True),
+            "image_sizes": sizes,
+        }
+    return {"pixel_values": pad_sequence([e["pixel_values"] for e in shown], batch_first=True), "image_sizes": sizes}

@@ -23,6 +23,7 @@ from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task
 from phisight.model.labels import IGNORED
 from phisight.train.feature_cache import FeatureCache
+from phisight.train.trunk_cache import TrunkCache, example_name
 
 TURN_END = "<|end|>"
 
@@ -38,8 +39,11 @@ class Example(TypedDict):
     """float32[1 + tiles, 3, S, S]; absent where features stand for it"""
     image_features: NotRequired[Tensor]
     """[1 + tiles, n, n, 4V]: the frozen tower's features of these crops"""
-    image_sizes: Tensor
+    image_sizes: NotRequired[Tensor]
     """int64[2]: height and width after padding"""
+    trunk_states: NotRequired[Tensor]
+    """[T, D]: hidden states before decoder layer ``first_layer``; they stand for picture and text"""
+    first_layer: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ def encode_answer(processor: Any, prompt: str, answer: str, image_tokens: Sequen
 class ExampleSet(Dataset[Example]):
     """Examples of a split, prepared when asked for; prepared pictures are kept up to a limit of bytes.
 
-    ``load_image`` turns a row into a picture; with ``features`` set, the tower's stored features stand for it. Neither
-    text nor picture is ever cut: see ``split_by_length``.
+    ``load_image`` turns a row into a picture; with ``features`` set, the tower's stored features stand for it, with
+    ``trunk`` stored hidden states for picture and text. Neither is ever cut: see ``split_by_length``.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class ExampleSet(Dataset[Example]):
         self._kept: dict[int, Example] = {}
         self._lengths = lengths
         self.features: FeatureCache | None = None
+        self.trunk: TrunkCache | None = None
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -116,18 +121,42 @@ class ExampleSet(Dataset[Example]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
+        if self.trunk:
+            return self._stored(index, self.trunk)
+        if self.features:
+            return self.prepare(index)  # mapped from disk: the system keeps what fits
         if index in self._kept:
             return self._kept[index]
-        example = self._prepare(index)
-        if self.features:
-            return example  # mapped from disk: the system keeps what fits
+        example = self.prepare(index)
         size = example["pixel_values"].untyped_storage().nbytes()
         if size <= self._keep_bytes:
             self._keep_bytes -= size
             self._kept[index] = example
         return example
 
-    def _prepare(self, index: int) -> Example:
+    @property
+    def names(self) -> list[str]:
+        """Name of each example in a cache of hidden states."""
+        return [example_name(row.get(SHA256), self._text(row)[0]) for row in self.rows]
+
+    def _stored(self, index: int, trunk: TrunkCache) -> Example:
+        ids, labels = self._text(self.rows[index])
+        states = trunk.read(example_name(self.rows[index].get(SHA256), ids))
+        return {
+            "input_ids": torch.tensor(ids),
+            "labels": torch.tensor(labels),
+            "trunk_states": states,
+            "first_layer": trunk.first_layer,
+        }
+
+    def _text(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+        """Ids and labels from the sizes that stand in the row; no picture is opened."""
+        chat = Conversation.of(self.processor, self.task, row)
+        tokens = image_tokens(row[WIDTH], row[HEIGHT], self.num_crops, self.processor.image_processor.crop_size)
+        return encode_answer(self.processor, chat.prompt, chat.answer, [tokens])
+
+    def prepare(self, index: int) -> Example:
+        """The example with its pixels, or with stored features of the tower; kept nowhere."""
         row = self.rows[index]
         chat = Conversation.of(self.processor, self.task, row)
         crops, size = self.features.read(row[SHA256]) if self.features else self.pixels(row)

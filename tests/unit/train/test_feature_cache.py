@@ -12,7 +12,7 @@ from phisight.core.errors import FeatureCacheError, ImageSlotError
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet
-from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, make_room, tower_key
+from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, tower_key
 from phisight.train.image_check import check_images
 from phisight.train.methods import apply_method
 from phisight.train.trainer import fit
@@ -36,6 +36,10 @@ def example_set(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
         return picture(row["seed"], (row["image_width"], row["image_height"]))
 
     return ExampleSet(rows, load, processor, TASK, num_crops=4)
+
+
+def make_room(cache: FeatureCache, rows: list[dict[str, Any]], needed: int, bound: int) -> bool:
+    return cache.make_room({row["image_sha256"] for row in rows}, needed, bound)
 
 
 @pytest.fixture

@@ -1,0 +1,192 @@
+"""The two ways to train that ``train_step.py`` compares, each as a call that runs some steps and returns its clock."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from medium import NUM_CROPS, TASK, make_examples, open_picture
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer
+
+from phisight.core.recipe import recipe_from
+from phisight.core.settings import Recipe
+from phisight.model.processing import Phi3VProcessor
+from phisight.pipelines.stored_trunk import store_what_rests
+from phisight.train.arguments import training_arguments
+from phisight.train.examples import Conversation, encode_answer
+from phisight.train.methods import apply_method
+from phisight.train.trainer import fit
+from phisight.train.watching import passes_on
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What trains, and on which pictures."""
+
+    name: str
+    method: str
+    from_layer: int = 0
+    pictures: str = "square"
+    bf16: bool = False
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("lora", "lora"),
+        Case("top", "lora", from_layer=6),
+        Case("full", "full"),
+        Case("full-mixed", "full", pictures="mixed"),
+        Case("bf16", "lora", bf16=True),
+    )
+}
+
+
+CPU_TIME = "--cpu-time" in sys.argv
+timer = time.process_time if CPU_TIME else time.perf_counter
+"""Wall clock, or the process's CPU time where other work shares the machine (then on one thread)."""
+
+
+class Clock:
+    """Times the steps after the first one: a watcher."""
+
+    def __init__(self) -> None:
+        self.seconds = self.waited = 0.0
+        self.losses: list[float] = []
+        self._start: float | None = None
+
+    def begin(self, steps: int) -> None:
+        """Training starts."""
+
+    def step(self, step: int) -> None:  # noqa: ARG002
+        """An optimiser step is done; the first one warms up."""
+        now = timer()
+        if self._start is None:
+            self._start, self.waited = now, 0.0
+        self.seconds = now - self._start
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
+        """Keep the losses."""
+        if "loss" in metrics:
+            self.losses.append(metrics["loss"])
+
+
+Run = Callable[[int], Clock]
+
+
+def settings_of(case: Case, batch: int, out: Path, steps: int = 1, *, bf16: bool = False) -> Recipe:
+    """The recipe of a case."""
+    targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    return recipe_from(
+        {
+            "out": str(out / "run"),
+            "model": {"num_crops": NUM_CROPS},
+            "train": {
+                "method": case.method,
+                "from_layer": case.from_layer,
+                "train_tower": case.method == "full",
+                "steps": steps,
+                "batch_size": batch,
+                "bf16": bf16,
+                "schedule": "constant",
+                "warmup": 0.0,
+                "log_every": 1,
+                "save_every": 10**6,
+            },
+            "lora": {"targets": targets if case.from_layer else [*targets, "img_projection"]},
+        }
+    )
+
+
+@torch.no_grad()
+def in_type(model: Any, case: Case, *, bf16: bool) -> Any:
+    """Weights in bfloat16 where the case asks for it, before adapters come on."""
+    return model.bfloat16() if case.bf16 and bf16 else model
+
+
+def step_phisight(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows, batch: int, out: Path) -> Run:
+    """phisight's own loop; what it stores is computed here, before the first step."""
+    recipe = settings_of(case, batch, out, bf16=case.bf16)
+    model = apply_method(in_type(model, case, bf16=True), recipe.train, recipe.lora)
+    examples = make_examples(rows, processor)
+    print("  ", store_what_rests(recipe, model, [examples], lambda _done, _every: None), flush=True)
+
+    def run(steps: int) -> Clock:
+        clock = Clock()
+        recipe.train.steps = steps
+        fit(model, processor, examples, None, recipe, out, clock)
+        return clock
+
+    return run
+
+
+class PlainExamples(Dataset[dict[str, Tensor]]):
+    """Every example made anew each time: picture opened, processed and padded to the most crops."""
+
+    def __init__(self, rows: Rows, processor: Any) -> None:
+        self.rows, self.processor = rows, processor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        row = self.rows[index]
+        pixels = self.processor.image_processor(open_picture(row), return_tensors="pt")
+        chat = Conversation.of(self.processor, TASK, row)
+        ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, pixels.pop("num_img_tokens"))
+        ids_, labels_ = torch.tensor(ids), torch.tensor(labels)
+        return {"input_ids": ids_, "attention_mask": torch.ones_like(ids_), "labels": labels_, **pixels}
+
+
+class PlainTrainer(Trainer):
+    """transformers' Trainer, with a stopwatch at the data."""
+
+    clock: Clock
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> Any:
+        start = timer()
+        batches = super().get_batch_samples(epoch_iterator, *args, **kwargs)
+        self.clock.waited += timer() - start
+        return batches
+
+
+def one_example(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A batch of one: text gets a batch axis, pixels have theirs."""
+    (example,) = examples
+    return {name: value if "image" in name or "pixel" in name else value[None] for name, value in example.items()}
+
+
+def step_plain(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows, batch: int, out: Path) -> Run:
+    """transformers' Trainer; in the case of bf16 the yardstick is phisight in float32."""
+    if case.bf16:
+        return step_phisight(Case(case.name, case.method), model, processor, rows, batch, out)
+    recipe = settings_of(case, batch, out)
+    model = apply_method(model, recipe.train, recipe.lora)
+
+    def run(steps: int) -> Clock:
+        clock = Clock()
+        args = training_arguments(recipe, out, steps, evaluate=False)
+        args.per_device_train_batch_size = 1
+        args.gradient_accumulation_steps = batch
+        trainer = PlainTrainer(
+            model=model,
+            args=args,
+            train_dataset=PlainExamples(rows, processor),
+            data_collator=one_example,
+            callbacks=[passes_on(clock)],
+        )
+        trainer.clock = clock
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        return clock
+
+    return run

@@ -1,0 +1,137 @@
+"""Hidden states below the trained layers, computed once per example and read from disk in every later epoch and run.
+
+    picture, text --tower, projector, embeddings, layers 0 .. k-1 (all at rest)--> states[T, D] --layers k ..--> loss
+                  '------------------------ once, stored ----------------------'               '-- every step -'
+
+    FOLDER/<key>/<hash of picture and ids>.safetensors    states[T, D]
+    FOLDER/<key>/weights.safetensors                      all weights below layer k: see ``resting``
+
+The key is a hash of those weights, of the decoder's configuration, of the processor's settings and of the type that is
+computed in; files and bound are those of ``tensor_store``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from phisight.train.feature_cache import processing_of
+from phisight.train.parts import is_below
+from phisight.train.resting import RESTING_WEIGHTS, weights_below
+from phisight.train.tensor_store import HEADER_BYTES, TensorStore, key_of
+
+FORMAT = 1
+"""Raised whenever states of the same example come out otherwise."""
+
+DROPOUTS = ("embd_pdrop", "resid_pdrop", "attention_dropout")
+
+
+def changes_below(model: Any, first_layer: int) -> str | None:
+    """Why hidden states before ``first_layer`` are not the same in every step; none: they are."""
+    if first_layer == 0:
+        return "train.from_layer is 0"
+    moving = [name for name, one in model.named_parameters() if one.requires_grad and is_below(name, first_layer)]
+    if moving:
+        return f"{len(moving)} tensors below layer {first_layer} train, such as {moving[0]}"
+    config = model.config
+    dropped = [name for name in DROPOUTS if getattr(config, name, 0)]
+    if config.vision_config.attention_dropout:
+        dropped.append("vision_config.attention_dropout")
+    if dropped:
+        return f"the model drops values at random ({', '.join(dropped)})"
+    if config.original_length is not None and config.rope_switch == "batch":
+        return "rope_switch batch makes an example depend on its neighbours"
+    return None
+
+
+def trunk_key(model: Any, first_layer: int, image_processor: Any, num_crops: int, *, bf16: bool) -> str:
+    """Hash of all that an example's states depend on, besides picture and ids."""
+    config = model.config.to_dict()
+    decides = ("rms_norm_eps", "rope_theta", "rope_scaling", "sliding_window", "num_attention_heads", "hidden_act")
+    settings = {
+        "format": FORMAT,
+        **processing_of(image_processor, num_crops),
+        "bf16": bf16,
+        "first_layer": first_layer,
+        **{name: config.get(name) for name in (*decides, "num_key_value_heads", "original_max_position_embeddings")},
+    }
+    return key_of(settings, weights_below(model, first_layer).items())
+
+
+def example_name(image_hash: str | None, ids: Sequence[int]) -> str:
+    """Name of an example's file: a hash of its picture's hash and its ids."""
+    return hashlib.sha256(f"{image_hash} {list(ids)}".encode()).hexdigest()[:40]
+
+
+class TrunkCache(TensorStore):
+    """States before one layer on disk."""
+
+    def __init__(self, folder: Path, key: str, first_layer: int) -> None:
+        super().__init__(folder, key, ("states",))
+        self.first_layer = first_layer
+
+    def read(self, name: str) -> Tensor:
+        """States [T, D]; FeatureCacheError when the file is gone or damaged."""
+        return self.load(name)["states"]
+
+
+@torch.no_grad()
+def fill(
+    cache: TrunkCache,
+    model: Any,
+    sets: Iterable[Any],
+    *,
+    bf16: bool = False,
+    workers: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _every: None,
+) -> int:
+    """Compute what the cache lacks of some ``ExampleSet``; returns how many examples were computed."""
+    lacking = {
+        name: (examples, index) for examples in sets for index, name in enumerate(examples.names) if cache.lacks(name)
+    }
+    decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).model
+    device = decoder.norm.weight.device
+    loader = DataLoader(_Examples(list(lacking.values())), batch_size=None, num_workers=workers)
+    training = model.training
+    model.eval()
+    try:
+        for done, (name, example) in enumerate(zip(lacking, loader, strict=True), start=1):
+            inputs = {one: value[None].to(device) for one, value in example.items() if one != "labels"}
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                states = decoder.trunk(cache.first_layer, **inputs)
+            cache.keep(name, {"states": states[0]})
+            progress(done, len(lacking))
+    finally:
+        model.train(training)
+    return len(lacking)
+
+
+def bytes_needed(model: Any, first_layer: int, lengths: Iterable[int]) -> int:
+    """Bytes of the states of examples so long, and of the weights below the layer."""
+    weights = weights_below(model, first_layer)
+    value: int = weights["model.embed_tokens.weight"].element_size() * model.config.hidden_size
+    held = sum(one.nbytes for one in weights.values()) + len(weights) * HEADER_BYTES
+    return held + sum(length * value + HEADER_BYTES for length in lengths)
+
+
+def make_room(cache: TrunkCache, names: Iterable[str], needed: int, bound: int) -> bool:
+    """Whether these examples and the weights fit; see ``TensorStore.make_room``."""
+    return cache.make_room({*names, RESTING_WEIGHTS}, needed, bound)
+
+
+class _Examples(Dataset[Any]):
+    def __init__(self, places: Sequence[tuple[Any, int]]) -> None:
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Any:
+        examples, place = self.places[index]
+        return examples.prepare(place)

@@ -1,0 +1,64 @@
+"""A run from a layer upwards stores the hidden states below it once, says so, and saves a whole model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phisight.core.recipe import recipe_from
+from phisight.core.rundir import BEST, METRICS
+from phisight.pipelines.loading import load_run
+from phisight.pipelines.training import Prepared, train
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "data"
+    make(16, folder, seed=0, settings=preset("demo"))
+    return folder
+
+
+def run(data: Path, out: Path, **settings: Any) -> tuple[Prepared, list[dict[str, Any]]]:
+    recipe = recipe_from(
+        {
+            "out": str(out),
+            "data": {"path": str(data), **settings},
+            "train": {"method": "lora", "from_layer": 2, "steps": 3, "batch_size": 4, "log_every": 1, "warmup": 0.0},
+        }
+    )
+    seen: list[Prepared] = []
+    train(recipe, announce=seen.append)
+    lines = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    return seen[0], lines
+
+
+def losses(lines: list[dict[str, Any]], name: str = "train/loss") -> list[float]:
+    return [line[name] for line in lines if name in line]
+
+
+def test_states_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path) -> None:
+    first, stored = run(data, tmp_path / "one")
+    assert "examples computed now" in first.features
+    assert "the weights below leave the memory" in first.features
+    assert str(tmp_path / "features" / "trunk") in first.features
+    second, again = run(data, tmp_path / "two")
+    assert "0 examples computed now" in second.features
+    without, computed = run(data, tmp_path / "three", trunk_cache_gb=0)
+    assert "Tower features are stored" in without.features
+    assert losses(stored) == losses(again)
+    assert len(losses(stored)) == 3
+    assert losses(stored) == pytest.approx(losses(computed), abs=1e-4)
+    assert losses(stored, "eval/loss") == pytest.approx(losses(computed, "eval/loss"), abs=1e-4)
+    assert (tmp_path / "one" / BEST / "model.safetensors").is_file()
+    model, _, _ = load_run(tmp_path / "one")
+    assert len(model.model.layers) == 4
+
+
+def test_what_does_not_fit_is_told_and_computed(data: Path, tmp_path: Path) -> None:
+    prepared, lines = run(data, tmp_path / "small", trunk_cache_gb=1e-6)
+    assert "All layers run in every step: hidden states before layer 2 take" in prepared.features
+    assert "Tower features are stored" in prepared.features
+    assert len(losses(lines)) == 3
