@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core import rundir
-from phisight.core.settings import EvaluateSettings, Recipe
+from phisight.core.settings import EvaluateSettings, Numbers, Recipe
 from phisight.core.task import FieldValue, Task
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import (
@@ -31,7 +31,7 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
-from phisight.generate import Predictor, Request
+from phisight.generate import Predictor, Request, number_writer
 from phisight.pipelines.features import tower_features
 from phisight.pipelines.loading import load_run
 
@@ -64,7 +64,7 @@ def evaluate_run(
     folder = data or recipe.data.path
     task = recipe.task or DatasetFolder.open(folder).task
     found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed)
-    predictor = _predictor(model, processor, chosen)
+    predictor = predictor_of(model, processor, chosen, recipe.train.numbers, task)
     every = {kind: _answers(predictor, found, task, kind, recipe, run, progress) for kind in MODES}
     write_predictions(run, list(every.values()), seed=recipe.seed)
 
@@ -95,15 +95,22 @@ def predict(run: Path, images: Sequence[Path]) -> Iterator[tuple[Path, Answer]]:
     """Answers about pictures, in the order of the pictures."""
     model, processor, recipe = load_run(run)
     task = recipe.task or DatasetFolder.open(recipe.data.path).task
-    predictor = _predictor(model, processor, recipe.evaluate)
+    predictor = predictor_of(model, processor, recipe.evaluate, recipe.train.numbers, task)
     texts = dict(predictor.answers([Request(task.prompt, [image]) for image in images]))
     for index, image in enumerate(images):
         parsed = task.parse(texts[index])
         yield image, Answer(texts[index], parsed.values, parsed.reason)
 
 
-def _predictor(model: Any, processor: Any, settings: EvaluateSettings) -> Predictor:
-    return Predictor(model, processor, batch_size=settings.batch_size, max_new_tokens=settings.max_new_tokens)
+def predictor_of(model: Any, processor: Any, settings: EvaluateSettings, numbers: Numbers, task: Task) -> Predictor:
+    """Answers as the settings say; ``numbers`` is how the model was trained to give its numbers."""
+    return Predictor(
+        model,
+        processor,
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        numbers=number_writer(numbers, task, processor.tokenizer),
+    )
 
 
 def _answers(
