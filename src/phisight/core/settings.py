@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from phisight.core.datadir import Split
 from phisight.core.task import Task
 
+Numbers = Literal["text", "digit_weighted", "expected", "head"]
+"""Ways to learn and answer numbers."""
+
 
 class Settings(BaseModel):
     """Base of a group of settings: unknown keys are errors."""
@@ -99,9 +102,9 @@ class TrainSettings(Settings):
     """Liger's fused kernels (GPU, ``pip install liger-kernel``)."""
     fsdp: bool = False
     """Shard weights, gradients and optimiser over the processes of ``torchrun`` (FSDP2)."""
-    price: Literal["text", "digit_weighted", "expected", "head"] = "text"
-    """How numbers are learned and answered: digits as text; the first digits weigh more in the loss; the expected value
-    over the digits' probabilities; a head that predicts the logarithm, written into the answer."""
+    numbers: Numbers = "text"
+    """How numbers are learned and answered: digits as text; the first digits weigh more in the loss; the median of the
+    digits' probabilities; a head that predicts the logarithm, written into the answer."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
     evaluate_every: int | None = Field(default=None, ge=1)

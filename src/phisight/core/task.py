@@ -146,6 +146,22 @@ class Task(BaseModel):
             raise TaskError(f"the answer {text!r} cannot be read back ({reason}); change the template's separators")
         return text
 
+    def spans(self, text: str) -> dict[str, tuple[int, int]] | None:
+        """Where each field stands in an answer, white space around it left out; none where it is not one."""
+        place = text.find(self._literals[0])
+        if place < 0 or text[:place].strip():
+            return None
+        place, found = place + len(self._literals[0]), {}
+        for name, literal in zip(self.names, self._literals[1:], strict=True):
+            end = text.find(literal, place) if literal else len(text)
+            if end < 0:
+                return None
+            value = text[place:end]
+            first = place + len(value) - len(value.lstrip())
+            found[name] = (first, first + len(value.strip()))
+            place = end + len(literal)
+        return found
+
     def parse(self, text: str) -> ParsedAnswer:
         """Read the fields of a generated answer; the reason for failure names the first thing that is wrong."""
         rest = " ".join(text.split())

@@ -70,7 +70,8 @@ def _fingerprint(
     predictor: Predictor, rows: Sequence[EvalRow], task: Task, images: Images, seed: int, identity: str
 ) -> str:
     digest = hashlib.sha256()
-    settings = [task.model_dump(), images, seed, identity, predictor.max_new_tokens, predictor.constrained]
+    settings = [task.model_dump(), images, seed, identity, predictor.max_new_tokens]
+    settings += [predictor.constrained, predictor.numbers]
     digest.update(json.dumps(settings).encode())
     for row in rows:
         digest.update(json.dumps([row.key, str(row.image), row.content, dict(row.truth)]).encode())

@@ -5,11 +5,26 @@
     for index, text in predictor.answers(requests, on_failure=...): ...
     for index, likelihood in predictor.likelihoods(requests, answers): ...
 
-``AnswerGrammar`` holds answers to a task's template (``Predictor(..., grammar=...)``).
+``AnswerGrammar`` holds answers to a task's template (``Predictor(..., grammar=...)``); ``HeadNumbers`` and
+``ExpectedNumbers`` decide which number an answer carries (``Predictor(..., numbers=...)``).
 """
 
-from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.constrained import AnswerGrammar, token_bytes
+from phisight.generate.numbers import ExpectedNumbers, HeadNumbers, NumberWriter, number_writer
 from phisight.generate.predictor import Likelihood, OnFailure, Predictor
 from phisight.generate.requests import Picture, Request, load_picture
 
-__all__ = ["AnswerGrammar", "Likelihood", "OnFailure", "Picture", "Predictor", "Request", "load_picture"]
+__all__ = [
+    "AnswerGrammar",
+    "ExpectedNumbers",
+    "HeadNumbers",
+    "Likelihood",
+    "NumberWriter",
+    "OnFailure",
+    "Picture",
+    "Predictor",
+    "Request",
+    "load_picture",
+    "number_writer",
+    "token_bytes",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from transformers import LogitsProcessorList
 from phisight.core.errors import EvaluationError, ImageError
 from phisight.generate.batches import Batch, Encoder, batches, split
 from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.numbers import Generated, NumberWriter
 from phisight.generate.requests import Request
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Predictor:
         batch_size: Requests that go through the model together; halved for a batch that does not fit into GPU memory.
         max_new_tokens: Longest answer in tokens.
         grammar: Holds answers to a task's template; none: the model writes what it likes.
+        numbers: Decides which numbers an answer carries; none: the digits that the model wrote.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Predictor:
         batch_size: int = 16,
         max_new_tokens: int = 64,
         grammar: AnswerGrammar | None = None,
+        numbers: NumberWriter | None = None,
     ) -> None:
         if batch_size < 1 or max_new_tokens < 1:
             raise EvaluationError(f"batch_size {batch_size} and max_new_tokens {max_new_tokens} must be at least 1")
@@ -68,6 +71,8 @@ class Predictor:
         self._pad = processor.tokenizer.pad_token_id
         self._grammar = grammar
         self.constrained = grammar is not None
+        self._numbers = numbers
+        self.numbers = numbers.name if numbers else "text"
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
 
@@ -120,15 +125,19 @@ class Predictor:
         inputs = self._on_device(batch.inputs)
         prompt = inputs["input_ids"].shape[1]
         constraints = LogitsProcessorList([self._grammar.processor(prompt)]) if self._grammar else None
-        ids = self._model.generate(
-            **inputs,
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            use_cache=True,
-            pad_token_id=self._pad,
-            logits_processor=constraints,
-        )
-        return list(zip(batch.indexes, self._encoder.answers(ids[:, prompt:]), strict=True))
+        with self._numbers.listening(self._model) if self._numbers else nullcontext():
+            ids = self._model.generate(
+                **inputs,
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=self._pad,
+                logits_processor=constraints,
+            )
+        texts = self._encoder.answers(ids[:, prompt:])
+        if self._numbers:
+            texts = self._numbers.rewrite(self._model, Generated(inputs, ids, texts))
+        return list(zip(batch.indexes, texts, strict=True))
 
     @torch.no_grad()
     def _score(self, batch: Batch, answers: Sequence[str]) -> list[tuple[int, Likelihood]]:

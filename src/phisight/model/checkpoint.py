@@ -19,6 +19,7 @@ from transformers.utils import cached_file
 
 from phisight.core.errors import CheckpointError, some
 from phisight.model.configuration import Phi3VConfig
+from phisight.model.number_head import attach_head, load_number_head
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -36,6 +37,8 @@ def load_strictly(load: Callable[..., Any], name: str | os.PathLike[str] | None,
     if verify and name is not None and kwargs.get("state_dict") is None and not getattr(model, "hf_quantizer", None):
         hub = {key: kwargs[key] for key in _HUB_OPTIONS if kwargs.get(key) is not None}
         verify_against_files(model, weight_files(name, **hub))
+    if name is not None and Path(name).is_dir():
+        attach_head(model, load_number_head(Path(name)))
     return (model, info) if with_info else model
 
 

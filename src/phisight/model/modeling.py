@@ -14,6 +14,7 @@ Names of parameters are the official ones, so a state dict is a published checkp
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -26,8 +27,10 @@ from phisight.core.errors import ImageSlotError
 from phisight.model import checkpoint
 from phisight.model.configuration import Phi3VConfig
 from phisight.model.embedding import ImageEmbedding, pictures_given
-from phisight.model.labels import IGNORED, labelled_places
+from phisight.model.labelled_loss import labelled_loss
+from phisight.model.labels import IGNORED
 from phisight.model.layers import run_layers
+from phisight.model.number_head import NumberHead, save_beside
 from phisight.model.pretrained import Phi3VisionPreTrainedModel
 from phisight.model.rope import LongRotaryEmbedding
 from phisight.model.slots import images_of_runs, slot_mask, slot_runs
@@ -155,6 +158,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         self.model = Phi3VisionModel(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.number_head: NumberHead | None = None
         self.post_init()
         checkpoint.stop_at_turn_end(self.generation_config, config)
 
@@ -174,6 +178,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         trunk_states: Tensor | None = None,
         first_layer: int = 0,
         skip_logits: bool = False,
+        label_weights: Tensor | None = None,
+        numbers: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
@@ -183,7 +189,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         ``trunk_states`` [B, T, D], hidden states before decoder layer ``first_layer``, for all that comes before it.
         Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
         only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
-        None.
+        None; there, ``label_weights`` float[B, T] weigh the labels, and ``numbers`` [answers, K] are what the number
+        head, where there is one, is trained on.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -204,10 +211,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
         loss, logits = None, None
         if labels is not None and skip_logits:
-            places, targets = labelled_places(labels.to(hidden.device))
-            loss = self.loss_function(
-                self.lm_head(hidden[:, :-1][places]), None, self.vocab_size, shift_labels=targets, **kwargs
-            )
+            loss = labelled_loss(self, hidden, labels.to(hidden.device), label_weights, numbers, **kwargs)
         else:
             last = isinstance(logits_to_keep, int) and logits_to_keep
             keep = slice(-logits_to_keep, None) if last else logits_to_keep
@@ -268,6 +272,10 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         After loading, every value in memory is compared with the file (``verify=False`` leaves that out).
         """
         return cast(Self, checkpoint.load_strictly(super().from_pretrained, name, *args, **kwargs))
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Write the official layout; a number head goes into a file of its own beside it."""
+        save_beside(self, super().save_pretrained, Path(save_directory), *args, **kwargs)
 
 
 def _emptied(cache: Any) -> Any:

@@ -92,7 +92,8 @@ class _Asked:
 
     @cached_property
     def predictor(self) -> Predictor:
-        return predictor_of(self.model, self.processor, self.settings, self.task, [self.recipe.data.path, self.folder])
+        numbers, data = self.recipe.train.numbers, [self.recipe.data.path, self.folder]
+        return predictor_of(self.model, self.processor, self.settings, numbers, self.task, data)
 
 
 def evaluate_run(
@@ -133,7 +134,10 @@ def _before(asked: _Asked, places: Sequence[int]) -> tuple[Predictions | None, A
         base, processor = base_model(recipe, asked.task)
     except (CheckpointError, DatasetError) as error:
         return None, None, {"before": str(error)}
-    asked = replace(asked, model=base, processor=processor, identity=f"{recipe.model.name} {recipe.seed}")
+    plain = recipe.train.model_copy(update={"numbers": "text"})  # nothing was learned yet that gives them otherwise
+    identity = f"{recipe.model.name} {recipe.seed}"
+    text = recipe.model_copy(update={"train": plain})
+    asked = replace(asked, model=base, processor=processor, recipe=text, identity=identity)
     before = asked.answers("real", "before", [asked.found.rows[place] for place in places])
     return before, base if (asked.out / rundir.BEST / ADAPTER).is_file() else None, {}
 
@@ -214,7 +218,7 @@ def predict(run: Path, images: Sequence[Path]) -> Iterator[tuple[Path, Answer]]:
     """Answers about pictures, in the order of the pictures."""
     model, processor, recipe = load_run(run)
     task = recipe.task or _task_of_run(run, recipe)
-    predictor = predictor_of(model, processor, recipe.evaluate, task, [recipe.data.path])
+    predictor = predictor_of(model, processor, recipe.evaluate, recipe.train.numbers, task, [recipe.data.path])
     texts = dict(predictor.answers([Request(task.prompt, [image]) for image in images]))
     for index, image in enumerate(images):
         parsed = task.parse(texts[index])

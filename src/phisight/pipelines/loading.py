@@ -14,6 +14,7 @@ from phisight.core.recipe import load_recipe
 from phisight.core.rundir import BEST, CONFIG
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
+from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
 TINY = "tiny"
@@ -90,4 +91,5 @@ def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
 
     model = base if base is not None else load_model(recipe.model.name, recipe.model)[0]
     merged: Any = PeftModel.from_pretrained(model, str(best)).merge_and_unload()
+    attach_head(merged, load_number_head(best))
     return merged, AutoProcessor.from_pretrained(best), recipe

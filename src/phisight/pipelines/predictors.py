@@ -10,17 +10,22 @@ import pyarrow.compute as pc
 
 from phisight.core.datadir import SPLIT
 from phisight.core.errors import DatasetError, EvaluationError
-from phisight.core.settings import EvaluateSettings
+from phisight.core.settings import EvaluateSettings, Numbers
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
-from phisight.generate import AnswerGrammar, Predictor
+from phisight.generate import AnswerGrammar, Predictor, number_writer
 
 TEXT_SHARE = 0.5
 """Share of an answer's tokens that its free texts may take when answers are constrained: the rest must fit behind."""
 
 
-def predictor_of(model: Any, processor: Any, settings: EvaluateSettings, task: Task, data: Sequence[Path]) -> Predictor:
-    """What answers; constrained answers take their categories from the first of ``data`` that has a training split."""
+def predictor_of(
+    model: Any, processor: Any, settings: EvaluateSettings, numbers: Numbers, task: Task, data: Sequence[Path]
+) -> Predictor:
+    """What answers; ``numbers`` is how the model was trained to give its numbers.
+
+    Constrained answers take their categories from the first of ``data`` that has a training split.
+    """
     grammar = None
     if settings.constrained:
         texts = max(1, len(task.of_kind("text")))
@@ -37,6 +42,7 @@ def predictor_of(model: Any, processor: Any, settings: EvaluateSettings, task: T
         batch_size=settings.batch_size,
         max_new_tokens=settings.max_new_tokens,
         grammar=grammar,
+        numbers=number_writer(numbers, task, processor.tokenizer),
     )
 
 

@@ -23,6 +23,7 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
+from phisight.model.number_head import save_head
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import TINY
 from phisight.pipelines.stored_trunk import store_what_rests
@@ -32,6 +33,7 @@ from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
 from phisight.train.image_check import ImageCheck, check_images
 from phisight.train.methods import apply_method
+from phisight.train.number_loss import number_targets
 from phisight.train.parts import PartCount, count_parts
 from phisight.train.quantised import merged_in_full, quantise_decoder
 from phisight.train.trainer import fit
@@ -75,10 +77,14 @@ def train(
     model, processor = starting_model(recipe, task, rows, quantise)
     torch.manual_seed(named_seed(recipe.seed, "adapters"))
     model = apply_method(model, _with_tower(recipe), recipe.lora)
+    targets = number_targets(recipe.train.numbers, model, processor, task, rows)
 
     train_set, left_out = _examples(recipe, folder, rows, processor, task)
     validation_rows = folder.rows("validation") if "validation" in folder.split_names else []
     validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
+    train_set.targets = targets
+    if validation_set:
+        validation_set.targets = targets
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
     features = store_what_rests(recipe, model, [one for one in (train_set, validation_set) if one], filling)
@@ -101,6 +107,7 @@ def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:
     merged = _merged(model) if whole and hasattr(model, "merge_and_unload") else model
     merged.save_pretrained(folder)
     processor.save_pretrained(folder)
+    save_head(merged, folder)
 
 
 def _merged(model: Any) -> Any:

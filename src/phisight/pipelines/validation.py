@@ -109,7 +109,9 @@ class ValidationAnswers:
     def __call__(self, model: Any, step: int) -> Mapping[str, float]:
         """Figures by their name in scores.json; those that are not defined are left out."""
         settings = self._recipe.evaluate
-        predictor = predictor_of(model, self._processor, settings, self._task, [self._folder])
+        predictor = predictor_of(
+            model, self._processor, settings, self._recipe.train.numbers, self._task, [self._folder]
+        )
         answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed)
         known = {name for name, _ in known_figures(self._task).values()}
         scores = figures(answers, resamples=0)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from phisight.model.labels import IGNORED
@@ -29,7 +30,18 @@ class Collator:
             "attention_mask": pad_sequence(masks, batch_first=True),
             "labels": pad_sequence([e["labels"] for e in examples], batch_first=True, padding_value=IGNORED),
             **_pictures(examples),
+            **_numbers(examples),
         }
+
+
+def _numbers(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """What numbers are learned from: float32[B, T] weights, 0 where padded; float64[B, K] numbers."""
+    found = {}
+    if "label_weights" in examples[0]:
+        found["label_weights"] = pad_sequence([e["label_weights"] for e in examples], batch_first=True)
+    if "numbers" in examples[0]:
+        found["numbers"] = torch.cat([e["numbers"] for e in examples])
+    return found
 
 
 def _pictures(examples: Sequence[Example]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task
 from phisight.model.labels import IGNORED
 from phisight.train.feature_cache import FeatureCache
+from phisight.train.number_loss import NumberTargets
 from phisight.train.trunk_cache import TrunkCache, example_name
 
 TURN_END = "<|end|>"
@@ -44,6 +45,10 @@ class Example(TypedDict):
     trunk_states: NotRequired[Tensor]
     """[T, D]: hidden states before decoder layer ``first_layer``; they stand for picture and text"""
     first_layer: NotRequired[int]
+    label_weights: NotRequired[Tensor]
+    """float32[T]: how often each label counts; absent: once"""
+    numbers: NotRequired[Tensor]
+    """float64[1, K]: what the number head is to predict"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,8 @@ class ExampleSet(Dataset[Example]):
     """Examples of a split, prepared when asked for; prepared pictures are kept up to a limit of bytes.
 
     ``load_image`` turns a row into a picture; with ``features`` set, the tower's stored features stand for it, with
-    ``trunk`` stored hidden states for picture and text. Neither is ever cut: see ``split_by_length``.
+    ``trunk`` stored hidden states for picture and text. With ``targets``, examples carry what their numbers are learned
+    from. Neither text nor picture is ever cut: see ``split_by_length``.
     """
 
     def __init__(
@@ -109,6 +115,7 @@ class ExampleSet(Dataset[Example]):
         self._lengths = lengths
         self.features: FeatureCache | None = None
         self.trunk: TrunkCache | None = None
+        self.targets: NumberTargets | None = None
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -165,6 +172,8 @@ class ExampleSet(Dataset[Example]):
         tokens = grid_tokens(height // crop_size, width // crop_size, crop_size)
         ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, [tokens])
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": size}
+        if self.targets:
+            text = cast(Example, {**text, **self.targets(row, text["labels"])})
         return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}
 
     def pixels(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
+from phisight.model.number_head import reloaded, save_head, split_off
 from phisight.train.answering import Answers, outcome_of, stops_early
 from phisight.train.arguments import steps_in, training_arguments
 from phisight.train.batching import LengthSampler, Padding
@@ -101,6 +102,20 @@ class CheckedTrainer(Trainer):
             found = self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
         output.metrics.update({f"eval_{name}": value for name, value in found.items()})
         return output
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """A checkpoint; the number head, which adapters' files have no place for, in a file of its own."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            save_head(self.model, Path(output_dir or str(self.args.output_dir)), split_off(state_dict or {})[1])
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with reloaded(self.model, Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        with reloaded(self.model, Path(str(self.state.best_model_checkpoint))):
+            super()._load_best_model()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One micro-batch; NonFiniteLossError names the step and what usually helps."""

@@ -1,0 +1,127 @@
+"""The model's distribution over the digit strings that may stand at a place of an answer.
+
+prompt + answer up to the number --one pass--> cache
+  strings of all answers side by side, one digit a step; those that became improbable are dropped
+  string ends where the model would write anything but a digit  -> (number, probability)
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_NUMBER = re.compile(rb"-?\d+(\.\d+)?")
+_DIGITS = re.compile(rb"-?[0-9.]+")
+MOST_STEPS = 16
+"""Tokens of a number at most."""
+
+
+class DigitSearch:
+    """Follows the probable digit strings of many answers at once, with a KV cache.
+
+    Args:
+        pieces: Bytes of each token.
+        pad: Id that fills up rows on the left.
+        width: Strings followed at once, at most, for each answer.
+        floor: Probability under which a string is given up.
+    """
+
+    def __init__(self, pieces: Mapping[int, bytes], pad: int, width: int, floor: float) -> None:
+        self._pad, self._width, self._floor = pad, width, floor
+        self._ids = [token for token, piece in pieces.items() if _DIGITS.fullmatch(piece.strip(b" "))]
+        self._ids += [token for token, piece in pieces.items() if piece == b" "]
+        self._pieces = [pieces[token] for token in self._ids]
+
+    def strings(
+        self, model: Any, inputs: Mapping[str, Tensor], ids: Tensor, cuts: Mapping[int, int]
+    ) -> dict[int, dict[float, float]]:
+        """Number -> probability for each row of ``cuts``.
+
+        Args:
+            inputs: Tensors of the prompts, left padded.
+            ids: int64[B, P + new], prompts and answers.
+            cuts: Row -> the column of ``ids`` at which its number begins.
+        """
+        given = self._prefixes(inputs, ids, cuts)
+        rows = list(cuts)
+        found: dict[int, dict[float, float]] = {row: {} for row in rows}
+        owner, text, chance = np.asarray(rows), [b""] * len(rows), np.zeros(len(rows))
+        step = _Stepper(model, given)
+        for _ in range(MOST_STEPS):
+            gained = step.log_probabilities[:, self._ids].double().cpu().numpy()
+            ends = 1.0 - np.exp(gained).sum(axis=1)
+            for place, string in enumerate(text):
+                if _NUMBER.fullmatch(string) and ends[place] > 0:
+                    numbers, number = found[int(owner[place])], float(string)
+                    numbers[number] = numbers.get(number, 0.0) + float(np.exp(chance[place]) * ends[place])
+            parents, tokens = self._followed(owner, text, chance[:, None] + gained)
+            if not len(parents):
+                break
+            chance = (chance[:, None] + gained)[parents, tokens]
+            text = [
+                (text[parent] + self._pieces[token]).strip(b" ") for parent, token in zip(parents, tokens, strict=True)
+            ]
+            owner = owner[parents]
+            step.go_on(parents, np.asarray(self._ids)[tokens])
+        return found
+
+    def _followed(
+        self, owner: NDArray[Any], text: list[bytes], chance: NDArray[np.float64]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Of log probabilities [F, N] the (string, token) pairs to follow: probable, the first ones of each."""
+        begun = np.asarray([bool(string) for string in text])
+        spaced = np.asarray([piece.startswith(b" ") for piece in self._pieces])
+        usable = (chance >= np.log(self._floor)) & ~(begun[:, None] & spaced[None, :])
+        parents, tokens = np.nonzero(usable)
+        order = np.lexsort((-chance[parents, tokens], owner[parents]))
+        parents, tokens = parents[order], tokens[order]
+        _, starts, counts = np.unique(owner[parents], return_index=True, return_counts=True)
+        place = np.arange(len(parents)) - np.repeat(starts, counts)
+        return parents[place < self._width], tokens[place < self._width]
+
+    def _prefixes(self, inputs: Mapping[str, Tensor], ids: Tensor, cuts: Mapping[int, int]) -> dict[str, Tensor]:
+        """Tensors of prompts and answers up to the number, left padded, for the rows of ``cuts``."""
+        rows = torch.tensor(list(cuts), device=ids.device)
+        width, prompt = max(cuts.values()), inputs["input_ids"].shape[1]
+        mask = torch.cat([inputs["attention_mask"], torch.ones_like(ids[:, prompt:])], dim=1)
+        shifted = torch.full((len(cuts), width), self._pad, dtype=ids.dtype, device=ids.device)
+        seen = torch.zeros_like(shifted)
+        for place, (row, cut) in enumerate(cuts.items()):
+            shifted[place, width - cut :], seen[place, width - cut :] = ids[row, :cut], mask[row, :cut]
+        pictures = {name: value[rows] for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+        return {**pictures, "input_ids": shifted, "attention_mask": seen}
+
+
+class _Stepper:
+    """Strings side by side in one cache; ``log_probabilities`` float[F, V] are of each one's next token."""
+
+    def __init__(self, model: Any, inputs: dict[str, Tensor]) -> None:
+        self._model = model
+        accepted = inspect.signature(model.forward).parameters
+        self._placed = "position_ids" in accepted
+        self._mask = inputs["attention_mask"]
+        keep = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._run({**inputs, **keep}, None, self._mask.shape[1])
+
+    def go_on(self, parents: NDArray[Any], tokens: NDArray[Any]) -> None:
+        """String f becomes string ``parents[f]`` with the token ``tokens[f]`` behind it."""
+        places = torch.as_tensor(parents, device=self._mask.device)
+        self._cache.batch_select_indices(places)
+        mask = self._mask[places]
+        self._mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        ids = torch.as_tensor(tokens, device=self._mask.device)[:, None]
+        self._run({"input_ids": ids, "attention_mask": self._mask}, self._cache, 1)
+
+    def _run(self, inputs: dict[str, Any], cache: Any, new: int) -> None:
+        if self._placed:
+            inputs["position_ids"] = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -new:]
+        outputs = self._model(**inputs, past_key_values=cache, use_cache=True)
+        self._cache = outputs.past_key_values
+        self.log_probabilities = outputs.logits[:, -1].float().log_softmax(-1)

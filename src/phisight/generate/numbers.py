@@ -1,0 +1,169 @@
+"""Which number an answer carries, where that is not simply the digits the model wrote.
+
+    head       the number head's, read from the hidden state with which the answer began
+    expected   the median of the model's own distribution over digit strings
+
+The number replaces the one in the text, written as the task writes numbers; the rest of the answer stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from phisight.core.errors import CheckpointError
+from phisight.core.settings import Numbers
+from phisight.core.task import Task
+from phisight.generate.constrained import token_bytes
+from phisight.generate.digits import DigitSearch
+from phisight.model.number_head import bearer, head_of
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What ``generate`` was given and what it returned for a batch."""
+
+    inputs: Mapping[str, Tensor]
+    """Tensors of the prompts, left padded: input_ids and attention_mask int64[B, P], pictures."""
+    ids: Tensor
+    """int64[B, P + new]: prompts and answers."""
+    texts: list[str]
+    """The answers as text."""
+
+
+class NumberWriter(Protocol):
+    """Decides which numbers answers carry."""
+
+    @property
+    def name(self) -> str:
+        """The setting that chooses it."""
+
+    def listening(self, model: Any) -> AbstractContextManager[None]:
+        """Within it the answers of one batch are generated."""
+
+    def rewrite(self, model: Any, generated: Generated) -> list[str]:
+        """The answers with their numbers."""
+
+
+class HeadNumbers:
+    """Puts the number head's numbers into the answers; the model must bear a head."""
+
+    name = "head"
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._hidden: Tensor | None = None
+
+    @contextmanager
+    def listening(self, model: Any) -> Iterator[None]:
+        """Keeps the hidden states of the prompts' last tokens, from the first pass through the decoder."""
+        if head_of(model) is None:
+            raise CheckpointError("the model bears no number head; train it with train.numbers=head")
+        self._hidden = None
+
+        def keep(_module: Any, _inputs: Any, outputs: Any) -> None:
+            if self._hidden is None:
+                self._hidden = outputs.last_hidden_state[:, -1]
+
+        handle = bearer(model).model.register_forward_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def rewrite(self, model: Any, generated: Generated) -> list[str]:
+        """The answers with the head's numbers."""
+        head = head_of(model)
+        assert head is not None
+        assert self._hidden is not None
+        numbers = head.numbers(self._hidden).tolist()
+        return [
+            replaced(self._task, text, dict(zip(head.fields, row, strict=True)))
+            for text, row in zip(generated.texts, numbers, strict=True)
+        ]
+
+
+class ExpectedNumbers:
+    """Puts the median of the model's distribution over digit strings into the answers.
+
+    The median, since it is what the mean absolute error asks for, and always a number that the model might write.
+
+    Args:
+        task: Its number fields are rewritten.
+        tokenizer: Whose tokens spell the digits.
+        width: Digit strings followed at once, at most, for each answer.
+        floor: Probability under which a string is given up.
+    """
+
+    name = "expected"
+
+    def __init__(self, task: Task, tokenizer: Any, *, width: int = 16, floor: float = 4e-3) -> None:
+        self._task = task
+        self._bytes = token_bytes(tokenizer)
+        self._search = DigitSearch(self._bytes, tokenizer.pad_token_id, width, floor)
+
+    def listening(self, model: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - see NumberWriter
+        """Nothing to listen to."""
+        return nullcontext()
+
+    def rewrite(self, model: Any, generated: Generated) -> list[str]:
+        """The answers with the medians; an answer without a readable number stays as it is."""
+        texts = list(generated.texts)
+        for name in self._task.of_kind("number"):
+            cuts = {
+                row: cut for row, text in enumerate(generated.texts) if (cut := self._cut(generated, row, text, name))
+            }
+            if not cuts:
+                continue
+            found = self._search.strings(model, generated.inputs, generated.ids, cuts)
+            for row, strings in found.items():
+                if strings:
+                    texts[row] = replaced(self._task, texts[row], {name: weighted_median(strings)})
+        return texts
+
+    def _cut(self, generated: Generated, row: int, text: str, name: str) -> int | None:
+        """The column of ``ids`` before which the number begins; none where the answer has no such field."""
+        spans = self._task.spans(text)
+        if spans is None:
+            return None
+        prompt = generated.inputs["input_ids"].shape[1]
+        pieces = [self._bytes.get(token, b"") for token in generated.ids[row, prompt:].tolist()]
+        start = b"".join(pieces).find(text.encode())
+        if start < 0:
+            return None
+        left = start + len(text[: spans[name][0]].encode())
+        for place, piece in enumerate(pieces):
+            left -= len(piece)
+            if left < 0:
+                return prompt + place
+        return prompt + len(pieces)
+
+
+def number_writer(numbers: Numbers, task: Task, tokenizer: Any) -> NumberWriter | None:
+    """What decides the numbers of a model trained with ``train.numbers``; none where its digits stand as written."""
+    if numbers == "head":
+        return HeadNumbers(task)
+    return ExpectedNumbers(task, tokenizer) if numbers == "expected" else None
+
+
+def replaced(task: Task, text: str, numbers: Mapping[str, float]) -> str:
+    """An answer with other numbers, written as the task writes them; as it is where it does not hold the fields."""
+    for name, number in numbers.items():
+        spans = task.spans(text)
+        if spans is not None:
+            first, last = spans[name]
+            text = text[:first] + task.fields[name].write(number) + text[last:]
+    return text
+
+
+def weighted_median(weights: Mapping[float, float] | Sequence[tuple[float, float]]) -> float:
+    """The smallest value with at least half of the weight at or below it."""
+    pairs = sorted(weights.items() if isinstance(weights, Mapping) else weights)
+    values, shares = (np.asarray(column) for column in zip(*pairs, strict=True))
+    reached = np.cumsum(shares)
+    return float(values[np.searchsorted(reached, reached[-1] / 2)])

@@ -1,0 +1,200 @@
+"""The number head: its scale, its loss, its file, and the official layout without it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from phisight.core.errors import CheckpointError
+from phisight.model.modeling import Phi3VisionForConditionalGeneration
+from phisight.model.number_head import (
+    MOST_KNOWN,
+    NUMBER_HEAD,
+    NumberHead,
+    answers_of,
+    attach_head,
+    head_of,
+    load_number_head,
+    reloaded,
+    taken_off,
+)
+from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
+
+PRICES = [90.0, 120.0, 120.0, 470.0, 1290.0]
+LABELS = torch.tensor([[-100, -100, 5, 6, 7], [-100, 8, 9, -100, -100]])
+
+
+@pytest.fixture
+def head() -> NumberHead:
+    torch.manual_seed(0)
+    found = NumberHead.fit(8, {"price": PRICES})
+    torch.nn.init.normal_(found.outer.weight)
+    return found
+
+
+class _Loss(torch.nn.Module):
+    """The head's loss as a forward pass."""
+
+    def __init__(self, head: NumberHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, *args: Any) -> torch.Tensor:
+        return self.head.loss(*args)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    processor = tiny_processor(["Price: 12"] * 4, vocab_size=320)
+    return tiny_model(tiny_config(processor.tokenizer, num_hidden_layers=1), seed=1)
+
+
+def test_a_new_head_answers_the_middle_of_the_training_rows() -> None:
+    assert NumberHead.fit(8, {"price": PRICES}).numbers(torch.randn(3, 8)).tolist() == [[120.0]] * 3
+
+
+def test_values_and_numbers_are_one_scale(head: NumberHead) -> None:
+    values = head.standardised(torch.tensor([[120.0], [470.0], [1290.0]]))
+    back = values.double() * head.spread + head.centre
+    torch.testing.assert_close(back[:, 0], torch.tensor([120.0, 470.0, 1290.0]).double().log(), rtol=1e-6, atol=1e-6)
+    assert values[0] == pytest.approx(0.0, abs=1e-6)
+    assert float(head.standardised(torch.tensor([PRICES]).T).std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_answers_are_numbers_of_the_training_rows(head: NumberHead) -> None:
+    assert set(head.numbers(torch.randn(200, 8) * 3).flatten().tolist()) <= set(PRICES)
+
+
+def test_a_forgotten_scale_shows(head: NumberHead) -> None:
+    hidden = torch.randn(20, 8)
+    right = head.numbers(hidden)
+    head.spread.fill_(0.01)
+    assert not torch.equal(head.numbers(hidden), right)
+
+
+def test_numbers_that_are_not_all_positive_are_taken_as_they_are() -> None:
+    head = NumberHead.fit(4, {"change": [-3.0, 0.0, 3.0]})
+    assert not bool(head.logarithmic[0])
+    assert head.standardised(torch.tensor([[3.0]])).item() == pytest.approx(3 / math.sqrt(6), abs=1e-6)
+
+
+def test_a_number_below_the_training_rows_has_a_finite_value(head: NumberHead) -> None:
+    assert torch.equal(head.standardised(torch.tensor([[0.0]])), head.standardised(torch.tensor([[90.0]])))
+
+
+def test_many_known_numbers_are_thinned_with_both_ends_kept() -> None:
+    known = NumberHead.fit(4, {"x": list(range(1, 10_001))}).known(0)
+    assert len(known) == MOST_KNOWN
+    assert (known[0], known[-1]) == (1, 10_000)
+
+
+def test_answers_begin_where_a_label_follows_none() -> None:
+    starts, tokens = answers_of(LABELS)
+    assert starts.nonzero().tolist() == [[0, 1], [1, 0]]
+    assert tokens.tolist() == [3, 2]
+    packed = torch.tensor([[-100, 5, 6, -100, -100, 7]])
+    starts, tokens = answers_of(packed)
+    assert (starts.nonzero().tolist(), tokens.tolist()) == ([[0, 0], [0, 4]], [2, 1])
+
+
+def test_the_loss_over_micro_batches_is_that_of_the_batch(head: NumberHead) -> None:
+    hidden, numbers = torch.randn(2, 5, 8), torch.tensor([[100.0], [900.0]])
+    whole = head.loss(hidden, LABELS, numbers, 5)
+    parts = [head.loss(hidden[row : row + 1], LABELS[row : row + 1], numbers[row : row + 1], 5) for row in (0, 1)]
+    torch.testing.assert_close(whole, parts[0] + parts[1])
+    torch.testing.assert_close(whole, head.loss(hidden, LABELS, numbers, None))
+    gaps = (head(hidden[[0, 1], [1, 0]]) - head.standardised(numbers)).abs()[:, 0]
+    assert whole.item() == pytest.approx((3 * gaps[0] + 2 * gaps[1]).item() / 5, rel=1e-5)
+
+
+def test_the_gradient_of_the_loss(head: NumberHead) -> None:
+    double = head.double()
+    numbers = torch.tensor([[100.0], [900.0]])
+
+    def loss(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        values = {"outer.weight": weight}
+        return torch.func.functional_call(
+            _Loss(double), {f"head.{name}": value for name, value in values.items()}, (hidden, LABELS, numbers, 7)
+        )
+
+    hidden = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (hidden, double.outer.weight.detach().clone().requires_grad_()))
+
+
+def test_only_the_prompt_s_last_token_gets_a_gradient(head: NumberHead) -> None:
+    hidden = torch.randn(2, 5, 8, requires_grad=True)
+    head.loss(hidden, LABELS, torch.tensor([[100.0], [900.0]]), None).backward()
+    assert hidden.grad is not None
+    assert hidden.grad.abs().sum(-1).nonzero().tolist() == [[0, 1], [1, 0]]
+
+
+def test_numbers_and_answers_must_match(head: NumberHead) -> None:
+    with pytest.raises(CheckpointError, match="1 lines of numbers for 2 answers"):
+        head.loss(torch.randn(2, 5, 8), LABELS, torch.tensor([[100.0]]), None)
+
+
+def test_a_checkpoint_keeps_the_official_layout_and_the_head_beside_it(model: Any, tmp_path: Path) -> None:
+    plain = set(model.state_dict())
+    head = NumberHead.fit(model.config.hidden_size, {"price": PRICES})
+    torch.nn.init.normal_(head.outer.weight)
+    attach_head(model, head)
+    model.save_pretrained(tmp_path)
+    assert set(load_file(tmp_path / "model.safetensors")) == plain
+    again = Phi3VisionForConditionalGeneration.from_pretrained(tmp_path)
+    hidden = torch.randn(4, model.config.hidden_size)
+    loaded = head_of(again)
+    assert loaded is not None
+    assert loaded.fields == ["price"]
+    assert torch.equal(loaded(hidden), head(hidden))
+    assert torch.equal(loaded.numbers(hidden), head.numbers(hidden))
+    attach_head(model, None)
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / NUMBER_HEAD).exists(), "a head of an earlier run must not stay"
+
+
+def test_a_state_dict_handed_in_is_split(model: Any, tmp_path: Path) -> None:
+    attach_head(model, NumberHead.fit(model.config.hidden_size, {"price": PRICES}))
+    state = {name: value + 1 if "outer.bias" in name else value for name, value in model.state_dict().items()}
+    model.save_pretrained(tmp_path, state_dict=state)
+    stored = load_number_head(tmp_path)
+    assert stored is not None
+    assert stored.outer.bias.tolist() == [1.0]
+    assert not any("number_head" in name for name in load_file(tmp_path / "model.safetensors"))
+    attach_head(model, None)
+
+
+def test_taken_off_and_reloaded(model: Any, tmp_path: Path) -> None:
+    attach_head(model, NumberHead.fit(model.config.hidden_size, {"price": PRICES}))
+    model.save_pretrained(tmp_path)
+    head = head_of(model)
+    assert head is not None
+    torch.nn.init.normal_(head.outer.weight)
+    with taken_off(model):
+        assert head_of(model) is None
+    with reloaded(model, tmp_path):
+        assert head_of(model) is None
+    assert head_of(model) is head
+    assert not head.outer.weight.any()
+    (tmp_path / NUMBER_HEAD).unlink()
+    with pytest.raises(CheckpointError, match="has no number_head"), reloaded(model, tmp_path):
+        pass
+    attach_head(model, None)
+
+
+def test_a_file_that_is_no_head(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / NUMBER_HEAD)
+    with pytest.raises(CheckpointError, match="is no number head"):
+        load_number_head(tmp_path)
+    (tmp_path / NUMBER_HEAD).write_bytes(b"no safetensors")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_number_head(tmp_path)
+
+
+def test_a_model_without_a_place_for_it() -> None:
+    with pytest.raises(CheckpointError, match="no place for a number head"):
+        attach_head(torch.nn.Linear(2, 2), NumberHead.fit(2, {"price": PRICES}))
