@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from phisight.core.datadir import Split
 from phisight.core.task import Task
 
-
 Numbers = Literal["text", "digit_weighted", "expected", "head"]
 """Ways to learn and answer numbers."""
 

@@ -200,8 +200,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         ``image_features`` [N, crops + 1, n, n, 4V], the tower's features of these crops, may stand for pixels.
         Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
         only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
-        None; there, ``label_weights`` float[B, T] weigh the labels, and ``numbers`` [answers, K] are what the number
-        head, where there is one, is trained on.
+        None; there, ``label_weights`` float[B, T] weigh the labels, and ``numbers`` float[B, T] (NaN where there
+        is none) are what the number head, where there is one, is trained on.
         """
         outputs = self.model(
             input_ids=input_ids,

@@ -34,11 +34,12 @@ from phisight.evaluate import (
 from phisight.generate import Predictor, Request, number_writer
 from phisight.pipelines.features import tower_features
 from phisight.pipelines.loading import load_run
+from phisight.pipelines.prediction_intervals import intervals_around
 
 FEATURE_ROWS = 5000
 """Most training rows that the baselines on picture features learn from."""
 
-Progress = Callable[[Images, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Called with the kind of pictures, answers given and answers wanted."""
 
 
@@ -66,13 +67,23 @@ def evaluate_run(
     found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed)
     predictor = predictor_of(model, processor, chosen, recipe.train.numbers, task)
     every = {kind: _answers(predictor, found, task, kind, recipe, run, progress) for kind in MODES}
-    write_predictions(run, list(every.values()), seed=recipe.seed)
+    intervals = intervals_around(
+        every["real"],
+        chosen,
+        folder,
+        task,
+        recipe.seed,
+        lambda rows: _answers(predictor, EvalRows(list(rows)), task, "real", recipe, run, progress, "validation"),
+    )
+    write_predictions(run, list(every.values()), seed=recipe.seed, intervals=intervals)
 
     scores: dict[str, Any] = scores_of(every, left_out=found.left_out, seed=recipe.seed)
     seen = {kind: likelihoods(predictor, answers, seed=recipe.seed) for kind, answers in every.items()}
     scores["grounding"] = certificate(every, seen, seed=recipe.seed)
     scores["teacher_forced"] = figures(teacher_forced(every["real"], seen["real"]))
     scores["baselines"] = _baselines(model, processor, folder, task, every["real"], recipe.seed)
+    if intervals:
+        scores["prediction_intervals"] = intervals.scores(every["real"])
     scores["verdict"] = verdict_of(scores)
     rundir.write_json(run / rundir.SCORES, scores)
     return scores
@@ -114,9 +125,16 @@ def predictor_of(model: Any, processor: Any, settings: EvaluateSettings, numbers
 
 
 def _answers(
-    predictor: Predictor, found: EvalRows, task: Task, kind: Images, recipe: Recipe, run: Path, progress: Progress
-) -> Any:
-    journal = run / f"predictions.{kind}.jsonl"
+    predictor: Predictor,
+    found: EvalRows,
+    task: Task,
+    kind: Images,
+    recipe: Recipe,
+    run: Path,
+    progress: Progress,
+    name: str | None = None,
+) -> Predictions:
+    journal = run / f"predictions.{name or kind}.jsonl"
     return evaluate(
         predictor,
         found.rows,
@@ -125,7 +143,7 @@ def _answers(
         seed=recipe.seed,
         journal=journal,
         identity=_identity(run / rundir.BEST),
-        progress=lambda done, every: progress(kind, done, every),
+        progress=lambda done, every: progress(name or kind, done, every),
     )
 
 
