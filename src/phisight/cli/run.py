@@ -72,7 +72,9 @@ def plan_command(
         highlight=False,
     )
     names = ("weights", "gradients", "optimiser", "activations", "head", "peak")
-    memory = Table(Column("method", no_wrap=True), *names, title=f"GB on one device, {made.batch.examples} samples a micro-batch")
+    memory = Table(
+        Column("method", no_wrap=True), *names, title=f"GB on one device, {made.batch.examples} samples a micro-batch"
+    )
     for method, needs in made.memory.items():
         mark = " (this recipe)" if method == made.chosen else ""
         memory.add_row(method + mark, *(f"{getattr(needs, name) / 1e9:.2f}" for name in names))

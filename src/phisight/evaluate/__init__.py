@@ -12,6 +12,8 @@ Then, each adding one key to the scores:
     scores["grounding"] = certificate(every, seen)
     scores["teacher_forced"] = figures(teacher_forced(real, seen["real"]))
     scores["baselines"] = against_baselines(real, fit_baselines(task, train_truths, test_truths, features, features))
+    intervals = PredictionIntervals.around(real, fit_prediction_intervals(validation, level=0.8))
+    scores["prediction_intervals"] = intervals.scores(real)
     scores["before"] = {**figures(base_model_predictions), "tuned_against": ...}
     scores["verdict"] = verdict_of(scores)
     write_json(run / "scores.json", scores)
@@ -23,6 +25,7 @@ from phisight.evaluate.grounding import certificate, likelihoods, teacher_forced
 from phisight.evaluate.intervals import Interval, SplitConformal, interval, paired_difference
 from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of
 from phisight.evaluate.pictures import MODES, Images, possible_modes
+from phisight.evaluate.prediction_intervals import PredictionIntervals, fit_prediction_intervals
 from phisight.evaluate.predictions import Predictions, write_predictions
 from phisight.evaluate.rows import EvalRow, EvalRows, read_rows, sample_of
 from phisight.evaluate.runner import evaluate
@@ -39,6 +42,7 @@ __all__ = [
     "Images",
     "Interval",
     "Metric",
+    "PredictionIntervals",
     "Predictions",
     "SplitConformal",
     "against_baselines",
@@ -49,6 +53,7 @@ __all__ = [
     "evaluate",
     "figures",
     "fit_baselines",
+    "fit_prediction_intervals",
     "interval",
     "likelihoods",
     "metrics_of",

@@ -119,6 +119,8 @@ class SplitConformal:
         return float(((truth >= low) & (truth <= high)).mean())
 
     def abstains(self, predicted: Array, widest: float) -> NDArray[np.bool_]:
-        """Where the interval is wider than ``widest`` (in the unit of the numbers): better no answer than this one."""
+        """Where the upper end is more than ``widest`` times the lower one, or the lower is not positive while the upper
+        is: better no answer than this one.
+        """
         low, high = self.bounds(predicted)
-        return np.asarray(high - low > widest)
+        return np.asarray(high > widest * np.maximum(low, 0))

@@ -15,6 +15,9 @@ RUN/predictions.parquet, one line for each row and kind of pictures:
     error      double   0 (all right) to 1 (all wrong), the mean over fields; orders rows from best to worst
     thumbnail  binary   JPEG of the row's own picture, for some of the rows with real pictures
     drawn      bool     belongs to the random sample of those (the others are there for being wrong)
+    lower      struct   lower ends of the intervals around the numbers; null without intervals (evaluate.coverage)
+    upper      struct   upper ends
+    abstained  bool     no number was read or its interval is too wide: better no answer than this one
 
 The schema's metadata holds the task (key ``phisight.task``).
 """
@@ -23,10 +26,10 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +48,22 @@ from phisight.generate import load_picture
 TASK_KEY = b"phisight.task"
 THUMBNAIL_SIDE = 144
 _CHUNK = 4096
+
+
+class Ends(Protocol):
+    """Intervals around the numbers of answers, one entry a row."""
+
+    @property
+    def lower(self) -> Sequence[Mapping[str, float] | None]:
+        """Lower ends by field."""
+
+    @property
+    def upper(self) -> Sequence[Mapping[str, float] | None]:
+        """Upper ends by field."""
+
+    @property
+    def abstained(self) -> Sequence[bool]:
+        """Better no answer."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +139,17 @@ class Predictions:
         return [row_error(self.task, row.truth, values) for row, values in zip(self.rows, self.parsed, strict=True)]
 
 
-def write_predictions(run_dir: Path, every: Sequence[Predictions], *, thumbnails: int = 500, seed: int = 0) -> Path:
+def write_predictions(
+    run_dir: Path,
+    every: Sequence[Predictions],
+    *,
+    thumbnails: int = 500,
+    seed: int = 0,
+    intervals: Ends | None = None,
+) -> Path:
     """Write predictions.parquet, whole or not at all; the rows of ``every`` follow one another.
+
+    ``intervals`` are the intervals around the answers to the real pictures.
 
     At most ``thumbnails`` rows with real pictures get one: all of them if they are so few, else a random sample
     of four fifths of that number, and the worst.
@@ -136,6 +164,8 @@ def write_predictions(run_dir: Path, every: Sequence[Predictions], *, thumbnails
             for start in range(0, len(predictions), _CHUNK):
                 span = range(start, min(start + _CHUNK, len(predictions)))
                 lines = _lines(predictions, errors, drawn, worst, span)
+                if intervals is not None and predictions.images == "real":
+                    lines = _with_ends(lines, intervals)
                 writer.write_table(pa.Table.from_pylist(list(lines), schema=schema))
     return path
 
@@ -159,7 +189,20 @@ def _schema(task: Task) -> Any:
         ("thumbnail", pa.binary()),
         ("drawn", pa.bool_()),
     ]
+    if numbers := [(name, pa.float64()) for name in task.of_kind("number")]:
+        columns += [("lower", pa.struct(numbers)), ("upper", pa.struct(numbers)), ("abstained", pa.bool_())]
     return pa.schema(columns, metadata={TASK_KEY: task.model_dump_json().encode()})
+
+
+def _with_ends(lines: Iterable[dict[str, Any]], intervals: Ends) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        row = line["row"]
+        yield {
+            **line,
+            "lower": intervals.lower[row],
+            "upper": intervals.upper[row],
+            "abstained": intervals.abstained[row],
+        }
 
 
 def _lines(

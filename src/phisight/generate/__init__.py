@@ -11,6 +11,7 @@
 
 from phisight.generate.constrained import AnswerGrammar, token_bytes
 from phisight.generate.numbers import ExpectedNumbers, HeadNumbers, NumberWriter, number_writer
+from phisight.generate.places import number_places
 from phisight.generate.predictor import Likelihood, OnFailure, Predictor
 from phisight.generate.requests import Picture, Request, load_picture
 
@@ -25,6 +26,7 @@ __all__ = [
     "Predictor",
     "Request",
     "load_picture",
+    "number_places",
     "number_writer",
     "token_bytes",
 ]

@@ -1,6 +1,6 @@
 """Which number an answer carries, where that is not simply the digits the model wrote.
 
-    head       the number head's, read from the hidden state with which the answer began
+    head       the number head's, read from the hidden state that its first digit is predicted from
     expected   the median of the model's own distribution over digit strings
 
 The number replaces the one in the text, written as the task writes numbers; the rest of the answer stays.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from phisight.core.errors import CheckpointError
@@ -21,6 +22,7 @@ from phisight.core.settings import Numbers
 from phisight.core.task import Task
 from phisight.generate.constrained import token_bytes
 from phisight.generate.digits import DigitSearch
+from phisight.generate.places import number_places
 from phisight.model.number_head import bearer, head_of
 
 
@@ -34,6 +36,13 @@ class Generated:
     """int64[B, P + new]: prompts and answers."""
     texts: list[str]
     """The answers as text."""
+
+    def number_places(self, task: Task, pieces: Mapping[int, bytes], row: int) -> dict[str, int] | None:
+        """For each number field of a row the token of the answer that holds its first digit."""
+        prompt = self.inputs["input_ids"].shape[1]
+        return number_places(
+            task, [pieces.get(token, b"") for token in self.ids[row, prompt:].tolist()], self.texts[row]
+        )
 
 
 class NumberWriter(Protocol):
@@ -55,20 +64,20 @@ class HeadNumbers:
 
     name = "head"
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, tokenizer: Any) -> None:
         self._task = task
-        self._hidden: Tensor | None = None
+        self._bytes = token_bytes(tokenizer)
+        self._steps: list[Tensor] = []
 
     @contextmanager
     def listening(self, model: Any) -> Iterator[None]:
-        """Keeps the hidden states of the prompts' last tokens, from the first pass through the decoder."""
+        """Keeps the hidden states [B, D] that each token of the answers is predicted from."""
         if head_of(model) is None:
             raise CheckpointError("the model bears no number head; train it with train.numbers=head")
-        self._hidden = None
+        self._steps = []
 
         def keep(_module: Any, _inputs: Any, outputs: Any) -> None:
-            if self._hidden is None:
-                self._hidden = outputs.last_hidden_state[:, -1]
+            self._steps.append(outputs.last_hidden_state[:, -1])
 
         handle = bearer(model).model.register_forward_hook(keep)
         try:
@@ -77,15 +86,18 @@ class HeadNumbers:
             handle.remove()
 
     def rewrite(self, model: Any, generated: Generated) -> list[str]:
-        """The answers with the head's numbers."""
+        """The answers with the head's numbers; one that is not in the task's form stays as it is."""
         head = head_of(model)
         assert head is not None
-        assert self._hidden is not None
-        numbers = head.numbers(self._hidden).tolist()
-        return [
-            replaced(self._task, text, dict(zip(head.fields, row, strict=True)))
-            for text, row in zip(generated.texts, numbers, strict=True)
-        ]
+        hidden = torch.stack(self._steps, dim=1)
+        texts = []
+        for row, text in enumerate(generated.texts):
+            places = generated.number_places(self._task, self._bytes, row) or {}
+            usable = {name: place for name, place in places.items() if place < hidden.shape[1] and name in head.fields}
+            states = hidden[row, list(usable.values())]
+            numbers = head.numbers(states, [head.fields.index(name) for name in usable]).tolist()
+            texts.append(replaced(self._task, text, dict(zip(usable, numbers, strict=True))))
+        return texts
 
 
 class ExpectedNumbers:
@@ -113,41 +125,22 @@ class ExpectedNumbers:
 
     def rewrite(self, model: Any, generated: Generated) -> list[str]:
         """The answers with the medians; an answer without a readable number stays as it is."""
-        texts = list(generated.texts)
+        texts, prompt = list(generated.texts), generated.inputs["input_ids"].shape[1]
+        places = [generated.number_places(self._task, self._bytes, row) for row in range(len(texts))]
         for name in self._task.of_kind("number"):
-            cuts = {
-                row: cut for row, text in enumerate(generated.texts) if (cut := self._cut(generated, row, text, name))
-            }
+            cuts = {row: prompt + known[name] for row, known in enumerate(places) if known}
             if not cuts:
                 continue
-            found = self._search.strings(model, generated.inputs, generated.ids, cuts)
-            for row, strings in found.items():
+            for row, strings in self._search.strings(model, generated.inputs, generated.ids, cuts).items():
                 if strings:
                     texts[row] = replaced(self._task, texts[row], {name: weighted_median(strings)})
         return texts
-
-    def _cut(self, generated: Generated, row: int, text: str, name: str) -> int | None:
-        """The column of ``ids`` before which the number begins; none where the answer has no such field."""
-        spans = self._task.spans(text)
-        if spans is None:
-            return None
-        prompt = generated.inputs["input_ids"].shape[1]
-        pieces = [self._bytes.get(token, b"") for token in generated.ids[row, prompt:].tolist()]
-        start = b"".join(pieces).find(text.encode())
-        if start < 0:
-            return None
-        left = start + len(text[: spans[name][0]].encode())
-        for place, piece in enumerate(pieces):
-            left -= len(piece)
-            if left < 0:
-                return prompt + place
-        return prompt + len(pieces)
 
 
 def number_writer(numbers: Numbers, task: Task, tokenizer: Any) -> NumberWriter | None:
     """What decides the numbers of a model trained with ``train.numbers``; none where its digits stand as written."""
     if numbers == "head":
-        return HeadNumbers(task)
+        return HeadNumbers(task, tokenizer)
     return ExpectedNumbers(task, tokenizer) if numbers == "expected" else None
 
 

@@ -20,7 +20,7 @@ def labelled_loss(
         hidden: After the final norm.
         labels: -100 where nothing counts.
         weights: float[B, T], how often each label counts; none: once.
-        numbers: float[answers, K], what the number head is trained on; none: it is not.
+        numbers: float[B, T], NaN where there is none: what the number head is trained on; none: it is not.
         kwargs: ``num_items_in_batch``, trained tokens of the whole step (none: of this batch), by which is divided.
     """
     places, targets = labelled_places(labels)

@@ -189,8 +189,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         ``trunk_states`` [B, T, D], hidden states before decoder layer ``first_layer``, for all that comes before it.
         Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
         only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
-        None; there, ``label_weights`` float[B, T] weigh the labels, and ``numbers`` [answers, K] are what the number
-        head, where there is one, is trained on.
+        None; there, ``label_weights`` float[B, T] weigh the labels, and ``numbers`` float[B, T] (NaN where there
+        is none) are what the number head, where there is one, is trained on.
         """
         outputs = self.model(
             input_ids=input_ids,

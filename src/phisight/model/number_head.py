@@ -1,6 +1,6 @@
 """A head that predicts the numbers of an answer, beside the text.
 
-    hidden state of the prompt's last token [D] -> layer, GELU -> one value a number field
+    hidden state [D] that a number's first digit is predicted from -> layer, GELU -> one value a number field
       value * spread + centre  = logarithm of the number (the number itself where some of them are not positive)
       -> the nearest number that stands in the training rows
 
@@ -96,51 +96,59 @@ class NumberHead(nn.Module):
             values: Tensor = self.outer(inner)
             return values
 
-    def standardised(self, numbers: Tensor) -> Tensor:
-        """Numbers [n, K] on the scale of ``forward``, in its dtype."""
+    def standardised(self, numbers: Tensor, fields: Tensor) -> Tensor:
+        """Numbers [n] of fields int64[n] on the scale of ``forward``, in its dtype."""
         least = torch.stack([self.known(place)[0] for place in range(len(self.fields))])
-        positive = numbers.double().clamp(min=torch.where(self.logarithmic, least, -torch.inf))
-        scaled = torch.where(self.logarithmic, positive.clamp(min=1e-300).log(), positive)
-        return ((scaled - self.centre) / self.spread).to(self.inner.weight.dtype)
+        logarithmic = self.logarithmic[fields]
+        positive = numbers.double().clamp(min=torch.where(logarithmic, least[fields], -torch.inf))
+        scaled = torch.where(logarithmic, positive.clamp(min=1e-300).log(), positive)
+        return ((scaled - self.centre[fields]) / self.spread[fields]).to(self.inner.weight.dtype)
 
-    def numbers(self, hidden: Tensor) -> Tensor:
-        """Hidden states [n, D] to numbers float64[n, K], each one that the training rows hold."""
-        scaled = self(hidden).double() * self.spread + self.centre
-        columns = []
-        for place, column in enumerate(scaled.unbind(-1)):
-            known = self.known(place)
-            grid = known.log() if bool(self.logarithmic[place]) else known
-            columns.append(known[(column[:, None] - grid).abs().argmin(-1)])
-        return torch.stack(columns, dim=-1)
+    def numbers(self, hidden: Tensor, fields: Sequence[int]) -> Tensor:
+        """Hidden states [n, D] before numbers of ``fields`` to numbers float64[n] of the training rows."""
+        found = hidden.new_empty(len(fields), dtype=torch.float64)
+        for row, (field, values) in enumerate(zip(fields, self(hidden), strict=True)):
+            scaled = values[field].double() * self.spread[field] + self.centre[field]
+            known = self.known(field)
+            grid = known.log() if bool(self.logarithmic[field]) else known
+            found[row] = known[(scaled - grid).abs().argmin()]
+        return found
 
     def loss(self, hidden: Tensor, labels: Tensor, numbers: Tensor, num_items: Tensor | int | None) -> Tensor:
         """Mean absolute error on the standardised scale, to be added to the text's loss.
 
         Absolute, since the median is wanted, not the mean. An answer's error counts once for each of its trained
-        tokens, so that dividing by the trained tokens of the whole step is right here too, over micro-batches and ranks.
+        tokens, so dividing by the trained tokens of the whole step is right here too, over micro-batches and ranks.
 
         Args:
             hidden: [B, T, D], after the final norm.
-            labels: int64[B, T]; an answer begins where a label follows a place without one.
-            numbers: float[A, K], one line for each of the A answers in the order of rows and places.
+            labels: int64[B, T]; several answers may stand in one row (packing).
+            numbers: float[B, T]: a number at the place that its first digit is predicted from, NaN elsewhere; in each
+                answer one for each field, in the order of the fields.
             num_items: Trained tokens of the whole step; none: those of ``labels``.
         """
-        starts, tokens = answers_of(labels)
-        if len(numbers) != len(tokens):
-            raise CheckpointError(f"{len(numbers)} lines of numbers for {len(tokens)} answers in the batch")
-        gaps = (self(hidden[starts]) - self.standardised(numbers)).abs().mean(-1)
+        answer, tokens = answers_of(labels)
+        held = ~numbers.isnan()
+        count = len(self.fields)
+        if int(held.sum()) != count * len(tokens):
+            raise CheckpointError(f"{int(held.sum())} numbers for {len(tokens)} answers with {count} each in the batch")
+        fields = torch.arange(count, device=labels.device).repeat(len(tokens))
+        values = self(hidden[held]).gather(-1, fields[:, None])[:, 0]
+        gaps = (values - self.standardised(numbers[held], fields)).abs() / count
         every = tokens.sum() if num_items is None else num_items
-        return (gaps * tokens).sum() / every
+        return (gaps * tokens[answer[held]]).sum() / every
 
 
 def answers_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of labels int64[B, T]: places bool[B, T] of each prompt's last token, and the trained tokens of each answer."""
+    """Of labels int64[B, T]: the answer int64[B, T] that a place belongs to, from the last token of its prompt on, and
+    the trained tokens int64[answers] of each.
+    """
     trained = labels != IGNORED
     starts = torch.zeros_like(trained)
     starts[:, :-1] = trained[:, 1:] & ~trained[:, :-1]
-    number = starts.flatten().long().cumsum(0).reshape(labels.shape) - 1
-    counts: Tensor = torch.bincount(number[trained], minlength=int(starts.sum()))
-    return starts, counts
+    answer = starts.flatten().long().cumsum(0).reshape(labels.shape) - 1
+    counts: Tensor = torch.bincount(answer[trained], minlength=int(starts.sum()))
+    return answer, counts
 
 
 def load_number_head(folder: Path) -> NumberHead | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from phisight.generate import Predictor, Request
 from phisight.pipelines.before import BEFORE_ROWS, about, base_model, before_and_after
 from phisight.pipelines.features import tower_features
 from phisight.pipelines.loading import ADAPTER, load_model, load_run, read_checkpoint, read_run
+from phisight.pipelines.prediction_intervals import intervals_around
 from phisight.pipelines.predictors import predictor_of
 
 FEATURE_ROWS = 5000
@@ -184,7 +185,9 @@ def _scored(
     seed, task, out = asked.recipe.seed, asked.task, asked.out
     modes, refused = possible_modes(real.rows, task, seed)
     every = {kind: real if kind == "real" else asked.answers(kind) for kind in modes}
-    write_predictions(out, list(every.values()), seed=seed)
+    validation = partial(asked.answers, "real", "validation")
+    intervals = intervals_around(real, asked.settings, asked.folder, task, seed, validation)
+    write_predictions(out, list(every.values()), seed=seed, intervals=intervals)
 
     scores: dict[str, Any] = scores_of(every, left_out=asked.found.left_out, seed=seed)
     seen = {kind: likelihoods(asked.predictor, answers, seed=seed) for kind, answers in every.items()}
@@ -196,6 +199,8 @@ def _scored(
         scores["baselines"] = _baselines(asked, real)
     except EvaluationError as error:
         missing["baselines"] = str(error)
+    if intervals:
+        scores["prediction_intervals"] = intervals.scores(real)
     scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
     rundir.write_json(out / rundir.SCORES, scores)

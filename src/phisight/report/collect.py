@@ -46,6 +46,11 @@ class Shown:
     thumbnail: bytes
     drawn: bool
     """Belongs to the random sample (not only to the worst)."""
+    lower: Mapping[str, float] | None = None
+    """Lower ends of the intervals around the numbers."""
+    upper: Mapping[str, float] | None = None
+    abstained: bool | None = None
+    """Better no answer than this one."""
 
 
 @dataclass
@@ -176,7 +181,7 @@ def _read_predictions(run: RunData, path: Path, pictures: int) -> None:
         _keep_points(points, line, chance)
         if line["thumbnail"] is None:
             continue
-        shown = Shown(**{name: line[name] for name in Shown.__dataclass_fields__})
+        shown = Shown(**{name: line[name] for name in Shown.__dataclass_fields__ if name in line})
         _keep(worst, (shown.error, -shown.row, shown), pictures)
         if shown.drawn:
             _keep(drawn, (chance, -shown.row, shown), pictures // 2)
@@ -189,7 +194,8 @@ def _read_predictions(run: RunData, path: Path, pictures: int) -> None:
 
 
 def _real(file: Any) -> Iterator[dict[str, Any]]:
-    columns = [*Shown.__dataclass_fields__, "images"]
+    held = set(file.schema_arrow.names)
+    columns = [name for name in (*Shown.__dataclass_fields__, "images") if name in held]
     for batch in file.iter_batches(_BATCH, columns=columns):
         for line in batch.to_pylist():
             if line["images"] == "real":

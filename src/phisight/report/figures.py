@@ -82,8 +82,11 @@ def curves(series: Mapping[str, Points], x_label: str, title: str) -> str:
     return _svg(x, y, "".join(body), x_label, "", f"{title} over {x_label}")
 
 
-def scatter(pairs: Points, label: str) -> str:
-    """Truth across, answer upwards, both on one scale; on the diagonal they are equal."""
+def scatter(pairs: Points, label: str, band: tuple[bool, float] | None = None) -> str:
+    """Truth across, answer upwards, both on one scale; on the diagonal they are equal.
+
+    ``band`` draws the answers whose interval holds the truth: (intervals are factors, radius of an interval).
+    """
     pairs = [pair for pair in pairs if math.isfinite(pair[0]) and math.isfinite(pair[1])]
     if not pairs:
         return ""
@@ -97,8 +100,23 @@ def scatter(pairs: Points, label: str) -> str:
         for a, axis in zip(pair.split(), (x, y), strict=True)
     ]
     dots = "".join(f'<circle cx="{x.place(truth):.1f}" cy="{y.place(answer):.1f}" r="2.6"/>' for truth, answer in pairs)
-    body = f'<line class="diagonal" {" ".join(ends)}/><g class="dots">{dots}</g>'
+    body = f'{_band(x, y, band)}<line class="diagonal" {" ".join(ends)}/><g class="dots">{dots}</g>'
     return _svg(x, y, body, f"true {label}", f"answered {label}", f"{label}: truth and answer", HEIGHT + 60)
+
+
+def _band(x: Axis, y: Axis, band: tuple[bool, float] | None) -> str:
+    """The answers between both ends, over all truths, as an area cut off at the figure's edges."""
+    if band is None:
+        return ""
+    factors, radius = band
+    steps = [step / 40 for step in range(41)]
+    truths = [x.low * (x.high / x.low) ** s if x.logarithmic else x.low + s * (x.high - x.low) for s in steps]
+    sides = []
+    for sign in (-1, 1):
+        side = [t * math.exp(sign * radius) if factors else t + sign * radius for t in truths]
+        sides.append([(x.place(t), y.place(min(max(v, y.low), y.high))) for t, v in zip(truths, side, strict=True)])
+    points = " ".join(f"{across:.1f},{up:.1f}" for across, up in [*sides[0], *reversed(sides[1])])
+    return f'<polygon class="band" points="{points}"/>'
 
 
 def bars(values: Sequence[tuple[str, float | None, int]], title: str) -> str:

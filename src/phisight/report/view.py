@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -124,8 +125,17 @@ def card_lines(task: Task, shown: Shown) -> list[dict[str, Any]]:
         if shown.predicted and not right and task.fields[name].kind == "number" and shown.truth[name]:
             gap = (shown.predicted[name] - shown.truth[name]) / abs(shown.truth[name])
             right, off = abs(gap) <= NEAR, f"{100 * gap:+.0f}\u00a0%"
-        lines.append({"field": name, "truth": truth, "answer": answer, "right": right, "off": off})
+        ends = _ends(shown, name)
+        lines.append({"field": name, "truth": truth, "answer": answer, "right": right, "off": off, "ends": ends})
     return lines
+
+
+def _ends(shown: Shown, name: str) -> str:
+    """The interval around a number, and whether the row abstains."""
+    if not shown.lower or not shown.upper or name not in shown.lower:
+        return ""
+    ends = f"{number(shown.lower[name])} to {number(shown.upper[name])}"
+    return f"{ends}, better no answer" if shown.abstained else ends
 
 
 def examples(run: RunData) -> list[dict[str, Any]]:
@@ -161,11 +171,31 @@ def number_figures(run: RunData) -> list[dict[str, Any]]:
             {
                 "name": alias,
                 "shown": len(pairs),
-                "scatter": figures.svg(figures.scatter(pairs, alias)),
+                "scatter": figures.svg(figures.scatter(pairs, alias, _band(run, alias))),
+                "interval": interval_line(run, alias),
                 "bands": figures.svg(figures.bars(values, "median error in %")),
             }
         )
     return found
+
+
+def _band(run: RunData, alias: str) -> tuple[bool, float] | None:
+    """Whether the intervals are factors, and their radius; none without intervals."""
+    one = run.scores.get("prediction_intervals", {}).get(alias)
+    return (one["logarithmic"], one["radius"]) if one else None
+
+
+def interval_line(run: RunData, alias: str) -> str:
+    """What the intervals promise, what they hold, and how many answers had better be none."""
+    one = run.scores.get("prediction_intervals", {}).get(alias)
+    if not one or one["coverage"] is None:
+        return ""
+    width = f"a factor of {math.exp(one['radius']):.2f}" if one["logarithmic"] else number(one["radius"])
+    return (
+        f"{percent(one['level'])} of the true values should lie within {width} of the answer (fitted on "
+        f"{one['fitted_on']} validation rows); of these {one['rows']} answers {percent(one['coverage'])} do. Mean "
+        f"width of an interval: {number(one['mean_width'])}. {percent(one['abstained'])} of the rows abstain."
+    )
 
 
 def _hundredfold(value: float | None) -> float | None:

@@ -35,12 +35,12 @@ class Collator:
 
 
 def _numbers(examples: Sequence[Example]) -> dict[str, Tensor]:
-    """What numbers are learned from: float32[B, T] weights, 0 where padded; float64[B, K] numbers."""
+    """What numbers are learned from: float32[B, T] weights, 0 where padded; float64[B, T] numbers, NaN where padded."""
     found = {}
     if "label_weights" in examples[0]:
         found["label_weights"] = pad_sequence([e["label_weights"] for e in examples], batch_first=True)
     if "numbers" in examples[0]:
-        found["numbers"] = torch.cat([e["numbers"] for e in examples])
+        found["numbers"] = pad_sequence([e["numbers"] for e in examples], batch_first=True, padding_value=torch.nan)
     return found
 
 

@@ -48,7 +48,7 @@ class Example(TypedDict):
     label_weights: NotRequired[Tensor]
     """float32[T]: how often each label counts; absent: once"""
     numbers: NotRequired[Tensor]
-    """float64[1, K]: what the number head is to predict"""
+    """float64[T]: a number at the place that its first digit is predicted from, NaN elsewhere"""
 
 
 @dataclass(frozen=True)

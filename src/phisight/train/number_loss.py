@@ -2,7 +2,7 @@
 
 text, expected   nothing
 digit_weighted   label_weights float32[T]: the first digits of a number count more; mean over the example: 1
-head             numbers float64[K]: what the number head is to predict
+head             numbers float64[T]: what the number head is to predict, where its first digit is predicted
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from phisight.core.errors import SettingsError
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
-from phisight.generate import token_bytes
+from phisight.generate import number_places, token_bytes
 from phisight.model.labels import IGNORED
 from phisight.model.number_head import NumberHead, attach_head, bearer
 
@@ -33,67 +33,63 @@ class NumberTargets:
         self.fields = task.of_kind("number")
         self._numbers = numbers
         self._task = task
-        self._bytes = token_bytes(tokenizer) if numbers == "digit_weighted" else {}
+        self._bytes = token_bytes(tokenizer) if numbers in ("digit_weighted", "head") else {}
 
     def __call__(self, row: Row, labels: Tensor) -> dict[str, Tensor]:
         """Tensors of a row whose example has ``labels`` int64[T], by the names under which the model takes them."""
-        if not self.fields:
+        if not self._bytes or not self.fields:
             return {}
+        pieces = [self._bytes.get(token, b"") for token in labels[labels != IGNORED].tolist()]
+        places = self._places(row, pieces)
         if self._numbers == "head":
-            values = self._task.values(row)
-            return {"numbers": torch.tensor([[float(values[name]) for name in self.fields]], dtype=torch.float64)}
-        if self._numbers == "digit_weighted":
-            return {"label_weights": self._weights(row, labels)}
-        return {}
+            return {"numbers": self._before(row, labels, places)}
+        return {"label_weights": _weights(labels, pieces, places)}
 
-    def _weights(self, row: Row, labels: Tensor) -> Tensor:
-        """float32[T] with the mean 1 where there is a label, 0 elsewhere."""
-        trained = labels != IGNORED
-        pieces = [self._bytes.get(token, b"") for token in labels[trained].tolist()]
-        text, answer = b"".join(pieces), self._task.render(row)
-        start = text.find(answer.encode())
-        if start < 0:
+    def _places(self, row: Row, pieces: Sequence[bytes]) -> dict[str, int]:
+        answer = self._task.render(row)
+        places = number_places(self._task, pieces, answer)
+        if places is None:
+            text = b"".join(pieces).decode(errors="replace")
             raise SettingsError(
-                f"train.numbers=digit_weighted: the tokens spell {text.decode(errors='replace')[:60]!r}, the answer is "
-                f"{answer[:60]!r}; this tokenizer changes texts, so choose text, expected or head"
+                f"train.numbers={self._numbers}: the tokens spell {text[:60]!r}, the answer is {answer[:60]!r}; this "
+                "tokenizer changes texts, so choose text"
             )
-        by_byte = [1.0] * len(text)
-        for first, last in self._spans(answer):
-            for place, weight in zip(
-                range(start + first, start + last), digit_weights(text[start + first :]), strict=False
-            ):
-                by_byte[place] = weight
-        weights = torch.zeros(len(labels))
-        weights[trained] = torch.tensor(list(_largest(pieces, by_byte)))
-        return weights * trained.sum() / weights.sum()
+        return places
 
-    def _spans(self, answer: str) -> list[tuple[int, int]]:
-        """Where the numbers of an answer stand, in bytes."""
-        spans = self._task.spans(answer) or {}
-        return [
-            (len(answer[:first].encode()), len(answer[:last].encode()))
-            for name, (first, last) in spans.items()
-            if name in self.fields
-        ]
+    def _before(self, row: Row, labels: Tensor, places: Mapping[str, int]) -> Tensor:
+        """float64[T]: each number at the place before its first token, NaN elsewhere."""
+        first, values = int((labels != IGNORED).long().argmax()), self._task.values(row)
+        numbers = torch.full((len(labels),), torch.nan, dtype=torch.float64)
+        for name, place in places.items():
+            numbers[first + place - 1] = float(values[name])
+        return numbers
+
+
+def _weights(labels: Tensor, pieces: Sequence[bytes], places: Mapping[str, int]) -> Tensor:
+    """float32[T]: weights of the labels with the mean 1, 0 where there is none."""
+    by_piece = [1.0] * len(pieces)
+    for place in places.values():
+        by_digit = digit_weights(b"".join(pieces[place:]))
+        for piece in range(place, len(pieces)):
+            size = len(pieces[piece])
+            if not size or not by_digit:
+                break
+            by_piece[piece], by_digit = max(by_digit[:size]), by_digit[size:]
+    weights = torch.zeros(len(labels))
+    weights[labels != IGNORED] = torch.tensor(by_piece)
+    return weights * len(pieces) / weights.sum()
 
 
 def digit_weights(text: bytes) -> list[float]:
-    """A weight for each byte of a text that begins with a number: digits fall from FIRST_DIGIT towards 1."""
+    """A weight for each byte of the number that a text begins with: digits fall from FIRST_DIGIT towards 1."""
     weights, digits = [], 0
-    for byte in text:
+    for byte in text.removeprefix(b" "):
         digit = 0x30 <= byte <= 0x39
+        if not digit and byte not in b"-.eE":
+            break
         weights.append(1.0 + (FIRST_DIGIT - 1.0) * DECAY**digits if digit else 1.0)
         digits += digit
-    return weights
-
-
-def _largest(pieces: Sequence[bytes], by_byte: Sequence[float]) -> list[float]:
-    """The largest weight within each piece; 1 for a piece without bytes (the end of the turn)."""
-    weights, place = [], 0
-    for piece in pieces:
-        weights.append(max(by_byte[place : place + len(piece)], default=1.0))
-        place += len(piece)
-    return weights
+    return [1.0] * (len(text) - len(text.removeprefix(b" "))) + weights
 
 
 def number_targets(numbers: Numbers, model: Any, processor: Any, task: Task, rows: Sequence[Row]) -> NumberTargets:

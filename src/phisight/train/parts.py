@@ -4,7 +4,7 @@ tower        ...img_processor...
 projector    ...img_projection..., ...sub_GN, ...glb_GN
 embeddings   model.embed_tokens
 decoder      model.layers, model.norm
-head         lm_head
+head         lm_head, number_head
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def part_of(name: str) -> str:
         return "projector"
     if "embed_tokens" in name:
         return "embeddings"
-    return "head" if "lm_head" in name else "decoder"
+    return "head" if "lm_head" in name or "number_head" in name else "decoder"
 
 
 def layer_of(name: str) -> int | None:

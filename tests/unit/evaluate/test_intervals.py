@@ -91,8 +91,11 @@ def test_one_rows_rank_is_the_corrected_one() -> None:
 
 
 def test_wide_intervals_abstain() -> None:
-    fitted = SplitConformal(0.8, True, 0.5, 10)
-    assert fitted.abstains(np.array([1.0, 100.0]), widest=20.0).tolist() == [False, True]
+    narrow, wide = SplitConformal(0.8, True, 0.5, 10), SplitConformal(0.8, True, 1.0, 10)
+    assert not narrow.abstains(np.array([1.0, 100.0]), widest=4.0).any()
+    assert wide.abstains(np.array([1.0, 100.0]), widest=4.0).all()
+    plain = SplitConformal(0.8, False, 5.0, 10)
+    assert plain.abstains(np.array([4.0, 6.0, 100.0]), widest=4.0).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize(("rows", "level"), [(3, 0.8), (10, 0.95)])

@@ -26,7 +26,11 @@ from phisight.model.number_head import (
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
 PRICES = [90.0, 120.0, 120.0, 470.0, 1290.0]
+PRICE = torch.zeros(5, dtype=torch.int64)
+"""The field of each of these numbers."""
 LABELS = torch.tensor([[-100, -100, 5, 6, 7], [-100, 8, 9, -100, -100]])
+NUMBERS = torch.full((2, 5), math.nan)
+NUMBERS[0, 2], NUMBERS[1, 0] = 100.0, 900.0
 
 
 @pytest.fixture
@@ -55,36 +59,38 @@ def model() -> Any:
 
 
 def test_a_new_head_answers_the_middle_of_the_training_rows() -> None:
-    assert NumberHead.fit(8, {"price": PRICES}).numbers(torch.randn(3, 8)).tolist() == [[120.0]] * 3
+    assert NumberHead.fit(8, {"price": PRICES}).numbers(torch.randn(3, 8), [0] * 3).tolist() == [120.0] * 3
 
 
 def test_values_and_numbers_are_one_scale(head: NumberHead) -> None:
-    values = head.standardised(torch.tensor([[120.0], [470.0], [1290.0]]))
+    values = head.standardised(torch.tensor([120.0, 470.0, 1290.0]), PRICE[:3])
     back = values.double() * head.spread + head.centre
-    torch.testing.assert_close(back[:, 0], torch.tensor([120.0, 470.0, 1290.0]).double().log(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(back, torch.tensor([120.0, 470.0, 1290.0]).double().log(), rtol=1e-6, atol=1e-6)
     assert values[0] == pytest.approx(0.0, abs=1e-6)
-    assert float(head.standardised(torch.tensor([PRICES]).T).std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+    assert float(head.standardised(torch.tensor(PRICES), PRICE).std(correction=0)) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_answers_are_numbers_of_the_training_rows(head: NumberHead) -> None:
-    assert set(head.numbers(torch.randn(200, 8) * 3).flatten().tolist()) <= set(PRICES)
+    assert set(head.numbers(torch.randn(200, 8) * 3, [0] * 200).tolist()) <= set(PRICES)
 
 
 def test_a_forgotten_scale_shows(head: NumberHead) -> None:
     hidden = torch.randn(20, 8)
-    right = head.numbers(hidden)
+    right = head.numbers(hidden, [0] * 20)
     head.spread.fill_(0.01)
-    assert not torch.equal(head.numbers(hidden), right)
+    assert not torch.equal(head.numbers(hidden, [0] * 20), right)
 
 
 def test_numbers_that_are_not_all_positive_are_taken_as_they_are() -> None:
     head = NumberHead.fit(4, {"change": [-3.0, 0.0, 3.0]})
     assert not bool(head.logarithmic[0])
-    assert head.standardised(torch.tensor([[3.0]])).item() == pytest.approx(3 / math.sqrt(6), abs=1e-6)
+    assert head.standardised(torch.tensor([3.0]), PRICE[:1]).item() == pytest.approx(3 / math.sqrt(6), abs=1e-6)
 
 
 def test_a_number_below_the_training_rows_has_a_finite_value(head: NumberHead) -> None:
-    assert torch.equal(head.standardised(torch.tensor([[0.0]])), head.standardised(torch.tensor([[90.0]])))
+    assert torch.equal(
+        head.standardised(torch.tensor([0.0]), PRICE[:1]), head.standardised(torch.tensor([90.0]), PRICE[:1])
+    )
 
 
 def test_many_known_numbers_are_thinned_with_both_ends_kept() -> None:
@@ -93,49 +99,61 @@ def test_many_known_numbers_are_thinned_with_both_ends_kept() -> None:
     assert (known[0], known[-1]) == (1, 10_000)
 
 
-def test_answers_begin_where_a_label_follows_none() -> None:
-    starts, tokens = answers_of(LABELS)
-    assert starts.nonzero().tolist() == [[0, 1], [1, 0]]
+def test_answers_begin_with_the_last_token_of_the_prompt() -> None:
+    answer, tokens = answers_of(LABELS)
+    assert answer.tolist() == [[-1, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
     assert tokens.tolist() == [3, 2]
     packed = torch.tensor([[-100, 5, 6, -100, -100, 7]])
-    starts, tokens = answers_of(packed)
-    assert (starts.nonzero().tolist(), tokens.tolist()) == ([[0, 0], [0, 4]], [2, 1])
+    answer, tokens = answers_of(packed)
+    assert (answer.tolist(), tokens.tolist()) == ([[0, 0, 0, 0, 1, 1]], [2, 1])
 
 
 def test_the_loss_over_micro_batches_is_that_of_the_batch(head: NumberHead) -> None:
-    hidden, numbers = torch.randn(2, 5, 8), torch.tensor([[100.0], [900.0]])
-    whole = head.loss(hidden, LABELS, numbers, 5)
-    parts = [head.loss(hidden[row : row + 1], LABELS[row : row + 1], numbers[row : row + 1], 5) for row in (0, 1)]
+    hidden = torch.randn(2, 5, 8)
+    whole = head.loss(hidden, LABELS, NUMBERS, 5)
+    parts = [head.loss(hidden[row : row + 1], LABELS[row : row + 1], NUMBERS[row : row + 1], 5) for row in (0, 1)]
     torch.testing.assert_close(whole, parts[0] + parts[1])
-    torch.testing.assert_close(whole, head.loss(hidden, LABELS, numbers, None))
-    gaps = (head(hidden[[0, 1], [1, 0]]) - head.standardised(numbers)).abs()[:, 0]
+    torch.testing.assert_close(whole, head.loss(hidden, LABELS, NUMBERS, None))
+    torch.testing.assert_close(
+        whole, head.loss(hidden.reshape(1, 10, 8), LABELS.reshape(1, 10), NUMBERS.reshape(1, 10), 5)
+    )
+    values = head(hidden[[0, 1], [2, 0]])[:, 0]
+    gaps = (values - head.standardised(torch.tensor([100.0, 900.0]), PRICE[:2])).abs()
     assert whole.item() == pytest.approx((3 * gaps[0] + 2 * gaps[1]).item() / 5, rel=1e-5)
+
+
+def test_each_field_reads_at_its_own_place() -> None:
+    torch.manual_seed(0)
+    head = NumberHead.fit(8, {"price": PRICES, "weight": [1.0, 2.0, 4.0]})
+    torch.nn.init.normal_(head.outer.weight)
+    hidden = torch.randn(1, 5, 8)
+    numbers = torch.tensor([[math.nan, 100.0, math.nan, 3.0, math.nan]])
+    values = head(hidden[0, [1, 3]])[[0, 1], [0, 1]]
+    gaps = (values - head.standardised(torch.tensor([100.0, 3.0]), torch.tensor([0, 1]))).abs()
+    assert head.loss(hidden, LABELS[:1], numbers, None).item() == pytest.approx(gaps.mean().item(), rel=1e-5)
 
 
 def test_the_gradient_of_the_loss(head: NumberHead) -> None:
     double = head.double()
-    numbers = torch.tensor([[100.0], [900.0]])
 
     def loss(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        values = {"outer.weight": weight}
-        return torch.func.functional_call(
-            _Loss(double), {f"head.{name}": value for name, value in values.items()}, (hidden, LABELS, numbers, 7)
-        )
+        changed = {"head.outer.weight": weight}
+        return torch.func.functional_call(_Loss(double), changed, (hidden, LABELS, NUMBERS, 7))
 
     hidden = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(loss, (hidden, double.outer.weight.detach().clone().requires_grad_()))
 
 
-def test_only_the_prompt_s_last_token_gets_a_gradient(head: NumberHead) -> None:
+def test_only_the_place_before_a_number_gets_a_gradient(head: NumberHead) -> None:
     hidden = torch.randn(2, 5, 8, requires_grad=True)
-    head.loss(hidden, LABELS, torch.tensor([[100.0], [900.0]]), None).backward()
+    head.loss(hidden, LABELS, NUMBERS, None).backward()
     assert hidden.grad is not None
-    assert hidden.grad.abs().sum(-1).nonzero().tolist() == [[0, 1], [1, 0]]
+    assert hidden.grad.abs().sum(-1).nonzero().tolist() == [[0, 2], [1, 0]]
 
 
 def test_numbers_and_answers_must_match(head: NumberHead) -> None:
-    with pytest.raises(CheckpointError, match="1 lines of numbers for 2 answers"):
-        head.loss(torch.randn(2, 5, 8), LABELS, torch.tensor([[100.0]]), None)
+    with pytest.raises(CheckpointError, match="1 numbers for 2 answers with 1 each"):
+        head.loss(torch.randn(2, 5, 8), LABELS, NUMBERS.where(NUMBERS != 900, math.nan), None)
 
 
 def test_a_checkpoint_keeps_the_official_layout_and_the_head_beside_it(model: Any, tmp_path: Path) -> None:
@@ -151,7 +169,7 @@ def test_a_checkpoint_keeps_the_official_layout_and_the_head_beside_it(model: An
     assert loaded is not None
     assert loaded.fields == ["price"]
     assert torch.equal(loaded(hidden), head(hidden))
-    assert torch.equal(loaded.numbers(hidden), head.numbers(hidden))
+    assert torch.equal(loaded.numbers(hidden, [0] * 4), head.numbers(hidden, [0] * 4))
     attach_head(model, None)
     model.save_pretrained(tmp_path)
     assert not (tmp_path / NUMBER_HEAD).exists(), "a head of an earlier run must not stay"

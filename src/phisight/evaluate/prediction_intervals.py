@@ -1,0 +1,86 @@
+"""Intervals around the numbers of the answers, fitted on the validation split, and answers that had better be none.
+
+    validation answers -> SplitConformal -> lower, upper beside each answer; coverage and width on the evaluated rows
+
+A row abstains where a number could not be read, or where its interval says too little: upper end more than
+``WIDEST`` times the lower one. What it answered stands there all the same; abstaining is advice to who uses the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from phisight.core.errors import EvaluationError
+from phisight.evaluate.intervals import SplitConformal
+from phisight.evaluate.metrics import alias, numbers
+from phisight.evaluate.predictions import Predictions
+
+WIDEST = 4.0
+"""Upper over lower end from which an interval says too little to answer."""
+
+
+@dataclass(frozen=True)
+class PredictionIntervals:
+    """Intervals of every number field around the answers of one set of predictions."""
+
+    fitted: Mapping[str, SplitConformal]
+    lower: list[dict[str, float] | None]
+    """Lower end of each field by row; none where the answer could not be read."""
+    upper: list[dict[str, float] | None]
+    abstained: list[bool]
+
+    @classmethod
+    def around(cls, predictions: Predictions, fitted: Mapping[str, SplitConformal]) -> PredictionIntervals:
+        """Intervals around answers."""
+        lower: list[dict[str, float] | None] = []
+        upper: list[dict[str, float] | None] = []
+        abstained = []
+        for values in predictions.parsed:
+            if values is None:
+                lower.append(None)
+                upper.append(None)
+                abstained.append(True)
+                continue
+            answers = {name: np.array([float(values[name])]) for name in fitted}
+            ends = {name: one.bounds(answers[name]) for name, one in fitted.items()}
+            lower.append({name: float(low[0]) for name, (low, _) in ends.items()})
+            upper.append({name: float(high[0]) for name, (_, high) in ends.items()})
+            abstained.append(any(bool(one.abstains(answers[name], WIDEST)[0]) for name, one in fitted.items()))
+        return cls(fitted, lower, upper, abstained)
+
+    def scores(self, predictions: Predictions) -> dict[str, Any]:
+        """For scores.json, by alias of the field: level, rows fitted on, coverage, mean width, share that abstains."""
+        return {alias(predictions.task, name): self._field(predictions, name) for name in self.fitted}
+
+    def _field(self, predictions: Predictions, name: str) -> dict[str, Any]:
+        one = self.fitted[name]
+        truth, answers = numbers(predictions.truth(name), predictions.predicted(name))
+        low, high = one.bounds(answers)
+        return {
+            "level": one.level,
+            "fitted_on": one.rows,
+            "logarithmic": one.logarithmic,
+            "radius": one.radius,
+            "rows": len(truth),
+            "coverage": one.coverage(truth, answers) if len(truth) else None,
+            "mean_width": float((high - low).mean()) if len(truth) else None,
+            "abstained": float(np.mean(self.abstained)),
+        }
+
+
+def fit_prediction_intervals(validation: Predictions, level: float) -> dict[str, SplitConformal]:
+    """Intervals of every number field, fitted on answers to rows that neither trained the model nor are evaluated."""
+    names = validation.task.of_kind("number")
+    if not names:
+        raise EvaluationError(
+            f"evaluate.coverage is {level:g} but the task has no number field; take the setting out of the recipe"
+        )
+    fitted = {}
+    for name in names:
+        truth, answers = numbers(validation.truth(name), validation.predicted(name))
+        fitted[name] = SplitConformal.fit(truth, answers, level)
+    return fitted

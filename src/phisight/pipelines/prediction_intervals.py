@@ -1,0 +1,37 @@
+"""Intervals around the answered numbers: fitted on answers to the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from phisight.core.errors import SettingsError
+from phisight.core.settings import EvaluateSettings
+from phisight.core.task import Task
+from phisight.evaluate import EvalRow, PredictionIntervals, Predictions, fit_prediction_intervals, read_rows
+
+VALIDATION_ROWS = 1000
+"""Most validation rows that are answered for the intervals; the level then holds to about a percent."""
+
+
+def intervals_around(
+    real: Predictions,
+    settings: EvaluateSettings,
+    folder: Path,
+    task: Task,
+    seed: int,
+    answer: Callable[[Sequence[EvalRow]], Predictions],
+) -> PredictionIntervals | None:
+    """Intervals around the answers to the real pictures; none unless ``evaluate.coverage`` is set.
+
+    ``answer`` asks the model about rows of the validation split of ``folder``.
+    """
+    if settings.coverage is None:
+        return None
+    if settings.split == "validation":
+        raise SettingsError(
+            "evaluate.coverage fits its intervals on the validation split, which is the one evaluated here; choose "
+            "another evaluate.split, or set evaluate.coverage to null"
+        )
+    rows = read_rows(folder, task, "validation", limit=VALIDATION_ROWS, seed=seed).rows
+    return PredictionIntervals.around(real, fit_prediction_intervals(answer(rows), settings.coverage))
