@@ -57,9 +57,9 @@ def build_command(
     in rejects.jsonl with the reason. Run the same command again to ask for what is still missing.
     """
     from phisight.data.build import BuildOptions, build
-    from phisight.data.fetch import FetchLimits
     from phisight.data.grouping import GroupRule
     from phisight.data.images import ImageLimits
+    from phisight.data.limits import FetchLimits
     from phisight.data.split import SplitShares
 
     chosen = BuildOptions(

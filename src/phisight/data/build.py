@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ from phisight.core.rundir import atomic_file
 from phisight.core.task import Task
 from phisight.data.checks import Finding, Findings, check_pictures, check_table, check_values
 from phisight.data.columns import Columns, choose_columns, conversation_task
-from phisight.data.fetch import FetchLimits
 from phisight.data.fingerprint import near_duplicates
 from phisight.data.grouping import GroupRule, Groups
 from phisight.data.images import ImageLimits
 from phisight.data.journal import Journal, StagedRow
+from phisight.data.limits import FetchLimits
 from phisight.data.obtain import ImageStore
 from phisight.data.outcomes import Refusal, StoredImage
-from phisight.data.references import Job
 from phisight.data.resume import resume
 from phisight.data.sources import Source, open_source
 from phisight.data.sources.conversations import ConversationSource
@@ -36,6 +35,7 @@ from phisight.data.split import SplitShares, assign_splits
 from phisight.data.staging import Stager
 from phisight.data.table import NUMBER, KeptRow, carried_name, write_metadata
 from phisight.data.workers import obtain, processes_for
+from phisight.data.worklog import STORED, Entry
 
 Report = Callable[[int, int | None, Counter[str]], None]
 """Called while pictures come in: settled, rows of the source (none: unknown), refused ones by kind."""
@@ -141,12 +141,11 @@ def _obtain_all(stager: Stager, store: ImageStore, options: BuildOptions, report
     refused: Counter[str] = Counter()
     done = 0
 
-    def settled(job: Job, outcome: StoredImage | Refusal) -> None:
+    def settled(entries: Sequence[Entry]) -> None:
         nonlocal done
-        stager.journal.settle(job.token, outcome)
-        done += 1
-        if isinstance(outcome, Refusal):
-            refused[outcome.kind] += 1
+        stager.journal.settle(entries)
+        done += len(entries)
+        refused.update(kind for _, kind, _ in entries if kind != STORED)
         if report:
             report(done, total, refused)
 

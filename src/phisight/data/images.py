@@ -30,8 +30,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from phisight.core.datadir import IMAGES
 from phisight.core.errors import MissingImageError, UnreadableImageError
+from phisight.core.layout import IMAGES
 from phisight.data.fingerprint import FINGERPRINT_SIDE, fingerprint
 from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.strip import STRIP

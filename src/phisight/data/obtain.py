@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from phisight.data.fetch import Fetcher, FetchLimits
+from phisight.data.fetch import Fetcher
 from phisight.data.images import ImageLimits, take_image
+from phisight.data.limits import FetchLimits
 from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.references import Job
+from phisight.data.worklog import Entry, entry
 
 Outcome = StoredImage | Refusal
-Settled = Callable[[Job, Outcome], None]
+Settled = Callable[[Sequence[Entry]], None]
+"""Told what became of pictures."""
 NextJob = Callable[[], Awaitable[Job | None]]
 """The next job; none when there are no more."""
 
@@ -95,7 +98,7 @@ async def run_jobs(next_job: NextJob, store: ImageStore, settled: Settled, limit
 
         async def work() -> None:
             while (job := await next_job()) is not None:
-                settled(job, await outcome_of(job, store, fetcher))
+                settled([entry(job.token, await outcome_of(job, store, fetcher))])
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(limits.connections):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from phisight.data.fetch import Fetcher, FetchLimits
+from phisight.data.fetch import Fetcher
+from phisight.data.limits import FetchLimits
 from phisight.data.outcomes import KINDS, Refusal
 from tests.servers.http2_server import Http2Server, certificate
 from tests.servers.image_server import HUGE_BYTES, ImageServer, running

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from phisight.data.fetch import Fetcher, FetchLimits
+from phisight.data.fetch import Fetcher
 from phisight.data.guard import GuardedBackend, is_public
+from phisight.data.limits import FetchLimits
 from phisight.data.outcomes import Refusal
 from phisight.data.references import checked_scheme, job_for, redacted
 from tests.servers.image_server import ImageServer
