@@ -47,13 +47,22 @@ class ImageStore:
 
     def keep(self, stored: StoredImage, data: bytes) -> None:
         """Write the bytes of a checked picture, unless they are there."""
-        path = self.folder / stored.file_name
-        if path.is_file() and path.stat().st_size == stored.size:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        path = os.path.join(self.folder, stored.file_name)  # noqa: PTH118 - a fifth of a Path's time
+        try:
+            if os.stat(path).st_size == stored.size:  # noqa: PTH116
+                return
+        except FileNotFoundError:
+            pass
+        parent, name = os.path.split(path)
+        temporary = f"{parent}/.{name}.{os.getpid()}.tmp"
+        try:
+            file = open(temporary, "wb", buffering=0)  # noqa: PTH123, SIM115
+        except FileNotFoundError:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+            file = open(temporary, "wb", buffering=0)  # noqa: PTH123, SIM115
+        with file:
+            file.write(data)
+        os.replace(temporary, path)  # noqa: PTH105
 
     def take_body(self, body: IO[bytes]) -> Outcome:
         """Take a fetched body and close its file."""
