@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -278,9 +279,10 @@ def _most(rejected: Counter[str]) -> str:
 
 def _prune(folder: Path, wanted: set[str]) -> None:
     """Remove pictures that no row needs (left by an interrupted build or an older version of the source)."""
-    for path in sorted((folder / IMAGES).glob("*/*")):
-        if path.relative_to(folder).as_posix() not in wanted:
-            path.unlink()
-    for path in (folder / IMAGES).iterdir():
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+    for parent, _, names in os.walk(folder / IMAGES, topdown=False):
+        place = Path(parent).relative_to(folder).as_posix()
+        unwanted = [name for name in names if f"{place}/{name}" not in wanted]
+        for name in unwanted:
+            Path(parent, name).unlink()
+        if len(unwanted) == len(names) and place != IMAGES and not os.listdir(parent):  # noqa: PTH208 - a quick check
+            Path(parent).rmdir()
