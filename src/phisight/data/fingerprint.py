@@ -47,14 +47,20 @@ def perceptual_hash(image: Image.Image) -> str:
     return np.packbits(low > median).tobytes().hex()
 
 
-def near_duplicates(phashes: list[str], colours: list[str]) -> Iterator[tuple[int, int]]:
+def as_arrays(phashes: list[str], colours: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Fingerprints in hex as uint64[N] and uint8[N, 48]."""
+    bits = np.array([int(text, 16) for text in phashes], dtype=np.uint64)
+    return bits, np.frombuffer(bytes.fromhex("".join(colours)), dtype=np.uint8).reshape(len(bits), 48)
+
+
+def near_duplicates(bits: np.ndarray, grids: np.ndarray) -> Iterator[tuple[int, int]]:
     """Pairs (i, j), i < j, of positions that are near-duplicates; a pair may come more than once.
+
+    ``bits`` uint64[N] are the perceptual hashes, ``grids`` uint8[N, 48] the colours.
 
     By the pigeonhole principle two hashes that differ in at most k bits agree in at least one of k + 1 bands, so only
     pictures that share a band are compared: exact, and far from all pairs on any varied set.
     """
-    bits = np.array([int(text, 16) for text in phashes], dtype=np.uint64)
-    grids = np.frombuffer(bytes.fromhex("".join(colours)), dtype=np.uint8).reshape(len(bits), 48)
     for low, high in _band_limits():
         mask = np.uint64(((1 << (high - low)) - 1) << low)
         band = bits & mask

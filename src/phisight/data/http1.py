@@ -232,7 +232,9 @@ class _Exchange:
         self.failure: Exception | None = None
 
     def begin(self, status: int) -> None:
-        """The head is whole; one with a status of 1xx goes before another."""
+        """The head is whole; one with a status of 1xx goes before another, one after the answer was not asked for."""
+        if self.complete:
+            return
         if 100 <= status < 200:
             self.headers = {}
             return
@@ -243,8 +245,8 @@ class _Exchange:
             self.failure = failure
 
     def add(self, piece: bytes) -> None:
-        """A piece of the body; whatever comes after a failure is dropped."""
-        if self.failure is None and self.wanted:
+        """A piece of the body; whatever comes after its end or a failure is dropped."""
+        if self.failure is None and self.wanted and not self.complete:
             try:
                 self.answer.add(piece)
             except Refusal as failure:
@@ -253,7 +255,7 @@ class _Exchange:
     def finish(self, keep: bool) -> None:
         """A message is whole."""
         if self.begun:
-            self.complete, self.keep = True, keep
+            self.complete, self.keep = True, keep and not self.complete
 
     def settle(self) -> bool:
         """Give the outcome if there is one; whether the connection can take another request."""

@@ -13,6 +13,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from phisight.core.errors import DatasetError
 from phisight.data.outcomes import Refusal, StoredImage
@@ -119,6 +122,26 @@ class Journal:
                 yield row, row.refusal
             else:
                 yield row, outcome_of(image_kind, outcome)
+
+    def ranks(self, column: Literal["key", "grouped", "category"]) -> np.ndarray:
+        """int32[N + 1]: for each row number the rank of its text from 1, in code point order; 0 for an empty one."""
+        (most,) = self._sql.execute("SELECT max(number) FROM rows").fetchone()
+        found = np.zeros(most + 1, dtype=np.int32)
+        query = f"SELECT number, dense_rank() OVER (ORDER BY {column}) FROM rows WHERE {column} != ''"  # noqa: S608
+        cursor = self._sql.execute(query)
+        while rows := cursor.fetchmany(8192):
+            numbers, ranks = zip(*rows, strict=True)
+            found[list(numbers)] = ranks
+        return found
+
+    def key_of(self, number: int) -> str:
+        """The key of one row."""
+        (key,) = self._sql.execute("SELECT key FROM rows WHERE number = ?", (number,)).fetchone()
+        return str(key)
+
+    def numbered_keys(self) -> Iterator[tuple[int, str]]:
+        """Number and key of every row, in source order."""
+        yield from self._sql.execute("SELECT number, key FROM rows ORDER BY number")
 
     def close(self) -> None:
         """Close the file; the workspace stays."""
