@@ -51,17 +51,19 @@ if __name__ == "__main__":
 """
 
 
-def draw_pictures(folder: Path, count: int) -> float:
-    """JPEGs of coloured noise, 512 x 512; their mean size in bytes."""
+def draw_pictures(folder: Path, count: int, side: int = 512) -> float:
+    """JPEGs of coloured noise, ``side`` pixels square; their mean size in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     grain = np.random.default_rng(0).normal(0, 12, (700, 700, 3)).astype(np.float32)
     for seed in range(count):
         path = folder / f"{seed:05d}.jpg"
         if not path.exists():
             coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-            smooth = np.asarray(Image.fromarray(coarse).resize((512, 512), Image.Resampling.BICUBIC), dtype=np.float32)
+            smooth = np.asarray(
+                Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32
+            )
             top, left = seed % 180, seed * 7 % 180
-            noisy = np.clip(smooth + grain[top : top + 512, left : left + 512], 0, 255).astype(np.uint8)
+            noisy = np.clip(smooth + grain[top : top + side, left : left + side], 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(path, "JPEG", quality=87)
     return statistics.mean(path.stat().st_size for path in folder.glob("*.jpg"))
 
@@ -205,7 +207,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--latency", type=float, default=0.05)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--long", type=int, default=0, help="Also a list of so many addresses, for its memory.")
+    parser.add_argument(
+        "--long",
+        type=int,
+        nargs="*",
+        default=[],
+        help="Also lists of so many addresses of small pictures, for the memory.",
+    )
     parser.add_argument(
         "--work", type=Path, help="Folder for what is built (default: the system's for temporary files)."
     )
@@ -218,6 +226,7 @@ def main() -> None:
         serving(options.cache, options.latency) as address,
     ):
         measure(options, Path(name), [f"{address}/ok/{n}" for n in range(options.pictures)])
+    measure_memory(options.long, options.cache.with_name(options.cache.name + "-small"), options.work)
 
 
 def measure(options: argparse.Namespace, folder: Path, urls: list[str]) -> None:
@@ -238,11 +247,16 @@ def measure(options: argparse.Namespace, folder: Path, urls: list[str]) -> None:
             )
         print(line, flush=True)
     report_faults(options, folder, urls, taken.seconds)
-    if options.long:
-        many = [f"{url}?{n}" for n, url in zip(range(options.long), urls * (options.long // count + 1), strict=False)]
-        taken, _ = phisight_build(many, folder)
-        assert taken.code == 0, "the build failed"
-        print(f"{options.long} addresses: {options.long / taken.seconds:.0f}/s, {describe(taken, options.long)}")
+
+
+def measure_memory(lengths: list[int], cache: Path, work: Path | None) -> None:
+    """Peak memory by the length of the list; small pictures, each under many addresses, so that it takes minutes."""
+    draw_pictures(cache, 500, side=64)
+    with tempfile.TemporaryDirectory(dir=work) as name, serving(cache, 0.0) as address:
+        for length in lengths:
+            taken, _ = phisight_build([f"{address}/ok/{n}" for n in range(length)], Path(name))
+            assert taken.code == 0, "the build failed"
+            print(f"{length} addresses: {length / taken.seconds:.0f}/s, {describe(taken, length)}", flush=True)
 
 
 def describe(taken: Run, count: int) -> str:
