@@ -14,7 +14,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -52,17 +51,19 @@ if __name__ == "__main__":
 """
 
 
-def draw_pictures(folder: Path, count: int) -> float:
-    """JPEGs of coloured noise, 512 x 512; their mean size in bytes."""
+def draw_pictures(folder: Path, count: int, side: int = 512) -> float:
+    """JPEGs of coloured noise, ``side`` pixels square; their mean size in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     grain = np.random.default_rng(0).normal(0, 12, (700, 700, 3)).astype(np.float32)
     for seed in range(count):
         path = folder / f"{seed:05d}.jpg"
         if not path.exists():
             coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-            smooth = np.asarray(Image.fromarray(coarse).resize((512, 512), Image.Resampling.BICUBIC), dtype=np.float32)
+            smooth = np.asarray(
+                Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32
+            )
             top, left = seed % 180, seed * 7 % 180
-            noisy = np.clip(smooth + grain[top : top + 512, left : left + 512], 0, 255).astype(np.uint8)
+            noisy = np.clip(smooth + grain[top : top + side, left : left + side], 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(path, "JPEG", quality=87)
     return statistics.mean(path.stat().st_size for path in folder.glob("*.jpg"))
 
@@ -163,25 +164,33 @@ def serial_rate(urls: list[str]) -> float:
     return len(urls) / (time.perf_counter() - start)
 
 
-def phisight_build(urls: list[str], folder: Path) -> Run:
+def fresh(folder: Path) -> Path:
+    """A new folder for every run. Old ones stay till the end: creating files is three times slower on ext4 for minutes
+    after others were deleted, which would be charged to whoever comes next."""
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+def phisight_build(urls: list[str], folder: Path) -> tuple[Run, Path]:
+    """What it took, and the data set."""
     table = folder / "list.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["key", "title", "image_url"])
         writer.writerows([f"{n}", f"T{n}", url] for n, url in enumerate(urls))
-    shutil.rmtree(folder / "ds", ignore_errors=True)
-    command = [sys.executable, "-m", "phisight", "data", "build", str(table), "--out", str(folder / "ds")]
-    return run([*command, "--allow-private", "--time-limit", str(TIME_LIMIT_S)], 600)
+    out = fresh(folder)
+    command = [sys.executable, "-m", "phisight", "data", "build", str(table), "--out", str(out)]
+    return run([*command, "--allow-private", "--time-limit", str(TIME_LIMIT_S)], 600), out
 
 
 def img2dataset_run(python: str, urls: list[str], folder: Path, timeout: float) -> tuple[Run, int]:
     """What it took, and the pictures that were got."""
     (folder / "list.txt").write_text("\n".join(urls))
     (folder / "run.py").write_text(IMG2DATASET)
-    shutil.rmtree(folder / "i2d", ignore_errors=True)
-    paths = [str(folder / name) for name in ("run.py", "list.txt", "i2d")]
-    taken = run([python, *paths, str(os.cpu_count())], timeout)
-    return taken, len(list((folder / "i2d").rglob("*.jpg")))
+    out = fresh(folder)
+    taken = run(
+        [python, *(str(path) for path in (folder / "run.py", folder / "list.txt", out)), str(os.cpu_count())], timeout
+    )
+    return taken, len(list(out.rglob("*.jpg")))
 
 
 def faulty(urls: list[str]) -> tuple[list[str], Counter[str]]:
@@ -198,20 +207,33 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--latency", type=float, default=0.05)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--long", type=int, default=0, help="Also a list of so many addresses, for its memory.")
+    parser.add_argument(
+        "--long",
+        type=int,
+        nargs="*",
+        default=[],
+        help="Also lists of so many addresses of small pictures, for the memory.",
+    )
+    parser.add_argument(
+        "--work", type=Path, help="Folder for what is built (default: the system's for temporary files)."
+    )
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "phisight-benchmark-pictures")
     options = parser.parse_args()
     mean = draw_pictures(options.cache, options.pictures)
     print(f"{options.pictures} JPEGs, mean {mean / 1000:.0f} kB, latency {options.latency * 1000:.0f} ms")
-    with tempfile.TemporaryDirectory() as name, serving(options.cache, options.latency) as address:
+    with (
+        tempfile.TemporaryDirectory(dir=options.work) as name,
+        serving(options.cache, options.latency) as address,
+    ):
         measure(options, Path(name), [f"{address}/ok/{n}" for n in range(options.pictures)])
+    measure_memory(options.long, options.cache.with_name(options.cache.name + "-small"), options.work)
 
 
 def measure(options: argparse.Namespace, folder: Path, urls: list[str]) -> None:
     count = len(urls)
     for number in range(options.rounds):
         serial = serial_rate(urls[:100])
-        taken = phisight_build(urls, folder)
+        taken, _ = phisight_build(urls, folder)
         assert taken.code == 0, "the build failed"
         ours = count / taken.seconds
         line = f"round {number + 1}: serial {serial:.1f}/s"
@@ -225,11 +247,16 @@ def measure(options: argparse.Namespace, folder: Path, urls: list[str]) -> None:
             )
         print(line, flush=True)
     report_faults(options, folder, urls, taken.seconds)
-    if options.long:
-        many = [f"{url}?{n}" for n, url in zip(range(options.long), urls * (options.long // count + 1), strict=False)]
-        taken = phisight_build(many, folder)
-        assert taken.code == 0, "the build failed"
-        print(f"{options.long} addresses: {options.long / taken.seconds:.0f}/s, {describe(taken, options.long)}")
+
+
+def measure_memory(lengths: list[int], cache: Path, work: Path | None) -> None:
+    """Peak memory by the length of the list; small pictures, each under many addresses, so that it takes minutes."""
+    draw_pictures(cache, 500, side=64)
+    with tempfile.TemporaryDirectory(dir=work) as name, serving(cache, 0.0) as address:
+        for length in lengths:
+            taken, _ = phisight_build([f"{address}/ok/{n}" for n in range(length)], Path(name))
+            assert taken.code == 0, "the build failed"
+            print(f"{length} addresses: {length / taken.seconds:.0f}/s, {describe(taken, length)}", flush=True)
 
 
 def describe(taken: Run, count: int) -> str:
@@ -238,9 +265,9 @@ def describe(taken: Run, count: int) -> str:
 
 def report_faults(options: argparse.Namespace, folder: Path, urls: list[str], undisturbed: float) -> None:
     mixed, expected = faulty(urls)
-    taken = phisight_build(mixed, folder)
+    taken, out = phisight_build(mixed, folder)
     assert taken.code == 0
-    lines = (folder / "ds" / "rejects.jsonl").read_text().splitlines()
+    lines = (out / "rejects.jsonl").read_text().splitlines()
     found = Counter(json.loads(line)["kind"] for line in lines)
     assert found == expected, f"{found} != {expected}"
     bound = 1.3 * undisturbed + TIME_LIMIT_S

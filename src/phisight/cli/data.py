@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from phisight.core.task import Task
-    from phisight.data.build import BuildResult
+    from phisight.data.options import BuildResult
 
 app = typer.Typer(
     help="Build data sets from tables, folders and hub data sets, and look at them.", no_args_is_help=True
@@ -56,10 +56,11 @@ def build_command(
     Columns that are not named are guessed from their names, and the guess is printed. Every row ends in the table or
     in rejects.jsonl with the reason. Run the same command again to ask for what is still missing.
     """
-    from phisight.data.build import BuildOptions, build
-    from phisight.data.fetch import FetchLimits
+    from phisight.data.build import build
     from phisight.data.grouping import GroupRule
     from phisight.data.images import ImageLimits
+    from phisight.data.limits import FetchLimits
+    from phisight.data.options import BuildOptions
     from phisight.data.split import SplitShares
 
     chosen = BuildOptions(

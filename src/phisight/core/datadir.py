@@ -16,10 +16,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.errors import DatasetError
+from phisight.core.layout import IMAGES as IMAGES
 from phisight.core.rundir import write_text_atomically
 from phisight.core.task import Task
 
-IMAGES = "images"
 METADATA = "metadata.parquet"
 CARD = "dataset.json"
 REJECTS = "rejects.jsonl"

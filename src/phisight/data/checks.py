@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from phisight.core.task import Task
+from phisight.data.kept import KeptRows
 from phisight.data.outcomes import NOTES
 
 _SHOWN = 5
@@ -35,37 +37,41 @@ class Finding(BaseModel):
 
 
 class Findings:
-    """Collects rows by kind of finding, keeping the count and the first few keys."""
+    """Collects rows (by position among the kept ones) by kind of finding: the count and the first few."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._keys: dict[str, list[str]] = defaultdict(list)
+        self._rows: dict[str, list[int]] = defaultdict(list)
 
-    def add(self, kind: str, key: str) -> None:
+    def add(self, kind: str, row: int) -> None:
         """One row."""
-        assert kind in _ALL_FINDINGS, kind
-        self._counts[kind] += 1
-        if len(self._keys[kind]) < _SHOWN:
-            self._keys[kind].append(key)
+        self.add_all(kind, [row])
 
-    def found(self) -> list[Finding]:
+    def add_all(self, kind: str, rows: np.ndarray | list[int]) -> None:
+        """Some rows."""
+        assert kind in _ALL_FINDINGS, kind
+        self._counts[kind] += len(rows)
+        shown = self._rows[kind]
+        shown += [int(row) for row in rows[: _SHOWN - len(shown)]]
+
+    def found(self, key_of: Callable[[int], str]) -> list[Finding]:
         """What was found, in the order of the table above."""
         return [
-            Finding(kind=kind, count=self._counts[kind], meaning=meaning, keys=self._keys[kind])
+            Finding(kind=kind, count=self._counts[kind], meaning=meaning, keys=list(map(key_of, self._rows[kind])))
             for kind, meaning in _ALL_FINDINGS.items()
             if self._counts[kind]
         ]
 
 
-def check_values(findings: Findings, key: str, row: Mapping[str, Any], task: Task) -> None:
+def check_values(findings: Findings, at: int, row: Mapping[str, Any], task: Task) -> None:
     """What can be seen in one row: prices that cannot be."""
     numbers = {name: _number(row.get(name)) for name in {*task.of_kind("number"), "price", "full_price"}}
     prices = [numbers[name] for name in numbers if "price" in name.lower()]
     if any(price is not None and price <= 0 for price in prices):
-        findings.add("price_not_positive", key)
+        findings.add("price_not_positive", at)
     price, full = numbers["price"], numbers["full_price"]
     if price is not None and full is not None and price > full:
-        findings.add("price_above_full_price", key)
+        findings.add("price_above_full_price", at)
 
 
 def _number(value: Any) -> float | None:
@@ -76,31 +82,22 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def check_pictures(
-    findings: Findings, keys: Sequence[str], shas: Sequence[str], near: Iterable[int], answers: Sequence[str]
-) -> None:
-    """What can be seen between rows: the same or nearly the same picture, and what is asked of it."""
-    by_picture: dict[str, list[int]] = defaultdict(list)
-    for at, sha in enumerate(shas):
-        by_picture[sha].append(at)
-    for members in by_picture.values():
-        if len(members) > 1:
-            for at in members:
-                findings.add("exact_duplicates", keys[at])
-            if len({answers[at] for at in members}) > 1:
-                for at in members:
-                    findings.add("one_picture_many_answers", keys[at])
-    for at in sorted(near):
-        findings.add("near_duplicates", keys[at])
+def check_pictures(findings: Findings, kept: KeptRows, near: np.ndarray) -> None:
+    """What can be seen between rows: the same or nearly the same picture (bool[K]), and what is asked of it."""
+    _, first, inverse, counts = np.unique(kept.pictures, return_index=True, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[inverse] > 1)
+    repeated = repeated[np.argsort(first[inverse[repeated]], kind="stable")]
+    findings.add_all("exact_duplicates", repeated)
+    answers = np.stack([inverse, kept.categories, kept.prices.view(np.int64)], axis=1)[repeated]
+    asked = np.bincount(np.unique(answers, axis=0)[:, 0], minlength=len(first))
+    findings.add_all("one_picture_many_answers", repeated[asked[inverse[repeated]] > 1])
+    findings.add_all("near_duplicates", np.flatnonzero(near))
 
 
-def check_table(findings: Findings, keys: Sequence[str], categories: Sequence[str], groups: Sequence[str]) -> None:
-    """What can be seen in the whole table: rare categories, keys that repeat, groups that are too large."""
-    category_counts, key_counts, group_counts = Counter(categories), Counter(keys), Counter(groups)
-    for key, category, group in zip(keys, categories, groups, strict=True):
-        if category and category_counts[category] == 1:
-            findings.add("category_once", key)
-        if key_counts[key] > 1:
-            findings.add("key_twice", key)
-        if len(keys) >= 20 and group_counts[group] > len(keys) / 10:
-            findings.add("large_group", key)
+def check_table(findings: Findings, kept: KeptRows, leaders: np.ndarray) -> None:
+    """What can be seen in the whole table: rare categories, keys that repeat, groups (int[K]) that are too large."""
+    once = (np.bincount(kept.categories)[kept.categories] == 1) & (kept.categories > 0)
+    findings.add_all("category_once", np.flatnonzero(once))
+    findings.add_all("key_twice", np.flatnonzero(np.bincount(kept.keys)[kept.keys] > 1))
+    if len(kept) >= 20:
+        findings.add_all("large_group", np.flatnonzero(np.bincount(leaders)[leaders] > len(kept) / 10))

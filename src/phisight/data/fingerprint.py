@@ -28,7 +28,7 @@ def fingerprint(image: Image.Image) -> tuple[str, str]:
     """Perceptual hash (16 hex digits) and colours (96 hex digits) of a decoded RGB or grey picture."""
     factor = max(1, min(image.size) // FINGERPRINT_SIDE)
     small = image.reduce(factor) if factor > 1 else image
-    rgb = small.convert("RGB")
+    rgb = small if small.mode == "RGB" else small.convert("RGB")
     grid = rgb.resize((4, 4), Image.Resampling.BOX)
     return perceptual_hash(rgb), grid.tobytes().hex()
 
@@ -39,19 +39,28 @@ def perceptual_hash(image: Image.Image) -> str:
     Computed here with one 8 x 32 matrix, since scipy's transform costs every worker process a third of a second and
     28 MB to import; a test holds it equal to imagehash, bit for bit.
     """
-    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
+    small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    grey = np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(32, 32).astype(np.float64)
     low = _DCT @ grey @ _DCT.T
-    return np.packbits(low > np.median(low)).tobytes().hex()
+    in_order = np.sort(low, axis=None)
+    median = (in_order[31] + in_order[32]) / 2
+    return np.packbits(low > median).tobytes().hex()
 
 
-def near_duplicates(phashes: list[str], colours: list[str]) -> Iterator[tuple[int, int]]:
+def as_arrays(phashes: list[str], colours: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Fingerprints in hex as uint64[N] and uint8[N, 48]."""
+    bits = np.array([int(text, 16) for text in phashes], dtype=np.uint64)
+    return bits, np.frombuffer(bytes.fromhex("".join(colours)), dtype=np.uint8).reshape(len(bits), 48)
+
+
+def near_duplicates(bits: np.ndarray, grids: np.ndarray) -> Iterator[tuple[int, int]]:
     """Pairs (i, j), i < j, of positions that are near-duplicates; a pair may come more than once.
+
+    ``bits`` uint64[N] are the perceptual hashes, ``grids`` uint8[N, 48] the colours.
 
     By the pigeonhole principle two hashes that differ in at most k bits agree in at least one of k + 1 bands, so only
     pictures that share a band are compared: exact, and far from all pairs on any varied set.
     """
-    bits = np.array([int(text, 16) for text in phashes], dtype=np.uint64)
-    grids = np.frombuffer(bytes.fromhex("".join(colours)), dtype=np.uint8).reshape(len(bits), 48)
     for low, high in _band_limits():
         mask = np.uint64(((1 << (high - low)) - 1) << low)
         band = bits & mask

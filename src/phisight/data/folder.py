@@ -14,9 +14,7 @@ import pyarrow.parquet as pq
 from phisight.core.datadir import FILE_NAME, METADATA, REJECTS, SPLIT, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError, MissingImageError, some
 from phisight.core.task import Task
-
-WORKSPACE = ".build"
-"""Hidden folder inside a data set that is being built; gone once it is finished."""
+from phisight.data.worklog import WORKSPACE
 
 
 class DatasetFolder:

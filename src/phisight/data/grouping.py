@@ -8,7 +8,6 @@ depends on the rows alone and not on their order.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,21 +63,21 @@ class Groups:
         if first != second:
             self._parent[max(first, second)] = min(first, second)
 
-    def join_equal(self, values: Sequence[str]) -> None:
+    def join_equal(self, values: np.ndarray) -> None:
         """Put positions with equal values into one group."""
-        seen: dict[str, int] = {}
-        for at, value in enumerate(values):
-            self.join(seen.setdefault(value, at), at)
+        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        earliest = first[inverse]
+        for at in np.flatnonzero(earliest != np.arange(len(values))).tolist():
+            self.join(int(earliest[at]), at)
 
-    def join_pairs(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Put each pair into one group."""
-        for one, two in pairs:
-            self.join(one, two)
-
-    def names(self, keys: Sequence[str]) -> list[str]:
-        """For each position the smallest key of its group."""
-        smallest: dict[int, str] = {}
-        for at, key in enumerate(keys):
-            root = self.find(at)
-            smallest[root] = min(smallest.get(root, key), key)
-        return [smallest[self.find(at)] for at in range(len(keys))]
+    def leaders(self, ranks: np.ndarray) -> np.ndarray:
+        """int64[count]: for each position the one of smallest rank in its group (of equal ones the first)."""
+        roots = self._parent
+        while not np.array_equal(roots, above := roots[roots]):
+            roots = above
+        order = np.lexsort((ranks, roots))
+        begins = np.flatnonzero(np.r_[True, roots[order][1:] != roots[order][:-1]])
+        leader_of_root = np.zeros_like(roots)
+        leader_of_root[roots[order[begins]]] = order[begins]
+        found: np.ndarray = leader_of_root[roots]
+        return found

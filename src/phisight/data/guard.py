@@ -1,6 +1,6 @@
 """Where a fetch may go: every address a name leads to is checked, and the connection goes to a checked one.
 
-The check sits in the network back end, below pooling, TLS and redirects: whatever makes a new connection passes it,
+The check sits where connections are made, below pooling, TLS and redirects: whatever makes a new connection passes it,
 and the address that was checked is the one that is dialled (a name that changes its answer in between gains nothing).
 TLS still verifies the certificate against the name.
 """
@@ -10,11 +10,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
-from typing import Any
-
-import httpcore2
-from httpcore2 import AsyncNetworkBackend, AsyncNetworkStream
 
 from phisight.data.outcomes import Refusal
 
@@ -35,35 +30,14 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-class GuardedBackend(AsyncNetworkBackend):
-    """Resolves, checks every address, then dials a checked one; Refusal when one of them is not public."""
+class Guard:
+    """Resolves names and checks every address; both protocols dial only what it returns."""
 
     def __init__(self, allow_private: bool = False) -> None:
         self.allow_private = allow_private
-        self._inner = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> AsyncNetworkStream:
-        """Connect to ``host``; the same contract as httpcore's back ends, plus the check."""
-        addresses = await self.resolve(host, port)
-        failure: Exception | None = None
-        for address in addresses:
-            try:
-                return await self._inner.connect_tcp(
-                    address, port, timeout=timeout, local_address=local_address, socket_options=socket_options
-                )
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                failure = error
-        raise failure or httpcore2.ConnectError("no address")
 
     async def resolve(self, host: str, port: int) -> list[str]:
-        """Every address of a name, checked."""
+        """Every address of a name, checked; Refusal when one of them is not public."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -73,16 +47,3 @@ class GuardedBackend(AsyncNetworkBackend):
             if not self.allow_private and not is_public(ipaddress.ip_address(text.split("%")[0])):
                 raise Refusal("private_address", f"{host[:80]!r} leads to {text}, which is not public; --allow-private")
         return addresses
-
-    async def connect_unix_socket(
-        self,
-        path: str,  # noqa: ARG002 - the contract of a back end
-        timeout: float | None = None,  # noqa: ARG002
-        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
-    ) -> AsyncNetworkStream:
-        """Never: an address of the internet is none of the machine's sockets."""
-        raise Refusal("bad_url", "sockets of this machine are not fetched from")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)

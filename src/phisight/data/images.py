@@ -30,8 +30,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from phisight.core.datadir import IMAGES
 from phisight.core.errors import MissingImageError, UnreadableImageError
+from phisight.core.layout import IMAGES
 from phisight.data.fingerprint import FINGERPRINT_SIDE, fingerprint
 from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.strip import STRIP
@@ -120,7 +120,7 @@ def take_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
         size = image.size
     else:
         size = original.size
-        image = _decoded_small(kept, name, limits)
+        image = _decoded_small(original if kept == data else _open(kept, name, limits))
         if name == "JPEG" and data.find(kept[-64:]) + 64 < len(data):
             notes.add("trailing")
     if _is_one_colour(image) and _is_one_colour(_decoded(kept, name, limits)):
@@ -163,13 +163,12 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
     return image
 
 
-def _decoded_small(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
+def _decoded_small(image: ImageFile.ImageFile) -> Image.Image:
     """The picture from all of its bytes, but a JPEG at a half to an eighth of its size where that leaves 128 pixels.
 
     Every compressed byte is read and checked all the same: what is saved is the inverse transform of frequencies that
     the fingerprint does not look at, half of a JPEG's decoding time.
     """
-    image = _open(data, name, limits)
     scale = min(image.size) // FINGERPRINT_SIDE
     with _decoding():
         if scale > 1:

@@ -13,10 +13,13 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from phisight.core.errors import DatasetError
-from phisight.data.folder import WORKSPACE
 from phisight.data.outcomes import Refusal, StoredImage
+from phisight.data.worklog import STORED, WORKSPACE, Entry, outcome_of, read_log
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (token TEXT PRIMARY KEY, kind TEXT NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
@@ -24,7 +27,7 @@ DROP TABLE IF EXISTS rows;
 CREATE TABLE rows (number INTEGER PRIMARY KEY, key TEXT, token TEXT, url TEXT, grouped TEXT, category TEXT, price REAL,
                    kind TEXT, reason TEXT);
 """
-_STORED, _ASKED = "stored", "asked"
+_ASKED = "asked"
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,7 @@ class Journal:
     def absorb_logs(self) -> None:
         """Take in what worker processes wrote down before they, or this process, were killed."""
         for path in sorted(self.workspace.glob("finished-*.jsonl")):
-            for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last line end was cut off
-                token, kind, outcome = json.loads(line)
-                self._sql.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", (token, kind, outcome))
+            self.settle(read_log(path))
             path.unlink()
 
     def forget(self, folder: Path, again: Callable[[Refusal], bool]) -> None:
@@ -83,13 +84,13 @@ class Journal:
             (token,)
             for token, kind, outcome in self._sql.execute("SELECT token, kind, outcome FROM images")
             if kind == _ASKED
-            or (kind == _STORED and not _is_there(folder, StoredImage.from_dict(json.loads(outcome))))
-            or (kind not in (_ASKED, _STORED) and again(Refusal(kind, outcome)))
+            or (kind == STORED and not _is_there(folder, StoredImage.from_dict(json.loads(outcome))))
+            or (kind not in (_ASKED, STORED) and again(Refusal(kind, outcome)))
         ]
         self._sql.executemany("DELETE FROM images WHERE token = ?", dropped)
 
-    def stage(self, rows: Iterable[StagedRow]) -> None:
-        """Add rows, in one transaction."""
+    def stage(self, rows: Iterable[StagedRow], tokens: Iterable[str]) -> list[str]:
+        """Add rows, in one transaction; of their pictures those that nobody has asked for yet."""
         self._sql.execute("BEGIN")
         self._sql.executemany(
             "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -98,16 +99,16 @@ class Journal:
                 for r in rows
             ),
         )
+        claim = "INSERT OR IGNORE INTO images VALUES (?, ?, '')"
+        claimed = [token for token in tokens if self._sql.execute(claim, (token, _ASKED)).rowcount == 1]
         self._sql.execute("COMMIT")
+        return claimed
 
-    def claim(self, token: str) -> bool:
-        """Whether the picture is still to be obtained; true once only."""
-        added = self._sql.execute("INSERT OR IGNORE INTO images VALUES (?, ?, '')", (token, _ASKED))
-        return added.rowcount == 1
-
-    def settle(self, token: str, outcome: StoredImage | Refusal) -> None:
-        """Write down what became of a picture."""
-        self._sql.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", (token, *_entry(outcome)))
+    def settle(self, entries: Iterable[Entry]) -> None:
+        """Write down what became of pictures, in one transaction."""
+        self._sql.execute("BEGIN")
+        self._sql.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", entries)
+        self._sql.execute("COMMIT")
 
     def rows(self) -> Iterator[tuple[StagedRow, StoredImage | Refusal]]:
         """Every staged row with its outcome, in source order."""
@@ -119,10 +120,28 @@ class Journal:
             row = StagedRow(number, key, token, url, grouped, category, price, Refusal(kind, reason) if kind else None)
             if row.refusal is not None:
                 yield row, row.refusal
-            elif image_kind == _STORED:
-                yield row, StoredImage.from_dict(json.loads(outcome))
             else:
-                yield row, Refusal(image_kind, outcome)
+                yield row, outcome_of(image_kind, outcome)
+
+    def ranks(self, column: Literal["key", "grouped", "category"]) -> np.ndarray:
+        """int32[N + 1]: for each row number the rank of its text from 1, in code point order; 0 for an empty one."""
+        (most,) = self._sql.execute("SELECT max(number) FROM rows").fetchone()
+        found = np.zeros(most + 1, dtype=np.int32)
+        query = f"SELECT number, dense_rank() OVER (ORDER BY {column}) FROM rows WHERE {column} != ''"  # noqa: S608
+        cursor = self._sql.execute(query)
+        while rows := cursor.fetchmany(8192):
+            numbers, ranks = zip(*rows, strict=True)
+            found[list(numbers)] = ranks
+        return found
+
+    def key_of(self, number: int) -> str:
+        """The key of one row."""
+        (key,) = self._sql.execute("SELECT key FROM rows WHERE number = ?", (number,)).fetchone()
+        return str(key)
+
+    def numbered_keys(self) -> Iterator[tuple[int, str]]:
+        """Number and key of every row, in source order."""
+        yield from self._sql.execute("SELECT number, key FROM rows ORDER BY number")
 
     def close(self) -> None:
         """Close the file; the workspace stays."""
@@ -132,22 +151,6 @@ class Journal:
         """Close, and remove the workspace: the folder is finished."""
         self.close()
         shutil.rmtree(self.workspace)
-
-
-def _entry(outcome: StoredImage | Refusal) -> tuple[str, str]:
-    if isinstance(outcome, StoredImage):
-        return _STORED, json.dumps(outcome.as_dict())
-    return outcome.kind, outcome.reason
-
-
-def log_line(token: str, outcome: StoredImage | Refusal) -> bytes:
-    """What a worker writes down of a settled picture before it tells the parent."""
-    return json.dumps([token, *_entry(outcome)]).encode() + b"\n"
-
-
-def log_path(folder: Path, worker: int) -> Path:
-    """Where a worker process writes."""
-    return folder / WORKSPACE / f"finished-{worker}.jsonl"
 
 
 def _refusal_columns(refusal: Refusal | None) -> tuple[str | None, str | None]:

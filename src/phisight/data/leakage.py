@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from phisight.core.datadir import GROUP, SHA256, SPLIT
-from phisight.data.fingerprint import near_duplicates
+from phisight.data.fingerprint import as_arrays, near_duplicates
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import ImageLimits, take_image
 from phisight.data.outcomes import Refusal
@@ -68,7 +68,8 @@ def _fingerprints(data: DatasetFolder) -> tuple[list[str], list[str], list[str]]
 
 def _near(shas: list[str], phashes: list[str], colours: list[str]) -> Iterator[tuple[int, int]]:
     readable = [at for at, phash in enumerate(phashes) if phash]
-    for one, two in near_duplicates([phashes[at] for at in readable], [colours[at] for at in readable]):
+    arrays = as_arrays([phashes[at] for at in readable], [colours[at] for at in readable])
+    for one, two in near_duplicates(*arrays):
         first, second = readable[one], readable[two]
         if shas[first] != shas[second]:
             yield first, second

@@ -15,11 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.core.errors import MissingExtraError
-from phisight.data.fetch import FetchLimits
 from phisight.data.images import ImageLimits, take_image
+from phisight.data.limits import FetchLimits
 from phisight.data.obtain import ImageStore, Settled, run_to_end
 from phisight.data.outcomes import Refusal, StoredImage
 from phisight.data.references import Job
+from phisight.data.worklog import STORED, Entry, entry
 
 _JOBS_A_TASK = 64
 _JOBS_A_ROUND = 4096
@@ -38,7 +39,6 @@ def obtain_on_ray(jobs: Iterator[Job], store: ImageStore, settled: Settled, limi
     task: Any = take_batch  # Ray types batches of every format at once
     ray.data.DataContext.get_current().enable_progress_bars = False
     while batch := list(itertools.islice(jobs, _JOBS_A_ROUND)):
-        by_token = {job.token: job for job in batch}
         blocks = [_table(batch[at : at + _JOBS_A_TASK]) for at in range(0, len(batch), _JOBS_A_TASK)]
         results = ray.data.from_arrow(blocks).map_batches(
             task,
@@ -47,7 +47,7 @@ def obtain_on_ray(jobs: Iterator[Job], store: ImageStore, settled: Settled, limi
             fn_kwargs={"limits": store.limits, "fetch": limits},
         )
         for row in results.iter_rows():
-            settled(by_token[row["token"]], _keep(row, store))
+            settled([_kept(row, store)])
 
 
 def _table(jobs: list[Job]) -> pa.Table:
@@ -94,15 +94,14 @@ async def _take(row: dict[str, Any], fetcher: Any, limits: ImageLimits) -> dict[
         else:
             with await fetcher.fetch(row["url"]) as file:
                 body = file.read()
-        stored, data = take_image(body, limits)
+        outcome, data = take_image(body, limits)
     except Refusal as refusal:
-        return {"token": row["token"], "kind": refusal.kind, "outcome": refusal.reason, "data": None}
-    return {"token": row["token"], "kind": "stored", "outcome": json.dumps(stored.as_dict()), "data": data}
+        outcome, data = refusal, None
+    token, kind, text = entry(row["token"], outcome)
+    return {"token": token, "kind": kind, "outcome": text, "data": data}
 
 
-def _keep(row: dict[str, Any], store: ImageStore) -> StoredImage | Refusal:
-    if row["kind"] != "stored":
-        return Refusal(row["kind"], row["outcome"])
-    stored = StoredImage.from_dict(json.loads(row["outcome"]))
-    store.keep(stored, row["data"])
-    return stored
+def _kept(row: dict[str, Any], store: ImageStore) -> Entry:
+    if row["kind"] == STORED:
+        store.keep(StoredImage.from_dict(json.loads(row["outcome"])), row["data"])
+    return row["token"], row["kind"], row["outcome"]

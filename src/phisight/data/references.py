@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from phisight.data.outcomes import Refusal
+
+_SPACES = re.compile(r"[\s\x00-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def checked_scheme(url: str) -> str:
         raise Refusal("bad_url", f"scheme {parts.scheme[:20]!r}; only http and https are fetched")
     if not host:
         raise Refusal("bad_url", "the address has no host")
-    if any(character.isspace() or ord(character) < 32 for character in url):
+    if _SPACES.search(url):
         raise Refusal("bad_url", "the address holds spaces or control characters")
     return url
 

@@ -18,13 +18,13 @@ from phisight.data.images import ImageLimits
 from phisight.data.journal import Journal
 from phisight.data.outcomes import KINDS, Refusal, StoredImage
 from phisight.data.table import ADDED, TOKEN, image_of
+from phisight.data.worklog import entry
 
 
 def resume(folder: Path, journal: Journal, limits: ImageLimits) -> None:
     """Bring the journal up to date, and drop from it what is to be asked again."""
     journal.absorb_logs()
-    for token, outcome in _finished(folder, limits):
-        journal.settle(token, outcome)
+    journal.settle(entry(token, outcome) for token, outcome in _finished(folder, limits))
     journal.forget(folder, lambda refusal: KINDS[refusal.kind][0] == "later")
 
 

@@ -8,8 +8,9 @@ goes to train, so that no category is asked for that was never shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from phisight.core.datadir import SPLITS, Split
 from phisight.core.errors import SettingsError
@@ -37,54 +38,66 @@ class SplitShares:
         return float(getattr(self, name))
 
 
-@dataclass
-class _Group:
-    name: str
-    category: str
-    price: float
-    rows: int = 1
-    band: int = 0
-
-
 def assign_splits(
-    groups: Sequence[str],
-    categories: Sequence[str],
-    prices: Sequence[float],
+    groups: np.ndarray,
+    categories: np.ndarray,
+    prices: np.ndarray,
+    luck: np.ndarray,
     shares: SplitShares | None = None,
-    seed: int = 0,
-) -> list[Split]:
-    """A split for each row; rows are described by group name, category and price (nan where there is none)."""
+) -> np.ndarray:
+    """uint8[K], an index into SPLITS for each of K rows.
+
+    ``groups`` int[K] and ``categories`` int[K] are ranks in the order of the names, ``prices`` float[K] (nan: none);
+    ``luck`` float[K] in [0, 1) is a hash of seed and group name, the same for all rows of a group. A group has the
+    category and price of its first row in their order.
+    """
     shares = shares or SplitShares()
-    found: dict[str, _Group] = {}
-    for name, category, price in sorted(zip(groups, categories, prices, strict=True), key=_sort_key):
-        if name in found:
-            found[name].rows += 1
-        else:
-            found[name] = _Group(name, category, price)
-    by_category: dict[str, list[_Group]] = {}
-    for group in found.values():
-        by_category.setdefault(group.category, []).append(group)
-    chosen: dict[str, Split] = {}
-    rows = dict.fromkeys(SPLITS, 0)
-    for category in sorted(by_category):
-        members = _in_line(by_category[category], seed)
-        for position, group in enumerate(members):
-            total = sum(rows.values()) + group.rows
-            lag = {name: shares[name] * total - rows[name] for name in SPLITS if shares[name] > 0}
-            split = "train" if position == 0 else max(SPLITS, key=lambda name: lag.get(name, float("-inf")))
-            chosen[group.name] = split
-            rows[split] += group.rows
-    return [chosen[name] for name in groups]
+    priceless = np.isnan(prices)
+    in_order = np.lexsort((np.nan_to_num(prices), priceless, categories, groups))
+    begins = _begins(groups[in_order])
+    first = in_order[begins]
+    rows = np.diff(begins, append=len(groups))
+    line = _line(groups[first], categories[first], priceless[first], np.nan_to_num(prices[first]), luck[first])
+    chosen = np.zeros(len(first), dtype=np.uint8)
+    chosen[line] = _deal(rows[line], categories[first][line], shares)
+    found = np.zeros(len(groups), dtype=np.uint8)
+    found[in_order] = np.repeat(chosen, rows)
+    return found
 
 
-def _sort_key(row: tuple[str, str, float]) -> tuple[str, str, bool, float]:
-    name, category, price = row
-    return name, category, price != price, 0.0 if price != price else price
+def luck_of(seed: int, name: str) -> float:
+    """Where a group stands inside its category and band, in [0, 1)."""
+    return hashed_fraction(seed, "split", name)
 
 
-def _in_line(members: list[_Group], seed: int) -> list[_Group]:
-    """The groups of one category by price band, inside a band by hash."""
-    members = sorted(members, key=lambda g: (*_sort_key((g.name, "", g.price))[2:], g.name))
-    for position, group in enumerate(members):
-        group.band = position * PRICE_BANDS // len(members)
-    return sorted(members, key=lambda g: (g.band, hashed_fraction(seed, "split", g.name), g.name))
+def _begins(values: np.ndarray) -> np.ndarray:
+    """Where a run of equal values begins."""
+    return np.flatnonzero(np.r_[True, values[1:] != values[:-1]][: len(values)])
+
+
+def _line(
+    names: np.ndarray, categories: np.ndarray, priceless: np.ndarray, prices: np.ndarray, luck: np.ndarray
+) -> np.ndarray:
+    """The groups by category, inside one by price band, inside that by luck."""
+    by_price = np.lexsort((names, prices, priceless, categories))
+    begins = _begins(categories[by_price])
+    lengths = np.diff(begins, append=len(names))
+    positions = np.arange(len(names)) - np.repeat(begins, lengths)
+    bands = np.zeros(len(names), dtype=np.int64)
+    bands[by_price] = positions * PRICE_BANDS // np.repeat(lengths, lengths)
+    return np.lexsort((names, luck, bands, categories))
+
+
+def _deal(rows: np.ndarray, categories: np.ndarray, shares: SplitShares) -> list[int]:
+    """A split for each group of the line: the one that lags furthest behind its share, train for a new category."""
+    wanted = [(at, shares[name]) for at, name in enumerate(SPLITS) if shares[name] > 0]
+    dealt, chosen, total, last = [0] * len(SPLITS), [], 0, None
+    for count, category in zip(rows.tolist(), categories.tolist(), strict=True):
+        total += count
+        split = 0
+        if category == last:
+            split = max(wanted, key=lambda share: share[1] * total - dealt[share[0]])[0]
+        last = category
+        dealt[split] += count
+        chosen.append(split)
+    return chosen

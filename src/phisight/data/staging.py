@@ -42,20 +42,20 @@ class Stager:
                 jobs = self._stage(batch)
                 rows_file.add(batch)
                 self._stop_if_mostly_bad()
-                yield from (job for job in jobs if self.journal.claim(job.token))
+                yield from jobs
 
     def _stage(self, batch: SourceBatch) -> list[Job]:
         staged = [
             StagedRow(bad.number, "", None, "", refusal=Refusal("malformed_row", bad.reason)) for bad in batch.malformed
         ]
-        jobs: list[Job] = []
+        jobs: dict[str, Job] = {}
         for number, row in zip(batch.numbers, batch.table.to_pylist(), strict=True):
             row_staged, job = self._staged_row(number, row)
             staged.append(row_staged)
-            jobs += [job] if job else []
+            if job is not None:
+                jobs.setdefault(job.token, job)
         self.read += len(staged)
-        self.journal.stage(staged)
-        return jobs
+        return [jobs[token] for token in self.journal.stage(staged, jobs)]
 
     def _staged_row(self, number: int, row: dict[str, Any]) -> tuple[StagedRow, Job | None]:
         cell = row[self.columns.image]

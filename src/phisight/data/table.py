@@ -16,6 +16,7 @@ from phisight.core.datadir import FILE_NAME, GROUP, HEIGHT, SHA256, SPLIT, WIDTH
 from phisight.core.errors import SourceError, some
 from phisight.core.rundir import atomic_file
 from phisight.core.task import Task
+from phisight.data.arrow import column_of, numbers_of
 from phisight.data.columns import Columns
 from phisight.data.outcomes import StoredImage
 from phisight.data.sources.base import Source, SourceBatch
@@ -132,14 +133,14 @@ class RowsFile:
     def add(self, batch: SourceBatch) -> None:
         """Append the rows of a batch."""
         arrays = [_cast(batch.table[name], field.type) for name, field in self._carried.items()]
-        arrays.append(pa.chunked_array([pa.array(batch.numbers, pa.int64())]))
+        arrays.append(pa.chunked_array([numbers_of(batch.numbers, pa.int64())]))
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if column.type.equals(kind):
         return column
-    return pa.chunked_array([pa.array([_float(value) for value in column.to_pylist()], kind)])
+    return pa.chunked_array([numbers_of([_float(value) for value in column.to_pylist()], kind)])
 
 
 def _float(value: Any) -> float | None:
@@ -147,6 +148,15 @@ def _float(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _added_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    columns = [
+        column_of(values, field.type) if pa.types.is_string(field.type) else numbers_of(values, field.type)
+        for field in ADDED
+        for values in [[row[field.name] for row in rows]]
+    ]
+    return pa.Table.from_arrays(columns, schema=ADDED)
 
 
 def write_metadata(path: Path, rows_path: Path, kept: Sequence[KeptRow] | Iterator[KeptRow]) -> None:
@@ -164,8 +174,10 @@ def write_metadata(path: Path, rows_path: Path, kept: Sequence[KeptRow] | Iterat
                         positions.append(at)
                         added.append(upcoming.added())
                         upcoming = next(remaining, None)
-                table = pa.Table.from_batches([batch]).take(pa.array(positions, pa.int64()))
-                extra = pa.Table.from_pylist(added, schema=ADDED)
+                table = pa.Table.from_batches([batch])
+                if len(positions) < len(table):
+                    table = table.take(numbers_of(positions, pa.int64()))
+                extra = _added_table(added)
                 columns = {name: table[name] for name in carried.names} | {name: extra[name] for name in ADDED.names}
                 writer.write_table(pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema))
     assert upcoming is None, f"row {upcoming.number} was kept but never staged"

@@ -9,26 +9,54 @@ import base64
 import time
 import zlib
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from phisight import __version__
 from phisight.data.outcomes import Refusal
 
+_PORTS = {"http": 80, "https": 443}
 
-def wire_form(url: str) -> tuple[str, list[tuple[bytes | str, bytes | str]]]:
-    """The address as it is sent (ASCII, no user, no fragment) and the request's headers."""
+
+class Request(NamedTuple):
+    """A GET request as it goes over the wire: ASCII, no user, no fragment."""
+
+    scheme: str
+    host: str
+    """To resolve, and to check a certificate against; an IPv6 address without brackets."""
+    port: int
+    authority: str
+    """Host header: brackets and port included."""
+    target: str
+    """Path and query."""
+    headers: dict[str, str]
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """What a connection can be kept for."""
+        return self.scheme, self.host, self.port
+
+    @property
+    def head(self) -> bytes:
+        """The request in HTTP/1.1."""
+        lines = [f"GET {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self.headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def wire_form(url: str) -> Request:
+    """The request for an address; Refusal for a host whose name cannot be encoded."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
         host = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise Refusal("bad_url", "the host's name cannot be encoded") from error
-    host = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port else ""
+    scheme, shown = parts.scheme.lower(), f"[{host}]" if ":" in host else host
+    authority = f"{shown}:{parts.port}" if parts.port else shown
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]") if parts.query else ""
     headers = {
-        "Host": host + port,
+        "Host": authority,
         "User-Agent": f"phisight/{__version__}",
         "Accept": "image/*,*/*;q=0.5",
         "Accept-Encoding": "identity",
@@ -36,12 +64,12 @@ def wire_form(url: str) -> tuple[str, list[tuple[bytes | str, bytes | str]]]:
     if parts.username is not None:
         secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
-    return f"{parts.scheme.lower()}://{host}{port}{path}{query}", list(headers.items())
+    return Request(scheme, host, parts.port or _PORTS[scheme], authority, path + query, headers)
 
 
-def redirect_target(answer: dict[bytes, str]) -> str:
+def redirect_target(headers: dict[bytes, bytes]) -> str:
     """Where a redirect leads; Refusal when it does not say."""
-    target = answer.get(b"location", "").strip()
+    target = headers.get(b"location", b"").decode("latin-1").strip()
     if not target:
         raise Refusal("redirects", "a redirect without a target")
     return target

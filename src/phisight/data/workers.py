@@ -1,28 +1,31 @@
-"""Worker processes of the local engine: each runs ``obtain.run_jobs`` on jobs that come through a pipe.
+"""Worker processes of the local engine, seen from the parent: each runs ``obtain.run_jobs`` on what it is sent.
 
-The parent hands every worker a window of jobs, refills it as outcomes come back, and is the only one that writes the
-journal. Workers end when their pipe does, so none outlives a parent that was killed.
+The parent hands every worker a window of jobs, refills it as entries come back, and is the only one that writes the
+journal.
 """
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
 import os
-import signal
-import warnings
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Self
 
 from phisight.core.errors import DataError
-from phisight.data.fetch import FetchLimits
-from phisight.data.journal import log_line, log_path
-from phisight.data.obtain import ImageStore, Outcome, Settled, obtain_here, run_jobs, run_to_end
+from phisight.data.limits import FetchLimits
+from phisight.data.obtain import ImageStore, Settled, obtain_here
 from phisight.data.references import Job
 
 _ROWS_WORTH_A_PROCESS = 400
+_SPARE_JOBS = 32
+"""Jobs a worker holds beyond those it works on, so that it need not wait for the parent."""
+_BYTES_AHEAD = 64_000_000
+"""Embedded pictures a worker may hold before they are settled; one more may always come."""
 
 
 def obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1) -> None:
@@ -30,7 +33,8 @@ def obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: Fet
     if processes <= 1:
         obtain_here(jobs, store, settled, limits)
     else:
-        _Pool(processes, store, limits).run(jobs, settled)
+        with WorkerPool(processes) as pool:
+            pool.run(jobs, store, settled, limits)
 
 
 def processes_for(rows: int | None) -> int:
@@ -41,93 +45,77 @@ def processes_for(rows: int | None) -> int:
 
 @dataclass
 class _Worker:
-    process: BaseProcess
     pipe: Connection
-    jobs: dict[str, Job]
+    jobs: dict[str, int] = field(default_factory=dict)
+    """Tokens of the jobs it holds, with the bytes they carry."""
+    bytes_ahead: int = 0
 
 
-class _Pool:
-    """Workers and the jobs each of them holds."""
+class WorkerPool:
+    """Workers and the jobs each of them holds; they start at once, and their imports go on beside the caller's."""
 
-    def __init__(self, count: int, store: ImageStore, limits: FetchLimits) -> None:
+    def __init__(self, count: int) -> None:
+        pairs = [socket.socketpair() for _ in range(count)]
+        theirs = [their.detach() for _, their in pairs]
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and numbers
+            [sys.executable, "-P", "-m", "phisight.data.worker", *map(str, theirs)],
+            env=os.environ | {"PYTHONPATH": path},
+            pass_fds=theirs,
+            stdin=subprocess.DEVNULL,
+        )
+        for descriptor in theirs:
+            os.close(descriptor)
+        self._workers = [_Worker(Connection(ours.detach())) for ours, _ in pairs]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Workers end with their pipes, in the middle of whatever they do."""
+        for worker in self._workers:
+            worker.pipe.close()
+        self._process.wait()
+
+    def run(self, jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits) -> None:
+        """Feed the workers until every job is settled."""
+        count = len(self._workers)
         share = replace(
             limits, connections=max(1, limits.connections // count), per_host=max(1, limits.per_host // count)
         )
-        self.window = share.connections + 16
-        context = multiprocessing.get_context("spawn")
-        self.workers = []
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, store, share), daemon=True)
-            process.start()
-            theirs.close()
-            self.workers.append(_Worker(process, ours, {}))
-
-    def run(self, jobs: Iterator[Job], settled: Settled) -> None:
-        """Feed the workers until every job is settled."""
+        window = share.connections + _SPARE_JOBS
         try:
-            for worker in self.workers:
-                self._refill(worker, jobs)
-            while any(worker.jobs for worker in self.workers):
-                by_pipe = {worker.pipe: worker for worker in self.workers if worker.jobs}
+            for worker in self._workers:
+                worker.pipe.send((store, share))
+            for worker in self._workers:
+                _refill(worker, jobs, window)
+            while any(worker.jobs for worker in self._workers):
+                by_pipe = {worker.pipe: worker for worker in self._workers if worker.jobs}
                 for pipe in wait(list(by_pipe)):
                     worker = by_pipe[pipe]  # type: ignore[index]
-                    self._receive(worker, settled)
-                    self._refill(worker, jobs)
-            for worker in self.workers:
-                worker.pipe.send(None)
-                worker.process.join()
-        finally:
-            for worker in self.workers:
-                worker.pipe.close()
-                worker.process.terminate()
-                worker.process.join()
-
-    def _refill(self, worker: _Worker, jobs: Iterator[Job]) -> None:
-        while len(worker.jobs) < self.window and (job := next(jobs, None)) is not None:
-            worker.jobs[job.token] = job
-            worker.pipe.send(job)
-
-    def _receive(self, worker: _Worker, settled: Settled) -> None:
-        try:
-            token, outcome = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join()
+                    _receive(worker, settled)
+                    _refill(worker, jobs, window)
+            for worker in self._workers:
+                worker.pipe.send([None])
+        except (EOFError, ConnectionError):
             raise DataError(
-                f"a worker process died (exit code {worker.process.exitcode}), perhaps for want of memory; nothing "
-                "that was finished is lost: run the same command again"
+                "a worker process died, perhaps for want of memory; nothing that was finished is lost: run the same "
+                "command again"
             ) from None
-        settled(worker.jobs.pop(token), outcome)
 
 
-def _serve(pipe: Connection, store: ImageStore, limits: FetchLimits) -> None:
-    """A worker process: jobs in, outcomes out, until the pipe says none or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged files; what matters is refused
-    run_to_end(_work(pipe, store, limits))
+def _receive(worker: _Worker, settled: Settled) -> None:
+    entries = worker.pipe.recv()
+    settled(entries)
+    for token, _, _ in entries:
+        worker.bytes_ahead -= worker.jobs.pop(token)
 
 
-async def _work(pipe: Connection, store: ImageStore, limits: FetchLimits) -> None:
-    queue: asyncio.Queue[Job | None] = asyncio.Queue()
-
-    def receive() -> None:
-        try:
-            while pipe.poll():
-                queue.put_nowait(pipe.recv())
-        except (EOFError, OSError):
-            os._exit(0)  # the parent is gone: nobody waits for outcomes
-
-    async def next_job() -> Job | None:
-        job = await queue.get()
-        if job is None:
-            queue.put_nowait(None)
-        return job
-
-    with log_path(store.folder, os.getpid()).open("ab", buffering=0) as log:
-
-        def settled(job: Job, outcome: Outcome) -> None:
-            log.write(log_line(job.token, outcome))
-            pipe.send((job.token, outcome))
-
-        asyncio.get_running_loop().add_reader(pipe.fileno(), receive)
-        await run_jobs(next_job, store, settled, limits)
+def _refill(worker: _Worker, jobs: Iterator[Job], window: int) -> None:
+    batch: list[Job] = []
+    while len(worker.jobs) < window and worker.bytes_ahead < _BYTES_AHEAD and (job := next(jobs, None)) is not None:
+        worker.jobs[job.token] = len(job.body or b"")
+        worker.bytes_ahead += worker.jobs[job.token]
+        batch.append(job)
+    if batch:
+        worker.pipe.send(batch)

@@ -1,6 +1,7 @@
 """Fetching: what can heal is tried again, what cannot is not, and nothing runs past its limit."""
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import tracemalloc
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from phisight.data.fetch import Fetcher, FetchLimits
+from phisight.data.fetch import Fetcher
+from phisight.data.limits import FetchLimits
 from phisight.data.outcomes import KINDS, Refusal
 from tests.servers.http2_server import Http2Server, certificate
 from tests.servers.image_server import HUGE_BYTES, ImageServer, running
@@ -86,6 +88,65 @@ def test_connections_are_reused_and_bounded_for_each_host(server: ImageServer, p
     bodies = fetch_all([f"{server.url}/ok/{n}" for n in range(40)], replace(QUICK, per_host=4))
     assert bodies == pictures
     assert server.open_most <= 4
+
+
+def answers(*connections: list[bytes]) -> tuple[list[bytes | Refusal], int]:
+    """Two fetches one after the other from a server whose n-th connection gives these answers, then ends."""
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            for body in connections[count - 1]:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(body)
+                await writer.drain()
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def run() -> list[bytes | Refusal]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with Fetcher(replace(QUICK, attempts=1), CAP) as fetcher:
+            found = [await one_body(fetcher, url), await one_body(fetcher, url)]
+        server.close()
+        return found
+
+    return asyncio.run(run()), count
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"
+
+
+def test_a_kept_connection_that_died_costs_no_attempt() -> None:
+    assert answers([OK], [OK]) == ([b"ab", b"ab"], 2)
+
+
+def test_bytes_nobody_asked_for_end_a_connection() -> None:
+    bodies, connections = answers([OK + OK.replace(b"ab", b"xy")], [OK])
+    assert (bodies, connections) == ([b"ab", b"ab"], 2), "the second answer must not become that of another picture"
+
+
+def test_answers_before_the_answer_are_skipped() -> None:
+    assert answers([b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, OK]) == ([b"ab", b"ab"], 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 20_000, "connection"),
+        (b"nonsense\r\n\r\n", "connection"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "incomplete"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab", "connection"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nab", "connection"),
+    ],
+)
+def test_nonsense_is_named_and_its_connection_is_not_kept(answer: bytes, kind: str) -> None:
+    (first, second), connections = answers([answer], [OK])
+    assert isinstance(first, Refusal)
+    assert first.kind == kind
+    assert (second, connections) == (b"ab", 2)
 
 
 def test_a_pause_the_server_asks_for_is_kept(pictures: list[bytes]) -> None:

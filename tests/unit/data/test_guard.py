@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from phisight.data.fetch import Fetcher, FetchLimits
-from phisight.data.guard import GuardedBackend, is_public
+from phisight.data.fetch import Fetcher
+from phisight.data.guard import Guard, is_public
+from phisight.data.http2 import GuardedBackend
+from phisight.data.limits import FetchLimits
 from phisight.data.outcomes import Refusal
 from phisight.data.references import checked_scheme, job_for, redacted
 from tests.servers.image_server import ImageServer
@@ -75,8 +77,28 @@ def answer(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> list[str]:
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, dialled = answer(monkeypatch, ["93.184.216.34"]), []
+
+    async def connect(self: Any, factory: Any, host: str, port: int, **_: Any) -> None:
+        dialled.append((host, port))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", connect)
+    limits = FetchLimits(total_s=2, attempts=1)
+
+    async def run() -> None:
+        async with Fetcher(limits, 1000) as fetcher:
+            (await fetcher.fetch("http://rebinding.example/a.jpg")).close()
+
+    with pytest.raises(Refusal):
+        asyncio.run(run())
+    assert dialled == [("93.184.216.34", 80)]
+    assert asked == ["rebinding.example"], "a second question could get a second answer"
+
+
+def test_over_http2_too_it_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(monkeypatch, ["93.184.216.34"])
-    backend, dialled = GuardedBackend(), []
+    backend, dialled = GuardedBackend(Guard()), []
 
     async def connect(host: str, port: int, **_: Any) -> None:
         dialled.append((host, port))
@@ -87,17 +109,29 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
     assert asked == ["rebinding.example"], "a second question could get a second answer"
 
 
+def test_over_http2_too_the_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, ["8.8.8.8", "10.0.0.1"])
+
+    async def run() -> None:
+        async with Fetcher(FetchLimits(total_s=2, http2=True), 1000) as fetcher:
+            (await fetcher.fetch("https://pictures.example/a.jpg")).close()
+
+    with pytest.raises(Refusal, match=r"10\.0\.0\.1") as caught:
+        asyncio.run(run())
+    assert caught.value.kind == "private_address"
+
+
 def test_a_redirect_to_the_inside_is_refused(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first hop is let through; the second must be checked like any other."""
     port = int(server.url.rsplit(":", 1)[1])
     checked: list[str] = []
 
-    async def resolve(self: GuardedBackend, host: str, port: int) -> list[str]:
+    async def resolve(self: Guard, host: str, port: int) -> list[str]:
         checked.append(host)
         return ["127.0.0.1"] if host == "first.example" else await original(self, host, port)
 
-    original = GuardedBackend.resolve
-    monkeypatch.setattr(GuardedBackend, "resolve", resolve)
+    original = Guard.resolve
+    monkeypatch.setattr(Guard, "resolve", resolve)
     refusal = refusal_of(f"http://first.example:{port}/away?http://localhost:{port}/ok/1")
     assert refusal.kind == "private_address"
     assert checked == ["first.example", "localhost"]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from phisight.core.errors import MissingImageError, UnreadableImageError
-from phisight.data.fingerprint import fingerprint, near_duplicates, perceptual_hash
+from phisight.data.fingerprint import as_arrays, fingerprint, near_duplicates, perceptual_hash
 from phisight.data.images import ImageLimits, load_image, take_image
 from phisight.data.outcomes import KINDS, NOTES, Refusal, StoredImage
 from phisight.data.strip import strip_jpeg, strip_png, strip_webp
@@ -255,7 +255,7 @@ def test_near_duplicates_are_found_and_others_are_not() -> None:
     red.paste((220, 30, 30), (60, 40, 180, 160))
     blue.paste((60, 60, 220), (60, 40, 180, 160))
     prints = [fingerprint(image) for image in [*pictures, *copies, red, blue]]
-    pairs = set(near_duplicates([p for p, _ in prints], [c for _, c in prints]))
+    pairs = set(near_duplicates(*as_arrays([p for p, _ in prints], [c for _, c in prints])))
     assert pairs == {(0, 30), (1, 31), (2, 32)}
 
 

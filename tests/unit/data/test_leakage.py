@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from phisight.core.datadir import DatasetCard
+from phisight.core.datadir import SPLITS, DatasetCard
 from phisight.core.errors import SettingsError
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.leakage import find_leaks
-from phisight.data.split import SplitShares, assign_splits
+from phisight.data.split import SplitShares, assign_splits, luck_of
 from tests.unit.data.pictures import encoded, picture
 
 
@@ -54,17 +55,23 @@ def test_every_kind_of_leak_is_found(tmp_path: Path) -> None:
     assert leaks["key"].examples == ["e in train", "e in test"]
 
 
+def splits_of(groups: list[str], categories: list[str], prices: list[float], seed: int = 0) -> list[str]:
+    luck = np.array([luck_of(seed, group) for group in groups])
+    ranks = [np.unique(names, return_inverse=True)[1] for names in (groups, categories)]
+    return [SPLITS[at] for at in assign_splits(*ranks, np.array(prices), luck)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("ABC"), st.integers(1, 100)), min_size=1, max_size=150))
 def test_splits_are_whole_groups_and_depend_on_the_rows_alone(rows: list[tuple[int, str, int]]) -> None:
     groups = [f"g{group}" for group, _, _ in rows]
     categories, prices = [row[1] for row in rows], [float(row[2]) for row in rows]
-    splits = assign_splits(groups, categories, prices, seed=3)
+    splits = splits_of(groups, categories, prices, seed=3)
     by_group: dict[str, set[str]] = {}
     for group, split in zip(groups, splits, strict=True):
         by_group.setdefault(group, set()).add(split)
     assert all(len(found) == 1 for found in by_group.values())
-    backwards = assign_splits(groups[::-1], categories[::-1], prices[::-1], seed=3)
+    backwards = splits_of(groups[::-1], categories[::-1], prices[::-1], seed=3)
     assert backwards[::-1] == splits
 
 
@@ -72,7 +79,7 @@ def test_shares_hold_in_every_category_and_price_band() -> None:
     groups = [f"g{n}" for n in range(1000)]
     categories = ["hats" if n % 4 else "bags" for n in range(1000)]
     prices = [float(n % 97) for n in range(1000)]
-    splits = assign_splits(groups, categories, prices)
+    splits = splits_of(groups, categories, prices)
     assert Counter(splits) == {"train": 800, "validation": 100, "test": 100}
     for category, size in (("hats", 750), ("bags", 250)):
         part = [split for split, found in zip(splits, categories, strict=True) if found == category]
@@ -80,11 +87,11 @@ def test_shares_hold_in_every_category_and_price_band() -> None:
     for low in (0, 20, 40, 60, 80):
         band = [split for split, price in zip(splits, prices, strict=True) if low <= price < low + 17]
         assert abs(band.count("test") / len(band) - 0.1) < 0.04
-    assert assign_splits(groups, categories, prices, seed=1) != splits
+    assert splits_of(groups, categories, prices, seed=1) != splits
 
 
 def test_a_category_that_occurs_once_is_learned_not_tested() -> None:
-    splits = assign_splits([f"g{n}" for n in range(50)], [f"c{n}" for n in range(50)], [math.nan] * 50)
+    splits = splits_of([f"g{n}" for n in range(50)], [f"c{n}" for n in range(50)], [math.nan] * 50)
     assert set(splits) == {"train"}
 
 

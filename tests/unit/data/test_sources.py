@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from phisight.core.errors import SettingsError, SourceError
-from phisight.data.build import BuildOptions, build
+from phisight.data.build import build
 from phisight.data.folder import DatasetFolder
+from phisight.data.options import BuildOptions
 from phisight.data.sources import open_source
 from phisight.data.sources.hub import HubName
 from tests.servers.hub_server import Hub, running_hub

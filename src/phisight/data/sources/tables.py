@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phisight.core.errors import SourceError, some
+from phisight.data.arrow import table_of
 from phisight.data.sources.base import BATCH_ROWS, MalformedRow, SourceBatch
 
 
@@ -110,10 +111,10 @@ def batches_of_records(
             good.append(record)
             numbers.append(number)
         if len(good) + len(malformed) >= rows:
-            yield SourceBatch(pa.Table.from_pylist(good, schema=schema), numbers, malformed)
+            yield SourceBatch(table_of(good, schema), numbers, malformed)
             good, numbers, malformed = [], [], []
     if good or malformed:
-        yield SourceBatch(pa.Table.from_pylist(good, schema=schema), numbers, malformed)
+        yield SourceBatch(table_of(good, schema), numbers, malformed)
 
 
 class JsonLinesSource(_FileSource):

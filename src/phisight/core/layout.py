@@ -1,0 +1,6 @@
+"""Names that worker processes need without what ``datadir`` imports (pydantic: a tenth of a second each)."""
+
+from __future__ import annotations
+
+IMAGES = "images"
+"""Folder of the pictures inside a data set folder."""

@@ -1,0 +1,50 @@
+"""Arrow columns from Python values without pandas.
+
+``pyarrow.array`` and ``Table.from_pylist`` import pandas when it is installed (datasets brings it), to see whether the
+values are a Series. That takes half a second, as long as 200 pictures; Arrow's buffers do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+_MOST_BYTES = 2**31 - 1
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table of the schema's columns; a value that is missing is null. The same as ``Table.from_pylist``."""
+    columns = [column_of([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def column_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """A column of foreign values; ArrowInvalid or ArrowTypeError for one that does not fit."""
+    if pa.types.is_string(kind) and all(value is None or type(value) is str for value in values):
+        return _text(values)
+    return pa.array(values, kind)
+
+
+def numbers_of(values: Sequence[int] | Sequence[float | None], kind: pa.DataType) -> pa.Array:
+    """A column of numbers that are of that kind already (int32, int64 or float64), or null."""
+    known = np.array([value is not None for value in values], dtype=bool)
+    data = np.array([0 if value is None else value for value in values], dtype=kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(values), [_validity(known), pa.py_buffer(data)])
+
+
+def _text(values: Sequence[str | None]) -> pa.Array:
+    encoded = [b"" if value is None else value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    if ends[-1] > _MOST_BYTES:
+        return pa.array(values, pa.string())
+    known = np.array([value is not None for value in values], dtype=bool)
+    buffers = [_validity(known), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
+
+
+def _validity(known: np.ndarray) -> pa.Buffer | None:
+    """Arrow's bitmap of values that are not null; none when all are there."""
+    return None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))

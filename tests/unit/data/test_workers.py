@@ -1,0 +1,74 @@
+"""Worker processes: whatever order things end in, the parent hears of it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from phisight.core.errors import DataError
+from phisight.data.images import ImageLimits
+from phisight.data.limits import FetchLimits
+from phisight.data.obtain import ImageStore
+from phisight.data.references import Job
+from phisight.data.workers import WorkerPool, obtain
+from phisight.data.worklog import STORED, WORKSPACE, Entry, log_line, log_path, read_log
+from tests.unit.data.pictures import encoded, picture
+
+LIMITS = FetchLimits(allow_private=True)
+
+
+def store(folder: Path) -> ImageStore:
+    (folder / WORKSPACE).mkdir()
+    return ImageStore(folder, ImageLimits())
+
+
+def jobs(count: int) -> Iterator[Job]:
+    return (Job(f"body:{n}", body=encoded(picture(n, (40, 40)))) for n in range(count))
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_every_job_is_settled_once(tmp_path: Path, processes: int) -> None:
+    entries: list[Entry] = []
+    obtain(jobs(300), store(tmp_path), entries.extend, LIMITS, processes)
+    assert sorted(token for token, _, _ in entries) == sorted(f"body:{n}" for n in range(300))
+    assert {kind for _, kind, _ in entries} == {STORED}
+    assert len(list((tmp_path / "images").rglob("*.jpg"))) == 300
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker in /proc")
+def test_a_worker_that_dies_is_an_error_and_leaves_nobody_behind(tmp_path: Path) -> None:
+    with WorkerPool(2) as pool:
+        forker = pool._process.pid
+
+        def kill_one(_: object) -> None:
+            children = Path(f"/proc/{forker}/task/{forker}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGKILL)
+
+        with pytest.raises(DataError, match="a worker process died"):
+            pool.run(jobs(3000), store(tmp_path), kill_one, LIMITS)
+    assert pool._process.returncode == 0
+
+
+def test_a_pool_that_is_never_used_ends() -> None:
+    with WorkerPool(2) as pool:
+        pass
+    assert pool._process.returncode == 0
+
+
+def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / WORKSPACE).mkdir()
+    path = log_path(tmp_path, 7)
+    whole = log_line(("url:1", "not_found", "status 404"))
+    path.write_bytes(whole + whole[:-1])
+    assert list(read_log(path)) == [("url:1", "not_found", "status 404")]
+
+
+def test_workers_start_without_what_they_do_not_need() -> None:
+    heavy = {"pyarrow", "pydantic", "pandas", "sqlite3"}
+    script = f"import sys, phisight.data.worker; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
