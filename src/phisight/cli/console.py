@@ -15,15 +15,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from phisight.core.processes import rank, world_size
+
 console = Console()
 errors = Console(stderr=True)
 
 
 def fail(error: Exception) -> NoReturn:
-    """Print an error as one line and exit with 1."""
-    errors.print("error:", style="bold red", end=" ")
+    """Print an error as one line and exit with its code, 1 unless it says another."""
+    errors.print("error:" if world_size() == 1 else f"error in process {rank()}:", style="bold red", end=" ")
     errors.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
-    sys.exit(1)
+    sys.exit(getattr(error, "exit_code", 1))
 
 
 def progress_bar() -> Progress:

@@ -12,6 +12,8 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from phisight.cli.console import console, errors, progress_bar
+from phisight.core.errors import SettingsError
+from phisight.core.processes import is_first
 
 if TYPE_CHECKING:
     from phisight.pipelines.training import Prepared
@@ -27,8 +29,14 @@ def train_command(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
     overrides: Overrides = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder where it stopped, or begin it.")
+    ] = False,
 ) -> None:
     """Fine-tune a model on a data set folder as a recipe says.
+
+    A run that was stopped, killed or interrupted by an error goes on with --resume from its newest good checkpoint,
+    exactly as if it had never stopped. Several devices: torchrun --nproc-per-node N -m phisight train RECIPE.yaml
 
     Example: phisight train recipes/tiny-cpu.yaml --set data.path=data/products --set out=runs/products
     """
@@ -37,15 +45,20 @@ def train_command(
 
     _quiet_libraries()
     loaded = load_recipe(recipe, overrides or [])
+    if overwrite and resume:
+        raise SettingsError("--overwrite replaces a run and --resume goes on with it; say one of the two")
     with progress_bar() as progress:
         run = train(
             loaded,
             announce=show_prepared,
             progress=TrainingBar(progress),
             filling=_Bar(progress, "tower features").reach,
+            say=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
             overwrite=overwrite,
+            resume=resume,
         )
-    console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")
+    if is_first():
+        console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")
 
 
 def plan_command(

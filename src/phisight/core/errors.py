@@ -4,6 +4,7 @@
     ├── SettingsError                 a recipe or a flag that cannot be used (unknown key, wrong type)
     ├── TaskError                     a task whose template and fields do not fit each other or the table
     ├── MissingExtraError             an optional dependency that is not installed
+    ├── StorageError                  a file that cannot be written: no room, no permission
     ├── DataError
     │   ├── SourceError               a table, folder or data set that cannot be read
     │   ├── ImageError                one image
@@ -21,7 +22,11 @@
     ├── TrainError
     │   ├── ImageCheckError           a different image does not change the loss
     │   ├── FeatureCacheError         stored features that cannot be read
-    │   └── NonFiniteLossError        the loss became NaN or infinite
+    │   ├── NonFiniteLossError        the loss became NaN or infinite
+    │   ├── MemoryLimitError          a step does not fit into the memory of the device
+    │   ├── WorkerError               a process that prepares pictures died
+    │   ├── RankError                 another process of the run ended or does not answer
+    │   └── StoppedError              a signal asked training to stop
     ├── EvaluationError               answers that cannot be scored
     └── RunError                      a run folder without what was asked of it
 
@@ -37,6 +42,9 @@ from collections.abc import Iterable
 class PhisightError(Exception):
     """Base of every error a user can cause; the message is one line."""
 
+    exit_code = 1
+    """What the command line exits with."""
+
 
 class SettingsError(PhisightError, ValueError):
     """A recipe or a flag cannot be used."""
@@ -51,6 +59,10 @@ class MissingExtraError(PhisightError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional dependency: pip install 'phisight[{extra}]'")
+
+
+class StorageError(PhisightError, OSError):
+    """A file cannot be written."""
 
 
 class DataError(PhisightError):
@@ -123,6 +135,26 @@ class FeatureCacheError(TrainError):
 
 class NonFiniteLossError(TrainError):
     """The loss became NaN or infinite."""
+
+
+class MemoryLimitError(TrainError):
+    """A step does not fit into the memory of the device."""
+
+
+class WorkerError(TrainError):
+    """A process that prepares pictures died."""
+
+
+class RankError(TrainError):
+    """Another process of the run ended, or does not answer."""
+
+
+class StoppedError(TrainError):
+    """A signal asked training to stop; the message says what is saved and how to go on."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class EvaluationError(PhisightError, ValueError):

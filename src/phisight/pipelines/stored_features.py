@@ -9,6 +9,7 @@ from phisight.core.datadir import SHA256
 from phisight.core.settings import Recipe
 from phisight.train.examples import ExampleSet
 from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, tower_key
+from phisight.train.processes import on_first
 
 
 def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Callable[[int, int], None]) -> str:
@@ -24,12 +25,14 @@ def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: 
     key = tower_key(model, first.processor.image_processor, first.num_crops, bf16=bf16)
     cache = FeatureCache(recipe.data.feature_cache or recipe.out.parent / "features", key)
     needed = bytes_needed(model, rows, first.num_crops)
-    if not cache.make_room({row[SHA256] for row in rows}, needed, int(recipe.data.feature_cache_gb * 1e9)):
+    names, bound = {row[SHA256] for row in rows}, int(recipe.data.feature_cache_gb * 1e9)
+    if not on_first(lambda: cache.make_room(names, needed, bound)):
         return (
             f"Tower features are computed in every step: all of them take {needed / 1e9:.1f} GB, "
             f"data.feature_cache_gb is {recipe.data.feature_cache_gb:g}."
         )
-    computed = fill(cache, model, rows, first.pixels, bf16=bf16, workers=recipe.data.workers, progress=filling)
+    workers = recipe.data.workers
+    computed = on_first(lambda: fill(cache, model, rows, first.pixels, bf16=bf16, workers=workers, progress=filling))
     for one in sets:
         one.features = cache
     return f"Tower features are stored in {cache.folder} ({needed / 1e9:.2f} GB, {computed} pictures computed now)."

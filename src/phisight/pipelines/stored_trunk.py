@@ -11,6 +11,7 @@ from phisight.core.datadir import SHA256
 from phisight.core.settings import Recipe
 from phisight.pipelines.stored_features import store_features
 from phisight.train.examples import ExampleSet
+from phisight.train.processes import on_first
 from phisight.train.resting import rest_below
 from phisight.train.trunk_cache import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
 
@@ -44,12 +45,14 @@ def store_trunk(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Cal
     needed = bytes_needed(
         model, layer, dict(zip(names, (n for one in sets for n in one.lengths), strict=True)).values()
     )
-    if not make_room(cache, names, needed, int(recipe.data.trunk_cache_gb * 1e9)):
+    bound = int(recipe.data.trunk_cache_gb * 1e9)
+    if not on_first(lambda: make_room(cache, names, needed, bound)):
         return (
             f"All layers run in every step: hidden states before layer {layer} take {needed / 1e9:.1f} GB, "
             f"data.trunk_cache_gb is {recipe.data.trunk_cache_gb:g}."
         )
-    computed = fill(cache, model, sets, bf16=bf16, workers=recipe.data.workers, progress=filling)
+    workers = recipe.data.workers
+    computed = on_first(lambda: fill(cache, model, sets, bf16=bf16, workers=workers, progress=filling))
     for one in sets:
         one.trunk = cache
     alone = not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1

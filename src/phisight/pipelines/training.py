@@ -15,9 +15,8 @@ import torch
 
 from phisight.core import rundir
 from phisight.core.datadir import CARD
-from phisight.core.environment import environment
 from phisight.core.errors import DataError, SettingsError
-from phisight.core.recipe import write_recipe
+from phisight.core.processes import is_first
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
@@ -26,9 +25,12 @@ from phisight.data.images import load_image
 from phisight.model.number_head import save_head
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import TINY
+from phisight.pipelines.runs import open_run
 from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
+from phisight.train import processes
+from phisight.train.checkpoints import writing
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
 from phisight.train.image_check import ImageCheck, check_images
@@ -62,10 +64,33 @@ def train(
     announce: Callable[[Prepared], None] = lambda _: None,
     progress: Watcher | None = None,
     filling: Callable[[int, int], None] = lambda _done, _every: None,
+    say: Callable[[str], None] = lambda _: None,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> Path:
-    """Train as the recipe says; returns the run folder. ``filling`` hears of pictures whose features are computed."""
-    run_dir = _new_run(recipe, overwrite)
+    """Train as the recipe says; returns the run folder.
+
+    With ``resume`` the run in the folder goes on from its newest good checkpoint, exactly as if it had never stopped.
+    ``filling`` hears of pictures whose features are computed, ``say`` of what a reader of the screen should know. Under
+    torchrun every process calls this; the first one writes, prints and stores features for all.
+    """
+    with processes.joined():
+        return _train(recipe, _Listeners(announce, progress, filling, say), overwrite=overwrite, resume=resume)
+
+
+@dataclass(frozen=True)
+class _Listeners:
+    """Who hears of what, in the first process."""
+
+    announce: Callable[[Prepared], None]
+    progress: Watcher | None
+    filling: Callable[[int, int], None]
+    say: Callable[[str], None]
+
+
+def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bool) -> Path:
+    run_dir = recipe.out
+    start = processes.on_first(lambda: open_run(recipe, overwrite=overwrite, resume=resume, say=listeners.say))
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
     rows = folder.rows("train")[: recipe.data.train_rows]
@@ -87,45 +112,44 @@ def train(
         validation_set.targets = targets
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
-    features = store_what_rests(recipe, model, [one for one in (train_set, validation_set) if one], filling)
-    announce(Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features))
-
-    shutil.copyfile(folder.path / CARD, run_dir / CARD)
-    tracker = open_tracker(recipe.track.to, _tracker_options(recipe))
-    tracker.start(run_dir, recipe.model_dump(mode="json"))
+    features = store_what_rests(recipe, model, [one for one in (train_set, validation_set) if one], listeners.filling)
+    tracker = open_tracker(recipe.track.to, _tracker_options(recipe)) if is_first() else None
+    if tracker:
+        listeners.announce(
+            Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features)
+        )
+        shutil.copyfile(folder.path / CARD, run_dir / CARD)
+        tracker.start(run_dir, recipe.model_dump(mode="json"))
     if recipe.train.answer_rows:
         answers = replace(answers, ask=ValidationAnswers(recipe, folder.path, task, processor, tracker))
-    outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, _Watch(tracker, progress), answers)
-    # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
-    save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
-    tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
+    watch = _Watch(tracker, listeners.progress)
+    outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, watch, answers, resume=start)
+    if tracker:
+        # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
+        save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
+        tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
     return run_dir
 
 
 def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:
-    """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``."""
+    """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``.
+
+    The folder is there whole or not at all.
+    """
     merged = _merged(model) if whole and hasattr(model, "merge_and_unload") else model
-    merged.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    save_head(merged, folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with writing("the best model", folder.parent, "its checkpoint stands"):
+        merged.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        save_head(merged, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
 
 
 def _merged(model: Any) -> Any:
     four_bits = getattr(model.get_base_model(), "is_loaded_in_4bit", False)
     return merged_in_full(model) if four_bits else model.merge_and_unload()
-
-
-def _new_run(recipe: Recipe, overwrite: bool) -> Path:
-    run_dir = recipe.out
-    if (run_dir / rundir.CONFIG).exists() and not overwrite:
-        raise SettingsError(
-            f"{run_dir} already holds a run; choose another with --set out=DIR, or say --overwrite to replace it"
-        )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    rundir.write_text_atomically(run_dir / rundir.CONFIG, write_recipe(recipe))
-    rundir.write_json(run_dir / rundir.ENVIRONMENT, environment())
-    (run_dir / rundir.METRICS).unlink(missing_ok=True)
-    return run_dir
 
 
 def _with_tower(recipe: Recipe) -> Any:
@@ -172,7 +196,7 @@ def _tracker_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
 class _Watch:
     """Figures to the trackers, progress to whoever shows it."""
 
-    def __init__(self, tracker: Tracker, progress: Watcher | None) -> None:
+    def __init__(self, tracker: Tracker | None, progress: Watcher | None) -> None:
         self.tracker = tracker
         self.progress = progress
 
@@ -185,7 +209,8 @@ class _Watch:
             self.progress.step(step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.tracker.log(step, {_grouped(name): value for name, value in metrics.items()})
+        if self.tracker:
+            self.tracker.log(step, {_grouped(name): value for name, value in metrics.items()})
         if self.progress:
             self.progress.log(step, metrics)
 

@@ -96,7 +96,7 @@ def _require_times(train: TrainSettings, asked: Sequence[str]) -> None:
 class ValidationAnswers:
     """Answers the sample each time it is called; see ``phisight.train.answering.Ask``."""
 
-    def __init__(self, recipe: Recipe, folder: Path, task: Task, processor: Any, tracker: Tracker) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, task: Task, processor: Any, tracker: Tracker | None) -> None:
         self._recipe = recipe
         self._folder = folder
         self._task = task
@@ -116,7 +116,7 @@ class ValidationAnswers:
         known = {name for name, _ in known_figures(self._task).values()}
         scores = figures(answers, resamples=0)
         found = {name: float(value) for name, value in scores.items() if name in known and value is not None}
-        if PartialState().is_main_process:
+        if self._tracker and PartialState().is_main_process:
             self._tracker.log(step, {f"eval/{name}": value for name, value in found.items()})
             self._tracker.log_examples(step, self._examples(answers))
             for pairs in pairs_of(answers):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core import rundir
-from phisight.core.errors import RunError
+from phisight.core.errors import RunError, StorageError
 from phisight.track.protocol import Example, Pairs
 
 EXAMPLES = "examples.jsonl"
@@ -79,8 +79,14 @@ class JsonlTracker:
 
     def _append(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         line = json.dumps({"step": int(step), "time": time.time(), **fields}, ensure_ascii=False, allow_nan=False)
-        with (self._folder() / name).open("ab") as file:
-            file.write(line.encode() + b"\n")
+        path = self._folder() / name
+        try:
+            with path.open("ab") as file:
+                file.write(line.encode() + b"\n")
+        except OSError as error:
+            raise StorageError(
+                f"{path} cannot be written ({error.strerror}): make room, then go on with --resume"
+            ) from error
 
     def _store(self, jpeg: bytes) -> str:
         name = f"{PICTURES}/{hashlib.sha256(jpeg).hexdigest()[:32]}.jpg"
@@ -102,6 +108,20 @@ def drop_torn_line(path: Path) -> None:
             file.seek(keep)
             _LOG.warning("%s ended in half a line (%d bytes), which is dropped", path, end - keep)
             file.truncate(keep)
+
+
+def cut_back(run_dir: Path, step: int) -> int:
+    """Take out what was logged after a step, and a torn last line: training goes on from there. Returns lines cut."""
+    cut = 0
+    for name in (rundir.METRICS, EXAMPLES, PAIRS):
+        path = run_dir / name
+        lines = list(read_lines(path))
+        kept = [line for line in lines if line.get("step", 0) <= step]
+        cut += len(lines) - len(kept)
+        if path.is_file():
+            text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept)
+            rundir.write_text_atomically(path, text)
+    return cut
 
 
 def _last_line_end(file: Any, end: int) -> int:

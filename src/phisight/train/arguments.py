@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
+from phisight.core.processes import world_size
 from phisight.core.rundir import CHECKPOINTS
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
@@ -17,15 +19,15 @@ from phisight.train.examples import ExampleSet
 
 
 def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
-    """Optimiser steps of a run on one device."""
-    return planned_steps(len(train_set), recipe.train)
+    """Optimiser steps of a run on the processes there are."""
+    return planned_steps(len(train_set), recipe.train, world_size())
 
 
-def planned_steps(rows: int, train: TrainSettings) -> int:
-    """Optimiser steps of a run over so many rows on one device."""
+def planned_steps(rows: int, train: TrainSettings, processes: int = 1) -> int:
+    """Optimiser steps of a run over so many rows."""
     if train.steps is not None:
         return train.steps
-    per_epoch = math.ceil(math.ceil(rows / train.batch_size) / train.accumulate)
+    per_epoch = math.ceil(rows / (train.batch_size * train.accumulate * processes))
     return max(1, math.ceil(per_epoch * train.epochs))
 
 
@@ -54,12 +56,14 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=train.save_every or every,
-        save_total_limit=2,
+        save_total_limit=None,  # see checkpoints.py
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=evaluate and (train.save_every or every) % every == 0,
         metric_for_best_model="eval_loss" if evaluate else None,
         greater_is_better=False if evaluate else None,
         dataloader_num_workers=recipe.data.workers,
         dataloader_persistent_workers=recipe.data.workers > 0,
+        dataloader_multiprocessing_context="fork" if recipe.data.workers and sys.platform == "linux" else None,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         label_names=["labels"],
@@ -68,6 +72,7 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,  # a batch without a picture takes the image part along: see ImageEmbedding
     )
 
 

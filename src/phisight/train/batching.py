@@ -92,6 +92,14 @@ class Padding:
         self._tokens = self._tokens + attention_mask.sum()
         self._slots += attention_mask.numel()
 
+    def counts(self) -> tuple[int, int]:
+        """Tokens and slots so far."""
+        return int(self._tokens), self._slots
+
+    def restore(self, tokens: int, slots: int) -> None:
+        """Go on from earlier counts."""
+        self._tokens, self._slots = tokens, slots
+
     def share(self) -> float:
         """Padding as a share of all tokens so far."""
         return 1.0 - float(self._tokens) / self._slots if self._slots else 0.0

@@ -13,16 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.model.number_head import reloaded, save_head, split_off
 from phisight.train.answering import Answers, outcome_of, stops_early
 from phisight.train.arguments import steps_in, training_arguments
-from phisight.train.batching import LengthSampler, Padding
+from phisight.train.batching import LengthSampler
 from phisight.train.collate import Collator
+from phisight.train.durable import DurableTrainer
 from phisight.train.examples import ExampleSet
+from phisight.train.faults import named_faults
 from phisight.train.groups import parameter_groups
 from phisight.train.watching import Watcher, passes_on
 
@@ -36,10 +38,13 @@ def fit(
     run_dir: Path,
     watcher: Watcher,
     answers: Answers | None = None,
+    resume: Path | None = None,
 ) -> dict[str, float]:
-    """Train; the model holds the weights of the best evaluation (by loss, or as ``answers`` says) afterwards.
+    """Train, or go on from a checkpoint; afterwards the model holds the weights of the best evaluation.
 
-    Returns the last figures, with ``steps`` done and ``best_step`` and ``best_<figure>`` where one was chosen.
+    The best one is chosen by loss, or as ``answers`` says. Returns the last figures, with ``steps`` done and
+    ``best_step`` and ``best_<figure>`` where one was chosen. StoppedError when a signal asked to stop, with a
+    checkpoint saved.
     """
     answers = answers or Answers()
     args = training_arguments(recipe, run_dir, steps_in(train_set, recipe), evaluate=validation_set is not None)
@@ -55,12 +60,14 @@ def fit(
         callbacks=[passes_on(watcher), *stops_early(recipe.train)],
     )
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
-    outcome = trainer.train()
+    with trainer.stopping, named_faults(recipe):
+        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     figures = {key: float(value) for key, value in outcome.metrics.items()}
-    return {**figures, **outcome_of(trainer.state, answers.best), "padding": trainer.padding.share()}
+    figures |= {**outcome_of(trainer.state, answers.best), "train_loss": trainer.mean_loss()}
+    return {**figures, "padding": trainer.padding.share()}
 
 
-class CheckedTrainer(Trainer):
+class CheckedTrainer(DurableTrainer):
     """Batches of like length; logits only where there is a label; an end at a loss that is no number."""
 
     optimizer: Any
@@ -69,7 +76,6 @@ class CheckedTrainer(Trainer):
         super().__init__(**kwargs)
         self.settings = settings
         self.answers = answers or Answers()
-        self.padding = Padding()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Figures of a step; with the training loss goes the share of padding up to here."""
@@ -79,8 +85,7 @@ class CheckedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         examples = self.train_dataset if train_dataset is None else train_dataset
-        step_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthSampler(examples.lengths, step_size, self.args.data_seed)
+        return LengthSampler(examples.lengths, self.examples_a_step, self.args.data_seed)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """AdamW over groups that have their own learning rate and decay."""
@@ -124,7 +129,8 @@ class CheckedTrainer(Trainer):
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"the loss is {float(loss)} at step {self.state.global_step + 1} (batch of {len(inputs['input_ids'])} "
-                f"examples, {int((inputs['labels'] != -100).sum())} trained tokens); lower train.learning_rate or "
-                "train.clip, and look for extreme values in the table"
+                f"examples, {int((inputs['labels'] != -100).sum())} trained tokens: "
+                f"{self.rows_of_micro_batch()}); lower train.learning_rate or train.clip, and look for extreme "
+                "values in these rows"
             )
         return loss

@@ -36,10 +36,12 @@ class _Watching(TrainerCallback):
         self.watcher = watcher
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.watcher.begin(state.max_steps)
+        if state.is_world_process_zero:
+            self.watcher.begin(state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.watcher.step(state.global_step)
+        if state.is_world_process_zero:
+            self.watcher.step(state.global_step)
 
     def on_log(
         self,
@@ -50,5 +52,5 @@ class _Watching(TrainerCallback):
         **_: Any,
     ) -> None:
         numbers = {key: float(value) for key, value in (logs or {}).items() if key in CURVES}
-        if numbers:
+        if state.is_world_process_zero and numbers.keys() - {"epoch"}:  # the run's totals are no figures of a step
             self.watcher.log(state.global_step, numbers)

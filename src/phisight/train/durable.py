@@ -1,0 +1,207 @@
+"""A Trainer that goes on from a checkpoint as if it had never stopped, bit for bit on a CPU.
+
+data order   a function of seed, epoch, rank; the place in the epoch is skipped to without opening a picture
+random draws of a step: seeded by (seed, step, rank), whatever else has drawn before
+figures      loss since the last line, padding: kept with the checkpoint
+checkpoints  whole or not there (checkpoints.py); optimiser and schedule by the library, read without pickle
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from phisight.core.datadir import FILE_NAME
+from phisight.core.errors import some
+from phisight.core.seeding import named_seed
+from phisight.train import checkpoints, processes
+from phisight.train.batching import Padding
+from phisight.train.progress import Progress, read_trained, rows_hash, write_trained
+from phisight.train.step_batches import Countable, StepBatches
+from phisight.train.stopping import StopAfterStep, Stopping, worker_signals
+
+TRAINING_ARGUMENTS = "training_args.bin"
+"""A pickle that the library leaves with each checkpoint; nobody needs it."""
+
+
+class EpochLoader(DataLoader[Any]):
+    """Batches of one process; the loop tells it the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the loop before each epoch."""
+        batches: Any = self.batch_sampler
+        batches.set_epoch(epoch)
+
+
+class DurableTrainer(Trainer):
+    """Batches, checkpoints and figures that survive a stop at any moment."""
+
+    def __init__(self, *args: Any, stopping: Stopping | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.padding = Padding()
+        self.stopping = stopping or Stopping()
+        self.add_callback(StopAfterStep(self.stopping))
+        self._folder = Path(self.args.output_dir)
+        self._writing = False
+        self._micro_batch = 0
+        self._taken_up: Progress | None = None
+        self._ended = False
+        self._rows = rows_hash(getattr(self.train_dataset, "rows", []))
+
+    @property
+    def examples_a_step(self) -> int:
+        """Examples of an optimiser step, over micro-batches and processes."""
+        args = self.args
+        return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Micro-batches of this process; drawing them leaves the random state of the steps alone."""
+        args = self.args
+        order: Any = self._get_train_sampler()
+        self._batches = StepBatches(order, args.train_batch_size, args.process_index, args.world_size)
+        return EpochLoader(
+            Countable(self.train_dataset),
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            pin_memory=args.dataloader_pin_memory,
+            worker_init_fn=worker_signals,
+            generator=torch.Generator().manual_seed(args.data_seed),
+        )
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
+        """The micro-batches of a step."""
+        self._micro_batch = 0
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """One micro-batch; what is drawn at random in a step depends on nothing before it."""
+        if self._micro_batch == 0:
+            torch.manual_seed(named_seed(self.args.seed, "step", self.state.global_step, self.args.process_index))
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._micro_batch += 1
+        return loss
+
+    def mean_loss(self) -> float:
+        """Mean training loss of all steps of the run, whichever process took them."""
+        total: float = self._total_loss_scalar
+        return total / max(1, int(self.state.global_step))
+
+    def rows_of_micro_batch(self) -> str:
+        """Files and places of the examples that were computed last, for an error message."""
+        args = self.args
+        batches = len(self._batches)
+        steps = -(-batches // args.gradient_accumulation_steps)
+        epoch, step = divmod(self.state.global_step, steps)
+        micro_batch = step * args.gradient_accumulation_steps + max(0, self._micro_batch - 1)
+        rows = getattr(self.train_dataset, "rows", None)
+        places = self._batches.counted(epoch, micro_batch)
+        return some((f"{rows[place].get(FILE_NAME, 'row')} (row {place})" if rows else place) for place in places)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self._taken_up is not None:
+            self._take_up(self._taken_up)
+            self._taken_up = None
+        if self._ended or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True  # stopped between the last step and the end of the run
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:  # noqa: ARG002 - the library's
+        return str(self._folder / checkpoints.PARTIAL if self._writing else self._folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        progress = self._progress()
+        older = checkpoints.steps_kept(self._folder)
+        stands = f"the checkpoint of step {older[0]} stands" if older else "there is no earlier checkpoint"
+        with checkpoints.writing(f"the checkpoint of step {step}", self._folder, stands):
+            if self.args.should_save:
+                checkpoints.clear_partial(self._folder)
+            processes.wait_for_all()
+            self._writing = True
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._writing = False
+            processes.wait_for_all()
+            if self.state.best_global_step == step:
+                self.state.best_model_checkpoint = str(self._folder / checkpoints.name_of(step))
+            if self.args.should_save:
+                self._publish(step, progress)
+            processes.wait_for_all()
+        if self.stopping.agreed:
+            raise self.stopping.stopped(f"the checkpoint of step {step} is saved; go on with --resume")
+
+    def _publish(self, step: int, progress: Progress) -> None:
+        """Add what the library does not keep, and make the folder a checkpoint."""
+        written = self._folder / checkpoints.PARTIAL / checkpoints.name_of(step)
+        (written / TRAINING_ARGUMENTS).unlink(missing_ok=True)
+        if not self.is_fsdp_enabled:
+            write_trained(self.model, written)
+        self.state.save_to_json(str(written / "trainer_state.json"))
+        progress.write(written)
+        checkpoints.publish(self._folder, step)
+        best = self.state.best_model_checkpoint
+        checkpoints.prune(self._folder, checkpoints.step_of(Path(best)) if best else None)
+
+    def _progress(self) -> Progress:
+        """Figures of every process; called by all of them."""
+        mine = [float(self._tr_loss), *map(float, self.padding.counts())]
+        each = processes.from_each(mine)
+        return Progress(
+            rows=self._rows,
+            examples_a_step=self.examples_a_step,
+            last_logged=self._globalstep_last_logged,
+            total_loss=self._total_loss_scalar,
+            loss=[one[0] for one in each],
+            padding=[(int(one[1]), int(one[2])) for one in each],
+        )
+
+    def _take_up(self, progress: Progress) -> None:
+        loss, padding = progress.of(self.args.process_index, self.args.world_size)
+        self._tr_loss += loss
+        self._total_loss_scalar = progress.total_loss
+        self._globalstep_last_logged = progress.last_logged
+        self.padding.restore(*padding)
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        begun = super()._init_training_state(*args, **kwargs)
+        best = self.state.best_model_checkpoint
+        self.state.best_model_checkpoint = (
+            str(self._folder / Path(best).name) if best else None
+        )  # the run may have moved
+        if self._taken_up is not None:
+            self.state.compute_steps(self.args, self.state.max_steps)  # how often to save may have changed
+            control: dict[str, Any] = self.state.stateful_callbacks["TrainerControl"]
+            self._ended = bool(control["args"]["should_training_stop"])
+        return begun
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        checkpoint = Path(resume_from_checkpoint)
+        self._taken_up = Progress.read(checkpoint, self._rows, self.examples_a_step)
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            read_trained(self.model, checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+        elif self.state.best_model_checkpoint is not None:
+            read_trained(self.model, Path(self.state.best_model_checkpoint))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Nothing to keep: each step's draws follow from seed, step and rank."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing to restore."""

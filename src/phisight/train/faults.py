@@ -1,0 +1,69 @@
+"""What goes wrong outside of phisight while it trains, as named errors of one line."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+
+from phisight.core.errors import MemoryLimitError, PhisightError, RankError, WorkerError
+from phisight.core.settings import Recipe
+
+_IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\) (exited unexpectedly|is killed by signal)")
+_LOST_RANK = re.compile(
+    r"Connection (closed|reset)|Socket closed|Broken pipe|Timed out waiting|gloo|NCCL|process group", re.IGNORECASE
+)
+
+
+@contextlib.contextmanager
+def named_faults(recipe: Recipe) -> Iterator[None]:
+    """Name a full device memory, a dead worker and a lost process; take the traceback out of a worker's error."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryLimitError(f"{_first_line(error)}; {_what_to_lower(recipe)}; then go on with --resume") from error
+    except PhisightError as error:
+        if _IN_WORKER.match(str(error)):
+            raise type(error)(_last_line(error, type(error).__name__)) from None
+        raise
+    except RuntimeError as error:
+        if _DEAD_WORKER.search(str(error)):
+            raise WorkerError(
+                f"a process that prepares pictures died ({_first_line(error)}), most often for lack of memory; lower "
+                f"data.workers (now {recipe.data.workers}), then go on with --resume"
+            ) from error
+        if dist.is_initialized() and _LOST_RANK.search(str(error)):
+            raise RankError(
+                f"another process of the run ended or does not answer ({_first_line(error)}); what it printed says "
+                "why; then go on with --resume"
+            ) from error
+        raise
+
+
+def _what_to_lower(recipe: Recipe) -> str:
+    """The setting that frees most memory at the least cost, for this recipe."""
+    train = recipe.train
+    if train.batch_size > 1:
+        half = train.batch_size // 2
+        return (
+            f"lower train.batch_size from {train.batch_size} to {half} and raise train.accumulate from "
+            f"{train.accumulate} to {-(-train.batch_size * train.accumulate // half)} (the same curve)"
+        )
+    if not train.gradient_checkpointing:
+        return "set train.gradient_checkpointing to true (the same curve, a third slower)"
+    if train.method == "full":
+        return "use train.method lora, or train.fsdp over several GPUs"
+    return "lower model.num_crops or data.max_length, or raise train.from_layer"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200]
+
+
+def _last_line(error: BaseException, kind: str) -> str:
+    """The message that the worker raised: what stands after the name of its type at the end of its traceback."""
+    return str(error).rsplit(f"{kind}: ", 1)[-1].strip()

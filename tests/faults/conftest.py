@@ -1,0 +1,57 @@
+"""One small data set and model for all tests here, and children that start with everything imported."""
+
+import multiprocessing as mp
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phisight.core.settings import Recipe
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
+from tests.faults.small_run import save_small_model, small_recipe
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "data"
+    make(24, folder, seed=0, settings=preset("demo"))
+    return folder
+
+
+@pytest.fixture
+def own_data(data: Path, tmp_path: Path) -> Path:
+    """A copy of the data set that a test may damage."""
+    return Path(shutil.copytree(data, tmp_path / "own"))
+
+
+@pytest.fixture(scope="session")
+def small_model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_small_model(data, folder)
+    return folder
+
+
+@pytest.fixture
+def recipe(data: Path, small_model: Path, tmp_path: Path) -> Callable[..., Recipe]:
+    return partial(small_recipe, data, small_model, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def child() -> Callable[..., BaseProcess]:
+    """Starts a function of phisight in a process that was forked when its imports were done."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.preloaded"])
+
+    def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
+        process = context.Process(target=target, args=args, kwargs=kwargs)
+        process.start()
+        return process
+
+    return start

@@ -1,0 +1,191 @@
+"""A broken checkpoint is passed over with a word, the good ones are kept, and another recipe does not go on."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phisight.core.errors import RunError, SettingsError
+from phisight.core.settings import Recipe
+from phisight.data.folder import DatasetFolder
+from phisight.pipelines import training
+from phisight.pipelines.training import train
+from phisight.train import checkpoints
+from tests.faults.small_run import curve, small_recipe, weights
+
+
+class PowerCutError(Exception):
+    """Nothing catches it."""
+
+
+class Until:
+    """Lets a run go to a step, then ends it without a word."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.last = last
+        self.steps: list[int] = []
+
+    def begin(self, steps: int) -> None:
+        pass
+
+    def step(self, step: int) -> None:
+        self.steps.append(step)
+        if step == self.last:
+            raise PowerCutError
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+
+def cut_at(recipe: Recipe, step: int, **options: Any) -> None:
+    with pytest.raises(PowerCutError):
+        train(recipe, progress=Until(step), **options)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pictures that were opened, in order."""
+    names: list[str] = []
+    load = training.load_image
+
+    def noted(path: Path) -> Any:
+        names.append(path.name)
+        return load(path)
+
+    monkeypatch.setattr(training, "load_image", noted)
+    return names
+
+
+def test_the_order_goes_on_and_nothing_is_opened_twice(recipe: Callable[..., Recipe], loaded: list[str]) -> None:
+    """20 rows, 4 a step, 5 steps an epoch: step 8 lies in the middle of the second one."""
+    wanted = recipe(save_every=1, evaluate_every=None, steps=9, workers=0)
+    wanted.data.keep_pixels_gb = 0
+    train(wanted)
+    whole, figures, best = loaded.copy(), curve(wanted.out), weights(wanted.out)
+    train_rows = 20
+    before, at_end = training.CHECKED_EXAMPLES, len(whole) - training.CHECKED_EXAMPLES - 9 * 4
+    assert 0 <= at_end <= 24 - train_rows  # validation, once
+    shutil.rmtree(wanted.out)
+    cut_at(wanted, 8)
+    loaded.clear()
+    seen = Until()
+    train(wanted, resume=True, progress=seen)
+    assert seen.steps == [8, 9]
+    assert loaded == [*whole[:before], *whole[before + 7 * 4 :]]
+    assert curve(wanted.out) == figures
+    assert all(value.equal(best[name]) for name, value in weights(wanted.out).items())
+
+
+@pytest.fixture(scope="module")
+def cut(data: Path, small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, list[dict[str, Any]]]:
+    """Recipe of a run that was cut at step 7, with checkpoints of steps 4 and 6, and the whole curve."""
+    out = tmp_path_factory.mktemp("cut")
+    whole, half = (
+        small_recipe(data, small_model, out / name, steps=7, save_every=2, evaluate_every=None) for name in "ab"
+    )
+    train(whole)
+    cut_at(half, 7)
+    return half, curve(whole.out)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "changed", "no manifest"])
+def test_a_broken_checkpoint_is_passed_over(
+    damage: str, cut: tuple[Recipe, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    before, figures = cut
+    wanted = before.model_copy(update={"out": tmp_path / "moved"})
+    shutil.copytree(before.out, wanted.out)
+    folder = wanted.out / "checkpoints"
+    assert checkpoints.steps_kept(folder) == [6, 4]
+    state = folder / "checkpoint-6" / "optimizer.pt"
+    if damage == "truncated":
+        state.write_bytes(state.read_bytes()[:-100])
+    elif damage == "missing":
+        state.unlink()
+    elif damage == "changed":
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 1
+        state.write_bytes(content)
+    else:
+        (folder / "checkpoint-6" / "manifest.json").unlink()
+    said: list[str] = []
+    train(wanted, resume=True, say=said.append)
+    assert len(said) == 2
+    assert said[0].startswith("Checkpoint of step 6 is broken (")
+    assert "optimizer.pt" in said[0] or "manifest.json is missing" in said[0]
+    assert "after step 4 (1 lines of metrics after it" in said[1]
+    assert curve(wanted.out) == figures
+    assert checkpoints.steps_kept(folder) == [7, 6]
+    assert all(checkpoints.fault(folder / checkpoints.name_of(step)) is None for step in (6, 7))
+
+
+def test_without_a_checkpoint_the_run_begins_again(recipe: Callable[..., Recipe]) -> None:
+    wanted = recipe(steps=3, log_every=1)
+    cut_at(wanted, 2)
+    assert curve(wanted.out)
+    said: list[str] = []
+    train(wanted, resume=True, say=said.append)
+    assert "from the beginning: there is no checkpoint yet" in said[0]
+    assert [line["step"] for line in curve(wanted.out)] == [1, 2, 3, 3]
+
+
+def test_another_recipe_does_not_go_on(recipe: Callable[..., Recipe]) -> None:
+    cut_at(recipe(steps=4, save_every=2), 3)
+    with pytest.raises(SettingsError, match=r"lora.rank \(was 2, now 4\), train.steps \(was 4, now 5\)"):
+        train(recipe(steps=5).model_copy(update={"lora": recipe().lora.model_copy(update={"rank": 4})}), resume=True)
+    with pytest.raises(RunError, match="4 examples a step, now they are 2"):
+        train(recipe(steps=4, save_every=2, accumulate=1), resume=True)
+    train(recipe(steps=4, save_every=1, batch_size=1, accumulate=4, workers=1), resume=True)
+    assert [line["step"] for line in curve(recipe().out)] == [2, 3, 4, 4]
+    assert checkpoints.steps_kept(recipe().out / "checkpoints") == [4, 3]
+
+
+def test_other_rows_do_not_go_on(recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = recipe(steps=4, save_every=2)
+    cut_at(wanted, 3)
+    rows = DatasetFolder.rows
+    monkeypatch.setattr(DatasetFolder, "rows", lambda self, split: rows(self, split)[::-1])
+    with pytest.raises(RunError, match="trained on other rows"):
+        train(wanted, resume=True)
+
+
+def test_overwriting_leaves_nothing_to_go_on_from(recipe: Callable[..., Recipe]) -> None:
+    cut_at(recipe(steps=4, save_every=2), 3)
+    with pytest.raises(SettingsError, match="--resume"):
+        train(recipe(steps=4, save_every=2))
+    cut_at(recipe(steps=4, save_every=2, learning_rate=0.02), 1, overwrite=True)
+    assert checkpoints.steps_kept(recipe().out / "checkpoints") == []
+
+
+def whole(folder: Path, step: int) -> None:
+    (folder / checkpoints.PARTIAL / checkpoints.name_of(step)).mkdir(parents=True)
+    (folder / checkpoints.PARTIAL / checkpoints.name_of(step) / "weights").write_text(str(step))
+    checkpoints.publish(folder, step)
+
+
+def test_the_best_and_the_good_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        whole(tmp_path, step)
+    checkpoints.prune(tmp_path, best=1)
+    assert checkpoints.steps_kept(tmp_path) == [4, 3, 1]
+    (tmp_path / "checkpoint-4" / "weights").unlink()
+    (tmp_path / "checkpoint-3" / "weights").write_text("torn apart")
+    checkpoints.prune(tmp_path, best=None)  # one good one is left: nothing goes
+    assert checkpoints.steps_kept(tmp_path) == [4, 3, 1]
+    whole(tmp_path, 5)
+    checkpoints.prune(tmp_path, best=None)
+    assert checkpoints.steps_kept(tmp_path) == [5, 4, 3, 1]
+    whole(tmp_path, 6)
+    checkpoints.prune(tmp_path, best=None)
+    assert checkpoints.steps_kept(tmp_path) == [6, 5]
+
+
+def test_a_broken_one_is_replaced(tmp_path: Path) -> None:
+    whole(tmp_path, 1)
+    (tmp_path / "checkpoint-1" / "weights").write_text("x")
+    assert checkpoints.fault(tmp_path / "checkpoint-1") == "weights holds other bytes than were written"
+    whole(tmp_path, 1)
+    assert checkpoints.fault(tmp_path / "checkpoint-1") is None
+    assert not (tmp_path / checkpoints.PARTIAL).exists()
