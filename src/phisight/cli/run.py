@@ -122,6 +122,7 @@ def evaluate_command(
 def predict_command(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to ask about.")],
+    together: Annotated[bool, typer.Option("--together", help="The pictures show one product: one answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Ask a trained model about pictures.
@@ -131,7 +132,7 @@ def predict_command(
     from phisight.pipelines.answering import predict
 
     _quiet_libraries()
-    for image, answer in predict(run, images):
+    for image, answer in predict(run, images, together=together):
         if as_json:
             line = {"image": str(image), "answer": answer.text, "fields": answer.values, "reason": answer.reason}
             typer.echo(json.dumps(line, ensure_ascii=False))

@@ -38,6 +38,8 @@ class DataSettings(Settings):
 
     path: Path = Path("data")
     """The data set folder."""
+    images: int = Field(default=1, ge=1)
+    """Most pictures of an example: rows with one key are one product and go together; 1: each row goes alone."""
     max_length: int | None = Field(default=None, ge=1)
     """Most tokens of an example, image tokens counted; none: the model's limit."""
     too_long: Literal["error", "leave_out"] = "error"

@@ -23,7 +23,7 @@ from phisight.core.seeding import named_seed
 from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
 from phisight.evaluate.intervals import interval
 from phisight.evaluate.metrics import alias
-from phisight.evaluate.pictures import Images, picture_of
+from phisight.evaluate.pictures import Images, pictures_shown
 from phisight.evaluate.predictions import Predictions
 from phisight.generate import Likelihood, Predictor, Request
 
@@ -44,7 +44,7 @@ def likelihoods(
     count = min(limit, len(rows))
     generator = np.random.default_rng(named_seed(seed, "likelihoods"))
     sample = sorted(generator.choice(len(rows), count, replace=False).tolist())
-    requests = (Request(predictions.task.prompt, [picture_of(rows, row, predictions.shown[row])]) for row in sample)
+    requests = (Request(predictions.task.prompt, pictures_shown(rows, row, predictions.shown[row])) for row in sample)
     found = predictor.likelihoods(requests, [rows[row].expected for row in sample], on_failure=lambda *_: None)
     return {sample[index]: likelihood for index, likelihood in found}
 

@@ -7,6 +7,7 @@ same answer: else a model that looks would score on swapped pictures, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ def shown_rows(rows: Sequence[EvalRow], task: Task, images: Images, seed: int) -
         return list(range(len(rows)))
     if images == "blank":
         return [None] * len(rows)
-    pictures = [row.content or str(row.image) for row in rows]
+    pictures = [row.content or str(row.images) for row in rows]
     if len(set(pictures)) < 2:
         raise EvaluationError(
             f"{len(rows)} rows with {len(set(pictures))} different picture cannot swap pictures; evaluate more rows"
@@ -98,15 +99,15 @@ def _groups(columns: Sequence[Sequence[Hashable]]) -> np.ndarray[tuple[int], np.
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def picture_of(rows: Sequence[EvalRow], row: int, shown: int | None) -> Picture:
-    """The picture to show: a file, or a function that makes a blank of the row's own size."""
-    return rows[shown].image if shown is not None else _blank(rows[row])
+def pictures_shown(rows: Sequence[EvalRow], row: int, shown: int | None) -> list[Picture]:
+    """The pictures to show: files, or functions that make blanks of the sizes of the row's own."""
+    return list(rows[shown].images) if shown is not None else [_blank(image) for image in rows[row].images]
 
 
-def _blank(row: EvalRow) -> Callable[[], Image.Image]:
+def _blank(path: Path) -> Callable[[], Image.Image]:
     def make() -> Image.Image:
         try:
-            with Image.open(row.image) as image:
+            with Image.open(path) as image:
                 size = image.size
         except OSError:
             size = (336, 336)  # nothing of the row's picture is shown, so it need not be there

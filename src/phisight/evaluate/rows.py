@@ -15,6 +15,7 @@ from phisight.core.datadir import DatasetCard, Split
 from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import FieldValue, Task
+from phisight.data.products import join_pictures, pictures_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,12 +27,20 @@ class EvalRow:
     key: str
     """Names the product; keys may repeat (several pictures of one product)."""
     image: Path
+    """The picture, or the first of several."""
     truth: Mapping[str, FieldValue]
     """The task's fields, typed."""
     expected: str
     """The answer as the task writes it."""
     content: str = ""
     """Rows of equal content show the same picture (its SHA-256); empty: the path says it."""
+    more: tuple[Path, ...] = ()
+    """Further pictures of the product, shown with the first."""
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """All its pictures."""
+        return (self.image, *self.more)
 
 
 @dataclass(frozen=True)
@@ -42,11 +51,14 @@ class EvalRows:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_rows(folder: Path, task: Task, split: Split = "test", *, limit: int | None = None, seed: int = 0) -> EvalRows:
+def read_rows(
+    folder: Path, task: Task, split: Split = "test", *, limit: int | None = None, seed: int = 0, pictures: int = 1
+) -> EvalRows:
     """Rows of a split of a data set folder.
 
     A row whose truth is empty, not finite (NaN price) or cannot be written as an answer is left out, counted and
-    logged. ``limit`` takes a sample that depends on keys and seed alone.
+    logged. ``limit`` takes a sample that depends on keys and seed alone. With more than one of ``pictures`` the rows of
+    a key become one, with as many of their pictures.
 
     Raises:
         DatasetError: The folder is no data set folder.
@@ -65,14 +77,15 @@ def read_rows(folder: Path, task: Task, split: Split = "test", *, limit: int | N
     columns = list(dict.fromkeys([key, datadir.FILE_NAME, datadir.SPLIT, *task.names, *optional]))
     table = pq.read_table(path, columns=columns, filters=[(datadir.SPLIT, "=", split)])
     rows, left_out = [], Counter[str]()
-    for line in table.to_pylist():
+    for line in join_pictures(table.to_pylist(), key, task.names, pictures).rows:
         try:
             truth, expected = task.values(line), task.render(line)
         except (EmptyFieldError, TaskError) as error:
             left_out[str(error).split(";")[0]] += 1
             continue
-        content = line.get(datadir.SHA256) or ""
-        rows.append(EvalRow(str(line[key]), folder / line[datadir.FILE_NAME], truth, expected, content))
+        first, *more = [folder / one[datadir.FILE_NAME] for one in pictures_of(line)]
+        content = " ".join(one.get(datadir.SHA256) or "" for one in pictures_of(line)).strip()
+        rows.append(EvalRow(str(line[key]), first, truth, expected, content, tuple(more)))
     if left_out:
         _LOG.warning("%d of %d rows are left out: %s", left_out.total(), table.num_rows, dict(left_out))
     if not rows:

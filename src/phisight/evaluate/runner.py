@@ -10,7 +10,7 @@ from pathlib import Path
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
 from phisight.evaluate.journal import Journal
-from phisight.evaluate.pictures import Images, picture_of, shown_rows
+from phisight.evaluate.pictures import Images, pictures_shown, shown_rows
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.rows import EvalRow
 from phisight.generate import Predictor, Request
@@ -59,7 +59,7 @@ def evaluate(
             tell()
 
         tell()
-        requests = (Request(task.prompt, [picture_of(rows, row, shown[row])]) for row in todo)
+        requests = (Request(task.prompt, pictures_shown(rows, row, shown[row])) for row in todo)
         for index, text in predictor.answers(requests, on_failure=fail):
             done.answer(todo[index], text)
             tell()
@@ -74,5 +74,7 @@ def _fingerprint(
     settings += [predictor.constrained, predictor.numbers]
     digest.update(json.dumps(settings).encode())
     for row in rows:
-        digest.update(json.dumps([row.key, str(row.image), row.content, dict(row.truth)]).encode())
+        digest.update(
+            json.dumps([row.key, [str(image) for image in row.images], row.content, dict(row.truth)]).encode()
+        )
     return digest.hexdigest()

@@ -112,7 +112,8 @@ def evaluate_run(
     recipe = read_checkpoint(run)
     chosen, folder = settings or recipe.evaluate, data or recipe.data.path
     task = recipe.task or _task_of_run(run, recipe)
-    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed)
+    pictures = recipe.data.images
+    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, pictures=pictures)
     places = sample_of(found.rows, before_rows, recipe.seed)
     asked = _Asked(None, None, recipe, chosen, task, folder, found, run, "", progress)
     before, base, missing = _before(asked, places) if places else (None, None, {})
@@ -186,7 +187,7 @@ def _scored(
     modes, refused = possible_modes(real.rows, task, seed)
     every = {kind: real if kind == "real" else asked.answers(kind) for kind in modes}
     validation = partial(asked.answers, "real", "validation")
-    intervals = intervals_around(real, asked.settings, asked.folder, task, seed, validation)
+    intervals = intervals_around(real, asked.settings, asked.folder, task, asked.recipe, validation)
     write_predictions(out, list(every.values()), seed=seed, intervals=intervals)
 
     scores: dict[str, Any] = scores_of(every, left_out=asked.found.left_out, seed=seed)
@@ -210,7 +211,8 @@ def _scored(
 def _baselines(asked: _Asked, real: Predictions) -> dict[str, dict[str, Any]]:
     """Cheap answers to the same rows: constant, category median, and two on the tower's features."""
     seed, task = asked.recipe.seed, asked.task
-    train = read_rows(asked.folder, task, "train", limit=FEATURE_ROWS, seed=seed).rows
+    pictures = asked.recipe.data.images
+    train = read_rows(asked.folder, task, "train", limit=FEATURE_ROWS, seed=seed, pictures=pictures).rows
     features = [
         tower_features(asked.model, asked.processor, [row.image for row in rows]) for rows in (train, real.rows)
     ]
@@ -219,13 +221,14 @@ def _baselines(asked: _Asked, real: Predictions) -> dict[str, dict[str, Any]]:
     return found
 
 
-def predict(run: Path, images: Sequence[Path]) -> Iterator[tuple[Path, Answer]]:
-    """Answers about pictures, in the order of the pictures."""
+def predict(run: Path, images: Sequence[Path], *, together: bool = False) -> Iterator[tuple[Path, Answer]]:
+    """Answers about pictures, in their order; ``together`` they show one product and get one answer."""
     model, processor, recipe = load_run(run)
     task = recipe.task or _task_of_run(run, recipe)
     predictor = predictor_of(model, processor, recipe.evaluate, recipe.train.numbers, task, [recipe.data.path])
-    texts = dict(predictor.answers([Request(task.prompt, [image]) for image in images]))
-    for index, image in enumerate(images):
+    asked = [images] if together else [[image] for image in images]
+    texts = dict(predictor.answers([Request(task.prompt, pictures) for pictures in asked]))
+    for index, (image, *_) in enumerate(asked):
         parsed = task.parse(texts[index])
         yield image, Answer(texts[index], parsed.values, parsed.reason)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from phisight.core.errors import SettingsError
-from phisight.core.settings import EvaluateSettings
+from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow, PredictionIntervals, Predictions, fit_prediction_intervals, read_rows
 
@@ -19,7 +19,7 @@ def intervals_around(
     settings: EvaluateSettings,
     folder: Path,
     task: Task,
-    seed: int,
+    recipe: Recipe,
     answer: Callable[[Sequence[EvalRow]], Predictions],
 ) -> PredictionIntervals | None:
     """Intervals around the answers to the real pictures; none unless ``evaluate.coverage`` is set.
@@ -33,5 +33,7 @@ def intervals_around(
             "evaluate.coverage fits its intervals on the validation split, which is the one evaluated here; choose "
             "another evaluate.split, or set evaluate.coverage to null"
         )
-    rows = read_rows(folder, task, "validation", limit=VALIDATION_ROWS, seed=seed).rows
+    rows = read_rows(
+        folder, task, "validation", limit=VALIDATION_ROWS, seed=recipe.seed, pictures=recipe.data.images
+    ).rows
     return PredictionIntervals.around(real, fit_prediction_intervals(answer(rows), settings.coverage))

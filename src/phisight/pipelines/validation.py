@@ -102,7 +102,8 @@ class ValidationAnswers:
         self._task = task
         self._processor = processor
         self._tracker = tracker
-        found = read_rows(folder, task, "validation", limit=recipe.train.answer_rows, seed=recipe.seed)
+        limit, pictures = recipe.train.answer_rows, recipe.data.images
+        found = read_rows(folder, task, "validation", limit=limit, seed=recipe.seed, pictures=pictures)
         self.rows: list[EvalRow] = found.rows
         self._shown: dict[int, bytes] | None = None
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
-from phisight.evaluate.pictures import picture_of, shown_rows
+from phisight.evaluate.pictures import pictures_shown, shown_rows
 from phisight.evaluate.rows import EvalRow
 
 
@@ -72,7 +72,13 @@ def test_a_blank_has_the_size_of_the_row_s_own_picture(tmp_path: Path) -> None:
 
     Image.new("RGB", (30, 20), "red").save(tmp_path / "a.png")
     (row,) = rows([str(tmp_path / "a.png")])
-    make = picture_of([row], 0, None)
+    [make] = pictures_shown([row], 0, None)
     assert callable(make)
     assert make().size == (30, 20)
     assert make().getcolors() == [(600, (127, 127, 127))]
+
+
+def test_several_pictures_of_a_product_are_exchanged_together(tmp_path: Path) -> None:
+    rows = [EvalRow(key, tmp_path / f"{key}1.png", {}, "", key, (tmp_path / f"{key}2.png",)) for key in "ab"]
+    assert pictures_shown(rows, 0, 1) == [tmp_path / "b1.png", tmp_path / "b2.png"]
+    assert len(pictures_shown(rows, 0, None)) == 2
