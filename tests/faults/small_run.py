@@ -55,10 +55,13 @@ def small_recipe(data: Path, model: Path, out: Path, *, workers: int = 0, **trai
     )
 
 
+CLOCKED = {"time", "train/data_wait"}
+
+
 def curve(run: Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl without the clock."""
+    """Lines of metrics.jsonl without what a clock measured."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in CLOCKED} for line in lines]
 
 
 def weights(run: Path) -> dict[str, Tensor]:
