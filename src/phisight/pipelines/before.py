@@ -10,6 +10,7 @@ from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import Predictions, alias, compare_predictions, deciding, figures
 from phisight.pipelines.loading import TINY, Change, new_model
+from phisight.pipelines.products import product_rows
 
 BEFORE_ROWS = 100
 """Rows that the model before training answers unless told otherwise; the comparison is over these."""
@@ -32,7 +33,7 @@ def base_model(recipe: Recipe, task: Task) -> tuple[Any, Any]:
     rows: list[dict[str, Any]] = []
     if recipe.model.name == TINY:
         folder = DatasetFolder.open(recipe.data.path)
-        rows = folder.rows("train")[: recipe.data.train_rows]
+        rows = product_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
     return starting_model(recipe, task, rows)
 
 

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from phisight.core.datadir import HEIGHT, WIDTH
-from phisight.core.errors import CheckpointError, DataError
-from phisight.core.geometry import image_tokens
+from phisight.core.errors import CheckpointError
 from phisight.core.settings import Recipe
 from phisight.data.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.pipelines.loading import TINY
+from phisight.pipelines.products import product_rows
 from phisight.train.arguments import planned_steps
-from phisight.train.examples import example_lengths, prompt_text
+from phisight.train.examples import example_lengths, prompt_text, tokens_of_pictures
 from phisight.train.methods import apply_method
 from phisight.train.plan import (
     Batch,
@@ -53,15 +52,13 @@ def plan(recipe: Recipe) -> Plan:
     """Plan a run on one device; see ``phisight.train.plan`` for what memory counts."""
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
-    rows = folder.rows("train")[: recipe.data.train_rows]
-    if not rows:
-        raise DataError(f"{folder.path} has no row in the split 'train'; splits: {folder.card.splits}")
+    rows = product_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
     config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
     num_crops, crop_size = recipe.model.num_crops or processor.image_processor.num_crops, config.crop_size
     lengths = example_lengths(rows, processor, task, num_crops)
-    prompt = len(processor.encode(prompt_text(processor, task), [0]))
-    pictures = [image_tokens(row[WIDTH], row[HEIGHT], num_crops, crop_size) for row in rows]
-    trained = [length - picture - prompt for length, picture in zip(lengths, pictures, strict=True)]
+    pictures = [tokens_of_pictures(row, num_crops, crop_size) for row in rows]
+    prompts = {n: len(processor.encode(prompt_text(processor, task, n), [0] * n)) for n in set(map(len, pictures))}
+    trained = [length - sum(each) - prompts[len(each)] for length, each in zip(lengths, pictures, strict=True)]
     batch = largest_batch(rows, lengths, trained, recipe, processor)
     per_epoch = planned_steps(len(rows), recipe.train.model_copy(update={"steps": None, "epochs": 1.0}))
     chosen = recipe.train.method, recipe.train.train_tower

@@ -7,6 +7,7 @@ from typing import Any
 
 from phisight.core.datadir import SHA256
 from phisight.core.settings import Recipe
+from phisight.data.products import pictures_of
 from phisight.train.examples import ExampleSet
 from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, tower_key
 from phisight.train.processes import on_first
@@ -18,7 +19,7 @@ def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: 
         return "Tower features are computed in every step: data.feature_cache_gb is 0."
     if not is_fixed(model):
         return "Tower features are computed in every step, since the tower trains."
-    first, rows = sets[0], [row for one in sets for row in one.rows]
+    first, rows = sets[0], [picture for one in sets for row in one.rows for picture in pictures_of(row)]
     if any(SHA256 not in row for row in rows):
         return f"Tower features are computed in every step: the data set has no column {SHA256}."
     bf16 = recipe.train.bf16

@@ -9,6 +9,7 @@ import torch
 
 from phisight.core.datadir import SHA256
 from phisight.core.settings import Recipe
+from phisight.data.products import pictures_of
 from phisight.pipelines.stored_features import store_features
 from phisight.train.examples import ExampleSet
 from phisight.train.processes import on_first
@@ -65,6 +66,6 @@ def store_trunk(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Cal
 
 def why_not(recipe: Recipe, model: Any, sets: list[ExampleSet]) -> str | None:
     """What keeps hidden states from being stored, apart from their size."""
-    if any(SHA256 not in row for one in sets for row in one.rows):
+    if any(SHA256 not in picture for one in sets for row in one.rows for picture in pictures_of(row)):
         return f"the data set has no column {SHA256}"
     return changes_below(model, recipe.train.from_layer)

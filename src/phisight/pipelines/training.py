@@ -15,7 +15,7 @@ import torch
 
 from phisight.core import rundir
 from phisight.core.datadir import CARD
-from phisight.core.errors import DataError, SettingsError
+from phisight.core.errors import SettingsError
 from phisight.core.processes import is_first
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
@@ -25,6 +25,7 @@ from phisight.data.images import load_image
 from phisight.model.number_head import save_head
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import TINY
+from phisight.pipelines.products import product_rows
 from phisight.pipelines.runs import open_run
 from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.pipelines.validation import ValidationAnswers, judged_by
@@ -93,9 +94,10 @@ def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bo
     start = processes.on_first(lambda: open_run(recipe, overwrite=overwrite, resume=resume, say=listeners.say))
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
-    rows = folder.rows("train")[: recipe.data.train_rows]
-    if not rows:
-        raise DataError(f"{folder.path} has no row in the split 'train'; splits: {folder.card.splits}")
+    rows, left_over = product_rows(folder, recipe, "train")
+    rows = rows[: recipe.data.train_rows]
+    if left_over:
+        listeners.say(f"{left_over} pictures are left out: their products have more than {recipe.data.images}.")
     answers = judged_by(recipe, task, folder.split_names)
 
     quantise = quantise_decoder if recipe.train.method == "qlora" else None
@@ -105,7 +107,8 @@ def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bo
     targets = number_targets(recipe.train.numbers, model, processor, task, rows)
 
     train_set, left_out = _examples(recipe, folder, rows, processor, task)
-    validation_rows = folder.rows("validation") if "validation" in folder.split_names else []
+    validates = "validation" in folder.split_names
+    validation_rows = product_rows(folder, recipe, "validation").rows if validates else []
     validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
     train_set.targets = targets
     if validation_set:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class Collator:
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
             "attention_mask": pad_sequence(masks, batch_first=True),
             "labels": pad_sequence([e["labels"] for e in examples], batch_first=True, padding_value=IGNORED),
-            **pictures_of(examples),
+            **stacked_pictures(examples),
             **_numbers(examples),
         }
 
@@ -44,7 +44,7 @@ def _numbers(examples: Sequence[Example]) -> dict[str, Tensor]:
     return found
 
 
-def pictures_of(examples: Sequence[Example]) -> dict[str, Any]:
+def stacked_pictures(examples: Sequence[Example]) -> dict[str, Any]:
     """Pixels with sizes, or what is stored in their place: features with sizes, or hidden states."""
     if "trunk_states" in examples[0]:
         states = pad_sequence([e["trunk_states"] for e in examples], batch_first=True)
@@ -52,13 +52,14 @@ def pictures_of(examples: Sequence[Example]) -> dict[str, Any]:
     shown = [e for e in examples if "image_sizes" in e]
     if not shown:
         return {}
-    sizes = torch.stack([e["image_sizes"] for e in shown])
-    if "image_features" in shown[0]:
-        return {
-            "image_features": pad_sequence([e["image_features"] for e in shown], batch_first=True),
-            "image_sizes": sizes,
-        }
-    return {"pixel_values": pad_sequence([e["pixel_values"] for e in shown], batch_first=True), "image_sizes": sizes}
+    name: Literal["image_features", "pixel_values"] = (
+        "image_features" if "image_features" in shown[0] else "pixel_values"
+    )
+    pictures = [one for example in shown for one in example[name]]
+    return {
+        name: pad_sequence(pictures, batch_first=True),
+        "image_sizes": torch.cat([example["image_sizes"] for example in shown]),
+    }
 
 
 def without_needless_mask(batch: Mapping[str, Any], config: Any) -> dict[str, Any]:

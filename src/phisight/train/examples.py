@@ -21,6 +21,7 @@ from phisight.core.datadir import HEIGHT, SHA256, WIDTH
 from phisight.core.errors import DataError, some
 from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task
+from phisight.data.products import pictures_of
 from phisight.model.labels import IGNORED
 from phisight.train.feature_cache import FeatureCache
 from phisight.train.number_loss import NumberTargets
@@ -36,12 +37,12 @@ class Example(TypedDict):
     """int64[T]"""
     labels: Tensor
     """int64[T], -100 where nothing is trained"""
-    pixel_values: NotRequired[Tensor]
-    """float32[1 + tiles, 3, S, S]; absent where features stand for it"""
-    image_features: NotRequired[Tensor]
-    """[1 + tiles, n, n, 4V]: the frozen tower's features of these crops"""
+    pixel_values: NotRequired[list[Tensor]]
+    """float32[1 + tiles, 3, S, S] of each picture; absent where features stand for it"""
+    image_features: NotRequired[list[Tensor]]
+    """[1 + tiles, n, n, 4V] of each picture: the frozen tower's features of these crops"""
     image_sizes: NotRequired[Tensor]
-    """int64[2]: height and width after padding"""
+    """int64[pictures, 2]: height and width after padding"""
     trunk_states: NotRequired[Tensor]
     """[T, D]: hidden states before decoder layer ``first_layer``; they stand for picture and text"""
     first_layer: NotRequired[int]
@@ -68,12 +69,12 @@ class Conversation:
                 f"the answer {answer[:60]!r} holds the special token {some(special) or '<|image_'}; "
                 "take it out of the table"
             )
-        return cls(prompt_text(processor, task), answer + TURN_END)
+        return cls(prompt_text(processor, task, len(pictures_of(row))), answer + TURN_END)
 
 
-def prompt_text(processor: Any, task: Task) -> str:
-    """The task's prompt about one picture, as chat text up to the answer."""
-    content = [{"type": "image"}, {"type": "text", "text": task.prompt}]
+def prompt_text(processor: Any, task: Task, pictures: int = 1) -> str:
+    """The task's prompt about some pictures, as chat text up to the answer."""
+    content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": task.prompt}]
     messages = [{"role": "user", "content": content}]
     return cast(str, processor.apply_chat_template(messages, add_generation_prompt=True))
 
@@ -135,7 +136,7 @@ class ExampleSet(Dataset[Example]):
         if index in self._kept:
             return self._kept[index]
         example = self.prepare(index)
-        size = example["pixel_values"].untyped_storage().nbytes()
+        size = sum(one.untyped_storage().nbytes() for one in example["pixel_values"])
         if size <= self._keep_bytes:
             self._keep_bytes -= size
             self._kept[index] = example
@@ -144,11 +145,14 @@ class ExampleSet(Dataset[Example]):
     @property
     def names(self) -> list[str]:
         """Name of each example in a cache of hidden states."""
-        return [example_name(row.get(SHA256), self._text(row)[0]) for row in self.rows]
+        return [self._name(row, self._text(row)[0]) for row in self.rows]
+
+    def _name(self, row: Mapping[str, Any], ids: list[int]) -> str:
+        return example_name(" ".join(str(one.get(SHA256)) for one in pictures_of(row)), ids)
 
     def _stored(self, index: int, trunk: TrunkCache) -> Example:
         ids, labels = self._text(self.rows[index])
-        states = trunk.read(example_name(self.rows[index].get(SHA256), ids))
+        states = trunk.read(self._name(self.rows[index], ids))
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
         return {**self._with_targets(index, text), "trunk_states": states, "first_layer": trunk.first_layer}
 
@@ -160,24 +164,24 @@ class ExampleSet(Dataset[Example]):
     def _text(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         """Ids and labels from the sizes that stand in the row; no picture is opened."""
         chat = Conversation.of(self.processor, self.task, row)
-        tokens = image_tokens(row[WIDTH], row[HEIGHT], self.num_crops, self.processor.image_processor.crop_size)
-        return encode_answer(self.processor, chat.prompt, chat.answer, [tokens])
+        tokens = tokens_of_pictures(row, self.num_crops, self.processor.image_processor.crop_size)
+        return encode_answer(self.processor, chat.prompt, chat.answer, tokens)
 
     def prepare(self, index: int) -> Example:
         """The example with its pixels, or with stored features of the tower; kept nowhere."""
         row = self.rows[index]
         chat = Conversation.of(self.processor, self.task, row)
-        crops, size = self.features.read(row[SHA256]) if self.features else self.pixels(row)
-        height, width = size.tolist()
+        read = [self.features.read(one[SHA256]) if self.features else self.pixels(one) for one in pictures_of(row)]
+        crops, sizes = [one for one, _ in read], torch.stack([size for _, size in read])
         crop_size = self.processor.image_processor.crop_size
-        tokens = grid_tokens(height // crop_size, width // crop_size, crop_size)
-        ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, [tokens])
-        text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": size}
+        tokens = [grid_tokens(height, width, crop_size) for height, width in (sizes // crop_size).tolist()]
+        ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, tokens)
+        text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": sizes}
         text = self._with_targets(index, text)
         return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}
 
     def pixels(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Crops float32[1 + tiles, 3, S, S] of a row's picture, and its size int64[2] after padding."""
+        """Crops float32[1 + tiles, 3, S, S] of a picture's row, and its size int64[2] after padding."""
         pixels = self.processor.image_processor(
             self._load_image(row), num_crops=self.num_crops, pad_crops=False, return_tensors="pt"
         )
@@ -191,13 +195,18 @@ def _once(crops: Tensor) -> Tensor:
     return crops
 
 
+def tokens_of_pictures(row: Mapping[str, Any], num_crops: int, crop_size: int) -> list[int]:
+    """Tokens of each picture of a row, from the sizes that stand there; no picture is opened."""
+    return [image_tokens(one[WIDTH], one[HEIGHT], num_crops, crop_size) for one in pictures_of(row)]
+
+
 def example_lengths(rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int) -> list[int]:
     """Tokens of each row's example, from the sizes that stand in the row; no picture is opened."""
     lengths = []
     for row in rows:
-        tokens = image_tokens(row[WIDTH], row[HEIGHT], num_crops, processor.image_processor.crop_size)
+        tokens = tokens_of_pictures(row, num_crops, processor.image_processor.crop_size)
         chat = Conversation.of(processor, task, row)
-        lengths.append(len(processor.encode(chat.prompt + chat.answer, [tokens])))
+        lengths.append(len(processor.encode(chat.prompt + chat.answer, tokens)))
     return lengths
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from phisight.model.labels import IGNORED
-from phisight.train.collate import pictures_of
+from phisight.train.collate import stacked_pictures
 from phisight.train.examples import Example
 
 PER_TOKEN: tuple[Literal["label_weights", "numbers"], ...] = ("label_weights", "numbers")
@@ -52,4 +52,4 @@ class PackingCollator:
         if "trunk_states" in examples[0]:
             states = torch.cat([example["trunk_states"] for example in examples])
             return {"trunk_states": states[None], "first_layer": examples[0]["first_layer"]}
-        return pictures_of(examples)
+        return stacked_pictures(examples)

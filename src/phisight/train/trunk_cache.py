@@ -13,12 +13,13 @@ computed in; files and bound are those of ``tensor_store``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from phisight.train.feature_cache import processing_of
@@ -102,7 +103,7 @@ def fill(
     model.eval()
     try:
         for done, (name, example) in enumerate(zip(lacking, loader, strict=True), start=1):
-            inputs = {one: value[None].to(device) for one, value in example.items() if one != "labels"}
+            inputs = {name: value.to(device) for name, value in alone(example).items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 states = decoder.trunk(cache.first_layer, **inputs)
             cache.keep(name, {"states": states[0]})
@@ -123,6 +124,17 @@ def bytes_needed(model: Any, first_layer: int, lengths: Iterable[int]) -> int:
 def make_room(cache: TrunkCache, names: Iterable[str], needed: int, bound: int) -> bool:
     """Whether these examples and the weights fit; see ``TensorStore.make_room``."""
     return cache.make_room({*names, RESTING_WEIGHTS}, needed, bound)
+
+
+def alone(example: Mapping[str, Any]) -> dict[str, Tensor]:
+    """An example as a batch of one: ids [1, T] and its pictures, padded to the same count of crops."""
+    pictures = {
+        name: pad_sequence(example[name], batch_first=True)
+        for name in ("pixel_values", "image_features")
+        if name in example
+    }
+    sizes = {"image_sizes": example["image_sizes"]} if pictures else {}
+    return {"input_ids": example["input_ids"][None], **pictures, **sizes}
 
 
 class _Examples(Dataset[Any]):

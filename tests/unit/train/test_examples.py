@@ -7,6 +7,7 @@ import torch
 
 from phisight.core.errors import DataError, EmptyFieldError
 from phisight.core.geometry import image_tokens
+from phisight.data.products import PICTURES
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
 from tests.unit.train.conftest import TASK, picture
@@ -32,7 +33,7 @@ def test_the_same_ids_as_the_processor_makes(examples: ExampleSet, processor: An
     whole = processor(text=text, images=picture(2), return_tensors="pt")
     example = examples[2]
     assert torch.equal(whole["input_ids"][0], example["input_ids"])
-    assert torch.equal(whole["pixel_values"][0], example["pixel_values"])
+    assert torch.equal(whole["pixel_values"][0], example["pixel_values"][0])
 
 
 def test_padding_is_masked_by_length_even_where_it_equals_the_end(examples: ExampleSet, processor: Any) -> None:
@@ -67,8 +68,8 @@ def test_kept_pictures_are_read_once(rows: list[dict[str, Any]], processor: Any)
 
     size = 3 * 112 * 112 * 4  # one tile, which is its thumbnail too
     kept = ExampleSet(rows, load, processor, TASK, keep_bytes=2 * size)
-    first = [kept[index]["pixel_values"] for index in range(4)]
-    again = [kept[index]["pixel_values"] for index in range(4)]
+    first = [kept[index]["pixel_values"][0] for index in range(4)]
+    again = [kept[index]["pixel_values"][0] for index in range(4)]
     assert reads == [0, 1, 2, 3, 2, 3]
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
 
@@ -94,3 +95,16 @@ def test_lengths_are_known_without_opening_a_picture(examples: ExampleSet, proce
     assert fitting == [length for length in lengths if length <= limit]
     assert [row["seed"] for row in kept] == [index for index, length in enumerate(lengths) if length <= limit]
     assert sorted(too_long) == sorted(length for length in lengths if length > limit)
+
+
+def test_several_pictures_go_into_one_prompt(rows: list[dict[str, Any]], processor: Any) -> None:
+    joined = [{**rows[0], PICTURES: rows[:2]}, rows[2]]
+    examples = ExampleSet(joined, lambda row: picture(row["seed"]), processor, TASK)
+    text = f"<|user|>\n<|image_1|>\n<|image_2|>\n{TASK.prompt}<|end|>\n<|assistant|>\n{TASK.render(rows[0])}<|end|>"
+    whole = processor(text=text, images=[picture(0), picture(1)], return_tensors="pt")
+    assert torch.equal(examples[0]["input_ids"], whole["input_ids"][0])
+    assert list(examples.lengths) == [len(examples[index]["input_ids"]) for index in range(2)]
+    batch = Collator(processor.tokenizer.pad_token_id)([examples[0], examples[1]])
+    assert torch.equal(batch["image_sizes"][:2], whole["image_sizes"])
+    assert torch.equal(batch["pixel_values"][:2], whole["pixel_values"])
+    assert len(batch["image_sizes"]) == 3

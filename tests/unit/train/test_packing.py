@@ -118,7 +118,7 @@ def test_a_change_in_one_sample_moves_no_other(shown: ExampleSet, processor: Any
     attend_by_sample(model)
     some = [shown[0], shown[1], shown[2]]
     before = model(**PackingCollator()(some)).logits
-    changed: Example = {**shown[1], "pixel_values": shown[1]["pixel_values"] * 0}
+    changed: Example = {**shown[1], "pixel_values": [one * 0 for one in shown[1]["pixel_values"]]}
     after = model(**PackingCollator()([some[0], changed, some[2]])).logits
     first, last = len(some[0]["input_ids"]), len(some[2]["input_ids"])
     assert torch.equal(before[:, :first], after[:, :first])
