@@ -76,7 +76,7 @@ def test_workers_start_without_what_they_do_not_need() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
-def test_the_process_that_forks_has_one_thread(tmp_path: Path) -> None:
+def test_the_process_that_forks_has_one_thread() -> None:
     """Forking a process with several threads may leave a lock held for ever; Python 3.12 and later warn of it."""
     with WorkerPool(1) as pool:
         children = Path(f"/proc/{pool._process.pid}/task/{pool._process.pid}/children")
