@@ -33,7 +33,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 def obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1) -> None:
     """Run every job and report each outcome, in any order, from the calling thread."""
-    if processes <= 1:
+    if processes <= 1 or not hasattr(os, "fork"):
         obtain_here(jobs, store, settled, limits)
     else:
         with WorkerPool(processes) as pool:
