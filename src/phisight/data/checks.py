@@ -88,7 +88,8 @@ def check_pictures(findings: Findings, kept: KeptRows, near: np.ndarray) -> None
     repeated = np.flatnonzero(counts[inverse] > 1)
     repeated = repeated[np.argsort(first[inverse[repeated]], kind="stable")]
     findings.add_all("exact_duplicates", repeated)
-    answers = np.stack([inverse, kept.categories, kept.prices.view(np.int64)], axis=1)[repeated]
+    columns = (inverse, kept.categories, kept.prices.view(np.int64))
+    answers = np.stack([column[repeated] for column in columns], axis=1)
     asked = np.bincount(np.unique(answers, axis=0)[:, 0], minlength=len(first))
     findings.add_all("one_picture_many_answers", repeated[asked[inverse[repeated]] > 1])
     findings.add_all("near_duplicates", np.flatnonzero(near))

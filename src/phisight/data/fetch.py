@@ -49,8 +49,8 @@ class Fetcher:
         self._hosts: dict[str, _Host] = {}
         self._places = asyncio.Semaphore(limits.connections)
         guard = Guard(limits.allow_private)
-        self._plain: Http1 | Http2 = Http1(limits, guard, ssl_context)
-        self._secure = self._plain
+        self._plain = Http1(limits, guard, ssl_context)
+        self._secure: Http1 | Http2 = self._plain
         if limits.http2:
             from phisight.data.http2 import Http2
 

@@ -22,7 +22,8 @@ from phisight.data.wire import Request
 
 _BUFFER_BYTES = 262_144
 _IDLE_S = 15.0
-_HEAD_BYTES = 65_536
+_BARREN_BYTES = 65_536
+"""What may come in a row without a byte of body: a head, trailers, marks of chunks."""
 
 Origin = tuple[str, str, int]
 
@@ -171,13 +172,13 @@ class _Connection(asyncio.BufferedProtocol):
             return
         self.heard_at = self._loop.time()
         exchange.heard = True
+        exchange.barren += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except (HttpParserError, HttpParserUpgrade):
             exchange.failure = exchange.failure or exchange.answer.failure()
-        exchange.head_bytes += 0 if exchange.begun else nbytes
-        if exchange.head_bytes > _HEAD_BYTES:
-            exchange.failure = TryAgain(Refusal("connection", "the head of the answer does not end"))
+        if exchange.barren > _BARREN_BYTES and exchange.failure is None and not exchange.complete:
+            exchange.failure = exchange.answer.failure()
         self.reusable = exchange.settle()
 
     def eof_received(self) -> None:
@@ -199,9 +200,10 @@ class _Connection(asyncio.BufferedProtocol):
             self._exchange.keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One line of the head."""
+        """One line of the head (or of trailers, which nobody reads)."""
         assert self._exchange is not None
-        self._exchange.headers[name.lower()] = value
+        if not self._exchange.begun:
+            self._exchange.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -227,7 +229,7 @@ class _Exchange:
         self.done = done
         """True: answered. False: not a byte came back."""
         self.headers: dict[bytes, bytes] = {}
-        self.head_bytes = 0
+        self.barren = 0
         self.heard = self.begun = self.wanted = self.complete = self.keep = False
         self.failure: Exception | None = None
 
@@ -246,6 +248,7 @@ class _Exchange:
 
     def add(self, piece: bytes) -> None:
         """A piece of the body; whatever comes after its end or a failure is dropped."""
+        self.barren = 0
         if self.failure is None and self.wanted and not self.complete:
             try:
                 self.answer.add(piece)

@@ -65,8 +65,8 @@ class KeptRows:
     def _join_near(self, groups: Groups) -> np.ndarray:
         """Join near-duplicates, looking at every fingerprint once; bool[K]: has one that is another file."""
         _, first, inverse = np.unique(self.prints, return_index=True, return_inverse=True)
-        pairs = np.unique(np.stack([inverse, _codes(self.pictures)], axis=1), axis=0)
-        near = np.bincount(pairs[:, 0], minlength=len(first)) > 1
+        near = np.zeros(len(first), dtype=bool)
+        near[inverse[self.pictures != self.pictures[first][inverse]]] = True
         for one, two in near_duplicates(self.phashes[first], self.colours[first]):
             groups.join(int(first[one]), int(first[two]))
             near[one] = near[two] = True
@@ -108,9 +108,3 @@ class KeptCollector:
             journal.ranks("grouped")[numbers],
             journal.ranks("category")[numbers],
         )
-
-
-def _codes(values: np.ndarray) -> np.ndarray:
-    """int64[K]: equal for equal values."""
-    found: np.ndarray = np.unique(values, return_inverse=True)[1]
-    return found

@@ -94,10 +94,14 @@ async def _take(row: dict[str, Any], fetcher: Any, limits: ImageLimits) -> dict[
         else:
             with await fetcher.fetch(row["url"]) as file:
                 body = file.read()
-        outcome, data = take_image(body, limits)
+        stored, data = take_image(body, limits)
     except Refusal as refusal:
-        outcome, data = refusal, None
-    token, kind, text = entry(row["token"], outcome)
+        return _result(entry(row["token"], refusal), None)
+    return _result(entry(row["token"], stored), data)
+
+
+def _result(written: Entry, data: bytes | None) -> dict[str, Any]:
+    token, kind, text = written
     return {"token": token, "kind": kind, "outcome": text, "data": data}
 
 

@@ -27,10 +27,13 @@ _SPARE_JOBS = 32
 _BYTES_AHEAD = 64_000_000
 """Embedded pictures a worker may hold before they are settled; one more may always come."""
 
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""For workers' linear algebra: they are forked, which is safe only while there is one thread."""
+
 
 def obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1) -> None:
     """Run every job and report each outcome, in any order, from the calling thread."""
-    if processes <= 1:
+    if processes <= 1 or not hasattr(os, "fork"):
         obtain_here(jobs, store, settled, limits)
     else:
         with WorkerPool(processes) as pool:
@@ -60,7 +63,7 @@ class WorkerPool:
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and numbers
             [sys.executable, "-P", "-m", "phisight.data.worker", *map(str, theirs)],
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path} | _ONE_THREAD,
             pass_fds=theirs,
             stdin=subprocess.DEVNULL,
         )

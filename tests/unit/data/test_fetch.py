@@ -136,6 +136,8 @@ def test_answers_before_the_answer_are_skipped() -> None:
     ("answer", "kind"),
     [
         (b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 20_000, "connection"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"1" * 120_000, "connection"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: " + b"1" * 600_000, "incomplete"),
         (b"nonsense\r\n\r\n", "connection"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "incomplete"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab", "connection"),
@@ -171,6 +173,38 @@ def test_kinds_that_heal_are_the_ones_that_were_tried_again() -> None:
     assert {kind for kind, (heals, _) in KINDS.items() if heals == "later"} == {
         "missing_file", "no_address", "connection", "timeout", "rate_limited", "server_error", "incomplete",
     }  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")
+def test_http1_over_tls_checks_the_certificate(pictures: list[bytes], tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    body = pictures[0] * 200
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                requests += 1
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    async def run(trusted: ssl.SSLContext | None) -> list[bytes | Refusal]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        async with Fetcher(replace(QUICK, attempts=1, total_s=20), CAP, trusted) as fetcher:
+            found = [await one_body(fetcher, f"{url}/{n}") for n in range(3)]
+        server.close()
+        await asyncio.sleep(0.05)
+        return found
+
+    assert asyncio.run(run(ssl.create_default_context(cafile=str(cert)))) == [body] * 3
+    assert requests == 3
+    strangers = asyncio.run(run(None))
+    assert [outcome.kind for outcome in strangers if isinstance(outcome, Refusal)] == ["connection"] * 3
+    assert requests == 3, "nothing may be sent to a server whose certificate does not hold"
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")

@@ -57,8 +57,8 @@ def test_every_kind_of_leak_is_found(tmp_path: Path) -> None:
 
 def splits_of(groups: list[str], categories: list[str], prices: list[float], seed: int = 0) -> list[str]:
     luck = np.array([luck_of(seed, group) for group in groups])
-    ranks = [np.unique(names, return_inverse=True)[1] for names in (groups, categories)]
-    return [SPLITS[at] for at in assign_splits(*ranks, np.array(prices), luck)]
+    group_ranks, category_ranks = (np.unique(names, return_inverse=True)[1] for names in (groups, categories))
+    return [SPLITS[at] for at in assign_splits(group_ranks, category_ranks, np.array(prices), luck)]
 
 
 @settings(max_examples=40, deadline=None)

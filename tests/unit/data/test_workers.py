@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +73,15 @@ def test_workers_start_without_what_they_do_not_need() -> None:
     script = f"import sys, phisight.data.worker; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+def test_the_process_that_forks_has_one_thread() -> None:
+    """Forking a process with several threads may leave a lock held for ever; Python 3.12 and later warn of it."""
+    with WorkerPool(1) as pool:
+        children = Path(f"/proc/{pool._process.pid}/task/{pool._process.pid}/children")
+        deadline = time.monotonic() + 30
+        while not children.read_text().split():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert len(list(Path(f"/proc/{pool._process.pid}/task").iterdir())) == 1
