@@ -27,7 +27,7 @@ from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import TINY
 from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.pipelines.validation import ValidationAnswers, judged_by
-from phisight.track import Tracker, open_tracker
+from phisight.track import Tracker, forget, open_tracker
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
 from phisight.train.image_check import ImageCheck, check_images
@@ -117,7 +117,7 @@ def _new_run(recipe: Recipe, overwrite: bool) -> Path:
     run_dir.mkdir(parents=True, exist_ok=True)
     rundir.write_text_atomically(run_dir / rundir.CONFIG, write_recipe(recipe))
     rundir.write_json(run_dir / rundir.ENVIRONMENT, environment())
-    (run_dir / rundir.METRICS).unlink(missing_ok=True)
+    forget(run_dir)
     return run_dir
 
 
