@@ -11,7 +11,7 @@ import sys
 import typer
 
 from phisight import __version__
-from phisight.cli import data, run, sample
+from phisight.cli import data, evaluate, run, sample
 from phisight.cli.console import console, fail
 from phisight.core.errors import PhisightError
 
@@ -44,7 +44,7 @@ app.add_typer(sample.app, name="sample")
 app.add_typer(data.app, name="data")
 app.command("plan")(run.plan_command)
 app.command("train")(run.train_command)
-app.command("evaluate")(run.evaluate_command)
+app.command("evaluate")(evaluate.evaluate_command)
 app.command("predict")(run.predict_command)
 app.command("report")(run.report_command)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,6 +17,12 @@ from rich.progress import (
 )
 
 from phisight.core.processes import rank, world_size
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in --set train.learning_rate=1e-4."),
+]
+"""The option ``--set`` of every command that reads a recipe."""
 
 console = Console()
 errors = Console(stderr=True)
@@ -39,3 +46,11 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=errors,
     )
+
+
+def quiet_libraries() -> None:
+    """Bars and advice of the libraries would stand between ours."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

@@ -1,27 +1,23 @@
-"""``phisight plan | train | evaluate | predict | report | demo``."""
+"""``phisight plan | train | predict | report | demo``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 from rich.table import Column, Table
 
-from phisight.cli.console import console, errors, progress_bar
+from phisight.cli.bars import AnswerBars, Bar, TrainingBar
+from phisight.cli.console import Overrides, console, errors, progress_bar, quiet_libraries
+from phisight.cli.evaluate import show_scores
 from phisight.core.errors import SettingsError
 from phisight.core.processes import is_first
 
 if TYPE_CHECKING:
     from phisight.pipelines.training import Prepared
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in --set train.learning_rate=1e-4."),
-]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `phisight train` wrote.")]
 
 
@@ -43,7 +39,7 @@ def train_command(
     from phisight.core.recipe import load_recipe
     from phisight.pipelines.training import train
 
-    _quiet_libraries()
+    quiet_libraries()
     loaded = load_recipe(recipe, overrides or [])
     if overwrite and resume:
         raise SettingsError("--overwrite replaces a run and --resume goes on with it; say one of the two")
@@ -52,7 +48,7 @@ def train_command(
             loaded,
             announce=show_prepared,
             progress=TrainingBar(progress),
-            filling=_Bar(progress, "tower features").reach,
+            filling=Bar(progress, "tower features").reach,
             say=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
             overwrite=overwrite,
             resume=resume,
@@ -72,7 +68,7 @@ def plan_command(
     from phisight.core.recipe import load_recipe
     from phisight.pipelines.planning import plan
 
-    _quiet_libraries()
+    quiet_libraries()
     made = plan(load_recipe(recipe, overrides or []))
     pictures = Table("most crops", "tokens, median", "largest", title="Tokens of a picture")
     for one in made.pictures:
@@ -94,31 +90,6 @@ def plan_command(
     console.print(memory)
 
 
-def evaluate_command(
-    run: RunFolder,
-    data: Annotated[Path | None, typer.Option(help="Another data set folder; none: the run's own.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, validation or test; none: as in the recipe.")] = None,
-    rows: Annotated[int | None, typer.Option(help="Answer only so many rows; none: all.")] = None,
-) -> None:
-    """Let a trained model answer about pictures it was not trained on, and score the answers.
-
-    Every answer is generated; the truth is only used to score it. A second pass shows each row another row's picture:
-    what stays right then was not read off the picture.
-
-    Example: phisight evaluate runs/products --split test
-    """
-    from phisight.core.recipe import changed
-    from phisight.pipelines.answering import evaluate_run
-    from phisight.pipelines.loading import read_run
-
-    _quiet_libraries()
-    settings = changed(read_run(run).evaluate, split=split, rows=rows)
-    with progress_bar() as progress:
-        scores = evaluate_run(run, data=data, settings=settings, progress=AnswerBars(progress))
-    show_scores(scores)
-    console.print(f"Scores: [bold]{run / 'scores.json'}[/bold]. Next: phisight report {run}")
-
-
 def predict_command(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to ask about.")],
@@ -131,7 +102,7 @@ def predict_command(
     """
     from phisight.pipelines.answering import predict
 
-    _quiet_libraries()
+    quiet_libraries()
     for image, answer in predict(run, images, together=together):
         if as_json:
             line = {"image": str(image), "answer": answer.text, "fields": answer.values, "reason": answer.reason}
@@ -171,9 +142,9 @@ def demo_command(
     """
     from phisight.pipelines.demo import QUICK_ROWS, ROWS, Listeners, require_category_bar, run_demo
 
-    _quiet_libraries()
+    quiet_libraries()
     with progress_bar() as progress:
-        drawing = _Bar(progress, "drawing", ROWS if not quick else QUICK_ROWS)
+        drawing = Bar(progress, "drawing", ROWS if not quick else QUICK_ROWS)
         listeners = Listeners(
             stage=lambda text: errors.print(f"[bold]{text}[/bold]"),
             drawing=drawing.advance,
@@ -208,85 +179,3 @@ def show_prepared(prepared: Prepared) -> None:
         f"blank ones {check.blank:.4f}: the picture reaches the loss. {prepared.features}",
         highlight=False,
     )
-
-
-def show_scores(scores: Mapping[str, Any]) -> None:
-    """The main figures, with real and with shuffled pictures."""
-    shuffled = scores.get("shuffled", {})
-    table = Table("", "real pictures", "shuffled pictures", title="Answers")
-    wanted = ("parse_rate", "_accuracy", "_exact", "_mae", "_median_ape")
-    for name, value in scores.items():
-        if name.endswith(wanted) and isinstance(value, (int, float)):
-            other = shuffled.get(name)
-            table.add_row(name, f"{value:.3f}", "" if other is None else f"{other:.3f}")
-    console.print(table)
-    for line in scores.get("verdict", {}).get("lines", []):
-        console.print(f"- {line}", highlight=False)
-
-
-class _Bar:
-    """One progress bar that appears when it is first told of something."""
-
-    def __init__(self, progress: Progress, name: str, total: int | None = None) -> None:
-        self._progress = progress
-        self._name = name
-        self._total = total
-        self._task: Any = None
-
-    def reach(self, done: int, every: int) -> None:
-        """``done`` of ``every``."""
-        self._show()
-        self._progress.update(self._task, completed=done, total=every)
-
-    def advance(self, more: int) -> None:
-        """So many more."""
-        self._show()
-        self._progress.advance(self._task, more)
-
-    def _show(self) -> None:
-        if self._task is None:
-            self._task = self._progress.add_task(self._name, total=self._total, note="")
-
-
-class AnswerBars:
-    """A bar for each kind of pictures."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bars: dict[str, _Bar] = {}
-
-    def __call__(self, kind: str, done: int, every: int) -> None:
-        """``done`` of ``every`` answers."""
-        if kind not in self._bars:
-            self._bars[kind] = _Bar(self._progress, f"{kind} pictures")
-        self._bars[kind].reach(done, every)
-
-
-class TrainingBar:
-    """Steps, loss and time left."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: Any = None
-
-    def begin(self, steps: int) -> None:
-        """See ``Watcher``."""
-        self._task = self._progress.add_task("training", total=steps, note="")
-
-    def step(self, step: int) -> None:
-        """See ``Watcher``."""
-        self._progress.update(self._task, completed=step)
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """See ``Watcher``."""
-        name = next((name for name in ("loss", "eval_loss") if name in metrics), None)
-        if name and step:
-            self._progress.update(self._task, note=f"{name.replace('_', ' ')} {metrics[name]:.3f}")
-
-
-def _quiet_libraries() -> None:
-    """Bars and advice of the libraries would stand between ours."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()

@@ -39,17 +39,19 @@ def interval(
     rows = len(columns[0])
     if rows < 2:
         return None
-    result = bootstrap(
-        tuple(columns),
-        reduce,
-        n_resamples=resamples,
-        batch=max(1, _CELLS // rows),
-        vectorized=True,
-        paired=True,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    # A resample without spread has an R2 of minus infinity; the standard error, which nobody reads, is then none.
+    with np.errstate(invalid="ignore"):
+        result = bootstrap(
+            tuple(columns),
+            reduce,
+            n_resamples=resamples,
+            batch=max(1, _CELLS // rows),
+            vectorized=True,
+            paired=True,
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     low, high = float(result.low), float(result.high)
     return Interval(low, high) if np.isfinite(low) and np.isfinite(high) else None
 

@@ -16,7 +16,7 @@ from phisight.core.datadir import CARD, DatasetCard
 from phisight.core.environment import environment
 from phisight.core.errors import CheckpointError, DatasetError, EvaluationError, RunError
 from phisight.core.recipe import write_recipe
-from phisight.core.settings import DataSettings, EvaluateSettings, ModelSettings, Recipe
+from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.core.task import FieldValue, Task
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import (
@@ -144,38 +144,25 @@ def _before(asked: _Asked, places: Sequence[int]) -> tuple[Predictions | None, A
     return before, base if (asked.out / rundir.BEST / ADAPTER).is_file() else None, {}
 
 
-def evaluate_model(
-    name: str,
-    data: Path,
-    out: Path,
-    *,
-    settings: EvaluateSettings,
-    model: ModelSettings | None = None,
-    progress: Progress = lambda _kind, _done, _all: None,
-) -> dict[str, Any]:
-    """The same for a model that is no run: a folder in the official layout or a hub name, asked in the data set's task.
+def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, _all: None) -> dict[str, Any]:
+    """The same for a model that is no run (``model.name``: a folder in the official layout, or a hub name).
 
-    ``out`` becomes a folder that the report reads; the same call again goes on where it was.
+    It is asked in the task of the data set ``data.path``; ``out`` becomes a folder that the report reads, and the same
+    call again goes on where it was.
     """
-    recipe = Recipe(
-        out=out,
-        model=(model or ModelSettings()).model_copy(update={"name": name}),
-        data=DataSettings(path=data),
-        evaluate=settings,
-    )
-    text = write_recipe(recipe)
+    name, out, settings = recipe.model.name, recipe.out, recipe.evaluate
     config = out / rundir.CONFIG
     if config.is_file() and read_run(out).model_copy(update={"evaluate": settings}) != recipe:
         raise RunError(f"{out} holds the results of something else; name another folder with --out")
-    opened = DatasetFolder.open(data)
-    task = opened.task
-    found = read_rows(data, task, settings.split, limit=settings.rows, seed=recipe.seed)
-    loaded, processor = load_model(name, recipe.model)
-    rundir.write_text_atomically(config, text)
+    opened = DatasetFolder.open(recipe.data.path)
+    task = recipe.task or opened.task
+    found = read_rows(opened.path, task, settings.split, limit=settings.rows, seed=recipe.seed)
+    model, processor = load_model(name, recipe.model)
+    rundir.write_text_atomically(config, write_recipe(recipe))
     rundir.write_json(out / rundir.ENVIRONMENT, environment())
     opened.card.write(out)
     identity = _identity(Path(name)) or name
-    asked = _Asked(loaded, processor, recipe, settings, task, data, found, out, identity, progress)
+    asked = _Asked(model, processor, recipe, settings, task, opened.path, found, out, identity, progress)
     return _scored(asked, asked.answers("real"), {}, {})
 
 

@@ -60,6 +60,11 @@ def _placed(model: Any, change: Change | None) -> Any:
     return (change(model) if change else model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a name is meant as a run folder: it has a recipe, or it is a folder that is no model either."""
+    return (folder / CONFIG).is_file() or (folder.is_dir() and not (folder / "config.json").is_file())
+
+
 def read_run(run: Path) -> Recipe:
     """The resolved recipe of a run folder."""
     if not (run / CONFIG).is_file():

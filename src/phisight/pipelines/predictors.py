@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.generate import AnswerGrammar, Predictor, number_writer
 
-TEXT_SHARE = 0.5
-"""Share of an answer's tokens that its free texts may take when answers are constrained: the rest must fit behind."""
+LONGEST_NUMBER = "-999999999.9999"
+"""As long as a constrained number gets."""
+LEAST_TEXT = 4
+"""Tokens that a free text of a constrained answer must at least be left."""
 
 
 def predictor_of(
@@ -28,14 +30,10 @@ def predictor_of(
     """
     grammar = None
     if settings.constrained:
-        texts = max(1, len(task.of_kind("text")))
-        grammar = AnswerGrammar(
-            task,
-            processor.tokenizer,
-            _categories(task, data),
-            model.generation_config.eos_token_id,
-            max_text_tokens=max(1, int(TEXT_SHARE * settings.max_new_tokens / texts)),
-        )
+        tokenizer, categories = processor.tokenizer, _categories(task, data)
+        room = _text_room(task, tokenizer, categories, settings.max_new_tokens)
+        ends = model.generation_config.eos_token_id
+        grammar = AnswerGrammar(task, tokenizer, categories, ends, max_text_tokens=room)
     return Predictor(
         model,
         processor,
@@ -44,6 +42,27 @@ def predictor_of(
         grammar=grammar,
         numbers=number_writer(numbers, task, processor.tokenizer),
     )
+
+
+def _text_room(task: Task, tokenizer: Any, categories: Mapping[str, Sequence[str]], most: int) -> int:
+    """Tokens for each free text of a constrained answer, so that the longest of everything else fits behind it.
+
+    A quarter is added for a model that spells a word in more tokens than the tokenizer would.
+    """
+    longest = {name: max(values, key=len) for name, values in categories.items()}
+    numbers = dict.fromkeys(task.of_kind("number"), LONGEST_NUMBER)
+    texts = task.of_kind("text")
+    rest = task.answer
+    for name, value in {**longest, **numbers, **dict.fromkeys(texts, "")}.items():
+        rest = rest.replace("{" + name + "}", value)
+    needed = len(tokenizer(rest, add_special_tokens=False).input_ids) * 5 // 4 + 4
+    room = (most - needed) // max(1, len(texts))
+    if room < LEAST_TEXT:
+        raise EvaluationError(
+            f"evaluate.max_new_tokens = {most} is too few for constrained answers: names, categories and numbers alone "
+            f"may take {needed}; set it to {needed + LEAST_TEXT * len(texts)} or more"
+        )
+    return room
 
 
 def _categories(task: Task, data: Sequence[Path]) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from phisight.core.environment import environment
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import load_recipe, write_recipe
 from phisight.core.settings import Recipe
-from phisight.track import cut_back
+from phisight.track import cut_back, forget
 from phisight.train.checkpoints import newest_good, step_of
 
 FREE = (
@@ -53,7 +53,7 @@ def open_run(recipe: Recipe, *, overwrite: bool, resume: bool, say: Callable[[st
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / rundir.CONFIG).unlink(missing_ok=True)
     shutil.rmtree(run_dir / rundir.CHECKPOINTS, ignore_errors=True)
-    cut_back(run_dir, -1)
+    forget(run_dir)
     rundir.write_json(run_dir / rundir.ENVIRONMENT, environment())
     rundir.write_text_atomically(run_dir / rundir.CONFIG, write_recipe(recipe))
     return None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
 
 from phisight.core.errors import SettingsError, some
 from phisight.core.settings import Recipe, TrainSettings
@@ -94,7 +93,10 @@ def _require_times(train: TrainSettings, asked: Sequence[str]) -> None:
 
 
 class ValidationAnswers:
-    """Answers the sample each time it is called; see ``phisight.train.answering.Ask``."""
+    """Answers the sample each time it is called; see ``phisight.train.answering.Ask``.
+
+    A rank without a tracker answers without a word.
+    """
 
     def __init__(self, recipe: Recipe, folder: Path, task: Task, processor: Any, tracker: Tracker | None) -> None:
         self._recipe = recipe
@@ -117,7 +119,7 @@ class ValidationAnswers:
         known = {name for name, _ in known_figures(self._task).values()}
         scores = figures(answers, resamples=0)
         found = {name: float(value) for name, value in scores.items() if name in known and value is not None}
-        if self._tracker and PartialState().is_main_process:
+        if self._tracker is not None:
             self._tracker.log(step, {f"eval/{name}": value for name, value in found.items()})
             self._tracker.log_examples(step, self._examples(answers))
             for pairs in pairs_of(answers):

@@ -12,6 +12,7 @@ imported when named: wandb, tensorboard, mlflow, trackio. A tracker that fails n
 """
 
 from phisight.track.composite import CompositeTracker
+from phisight.track.forgetting import forget
 from phisight.track.jsonl import EXAMPLES, PAIRS, SUMMARY, JsonlTracker, cut_back, read_metrics, read_steps
 from phisight.track.opening import TRACKERS, open_tracker
 from phisight.track.protocol import Example, Pairs, Tracker
@@ -27,6 +28,7 @@ __all__ = [
     "Pairs",
     "Tracker",
     "cut_back",
+    "forget",
     "open_tracker",
     "read_metrics",
     "read_steps",

@@ -14,10 +14,10 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from phisight.core.rundir import write_json
+from phisight.track.forgetting import MLFLOW_ID
 from phisight.track.protocol import Example, Pairs
 
 FOLDER = "mlruns"
-RUN_ID = "mlflow.json"
 
 
 class MlflowTracker:
@@ -40,7 +40,7 @@ class MlflowTracker:
             # The file store is complete and in maintenance only; the client wants its use to be said.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         self._client = MlflowClient(self._tracking_uri or (run_dir / FOLDER).resolve().as_uri())
-        kept = run_dir / RUN_ID
+        kept = run_dir / MLFLOW_ID
         if kept.is_file():
             self._run_id = json.loads(kept.read_text(encoding="utf-8"))["id"]
             self._client.set_terminated(self._run_id, status="RUNNING")

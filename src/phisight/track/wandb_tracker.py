@@ -12,19 +12,22 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import wandb
 from PIL import Image
 
 from phisight.core.rundir import write_json
+from phisight.track.forgetting import WANDB_ID
 from phisight.track.protocol import Example, Pairs
 
-RUN_ID = "wandb.json"
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing is sent unless asked for, crash reports neither
+import wandb
+
 _KINDS = {"dataset": "dataset", "model": "model", "best": "model"}
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class WandbTracker:
         tags: Words to filter runs by.
         upload_model: Send the checkpoint as an artifact, too (it is large).
         init_timeout: Seconds to wait for the server before going on offline.
+        finish_timeout: Seconds to wait at the end for what is still being sent; after that it is in the files only.
     """
 
     def __init__(
@@ -54,12 +58,13 @@ class WandbTracker:
         tags: Sequence[str] = (),
         upload_model: bool = True,
         init_timeout: float = 60.0,
+        finish_timeout: float = 600.0,
     ) -> None:
         self._mode = mode
         self._where: dict[str, Any] = {"project": project, "entity": entity, "group": group, "tags": list(tags)}
         self._name = name
         self._upload_model = upload_model
-        self._init_timeout = init_timeout
+        self._timeouts = {"init_timeout": init_timeout, "finish_timeout": finish_timeout}
         self._run: Any = None
 
     def start(self, run_dir: Path, config: Mapping[str, Any]) -> None:
@@ -81,7 +86,12 @@ class WandbTracker:
     def _init(self, run_dir: Path, config: Mapping[str, Any], run_id: str, mode: Literal["offline", "online"]) -> Any:
         name = self._name or run_dir.resolve().name
         settings = wandb.Settings(
-            console="off", disable_git=True, save_code=False, init_timeout=self._init_timeout, silent=True
+            console="off",
+            disable_git=True,
+            save_code=False,
+            silent=True,
+            finish_timeout_raises=True,
+            **self._timeouts,
         )
         run = wandb.init(
             **self._where,
@@ -136,7 +146,9 @@ class WandbTracker:
             kind = _KINDS.get(name, "result")
             if kind == "model" and not self._upload_model:
                 continue
-            artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", f"{self._run.id}-{name}"), type=kind)
+            # Runs on one data set share its artifact, which is what draws the lineage; a model belongs to its run.
+            full = f"dataset-{path.resolve().name}" if kind == "dataset" else f"{self._run.id}-{name}"
+            artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", full), type=kind)
             if path.is_dir():
                 artifact.add_dir(str(path))
             else:
@@ -150,7 +162,7 @@ class WandbTracker:
 
 def _run_id(run_dir: Path) -> str:
     """The id kept in the run folder, or a new one, kept from now on."""
-    path = run_dir / RUN_ID
+    path = run_dir / WANDB_ID
     if path.is_file():
         return str(json.loads(path.read_text(encoding="utf-8"))["id"])
     return _new_run_id(run_dir)
@@ -158,5 +170,5 @@ def _run_id(run_dir: Path) -> str:
 
 def _new_run_id(run_dir: Path) -> str:
     run_id = secrets.token_hex(4)
-    write_json(run_dir / RUN_ID, {"id": run_id})
+    write_json(run_dir / WANDB_ID, {"id": run_id})
     return run_id

@@ -10,73 +10,44 @@ from phisight.core.errors import SettingsError
 from phisight.core.recipe import changed, recipe_from
 from phisight.core.task import Task
 from phisight.pipelines.answering import evaluate_run
-from phisight.pipelines.training import train
 from phisight.pipelines.validation import judged_by, known_figures
 from phisight.report.collect import collect
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
 from phisight.track import EXAMPLES, PAIRS, read_metrics, read_steps
+from tests.unit.pipelines.runs import trained
 
 SPLITS = ["train", "validation"]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("products") / "data"
-    make(60, folder, seed=0, settings=preset("demo"), workers=1, overwrite=True)
-    return folder
-
-
-def trained(data: Path, out: Path, **train_settings: Any) -> Path:
-    settings = {"method": "full", "steps": 4, "batch_size": 4, "learning_rate": 3e-3, "log_every": 1}
-    return train(
-        recipe_from(
-            {
-                "out": str(out),
-                "model": {"name": "tiny", "attention": "eager"},
-                "data": {"path": str(data), "feature_cache": str(out / "features")},
-                "train": {**settings, "evaluate_every": 2, **train_settings},
-                "evaluate": {"max_new_tokens": 24, "batch_size": 4},
-            }
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(data, tmp_path_factory.mktemp("runs") / "run", answer_rows=4)
-
-
-def test_figures_are_those_of_an_evaluation(run: Path) -> None:
+def test_figures_are_those_of_an_evaluation(tiny_run: Path) -> None:
     """Of the best checkpoint, asked again by ``phisight evaluate`` about the same rows."""
-    curves = read_metrics(run)
-    best = json.loads((run / "summary.json").read_text())["summary"]["best_step"]
+    curves = read_metrics(tiny_run)
+    best = json.loads((tiny_run / "summary.json").read_text())["summary"]["best_step"]
     during = {name[5:]: dict(points)[best] for name, points in curves.items() if name.startswith("eval/")}
     settings = changed(recipe_from({}).evaluate, split="validation", rows=4, max_new_tokens=24, batch_size=4)
-    scores = evaluate_run(run, settings=settings)
+    scores = evaluate_run(tiny_run, settings=settings)
     loss = during.pop("loss")
     assert loss > 0
     assert {"parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalised"} <= during.keys()
     assert during == {name: pytest.approx(scores[name]) for name in during}
 
 
-def test_each_evaluation_leaves_examples_and_pairs(run: Path) -> None:
-    examples, pairs = read_steps(run / EXAMPLES), read_steps(run / PAIRS)
+def test_each_evaluation_leaves_examples_and_pairs(tiny_run: Path) -> None:
+    examples, pairs = read_steps(tiny_run / EXAMPLES), read_steps(tiny_run / PAIRS)
     assert [line["step"] for line in examples] == [2, 4]
     for line in examples:
         assert len(line["rows"]) == 4
         assert all(row["truth"].startswith("Product: ") and row["answer"] for row in line["rows"])
-        assert all((run / row["image"]).stat().st_size > 500 for row in line["rows"])
+        assert all((tiny_run / row["image"]).stat().st_size > 500 for row in line["rows"])
     assert [row["key"] for row in examples[0]["rows"]] == [row["key"] for row in examples[1]["rows"]]
     assert {(line["step"], line["field"]) for line in pairs} >= {(2, "category"), (4, "category")}
-    assert collect(run).steps == [2, 4]
+    assert collect(tiny_run).steps == [2, 4]
 
 
-def test_answers_do_not_change_what_is_learned(data: Path, tmp_path: Path) -> None:
+def test_answers_do_not_change_what_is_learned(products: Path, tmp_path: Path) -> None:
     """With adapters, bfloat16 and stored features: answers are from the pixels all the same."""
-    settings = {"method": "lora", "steps": 2, "evaluate_every": 1, "bf16": True}
-    asked = trained(data, tmp_path / "asked", answer_rows=3, **settings)
-    plain = trained(data, tmp_path / "plain", **settings)
+    settings: dict[str, Any] = {"method": "lora", "steps": 2, "evaluate_every": 1, "bf16": True}
+    asked = trained(products, tmp_path / "asked", answer_rows=3, **settings)
+    plain = trained(products, tmp_path / "plain", **settings)
     for name in ("train/loss", "eval/loss"):
         assert read_metrics(asked)[name] == read_metrics(plain)[name]
     assert "eval/parse_rate" in read_metrics(asked)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from phisight.core.errors import RunError
-from phisight.track import Example, JsonlTracker, Pairs, read_metrics, read_steps
+from phisight.track import Example, JsonlTracker, Pairs, forget, read_metrics, read_steps
 
 JPEG = b"\xff\xd8 stands for a picture \xff\xd9"
 
@@ -114,3 +114,15 @@ def test_pairs_must_be_pairs() -> None:
 def test_logging_before_the_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="start"):
         JsonlTracker().log(1, {})
+
+
+def test_a_folder_used_anew_forgets_the_run_before(tmp_path: Path) -> None:
+    tracker = JsonlTracker()
+    tracker.start(tmp_path, {})
+    tracker.log(1, {"loss": 1.0})
+    tracker.finish({"loss": 1.0}, {})
+    for name in ("wandb.json", "mlflow.json"):
+        (tmp_path / name).write_text('{"id": "a"}')
+    (tmp_path / "config.yaml").write_text("seed: 1")
+    forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

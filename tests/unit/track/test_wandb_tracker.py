@@ -129,6 +129,17 @@ def test_artifacts_are_the_data_set_and_the_model_with_aliases(run_dir: Path) ->
         assert [entry.path for entry in by_kind[kind].manifest.contents] == ["file.txt"]
 
 
+def test_the_data_set_keeps_its_name_over_runs(run_dir: Path) -> None:
+    by_kind = {artifact.type: artifact for artifact in artifacts(run_dir)}
+    assert by_kind["dataset"].name == "dataset-data"
+    assert by_kind["model"].name.endswith("-best")
+
+
+def test_system_figures_are_there(run_dir: Path) -> None:
+    named = {item.key for record in records(run_file(run_dir)) for item in record.stats.item}
+    assert any(name.startswith("memory") for name in named), named
+
+
 def test_nothing_is_sent_and_no_code_or_commit_is_recorded(run_dir: Path) -> None:
     files = {path.name for path in (run_dir / "wandb").rglob("*") if path.is_file()}
     assert not any(name.endswith(".py") for name in files)

@@ -1,0 +1,85 @@
+"""``phisight evaluate``: of a run, or of any model on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from phisight.cli.bars import AnswerBars
+from phisight.cli.console import Overrides, console, progress_bar, quiet_libraries
+from phisight.core.rundir import CONFIG
+
+
+def evaluate_command(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="RUN|MODEL", help="Folder that `phisight train` wrote, a model folder or a hub name."),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Data set folder; none: the run's own.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation or test; none: as in the recipe.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Answer only so many rows; none: all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results of a MODEL; a RUN keeps its own.")] = None,
+    before_rows: Annotated[
+        int, typer.Option(min=0, help="Rows of a RUN that the model before training answers, too; 0: none.")
+    ] = 100,
+    constrained: Annotated[
+        bool | None, typer.Option("--constrained/--free", help="Allow only answers of the template; none: the recipe.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Let a model answer about pictures it was not trained on, and score the answers.
+
+    Every answer is generated; the truth is only used to score it. More passes show each row another row's picture, one
+    of another category and a blank one: what stays right then was not read off the picture. A run's answers are
+    compared with those of the model before training.
+
+    Examples:
+        phisight evaluate runs/products --split test
+        phisight evaluate microsoft/Phi-3.5-vision-instruct --data data/products --out runs/base
+    """
+    from phisight.core.errors import SettingsError
+    from phisight.core.recipe import changed, load_recipe, recipe_from
+    from phisight.pipelines.answering import evaluate_model, evaluate_run
+    from phisight.pipelines.loading import is_run, read_run
+
+    quiet_libraries()
+    run = Path(subject)
+    changes = {"split": split, "rows": rows, "constrained": constrained}
+    with progress_bar() as progress:
+        bars = AnswerBars(progress)
+        if is_run(run):
+            if out is not None:
+                raise SettingsError(f"{run} is a run and keeps its own results; --out is for a model that is no run")
+            read_run(run)
+            settings = changed(load_recipe(run / CONFIG, overrides or []).evaluate, **changes)
+            scores = evaluate_run(run, data=data, settings=settings, before_rows=before_rows, progress=bars)
+        elif data is None or out is None:
+            raise SettingsError(
+                f"{subject} is no run folder; to evaluate it as a model, say --data DIR (a data set folder) and "
+                "--out DIR (for the results)"
+            )
+        else:
+            given = {"out": str(out), "model": {"name": subject}, "data": {"path": str(data)}}
+            recipe = recipe_from(given, overrides or [], source="the command line")
+            recipe = recipe.model_copy(update={"evaluate": changed(recipe.evaluate, **changes)})
+            scores, run = evaluate_model(recipe, progress=bars), out
+    show_scores(scores)
+    console.print(f"Scores: [bold]{run / 'scores.json'}[/bold]. Next: phisight report {run}")
+
+
+def show_scores(scores: Mapping[str, Any]) -> None:
+    """The main figures, with real and with shuffled pictures."""
+    shuffled = scores.get("shuffled", {})
+    table = Table("", "real pictures", "shuffled pictures", title="Answers")
+    wanted = ("parse_rate", "_accuracy", "_exact", "_mae", "_median_ape")
+    for name, value in scores.items():
+        if name.endswith(wanted) and isinstance(value, (int, float)):
+            other = shuffled.get(name)
+            table.add_row(name, f"{value:.3f}", "" if other is None else f"{other:.3f}")
+    console.print(table)
+    for line in scores.get("verdict", {}).get("lines", []):
+        console.print(f"- {line}", highlight=False)

@@ -1,0 +1,35 @@
+"""A sample data set and runs on it, made once."""
+
+from pathlib import Path
+
+import pytest
+
+from phisight.core.task import Task
+from phisight.pipelines.before import base_model
+from phisight.pipelines.loading import read_run
+from phisight.pipelines.training import save_best
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
+from tests.unit.pipelines.runs import trained
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 products, 8 of them for validation."""
+    folder = tmp_path_factory.mktemp("products") / "data"
+    make(60, folder, seed=0, settings=preset("demo"), workers=1, overwrite=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model after four steps, with answers on four rows."""
+    return trained(products, tmp_path_factory.mktemp("runs") / "tiny", answer_rows=4)
+
+
+@pytest.fixture(scope="session")
+def base(tiny_run: Path) -> Path:
+    """The model that ``tiny_run`` started from, as a model folder."""
+    folder = tiny_run.parent / "base"
+    save_best(*base_model(read_run(tiny_run), Task()), folder, whole=True)
+    return folder
