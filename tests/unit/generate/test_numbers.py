@@ -129,9 +129,12 @@ def _two_tokens(model: Any, processor: Any, ids: torch.Tensor, mask: torch.Tenso
 def test_the_written_number_is_the_median(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = tiny
     seen: list[dict[float, float]] = []
-    monkeypatch.setattr(
-        "phisight.generate.numbers.weighted_median", lambda strings: seen.append(strings) or weighted_median(strings)
-    )
+
+    def spy(strings: dict[float, float]) -> float:
+        seen.append(strings)
+        return weighted_median(strings)
+
+    monkeypatch.setattr("phisight.generate.numbers.weighted_median", spy)
     writer = number_writer("expected", LAST, processor.tokenizer)
     assert isinstance(writer, ExpectedNumbers)
     options: dict[str, Any] = {"batch_size": 4, "max_new_tokens": 40, "grammar": constrained(tiny)}
@@ -162,15 +165,20 @@ def test_answers_one_by_one_are_those_of_a_batch(tiny: tuple[Any, Any]) -> None:
     assert texts[0] == texts[1]
 
 
-def test_the_head_s_number_is_read_where_it_was_trained(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_s_number_is_read_where_it_was_trained(tiny: tuple[Any, Any]) -> None:
     model, processor = tiny
     head = NumberHead.fit(model.config.hidden_size, {"price": [float(10 * one) for one in range(1, 200)]})
     torch.manual_seed(5)
     torch.nn.init.normal_(head.outer.weight, std=0.5)
     attach_head(model, head)
-    writer, seen = HeadNumbers(LAST, processor.tokenizer), []
-    rewrite = writer.rewrite
-    monkeypatch.setattr(writer, "rewrite", lambda model, generated: seen.append(generated) or rewrite(model, generated))
+    seen: list[Generated] = []
+
+    class Spy(HeadNumbers):
+        def rewrite(self, model: Any, generated: Generated) -> list[str]:
+            seen.append(generated)
+            return super().rewrite(model, generated)
+
+    writer = Spy(LAST, processor.tokenizer)
     options: dict[str, Any] = {"batch_size": 4, "max_new_tokens": 40, "grammar": constrained(tiny)}
     predictor = Predictor(model, processor, numbers=writer, **options)
     assert predictor.numbers == "head"
