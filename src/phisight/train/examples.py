@@ -149,12 +149,13 @@ class ExampleSet(Dataset[Example]):
     def _stored(self, index: int, trunk: TrunkCache) -> Example:
         ids, labels = self._text(self.rows[index])
         states = trunk.read(example_name(self.rows[index].get(SHA256), ids))
-        return {
+        stored: Example = {
             "input_ids": torch.tensor(ids),
             "labels": torch.tensor(labels),
             "trunk_states": states,
             "first_layer": trunk.first_layer,
         }
+        return self._with_targets(self.rows[index], stored)
 
     def _text(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         """Ids and labels from the sizes that stand in the row; no picture is opened."""
@@ -172,9 +173,12 @@ class ExampleSet(Dataset[Example]):
         tokens = grid_tokens(height // crop_size, width // crop_size, crop_size)
         ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, [tokens])
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": size}
-        if self.targets:
-            text = cast(Example, {**text, **self.targets(row, text["labels"])})
+        text = self._with_targets(row, text)
         return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}
+
+    def _with_targets(self, row: Mapping[str, Any], example: Example) -> Example:
+        """The example with what its numbers are learned from."""
+        return cast(Example, {**example, **self.targets(row, example["labels"])}) if self.targets else example
 
     def pixels(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Crops float32[1 + tiles, 3, S, S] of a row's picture, and its size int64[2] after padding."""

@@ -214,3 +214,5 @@ def test_without_a_head_the_error_says_how_to_get_one(tiny: tuple[Any, Any]) -> 
 def test_text_needs_no_writer(tiny: tuple[Any, Any]) -> None:
     assert number_writer("text", LAST, tiny[1].tokenizer) is None
     assert number_writer("digit_weighted", LAST, tiny[1].tokenizer) is None
+    without = Task(answer="It is {title}", fields={"title": "text"})
+    assert number_writer("head", without, tiny[1].tokenizer) is None
