@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?")
-_DIGITS = re.compile(rb"-?[0-9.]+")
+_PIECE = re.compile(rb" ?-?[0-9.]*")
 MOST_STEPS = 16
 """Tokens of a number at most."""
 
@@ -35,8 +35,7 @@ class DigitSearch:
 
     def __init__(self, pieces: Mapping[int, bytes], pad: int, width: int, floor: float) -> None:
         self._pad, self._width, self._floor = pad, width, floor
-        self._ids = [token for token, piece in pieces.items() if _DIGITS.fullmatch(piece.strip(b" "))]
-        self._ids += [token for token, piece in pieces.items() if piece == b" "]
+        self._ids = [token for token, piece in pieces.items() if piece and _PIECE.fullmatch(piece)]
         self._pieces = [pieces[token] for token in self._ids]
 
     def strings(

@@ -139,6 +139,8 @@ class ExpectedNumbers:
 
 def number_writer(numbers: Numbers, task: Task, tokenizer: Any) -> NumberWriter | None:
     """What decides the numbers of a model trained with ``train.numbers``; none where its digits stand as written."""
+    if not task.of_kind("number"):
+        return None
     if numbers == "head":
         return HeadNumbers(task, tokenizer)
     return ExpectedNumbers(task, tokenizer) if numbers == "expected" else None

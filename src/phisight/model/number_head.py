@@ -136,7 +136,8 @@ class NumberHead(nn.Module):
         values = self(hidden[held]).gather(-1, fields[:, None])[:, 0]
         gaps = (values - self.standardised(numbers[held], fields)).abs() / count
         every = tokens.sum() if num_items is None else num_items
-        return (gaps * tokens[answer[held]]).sum() / every
+        loss: Tensor = (gaps * tokens[answer[held]]).sum() / every
+        return loss
 
 
 def answers_of(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -154,12 +154,8 @@ class ExampleSet(Dataset[Example]):
         ids, labels = self._text(self.rows[index])
         states = trunk.read(self._name(self.rows[index], ids))
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
-        return {**self._with_targets(index, text), "trunk_states": states, "first_layer": trunk.first_layer}
-
-    def _with_targets(self, index: int, text: Example) -> Example:
-        if not self.targets:
-            return text
-        return cast(Example, {**text, **self.targets(self.rows[index], text["labels"])})
+        stored: Example = {**text, "trunk_states": states, "first_layer": trunk.first_layer}
+        return self._with_targets(self.rows[index], stored)
 
     def _text(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         """Ids and labels from the sizes that stand in the row; no picture is opened."""
@@ -177,8 +173,12 @@ class ExampleSet(Dataset[Example]):
         tokens = [grid_tokens(height, width, crop_size) for height, width in (sizes // crop_size).tolist()]
         ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, tokens)
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": sizes}
-        text = self._with_targets(index, text)
+        text = self._with_targets(row, text)
         return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}
+
+    def _with_targets(self, row: Mapping[str, Any], example: Example) -> Example:
+        """The example with what its numbers are learned from."""
+        return cast(Example, {**example, **self.targets(row, example["labels"])}) if self.targets else example
 
     def pixels(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Crops float32[1 + tiles, 3, S, S] of a picture's row, and its size int64[2] after padding."""

@@ -93,15 +93,16 @@ def digit_weights(text: bytes) -> list[float]:
 
 
 def number_targets(numbers: Numbers, model: Any, processor: Any, task: Task, rows: Sequence[Row]) -> NumberTargets:
-    """What examples are to carry; the model gets a head scaled to ``rows``, or loses one that will not train."""
-    attach_head(model, _new_head(model, task, rows) if numbers == "head" else None)
+    """What examples are to carry; the model gets a head scaled to ``rows``, or loses one that will not train.
+
+    A task without a number field has nothing to learn otherwise: no head, no weights.
+    """
+    attach_head(model, _new_head(model, task, rows) if numbers == "head" and task.of_kind("number") else None)
     return NumberTargets(numbers, task, processor.tokenizer)
 
 
 def _new_head(model: Any, task: Task, rows: Sequence[Row]) -> NumberHead:
     fields = task.of_kind("number")
-    if not fields:
-        raise SettingsError("train.numbers=head needs a number field, and the task has none; choose text")
     values = [task.values(row) for row in rows]
     return NumberHead.fit(
         bearer(model).config.hidden_size, {name: [float(one[name]) for one in values] for name in fields}

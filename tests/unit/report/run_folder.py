@@ -14,10 +14,12 @@ from phisight.core.task import Task
 from phisight.evaluate import (
     EvalRow,
     Images,
+    PredictionIntervals,
     Predictions,
     against_baselines,
     figures,
     fit_baselines,
+    fit_prediction_intervals,
     scores_of,
     verdict_of,
     write_predictions,
@@ -77,8 +79,10 @@ def make_run(folder: Path, count: int = 40, *, steps: int = 5, thumbnails: int =
     run = folder / "run"
     modes: tuple[Images, ...] = ("real", "shuffled", "blank")
     every = {mode: predictions(folder, count, mode) for mode in modes}
-    write_predictions(run, list(every.values()), thumbnails=thumbnails)
+    intervals = PredictionIntervals.around(every["real"], fit_prediction_intervals(every["real"], 0.8))
+    write_predictions(run, list(every.values()), thumbnails=thumbnails, intervals=intervals)
     scores = scores_of(every, resamples=100)
+    scores["prediction_intervals"] = intervals.scores(every["real"])
     truths = [row.truth for row in every["real"].rows]
     scores["baselines"] = against_baselines(every["real"], fit_baselines(Task(), truths, truths))
     scores["teacher_forced"] = figures(every["real"], resamples=0)

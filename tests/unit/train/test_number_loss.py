@@ -95,6 +95,18 @@ def test_the_head_s_number_stands_before_its_first_digit(examples: ExampleSet, p
     assert before.rstrip().endswith("Price:")
 
 
+def test_stored_hidden_states_carry_them_too(examples: ExampleSet, processor: Any) -> None:
+    class Stored:
+        first_layer = 1
+
+        def read(self, _name: str) -> torch.Tensor:
+            return torch.zeros(1)
+
+    examples.targets = NumberTargets("head", examples.task, processor.tokenizer)
+    examples.trunk = Stored()  # type: ignore[assignment]
+    assert (~examples[2]["numbers"].isnan()).sum() == 1
+
+
 def test_a_batch_pads_them(examples: ExampleSet, processor: Any) -> None:
     collate = Collator(processor.tokenizer.pad_token_id)
     for numbers, name, filled in (("digit_weighted", "label_weights", 0.0), ("head", "numbers", torch.nan)):
@@ -120,10 +132,20 @@ def test_a_tokenizer_that_changes_texts_is_named(examples: ExampleSet, processor
         targets(examples.rows[0], examples[0]["labels"])
 
 
-def test_a_head_needs_a_number(model: Any, processor: Any) -> None:
+def test_a_task_without_a_number_gets_no_head(model: Any, processor: Any) -> None:
     task = Task(answer="It is {title}", fields={"title": "text"})
-    with pytest.raises(SettingsError, match="needs a number field"):
-        number_targets("head", model, processor, task, [{"title": "a"}])
+    targets = number_targets("head", model, processor, task, [{"title": "a"}])
+    assert head_of(model) is None
+    assert targets({"title": "a"}, torch.tensor([IGNORED, 1])) == {}
+
+
+def test_a_head_of_an_earlier_training_goes_when_another_way_is_chosen(
+    model: Any, processor: Any, examples: ExampleSet
+) -> None:
+    number_targets("head", model, processor, examples.task, examples.rows)
+    assert head_of(model) is not None
+    number_targets("text", model, processor, examples.task, examples.rows)
+    assert head_of(model) is None
 
 
 def run(

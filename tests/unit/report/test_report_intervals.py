@@ -1,0 +1,71 @@
+"""Intervals on the page: the promise, the band, each row's own; and runs from before there were any."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from phisight.report import write_report
+from phisight.report.collect import collect
+from phisight.report.figures import scatter
+from phisight.report.view import card_lines, interval_line
+from tests.unit.report.run_folder import make_run
+
+
+def corners(drawn: str) -> list[tuple[float, float]]:
+    """Corners of the band."""
+    found = re.search(r'<polygon class="band" points="([^"]*)"', drawn)
+    assert found
+    return [(float(pair.split(",")[0]), float(pair.split(",")[1])) for pair in found[1].split()]
+
+
+def test_the_page_says_what_the_intervals_promise_and_hold(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 30)
+    page = write_report([run]).read_text()
+    one = json.loads((run / "scores.json").read_text())["prediction_intervals"]["price"]
+    assert one["abstained"] > 0
+    line = interval_line(collect(run), "price")
+    assert line in page
+    assert "80.0\u00a0% of the true values should lie within a factor of" in line
+    assert f"{100 * one['coverage']:.1f}" in line
+    assert '<polygon class="band"' in page
+
+
+def test_each_row_shows_its_interval(tmp_path: Path) -> None:
+    run = collect(make_run(tmp_path, 30))
+    assert run.task is not None
+    lines = {line["field"]: line for shown in run.pictures if shown.predicted for line in card_lines(run.task, shown)}
+    assert re.fullmatch(r"[\d.,]+ to [\d.,]+", lines["full_price"]["ends"])
+    assert lines["title"]["ends"] == ""
+    shown = next(shown for shown in run.pictures if shown.predicted)
+    advised = {**vars(shown), "abstained": True}
+    assert "better no answer" in card_lines(run.task, type(shown)(**advised))[2]["ends"]
+
+
+def test_the_band_lies_around_the_diagonal() -> None:
+    pairs = [(10.0, 12.0), (1000.0, 900.0)]
+    band = corners(scatter(pairs, "price", (True, 0.5)))
+    lower, upper = band[: len(band) // 2], band[len(band) // 2 :][::-1]
+    assert len(lower) == len(upper)
+    assert all(low[1] > high[1] for low, high in zip(lower, upper, strict=True)), "pixels count downwards"
+    wider = corners(scatter(pairs, "price", (True, 1.0)))
+    assert wider[20][1] > band[20][1]
+    plain = corners(scatter([(-5.0, 0.0), (5.0, 1.0)], "change", (False, 2.0)))
+    assert all(abs(value) < 1000 for corner in plain for value in corner)
+    assert "band" not in scatter(pairs, "price")
+
+
+def test_a_run_from_before_there_were_intervals(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 12)
+    path = run / "predictions.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["lower", "upper", "abstained"]), path)
+    scores = json.loads((run / "scores.json").read_text())
+    del scores["prediction_intervals"]
+    (run / "scores.json").write_text(json.dumps(scores))
+    page = write_report([run]).read_text()
+    assert 'class="band"' not in page
+    assert "should lie within" not in page
