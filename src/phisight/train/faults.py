@@ -9,7 +9,14 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from phisight.core.errors import MemoryLimitError, PhisightError, RankError, WorkerError
+from phisight.core.errors import (
+    DatasetError,
+    MemoryLimitError,
+    MissingImageError,
+    PhisightError,
+    RankError,
+    WorkerError,
+)
 from phisight.core.settings import Recipe
 
 _IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
@@ -27,6 +34,11 @@ def named_faults(recipe: Recipe) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise MemoryLimitError(f"{_first_line(error)}; {_what_to_lower(recipe)}; then go on with --resume") from error
     except PhisightError as error:
+        if isinstance(error, MissingImageError) and not recipe.data.path.exists():
+            raise DatasetError(
+                f"the data set folder {recipe.data.path} is gone (moved, or its disk no longer there?); bring it back, or "
+                "name its new place with --set data.path=DIR, then go on with --resume"
+            ) from None
         if _IN_WORKER.match(str(error)):
             raise type(error)(_last_line(error, type(error).__name__)) from None
         raise
