@@ -62,7 +62,8 @@ def note_shards(out: Path, rank: int) -> None:
 
     from phisight.pipelines import training
 
-    gather = training.whole_weights
+    names = vars(training)
+    gather = names["whole_weights"]
 
     def noted(model: Any) -> Any:
         weights = list(model.parameters())
@@ -71,7 +72,7 @@ def note_shards(out: Path, rank: int) -> None:
         out.with_suffix(f".share-{rank}").write_text(str(share))
         return gather(model)
 
-    training.whole_weights = noted
+    names["whole_weights"] = noted
 
 
 class Losses:

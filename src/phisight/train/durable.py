@@ -44,6 +44,8 @@ class EpochLoader(DataLoader[Any]):
 class DurableTrainer(Trainer):
     """Batches, checkpoints and figures that survive a stop at any moment."""
 
+    is_fsdp_enabled: bool
+
     def __init__(self, *args: Any, stopping: Stopping | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.padding = Padding()
