@@ -1,7 +1,9 @@
-"""One process of several, told who it is the way torchrun tells it."""
+"""One process of several, told who it is the way torchrun tells it; run in children that are forked for it."""
 
 import os
 import socket
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from phisight.core.settings import Recipe
@@ -14,11 +16,118 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def train_as(rank: int, ranks: int, port: int, recipe: Recipe, **options: Any) -> None:
-    """``train`` as process ``rank`` of ``ranks``."""
+def become(rank: int, ranks: int, port: int) -> None:
+    """Say in the environment which process this is."""
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
+
+
+def train_as(rank: int, ranks: int, port: int, recipe: Recipe, **options: Any) -> None:
+    """``train`` as process ``rank`` of ``ranks``; an error is left in OUT.errors/RANK as 'Type: message'."""
+    become(rank, ranks, port)
     from phisight.pipelines.training import train
 
-    train(recipe, **options)
+    if rank:
+        forbid_writing()
+    note_shards(recipe.out, rank)
+    try:
+        train(recipe, **options)
+    except Exception as error:
+        folder = recipe.out.with_suffix(".errors")
+        folder.mkdir(exist_ok=True)
+        (folder / str(rank)).write_text(f"{type(error).__name__}: {error}")
+        raise SystemExit(1) from None
+
+
+def forbid_writing() -> None:
+    """Only the first process may store features, write checkpoints and figures."""
+    from phisight.pipelines import training
+    from phisight.track import JsonlTracker
+    from phisight.train import checkpoints
+    from phisight.train.tensor_store import TensorStore
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("this process must not write")
+
+    TensorStore.keep = refuse  # type: ignore[method-assign]
+    JsonlTracker.start = refuse  # type: ignore[method-assign]
+    checkpoints.publish = checkpoints.clear_partial = refuse  # type: ignore[assignment]
+    training.save_best = refuse
+
+
+def note_shards(out: Path, rank: int) -> None:
+    """Write the share of all weights that this process holds, at the end of a sharded run."""
+    from torch.distributed.tensor import DTensor
+
+    from phisight.pipelines import training
+
+    names = vars(training)
+    gather = names["whole_weights"]
+
+    def noted(model: Any) -> Any:
+        weights = list(model.parameters())
+        held = sum(one.to_local().numel() if isinstance(one, DTensor) else one.numel() for one in weights)
+        share = held / sum(one.numel() for one in weights)
+        out.with_suffix(f".share-{rank}").write_text(str(share))
+        return gather(model)
+
+    names["whole_weights"] = noted
+
+
+class Losses:
+    """Remembers the training losses."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def begin(self, steps: int) -> None:
+        pass
+
+    def step(self, step: int) -> None:
+        pass
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if "loss" in metrics:
+            self.seen.append(metrics["loss"])
+
+
+class SomeWithoutPicture:
+    """Examples of which every second one is text alone; their lengths are said to be equal, so that steps mix them."""
+
+    def __init__(self, examples: Any) -> None:
+        self.examples = examples
+        self.lengths = [1] * len(examples)
+        self.rows = examples.rows
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, place: int) -> Any:
+        example = self.examples[place]
+        if place % 2:
+            return example
+        kept = example["labels"] != -100
+        return {name: example[name][kept] for name in ("input_ids", "labels")}
+
+
+def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
+    """Train on examples with and without pictures; the first process leaves the losses in OUT.losses."""
+    become(rank, ranks, port)
+    from phisight.data.folder import DatasetFolder
+    from phisight.pipelines.loading import load_model
+    from phisight.pipelines.training import _examples
+    from phisight.train.methods import apply_method
+    from phisight.train.processes import joined
+    from phisight.train.trainer import fit
+
+    with joined():
+        folder = DatasetFolder.open(recipe.data.path)
+        model, processor = load_model(recipe.model.name, recipe.model)
+        model = apply_method(model, recipe.train, recipe.lora)
+        examples, _ = _examples(recipe, folder, folder.rows("train"), processor, folder.task)
+        losses = Losses()
+        mixed: Any = SomeWithoutPicture(examples)
+        fit(model, processor, mixed, None, recipe, recipe.out, losses)
+    if rank == 0:
+        recipe.out.with_suffix(".losses").write_text(" ".join(map(str, losses.seen)))

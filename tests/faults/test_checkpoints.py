@@ -10,6 +10,7 @@ import pytest
 from phisight.core.errors import RunError, SettingsError
 from phisight.core.settings import Recipe
 from phisight.data.folder import DatasetFolder
+from phisight.data.images import load_image
 from phisight.pipelines import training
 from phisight.pipelines.training import train
 from phisight.train import checkpoints
@@ -48,13 +49,12 @@ def cut_at(recipe: Recipe, step: int, **options: Any) -> None:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the pictures that were opened, in order."""
     names: list[str] = []
-    load = training.load_image
 
     def noted(path: Path) -> Any:
         names.append(path.name)
-        return load(path)
+        return load_image(path)
 
-    monkeypatch.setattr(training, "load_image", noted)
+    monkeypatch.setattr("phisight.pipelines.training.load_image", noted)
     return names
 
 

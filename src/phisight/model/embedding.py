@@ -63,6 +63,8 @@ class ImageEmbedding(nn.Module):
         assert isinstance(config.vision_config, CLIPVisionConfig)
         merged = 4 * config.vision_config.hidden_size
         self.crop_size = config.crop_size
+        self.tower_at_rest = False
+        """Stored features stand for the tower in every batch."""
         self.img_processor = ClipTower(config.vision_config)
         self.glb_GN = nn.Parameter(torch.zeros(1, 1, merged))
         self.sub_GN = nn.Parameter(torch.zeros(1, 1, 1, merged))
@@ -110,6 +112,19 @@ class ImageEmbedding(nn.Module):
             crops_of_image.append([start, start] if twice else list(range(start, start + used)))
             start += len(crops[-1])
         return torch.cat(crops), crops_of_image
+
+    def zero(self) -> Tensor:
+        """A 0 that one blank picture computes: a batch without pictures takes part in what processes do together.
+
+        Gradients are averaged and shards gathered by all processes or none; one that leaves out tower and projector
+        would wait for ever.
+        """
+        side = self.crop_size // PIXELS_PER_TOKEN
+        if self.tower_at_rest:
+            features = self.glb_GN.new_zeros(1, side, side, self.glb_GN.shape[-1])
+        else:
+            features = self.tower_features(self.glb_GN.new_zeros(1, 3, self.crop_size, self.crop_size))
+        return 0 * self.project(self.lay_out(features.expand(2, -1, -1, -1), 1, 1)).sum()
 
     def grids(self, image_sizes: Tensor) -> list[tuple[int, int]]:
         """Tile rows and columns of each image."""

@@ -126,17 +126,23 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
     ) -> Tensor:
         """Token embeddings [B, T, D] with the image slots filled."""
         if not pictures_given(pixel_values, image_sizes, image_features):
-            return self._embed_text(input_ids)
+            return self._with_image_part(self._embed_text(input_ids))
         assert image_sizes is not None
         slots = slot_mask(input_ids, self.config.image_token_id)
         runs = slot_runs(input_ids, self.config.image_token_id)
         order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
         embeds = self.embed_tokens(input_ids.masked_fill(slots, 0))
         if not runs:
-            return cast(Tensor, embeds)
+            return self._with_image_part(embeds)
         rows = self.vision_embed_tokens(pixel_values, image_sizes, image_features)
         filling = torch.cat([rows[image] for image in order]).to(embeds)
         return cast(Tensor, embeds.masked_scatter(slots[..., None], filling))
+
+    def _with_image_part(self, embeds: Tensor) -> Tensor:
+        """Embeddings of a batch without pictures; see ``ImageEmbedding.zero``."""
+        if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
+            return embeds + self.vision_embed_tokens.zero().to(embeds)
+        return embeds
 
     def _embed_text(self, input_ids: Tensor) -> Tensor:
         # A step of one token cannot hold an image; asking its value would cost a compiled decoder its single graph.

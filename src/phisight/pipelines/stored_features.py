@@ -9,7 +9,7 @@ from phisight.core.datadir import SHA256
 from phisight.core.settings import Recipe
 from phisight.data.products import pictures_of
 from phisight.train.examples import ExampleSet
-from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, tower_key
+from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, image_embedding, is_fixed, tower_key
 from phisight.train.processes import on_first
 
 
@@ -36,4 +36,5 @@ def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: 
     computed = on_first(lambda: fill(cache, model, rows, first.pixels, bf16=bf16, workers=workers, progress=filling))
     for one in sets:
         one.features = cache
+    image_embedding(model).tower_at_rest = True
     return f"Tower features are stored in {cache.folder} ({needed / 1e9:.2f} GB, {computed} pictures computed now)."

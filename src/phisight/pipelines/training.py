@@ -39,6 +39,7 @@ from phisight.train.methods import apply_method
 from phisight.train.number_loss import number_targets
 from phisight.train.parts import PartCount, count_parts
 from phisight.train.quantised import merged_in_full, quantise_decoder
+from phisight.train.sharding import whole_weights
 from phisight.train.trainer import fit
 from phisight.train.watching import Watcher
 
@@ -127,23 +128,24 @@ def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bo
         answers = replace(answers, ask=ValidationAnswers(recipe, folder.path, task, processor, tracker))
     watch = _Watch(tracker, listeners.progress)
     outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, watch, answers, resume=start)
+    weights = whole_weights(model) if recipe.train.fsdp else None
     if tracker:
         # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
-        save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY)
+        save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY, weights=weights)
         tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
     return run_dir
 
 
-def save_best(model: Any, processor: Any, folder: Path, *, whole: bool) -> None:
+def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights: dict[str, Any] | None = None) -> None:
     """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``.
 
-    The folder is there whole or not at all.
+    The folder is there whole or not at all. ``weights`` are those of a model that holds only shards.
     """
     merged = _merged(model) if whole and hasattr(model, "merge_and_unload") else model
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with writing("the best model", folder.parent, "its checkpoint stands"):
-        merged.save_pretrained(partial)
+        merged.save_pretrained(partial, **({} if weights is None else {"state_dict": weights}))
         processor.save_pretrained(partial)
         save_head(merged, partial)
         shutil.rmtree(folder, ignore_errors=True)

@@ -16,6 +16,8 @@ from phisight.core.rundir import CHECKPOINTS
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.train.examples import ExampleSet
+from phisight.train.processes import TIMEOUT
+from phisight.train.sharding import sharding
 
 PREFETCHED = 4
 """Micro-batches that each worker keeps ready."""
@@ -76,6 +78,8 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        **sharding(train.fsdp),
+        ddp_timeout=int(TIMEOUT.total_seconds()),
         ddp_find_unused_parameters=False,  # a batch without a picture takes the image part along: see ImageEmbedding
     )
 

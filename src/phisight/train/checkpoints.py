@@ -29,7 +29,7 @@ PARTIAL = ".partial"
 KEPT = 2
 """Newest good checkpoints that are kept, besides the best one."""
 
-_WRITE = re.compile("PytorchStreamWriter|iostream|write|File too large|No space", re.IGNORECASE)
+_WRITE = re.compile("PytorchStreamWriter|inline_container|iostream|write|File too large|No space", re.IGNORECASE)
 """How torch names a full disk: a plain RuntimeError."""
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -123,7 +123,8 @@ def writing(what: str, folder: Path, stands: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, PhisightError) or (type(error) is RuntimeError and not _WRITE.search(str(error))):
+        by_torch = type(error) is RuntimeError and _WRITE.search(str(error))
+        if isinstance(error, PhisightError) or not (by_torch or isinstance(error, OSError | SafetensorError)):
             raise
         free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 1e9
         raise StorageError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from phisight.core.datadir import FILE_NAME
 from phisight.core.errors import some
@@ -23,6 +24,7 @@ from phisight.core.seeding import named_seed
 from phisight.train import checkpoints, processes
 from phisight.train.batching import Padding
 from phisight.train.progress import Progress, read_trained, rows_hash, write_trained
+from phisight.train.sharding import load_optimiser, save_optimiser, shard_on_cpu, whole_weights
 from phisight.train.step_batches import Countable, StepBatches
 from phisight.train.stopping import StopAfterStep, Stopping, worker_signals
 
@@ -42,6 +44,8 @@ class EpochLoader(DataLoader[Any]):
 class DurableTrainer(Trainer):
     """Batches, checkpoints and figures that survive a stop at any moment."""
 
+    is_fsdp_enabled: bool
+
     def __init__(self, *args: Any, stopping: Stopping | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.padding = Padding()
@@ -52,6 +56,8 @@ class DurableTrainer(Trainer):
         self._micro_batch = 0
         self._taken_up: Progress | None = None
         self._ended = False
+        self._whole: dict[str, Tensor] | None = None
+        """Weights of a model in shards, while they are saved."""
         self._rows = rows_hash(getattr(self.train_dataset, "rows", []))
 
     @property
@@ -59,6 +65,13 @@ class DurableTrainer(Trainer):
         """Examples of an optimiser step, over micro-batches and processes."""
         args = self.args
         return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """The library's, with sharding on CPUs too."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp_plugin_args is not None and not self.is_fsdp_enabled:
+            shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process; drawing them leaves the random state of the steps alone."""
@@ -138,6 +151,7 @@ class DurableTrainer(Trainer):
                 self.state.best_model_checkpoint = str(self._folder / checkpoints.name_of(step))
             if self.args.should_save:
                 self._publish(step, progress)
+            self._whole = None
             processes.wait_for_all()
         if self.stopping.agreed:
             raise self.stopping.stopped(f"the checkpoint of step {step} is saved; go on with --resume")
@@ -146,8 +160,7 @@ class DurableTrainer(Trainer):
         """Add what the library does not keep, and make the folder a checkpoint."""
         written = self._folder / checkpoints.PARTIAL / checkpoints.name_of(step)
         (written / TRAINING_ARGUMENTS).unlink(missing_ok=True)
-        if not self.is_fsdp_enabled:
-            write_trained(self.model, written)
+        write_trained(self.model, written, self._whole)
         self.state.save_to_json(str(written / "trainer_state.json"))
         progress.write(written)
         checkpoints.publish(self._folder, step)
@@ -174,6 +187,13 @@ class DurableTrainer(Trainer):
         self._globalstep_last_logged = progress.last_logged
         self.padding.restore(*padding)
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, or go on from a checkpoint of the same rows and steps of the same size (RunError otherwise)."""
+        if resume_from_checkpoint:
+            checkpoint = Path(str(resume_from_checkpoint))
+            self._taken_up = Progress.read(checkpoint, self._rows, self.examples_a_step)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         begun = super()._init_training_state(*args, **kwargs)
         best = self.state.best_model_checkpoint
@@ -187,18 +207,37 @@ class DurableTrainer(Trainer):
         return begun
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        checkpoint = Path(resume_from_checkpoint)
-        self._taken_up = Progress.read(checkpoint, self._rows, self.examples_a_step)
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            read_trained(self.model, checkpoint)
+        read_trained(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-        elif self.state.best_model_checkpoint is not None:
+        if self.state.best_model_checkpoint is not None:
             read_trained(self.model, Path(self.state.best_model_checkpoint))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Weights in the official layout, or adapters; whole ones of a model in shards."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        self._whole = whole_weights(self.model)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=dict(self._whole))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        folder, write = Path(output_dir), self.args.should_save
+        save_optimiser(self.model, self.optimizer, folder / OPTIMIZER_NAME, write=write)
+        if write:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.is_fsdp_enabled or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        load_optimiser(self.model, self.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+        schedule = torch.load(Path(checkpoint) / SCHEDULER_NAME, map_location="cpu", weights_only=True)
+        self.lr_scheduler.load_state_dict(schedule)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Nothing to keep: each step's draws follow from seed, step and rank."""

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from phisight.core.errors import MemoryLimitError, PhisightError, RankError, WorkerError
+from phisight.core.errors import (
+    DatasetError,
+    MemoryLimitError,
+    MissingImageError,
+    PhisightError,
+    RankError,
+    WorkerError,
+)
 from phisight.core.settings import Recipe
 
 _IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
@@ -27,21 +34,34 @@ def named_faults(recipe: Recipe) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise MemoryLimitError(f"{_first_line(error)}; {_what_to_lower(recipe)}; then go on with --resume") from error
     except PhisightError as error:
+        if isinstance(error, MissingImageError) and not recipe.data.path.exists():
+            raise DatasetError(
+                f"the data set folder {recipe.data.path} is gone (moved, or its disk not there?); bring it back, or "
+                "name its new place with --set data.path=DIR, then go on with --resume"
+            ) from None
         if _IN_WORKER.match(str(error)):
             raise type(error)(_last_line(error, type(error).__name__)) from None
         raise
+    except (EOFError, ConnectionError) as error:
+        if recipe.data.workers == 0:
+            raise
+        raise _dead_worker(recipe, error) from error  # it died while it handed something over
     except RuntimeError as error:
         if _DEAD_WORKER.search(str(error)):
-            raise WorkerError(
-                f"a process that prepares pictures died ({_first_line(error)}), most often for lack of memory; lower "
-                f"data.workers (now {recipe.data.workers}), then go on with --resume"
-            ) from error
+            raise _dead_worker(recipe, error) from error
         if dist.is_initialized() and _LOST_RANK.search(str(error)):
             raise RankError(
                 f"another process of the run ended or does not answer ({_first_line(error)}); what it printed says "
                 "why; then go on with --resume"
             ) from error
         raise
+
+
+def _dead_worker(recipe: Recipe, error: BaseException) -> WorkerError:
+    return WorkerError(
+        f"a process that prepares pictures died ({type(error).__name__}: {_first_line(error)}), most often for lack of "
+        f"memory; lower data.workers (now {recipe.data.workers}), then go on with --resume"
+    )
 
 
 def _what_to_lower(recipe: Recipe) -> str:
@@ -61,7 +81,7 @@ def _what_to_lower(recipe: Recipe) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return next(iter(str(error).strip().splitlines()), "")[:200]
 
 
 def _last_line(error: BaseException, kind: str) -> str:

@@ -30,7 +30,7 @@ Pixels = Callable[[Row], tuple[Tensor, Tensor]]
 
 def is_fixed(model: Any) -> bool:
     """The tower gives the same features in every step: nothing in it trains and nothing is dropped at random."""
-    tower = _embedding(model).img_processor
+    tower = image_embedding(model).img_processor
     frozen = not any(parameter.requires_grad for parameter in tower.parameters())
     return frozen and model.config.vision_config.attention_dropout == 0
 
@@ -38,7 +38,7 @@ def is_fixed(model: Any) -> bool:
 def tower_key(model: Any, image_processor: Any, num_crops: int, *, bf16: bool) -> str:
     """Hash of all that a picture's features depend on, besides the picture."""
     settings = {"format": FORMAT, **processing_of(image_processor, num_crops), "bf16": bf16}
-    return key_of(settings, _embedding(model).img_processor.state_dict().items())
+    return key_of(settings, image_embedding(model).img_processor.state_dict().items())
 
 
 def processing_of(image_processor: Any, num_crops: int) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def fill(
 ) -> int:
     """Compute what the cache lacks, each distinct picture once; returns how many pictures were computed."""
     lacking = [row for row in _distinct(rows) if cache.lacks(row[SHA256])]
-    embedding = _embedding(model)
+    embedding = image_embedding(model)
     device = embedding.glb_GN.device
     pictures = DataLoader(_Pictures(lacking, pixels), batch_size=None, num_workers=workers)
     for done, (row, (crops, size)) in enumerate(zip(lacking, pictures, strict=True), start=1):
@@ -89,7 +89,7 @@ def fill(
 
 def bytes_needed(model: Any, rows: Iterable[Row], num_crops: int) -> int:
     """Bytes of the features of all distinct pictures, from their sizes; no picture is opened."""
-    embedding = _embedding(model)
+    embedding = image_embedding(model)
     side = embedding.crop_size // PIXELS_PER_TOKEN
     crop = side * side * embedding.glb_GN.shape[-1] * embedding.glb_GN.element_size()
     tiles = [hd_grid(row[WIDTH], row[HEIGHT], num_crops, embedding.crop_size).tiles for row in _distinct(rows)]
@@ -105,7 +105,7 @@ def _distinct_crops(crops: Tensor) -> Tensor:
     return crops[:1] if len(crops) == 2 and torch.equal(crops[0], crops[1]) else crops
 
 
-def _embedding(model: Any) -> Any:
+def image_embedding(model: Any) -> Any:
     """The image embedding, wherever adapters have put it."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return base.model.vision_embed_tokens

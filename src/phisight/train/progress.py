@@ -16,10 +16,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, RunError, some
 from phisight.core.rundir import write_json
+from phisight.train.sharding import like
 
 PROGRESS = "progress.json"
 TRAINED = "trained.safetensors"
@@ -79,10 +80,14 @@ def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def write_trained(model: nn.Module, checkpoint: Path) -> None:
-    """Keep what trains and is in no weight file of the checkpoint under its name in memory."""
+def write_trained(model: nn.Module, checkpoint: Path, whole: Mapping[str, Tensor] | None = None) -> None:
+    """Keep what trains and is in no weight file of the checkpoint under its name in memory.
+
+    ``whole`` holds the values of a model whose own are sharded.
+    """
     written = {name for path in _weight_files(checkpoint) for name in _names(path)}
-    missing = {name: value.detach() for name, value in _trained(model) if name not in written}
+    values = {name: value.detach() for name, value in _trained(model)} if whole is None else whole
+    missing = {name: values[name] for name, _ in _trained(model) if name not in written}
     if missing:
         save_file({name: value.cpu().contiguous() for name, value in missing.items()}, checkpoint / TRAINED)
 
@@ -103,7 +108,7 @@ def read_trained(model: nn.Module, checkpoint: Path) -> None:
             if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype:
                 problems.append(f"{name} ({value.dtype} {list(value.shape)} in the file)")
             else:
-                wanted[name].copy_(value)
+                wanted[name].copy_(like(value, wanted[name]))
             del wanted[name]
     problems += [f"{name} (not in the file)" for name in wanted]
     if problems:

@@ -1,0 +1,161 @@
+"""Several processes: one curve, one writer, no hang."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from phisight.core.recipe import changed, write_recipe
+from phisight.core.settings import Recipe
+from phisight.pipelines.training import train
+from tests.faults.ranks import fit_mixed, free_port, train_as
+from tests.faults.small_run import curve, weights
+
+Child = Callable[..., BaseProcess]
+PATIENCE = 120.0
+
+
+def together(child: Child, function: Callable[..., None], recipe: Recipe, ranks: int = 2, **options: Any) -> list[int]:
+    """Exit codes of the processes."""
+    port = free_port()
+    processes = [child(function, rank, ranks, port, recipe, **options) for rank in range(ranks)]
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert None not in codes, f"still running after {PATIENCE:g} s: {codes}"
+    return [code for code in codes if code is not None]
+
+
+def losses(run: Path, name: str = "train/loss") -> torch.Tensor:
+    return torch.tensor([line[name] for line in curve(run) if name in line])
+
+
+def at(recipe: Recipe, out: Path) -> Recipe:
+    return recipe.model_copy(update={"out": out})
+
+
+def assert_same_curve(one: torch.Tensor, other: torch.Tensor) -> None:
+    drift = one - other
+    assert len(one) == len(other) > 5
+    assert drift.abs().max() < 1e-4
+    assert drift.mean().abs() < 2e-5
+
+
+@pytest.fixture
+def full(recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """Everything trains, on 17 rows: the last step of an epoch holds one, so that a process has none."""
+
+    def build(batch_size: int, accumulate: int, **train: Any) -> Recipe:
+        made = recipe(
+            method="full", train_tower=True, batch_size=batch_size, accumulate=accumulate, log_every=1, **train
+        )
+        return made.model_copy(update={"data": changed(made.data, train_rows=17)})
+
+    return build
+
+
+def test_any_cut_of_a_step_gives_one_curve(child: Child, full: Callable[..., Recipe], tmp_path: Path) -> None:
+    every = {"evaluate_every": None, "save_every": 12}
+    for name, (batch_size, accumulate) in {"whole": (4, 1), "halves": (2, 2), "ones": (1, 4)}.items():
+        train(at(full(batch_size, accumulate, **every), tmp_path / name))
+    assert together(child, train_as, at(full(2, 1, **every), tmp_path / "ranks")) == [0, 0]
+    assert together(child, train_as, at(full(2, 1, fsdp=True, **every), tmp_path / "shards")) == [0, 0]
+    whole = losses(tmp_path / "whole")
+    assert whole[-1] < whole[0]
+    for name in ("halves", "ones", "ranks", "shards"):
+        assert_same_curve(losses(tmp_path / name), whole)
+        norms = losses(tmp_path / name, "train/grad_norm"), losses(tmp_path / "whole", "train/grad_norm")
+        torch.testing.assert_close(*norms, rtol=1e-3, atol=1e-4)
+    for rank in range(2):  # separators and biases of odd length leave a little more than half
+        assert 0.45 < float((tmp_path / f"shards.share-{rank}").read_text()) < 0.55
+    checkpoint = tmp_path / "shards" / "checkpoints" / "checkpoint-12"
+    loaded = AutoModelForImageTextToText.from_pretrained(checkpoint)  # strictly: every tensor, equal to the file
+    best = AutoModelForImageTextToText.from_pretrained(tmp_path / "shards" / "best")
+    other = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole" / "best")
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, best.state_dict()[name])
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_a_batch_without_picture_hangs_nobody(
+    fsdp: bool, child: Child, full: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """The curve of one process comes out, so the blank picture that stands in changes nothing."""
+    every = {"evaluate_every": None, "save_every": 12}
+    assert together(child, fit_mixed, at(full(2, 1, **every), tmp_path / "one"), ranks=1) == [0]
+    assert together(child, fit_mixed, at(full(1, 1, fsdp=fsdp, **every), tmp_path / "two")) == [0, 0]
+    one, two = ([*map(float, (tmp_path / f"{n}.losses").read_text().split())] for n in ("one", "two"))
+    assert_same_curve(torch.tensor(two), torch.tensor(one))
+
+
+def test_features_are_stored_by_one_process(child: Child, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    wanted = recipe(accumulate=1, steps=4)
+    wanted = wanted.model_copy(update={"data": changed(wanted.data, feature_cache_gb=1.0)})
+    assert together(child, train_as, wanted) == [0, 0]
+    assert len(list((tmp_path / "features").rglob("*.safetensors"))) == 24
+
+
+def test_shards_go_on_where_they_stopped(child: Child, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    wanted, other = (at(recipe(accumulate=1, fsdp=True), tmp_path / name) for name in "ab")
+    assert together(child, train_as, wanted) == [0, 0]
+    port = free_port()
+    processes = [child(train_as, rank, 2, port, other) for rank in range(2)]
+    while not (other.out / "checkpoints" / "checkpoint-6").exists():
+        assert all(process.is_alive() for process in processes)
+        time.sleep(0.005)
+    for process in processes:
+        process.kill()
+        process.join()
+    assert together(child, train_as, other, resume=True) == [0, 0]
+    assert curve(other.out) == curve(wanted.out)
+    assert all(value.equal(weights(wanted.out)[name]) for name, value in weights(other.out).items())
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_ends_the_others(victim: int, child: Child, recipe: Callable[..., Recipe]) -> None:
+    wanted = recipe(accumulate=1, steps=100_000, save_every=100_000, evaluate_every=None)
+    port = free_port()
+    processes = [child(train_as, rank, 2, port, wanted) for rank in range(2)]
+    while not (wanted.out / "metrics.jsonl").exists():
+        assert all(process.is_alive() for process in processes)
+        time.sleep(0.01)
+    processes[victim].kill()
+    survivor = processes[1 - victim]
+    survivor.join(PATIENCE)
+    assert survivor.exitcode == 1
+    told = (wanted.out.with_suffix(".errors") / str(1 - victim)).read_text()
+    assert told.startswith("RankError: another process of the run ended or does not answer")
+    assert told.endswith("then go on with --resume")
+    assert "\n" not in told
+
+
+def test_torchrun(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """The whole way from the shell: one process prints."""
+    wanted = recipe(accumulate=1, steps=2)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(write_recipe(wanted))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", str(free_port()), "-m", "phisight", "train", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Trained:") == 1
+    assert done.stderr.count("Image check:") == 1
+    assert [line["step"] for line in curve(wanted.out)] == [2, 2]
+
+
+def test_sharding_needs_several(recipe: Callable[..., Recipe]) -> None:
+    from phisight.core.errors import SettingsError
+
+    with pytest.raises(SettingsError, match="torchrun"):
+        train(recipe(fsdp=True))
