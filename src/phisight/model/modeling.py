@@ -74,6 +74,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
             last = len(self.layers)
             hidden = run_layers(self, trunk_states, first_layer, last, attention_mask, position_ids, **kwargs)
             return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden))
+        if "sample_lengths" in kwargs:
+            use_cache = False  # the library looks for packed samples only without a cache
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")

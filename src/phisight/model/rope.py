@@ -1,7 +1,8 @@
-"""LongRoPE with the choice between short and long factors made for each row.
+"""LongRoPE with the choice between short and long factors made for each sample.
 
-The library's class decides once for the whole batch and overwrites a buffer; here the decision is a ``where`` over the
-rows, so that a short row's answer does not change because a long one stands beside it, and nothing is mutated.
+The library's class decides once for the whole batch and overwrites a buffer; here the decision is a ``where``, so that
+a short row's answer does not change because a long one stands beside it, nor a packed sample's because of the others
+in its row, and nothing is mutated.
 
 Source of the formula: the official ``Phi3SuScaledRotaryEmbedding``; the frequencies come from the library.
 """
@@ -38,9 +39,7 @@ class LongRotaryEmbedding(Phi3RotaryEmbedding):
         """``x`` gives dtype and device only."""
         frequencies = self.inv_freq.float()
         if self.original_length is not None:
-            last = position_ids.amax(dim=-1, keepdim=True)
-            if self.by_batch:
-                last = last.amax(dim=0, keepdim=True)
+            last = position_ids.amax().expand_as(position_ids) if self.by_batch else last_positions(position_ids)
             long = (last + 1 > self.original_length)[..., None]
             frequencies = torch.where(long, self.long_inv_freq.float(), frequencies)
         angles = position_ids[..., None].float() * frequencies
@@ -49,3 +48,10 @@ class LongRotaryEmbedding(Phi3RotaryEmbedding):
             (angles.cos() * self.attention_scaling).to(x.dtype),
             (angles.sin() * self.attention_scaling).to(x.dtype),
         )
+
+
+def last_positions(position_ids: Tensor) -> Tensor:
+    """Positions int64[B, T] to the highest position of each one's sample, int64[B, T]; a 0 starts a sample."""
+    sample = (position_ids == 0).cumsum(-1)
+    highest = torch.zeros_like(position_ids[:, :1]).expand(-1, position_ids.shape[1] + 1)
+    return highest.scatter_reduce(-1, sample, position_ids, "amax").gather(-1, sample)

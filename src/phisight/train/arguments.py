@@ -17,6 +17,9 @@ from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.train.examples import ExampleSet
 
+PREFETCHED = 4
+"""Micro-batches that each worker keeps ready."""
+
 
 def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
     """Optimiser steps of a run on the processes there are."""
@@ -62,6 +65,7 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         metric_for_best_model="eval_loss" if evaluate else None,
         greater_is_better=False if evaluate else None,
         dataloader_num_workers=recipe.data.workers,
+        dataloader_prefetch_factor=PREFETCHED if recipe.data.workers else None,
         dataloader_persistent_workers=recipe.data.workers > 0,
         dataloader_multiprocessing_context="fork" if recipe.data.workers and sys.platform == "linux" else None,
         dataloader_pin_memory=torch.cuda.is_available(),

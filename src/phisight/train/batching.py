@@ -8,7 +8,7 @@ padding stays under ``PADDING_BOUND``: where lengths hardly differ, steps are dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +87,11 @@ class Padding:
         self._tokens: Tensor | int = 0
         self._slots = 0
 
-    def count(self, attention_mask: Tensor) -> None:
-        """A batch more: bool or int64[B, T]."""
-        self._tokens = self._tokens + attention_mask.sum()
-        self._slots += attention_mask.numel()
+    def count(self, batch: Mapping[str, Tensor]) -> None:
+        """A batch more: its ``attention_mask`` int64[B, T], or without one no padding."""
+        mask = batch.get("attention_mask")
+        self._tokens = self._tokens + (batch["input_ids"].numel() if mask is None else mask.sum())
+        self._slots += batch["input_ids"].numel()
 
     def counts(self) -> tuple[int, int]:
         """Tokens and slots so far."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ class Collator:
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
             "attention_mask": pad_sequence(masks, batch_first=True),
             "labels": pad_sequence([e["labels"] for e in examples], batch_first=True, padding_value=IGNORED),
-            **_pictures(examples),
+            **pictures_of(examples),
             **_numbers(examples),
         }
 
@@ -44,7 +44,7 @@ def _numbers(examples: Sequence[Example]) -> dict[str, Tensor]:
     return found
 
 
-def _pictures(examples: Sequence[Example]) -> dict[str, Any]:
+def pictures_of(examples: Sequence[Example]) -> dict[str, Any]:
     """Pixels with sizes, or what is stored in their place: features with sizes, or hidden states."""
     if "trunk_states" in examples[0]:
         states = pad_sequence([e["trunk_states"] for e in examples], batch_first=True)
@@ -59,3 +59,17 @@ def _pictures(examples: Sequence[Example]) -> dict[str, Any]:
             "image_sizes": sizes,
         }
     return {"pixel_values": pad_sequence([e["pixel_values"] for e in shown], batch_first=True), "image_sizes": sizes}
+
+
+def without_needless_mask(batch: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """The batch without its mask where causal attention and padding on the right make it say nothing.
+
+    No token sees what comes after it, so none sees padding; without a mask the kernels skip half of the work. The mask
+    stays where positions are counted by it (rows that could outgrow the short rotary factors), and for flash attention,
+    which leaves padding out by it.
+    """
+    mask = batch.get("attention_mask")
+    by_mask = config._attn_implementation not in ("sdpa", "eager", "sdpa_by_sample")
+    if mask is None or by_mask or (config.original_length is not None and mask.shape[1] > config.original_length):
+        return dict(batch)
+    return {name: value for name, value in batch.items() if name != "attention_mask"}

@@ -149,12 +149,13 @@ class ExampleSet(Dataset[Example]):
     def _stored(self, index: int, trunk: TrunkCache) -> Example:
         ids, labels = self._text(self.rows[index])
         states = trunk.read(example_name(self.rows[index].get(SHA256), ids))
-        return {
-            "input_ids": torch.tensor(ids),
-            "labels": torch.tensor(labels),
-            "trunk_states": states,
-            "first_layer": trunk.first_layer,
-        }
+        text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+        return {**self._with_targets(index, text), "trunk_states": states, "first_layer": trunk.first_layer}
+
+    def _with_targets(self, index: int, text: Example) -> Example:
+        if not self.targets:
+            return text
+        return cast(Example, {**text, **self.targets(self.rows[index], text["labels"])})
 
     def _text(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         """Ids and labels from the sizes that stand in the row; no picture is opened."""
@@ -172,8 +173,7 @@ class ExampleSet(Dataset[Example]):
         tokens = grid_tokens(height // crop_size, width // crop_size, crop_size)
         ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, [tokens])
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": size}
-        if self.targets:
-            text = cast(Example, {**text, **self.targets(row, text["labels"])})
+        text = self._with_targets(index, text)
         return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}
 
     def pixels(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

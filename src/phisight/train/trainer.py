@@ -17,15 +17,18 @@ from transformers import PrinterCallback
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
+from phisight.model.attention import attend_by_sample
 from phisight.model.number_head import reloaded, save_head, split_off
 from phisight.train.answering import Answers, outcome_of, stops_early
 from phisight.train.arguments import steps_in, training_arguments
 from phisight.train.batching import LengthSampler
-from phisight.train.collate import Collator
+from phisight.train.collate import Collator, without_needless_mask
 from phisight.train.durable import DurableTrainer
 from phisight.train.examples import ExampleSet
 from phisight.train.faults import named_faults
 from phisight.train.groups import parameter_groups
+from phisight.train.packing import PackingCollator
+from phisight.train.waiting import DataWait
 from phisight.train.watching import Watcher, passes_on
 
 
@@ -56,9 +59,11 @@ def fit(
         train_dataset=train_set,
         eval_dataset=validation_set,
         processing_class=processor,
-        data_collator=Collator(processor.tokenizer.pad_token_id),
+        data_collator=PackingCollator() if recipe.train.packing else Collator(processor.tokenizer.pad_token_id),
         callbacks=[passes_on(watcher), *stops_early(recipe.train)],
     )
+    if recipe.train.packing:
+        attend_by_sample(model)
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     with trainer.stopping, named_faults(recipe):
         outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -76,11 +81,13 @@ class CheckedTrainer(DurableTrainer):
         super().__init__(**kwargs)
         self.settings = settings
         self.answers = answers or Answers()
+        self.data_wait = DataWait()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Figures of a step; with the training loss goes the share of padding up to here."""
+        """Figures of a step; with the training loss go the share of padding up to here and of waiting for data."""
         if "loss" in logs:
             logs["padding"] = self.padding.share()
+            logs["data_wait"] = self.data_wait.share()
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -98,7 +105,13 @@ class CheckedTrainer(DurableTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss of a micro-batch, in training and on validation; nobody reads logits here."""
-        return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
+        needed = without_needless_mask(inputs, self.model.config)
+        return super().compute_loss(model, {**needed, "skip_logits": True}, *args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The micro-batches of a step; the time it takes is the wait for data."""
+        with self.data_wait.waiting():
+            return super().get_batch_samples(*args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Loss on validation, and the figures of the answers beside it."""
@@ -124,9 +137,11 @@ class CheckedTrainer(DurableTrainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One micro-batch; NonFiniteLossError names the step and what usually helps."""
-        self.padding.count(inputs["attention_mask"])
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
+        self.padding.count(inputs)
+        with self.data_wait.working():
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+            finite = bool(torch.isfinite(loss))
+        if not finite:
             raise NonFiniteLossError(
                 f"the loss is {float(loss)} at step {self.state.global_step + 1} (batch of {len(inputs['input_ids'])} "
                 f"examples, {int((inputs['labels'] != -100).sum())} trained tokens: "

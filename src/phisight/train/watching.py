@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "padding")
+CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "padding", "data_wait")
 """What is logged of a step; run times and totals are in what ``fit`` returns."""
 
 

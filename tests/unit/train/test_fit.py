@@ -22,6 +22,8 @@ class Recorder:
     def __init__(self) -> None:
         self.losses: list[float] = []
         self.steps: list[int] = []
+        self.padding: list[float] = []
+        self.data_wait: list[float] = []
         self.planned = 0
 
     def begin(self, steps: int) -> None:
@@ -33,6 +35,8 @@ class Recorder:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if "loss" in metrics:
             self.losses.append(metrics["loss"])
+            self.padding.append(metrics["padding"])
+            self.data_wait.append(metrics["data_wait"])
 
 
 def recipe(**train: Any) -> Recipe:
