@@ -31,7 +31,7 @@ def compiled_layers(model: Any, *, wanted: bool) -> Iterator[None]:
 
 
 def without_compiling() -> Any:
-    """A block in which compiled layers run as they were written: evaluation, whose shapes are others at every answer."""
+    """A block in which compiled layers run as they were written: for evaluation, whose shapes keep changing."""
     return torch.compiler.set_stance("force_eager")
 
 

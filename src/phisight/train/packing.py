@@ -18,7 +18,6 @@ from phisight.model.labels import IGNORED
 from phisight.train.collate import pictures_of
 from phisight.train.examples import Example
 
-
 PER_TOKEN: tuple[Literal["label_weights", "numbers"], ...] = ("label_weights", "numbers")
 """What an example may carry for each of its tokens."""
 

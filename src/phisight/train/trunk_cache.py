@@ -31,6 +31,9 @@ FORMAT = 1
 
 DROPOUTS = ("embd_pdrop", "resid_pdrop", "attention_dropout")
 
+READ = ("input_ids", "pixel_values", "image_features", "image_sizes")
+"""What of an example its states depend on."""
+
 
 def changes_below(model: Any, first_layer: int) -> str | None:
     """Why hidden states before ``first_layer`` are not the same in every step; none: they are."""
@@ -102,7 +105,7 @@ def fill(
     model.eval()
     try:
         for done, (name, example) in enumerate(zip(lacking, loader, strict=True), start=1):
-            inputs = {one: value[None].to(device) for one, value in example.items() if one != "labels"}
+            inputs = {one: example[one][None].to(device) for one in READ if one in example}
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 states = decoder.trunk(cache.first_layer, **inputs)
             cache.keep(name, {"states": states[0]})
