@@ -1,6 +1,8 @@
 """Training steps of phisight against the plain way, in turn, in one run.
 
     python benchmarks/train_step.py [--quick] [--rounds N] [--cases lora,top,full] [--no-memory] [--json FILE]
+    MICRO_BATCH=4 python benchmarks/train_step.py ...    phisight with other micro-batches (as the plain way: 1)
+    COMPILE=1 python benchmarks/train_step.py ...        phisight with train.compile
 
 The plain way is transformers' Trainer over the same model: micro-batches of one example, logits at every place, crops
 padded to the maximum, pictures read and the tower run in every step. It trains the same parameters in the same type and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +52,10 @@ CASES = {
 }
 
 
+MICRO_BATCH = int(os.environ.get("MICRO_BATCH", "1"))
+"""Examples of phisight's micro-batches; on a CPU one at a time stays in the cache and takes the least memory."""
+COMPILE = "COMPILE" in os.environ
+"""Whether phisight compiles the layers."""
 CPU_TIME = "--cpu-time" in sys.argv
 timer = time.process_time if CPU_TIME else time.perf_counter
 """Wall clock, or the process's CPU time where other work shares the machine (then on one thread)."""
@@ -63,6 +68,7 @@ class Clock:
         self.seconds = self.waited = 0.0
         self.losses: list[float] = []
         self._start: float | None = None
+        self._last = self._before = 0.0
 
     def begin(self, steps: int) -> None:
         """Training starts."""
@@ -71,21 +77,22 @@ class Clock:
         """An optimiser step is done; the first one warms up."""
         now = timer()
         if self._start is None:
-            self._start, self.waited = now, 0.0
+            self._start, self._last, self.waited = now, now, 0.0
         self.seconds = now - self._start
+        self._before, self._last = self._last or now, now
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
         """Keep the losses."""
         if "loss" in metrics:
             self.losses.append(metrics["loss"])
+            self.waited += metrics.get("data_wait", 0.0) * (self._last - self._before)
 
 
 Run = Callable[[int], Clock]
 
 
-def settings_of(case: Case, batch: int, out: Path, steps: int = 1, *, bf16: bool = False) -> Recipe:
-    """The recipe of a case."""
-    targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+def settings_of(case: Case, batch: int, out: Path, *, micro: int = 1, bf16: bool = False) -> Recipe:
+    """The recipe of a case: steps of ``batch`` examples in micro-batches of ``micro``."""
     return recipe_from(
         {
             "out": str(out / "run"),
@@ -94,29 +101,23 @@ def settings_of(case: Case, batch: int, out: Path, steps: int = 1, *, bf16: bool
                 "method": case.method,
                 "from_layer": case.from_layer,
                 "train_tower": case.method == "full",
-                "steps": steps,
-                "batch_size": batch,
+                "batch_size": micro,
+                "accumulate": batch // micro,
                 "bf16": bf16,
                 "schedule": "constant",
                 "warmup": 0.0,
                 "log_every": 1,
                 "save_every": 10**6,
             },
-            "lora": {"targets": targets if case.from_layer else [*targets, "img_projection"]},
         }
     )
 
 
-@torch.no_grad()
-def in_type(model: Any, case: Case, *, bf16: bool) -> Any:
-    """Weights in bfloat16 where the case asks for it, before adapters come on."""
-    return model.bfloat16() if case.bf16 and bf16 else model
-
-
 def step_phisight(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows, batch: int, out: Path) -> Run:
     """phisight's own loop; what it stores is computed here, before the first step."""
-    recipe = settings_of(case, batch, out, bf16=case.bf16)
-    model = apply_method(in_type(model, case, bf16=True), recipe.train, recipe.lora)
+    recipe = settings_of(case, batch, out, micro=min(MICRO_BATCH, batch), bf16=case.bf16)
+    recipe.train.compile = COMPILE
+    model = apply_method(model.bfloat16() if case.bf16 else model, recipe.train, recipe.lora)
     examples = make_examples(rows, processor)
     print("  ", store_what_rests(recipe, model, [examples], lambda _done, _every: None), flush=True)
 
@@ -174,9 +175,7 @@ def step_plain(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows, ba
 
     def run(steps: int) -> Clock:
         clock = Clock()
-        args = training_arguments(recipe, out, steps, evaluate=False)
-        args.per_device_train_batch_size = 1
-        args.gradient_accumulation_steps = batch
+        args = training_arguments(recipe, out, steps, evaluate=False)  # micro-batches of one
         trainer = PlainTrainer(
             model=model,
             args=args,

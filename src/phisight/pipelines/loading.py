@@ -14,6 +14,7 @@ from phisight.core.recipe import load_recipe
 from phisight.core.rundir import BEST, CONFIG
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
+from phisight.model.attention import require_backend
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
@@ -29,6 +30,7 @@ def new_model(
     settings: ModelSettings, texts: Iterable[str], seed: int, change: Change | None = None
 ) -> tuple[Any, Any]:
     """Model and processor to train; ``texts`` are what a tiny model's tokenizer is trained on."""
+    require_backend(settings.attention)
     if settings.name != TINY:
         return load_model(settings.name, settings, change)
     processor = tiny_processor(texts, num_crops=settings.num_crops or 1)

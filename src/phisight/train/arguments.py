@@ -22,6 +22,9 @@ from phisight.train.sharding import sharding
 PREFETCHED = 4
 """Micro-batches that each worker keeps ready."""
 
+PREFETCHED = 4
+"""Micro-batches that each worker keeps ready."""
+
 
 def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
     """Optimiser steps of a run on the processes there are."""

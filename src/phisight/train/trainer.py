@@ -23,10 +23,12 @@ from phisight.train.answering import Answers, outcome_of, stops_early
 from phisight.train.arguments import steps_in, training_arguments
 from phisight.train.batching import LengthSampler
 from phisight.train.collate import Collator, without_needless_mask
+from phisight.train.compiling import compiled_layers, without_compiling
 from phisight.train.durable import DurableTrainer
 from phisight.train.examples import ExampleSet
 from phisight.train.faults import named_faults
 from phisight.train.groups import parameter_groups
+from phisight.train.liger import use_liger
 from phisight.train.packing import PackingCollator
 from phisight.train.waiting import DataWait
 from phisight.train.watching import Watcher, passes_on
@@ -65,7 +67,9 @@ def fit(
     if recipe.train.packing:
         attend_by_sample(model)
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
-    with trainer.stopping, named_faults(recipe):
+    if recipe.train.liger:
+        use_liger(model)
+    with trainer.stopping, named_faults(recipe), compiled_layers(model, wanted=recipe.train.compile):
         outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     figures = {key: float(value) for key, value in outcome.metrics.items()}
     figures |= {**outcome_of(trainer.state, answers.best), "train_loss": trainer.mean_loss()}
@@ -115,8 +119,9 @@ class CheckedTrainer(DurableTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Loss on validation, and the figures of the answers beside it."""
-        output = super().evaluation_loop(*args, **kwargs)
-        with self.accelerator.autocast():
+        with without_compiling():
+            output = super().evaluation_loop(*args, **kwargs)
+        with without_compiling(), self.accelerator.autocast():
             found = self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
         output.metrics.update({f"eval_{name}": value for name, value in found.items()})
         return output

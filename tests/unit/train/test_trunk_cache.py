@@ -10,10 +10,12 @@ import torch
 from phisight.core.errors import FeatureCacheError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings, Recipe, TrainSettings
+from phisight.model.attention import attend_by_sample
 from phisight.model.tiny import tiny_config, tiny_model
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet
 from phisight.train.methods import apply_method
+from phisight.train.packing import PackingCollator
 from phisight.train.resting import rest_below, weights_below
 from phisight.train.trainer import fit
 from phisight.train.trunk_cache import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
@@ -209,3 +211,14 @@ def test_what_changes_below_is_told(deep: Any) -> None:
     assert "below layer 2 train, such as" in reason(first=1)
     deep.config.resid_pdrop = 0.1
     assert "resid_pdrop" in reason()
+
+
+def test_stored_states_pack(shown: list[dict[str, Any]], processor: Any, deep: Any, tmp_path: Path) -> None:
+    padded = collated(example_set(shown, processor), processor)
+    examples = stored(shown, processor, deep, tmp_path)
+    packed = PackingCollator()([examples[index] for index in range(6)])
+    assert packed["trunk_states"].shape[:2] == packed["input_ids"].shape == packed["position_ids"].shape
+    attend_by_sample(deep)
+    with torch.no_grad():
+        expected = deep(**padded).logits[padded["attention_mask"].bool()]
+        torch.testing.assert_close(deep(**packed).logits[0], expected, rtol=0, atol=1e-5)

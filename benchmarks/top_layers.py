@@ -1,0 +1,146 @@
+"""What it costs in quality, and brings in speed, to train the upper decoder layers only.
+
+    python benchmarks/top_layers.py [--start FOLDER] [--products FOLDER] [--steps N] [--quick] [--json FILE]
+
+A trained model (``--start``, such as the demo's ``best``; without one a demo is trained first) is adapted to another
+sample catalogue, and with ``--products`` to real photos (a folder with products.csv and images), from layer 0, 1/4, 1/2
+and 3/4 of the depth upwards. From layer 0 the tower's features are stored, above it the hidden states below the layer.
+Printed: validation loss, category accuracy, whole titles, median price error on the test split, and samples/s of the
+steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from phisight.core.recipe import recipe_from
+from phisight.core.rundir import BEST, METRICS
+from phisight.pipelines.answering import evaluate_run
+from phisight.pipelines.demo import QUICK, QUICK_ROWS, RECIPE
+from phisight.pipelines.training import train
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
+
+SCORES = ("category_accuracy", "title_exact", "price_median_ape")
+SHARES = (0.0, 0.25, 0.5, 0.75)
+
+
+class Clock:
+    """Time between the first step and the last one, evaluations left out: a watcher."""
+
+    def __init__(self) -> None:
+        self.steps, self.seconds = 0, 0.0
+        self._last: float | None = None
+
+    def begin(self, steps: int) -> None:
+        """Training starts."""
+
+    def step(self, step: int) -> None:  # noqa: ARG002
+        """An optimiser step is done."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self.steps, self.seconds = self.steps + 1, self.seconds + now - self._last
+        self._last = now
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
+        """After an evaluation the clock starts anew."""
+        if "eval_loss" in metrics:
+            self._last = None
+
+
+def demo_model(folder: Path) -> Path:
+    """The quick demo's model, trained here."""
+    data = folder / "demo-data"
+    make(QUICK_ROWS, data, seed=0, settings=preset("demo"))
+    settings = {**RECIPE["train"], **QUICK}
+    recipe = recipe_from({**RECIPE, "out": str(folder / "demo"), "data": {"path": str(data)}, "train": settings})
+    return train(recipe) / BEST
+
+
+def real_photos(products: Path, into: Path) -> Path:
+    """The photos as a data set folder."""
+    build = ["data", "build", str(products / "products.csv"), "--out", str(into), "--key", "product_code"]
+    columns = ["--image", "image", "--group-regex", r"^([A-Z]+\d+)-"]
+    fields = [word for field in ("title:text", "category:category", "price:number") for word in ("--field", field)]
+    answer = ["--answer", "Product: {title}, Category: {category}, Price: {price}"]
+    subprocess.run([sys.executable, "-m", "phisight", *build, *columns, *fields, *answer], check=True)
+    return into
+
+
+def adapt(start: Path, data: Path, layer: int, asked: argparse.Namespace, out: Path) -> dict[str, float]:
+    """Train from one layer upwards and answer the test split."""
+    recipe = recipe_from(
+        {
+            "out": str(out),
+            "model": {"name": str(start)},
+            "data": {"path": str(data)},
+            "train": {
+                "method": "full",
+                "from_layer": layer,
+                "steps": asked.steps,
+                "batch_size": 8,
+                "learning_rate": asked.learning_rate,
+                "evaluate_every": max(1, asked.steps // 4),
+                "log_every": max(1, asked.steps // 4),
+            },
+            "evaluate": {"split": "test", "rows": asked.answers, "batch_size": 32},
+        }
+    )
+    clock = Clock()
+    train(recipe, progress=clock)
+    scores = evaluate_run(out, before_rows=0)
+    lines = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    return {
+        "samples_per_s": clock.steps * recipe.train.batch_size / clock.seconds if clock.seconds else float("nan"),
+        "loss": min(line["eval/loss"] for line in lines if "eval/loss" in line),
+        **{name: scores[name] if scores.get(name) is not None else float("nan") for name in SCORES},
+    }
+
+
+def main() -> None:
+    """Adapt, answer, print."""
+    parser = argparse.ArgumentParser(description="Quality and speed of training the upper layers only")
+    parser.add_argument("--start", type=Path, help="folder of a trained model; none: the quick demo's")
+    parser.add_argument("--products", type=Path, help="folder with products.csv and images")
+    parser.add_argument("--rows", type=int, default=600, help="products of the other catalogue")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--answers", type=int, default=60, help="rows of the test split that are answered")
+    parser.add_argument("--quick", action="store_true", help="few rows and steps: does it run at all?")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.rows, asked.steps, asked.answers = 40, 4, 4
+    results = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        start = asked.start.resolve() if asked.start else demo_model(folder)
+        make(asked.rows, folder / "other", seed=1, settings=preset("fashion"))
+        sets = {"another catalogue": folder / "other"}
+        if asked.products:
+            sets["real photos"] = real_photos(asked.products.resolve(), folder / "photos")
+        depth = json.loads((start / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
+        for name, data in sets.items():
+            for share in SHARES:
+                layer = round(share * depth)
+                outcome = adapt(start, data, layer, asked, folder / f"{data.name}-{layer}")
+                results.append({"data": name, "from_layer": layer, "of": depth, "steps": asked.steps, **outcome})
+                print(
+                    f"{name:18} from layer {layer} of {depth}   loss {outcome['loss']:.3f}   category "
+                    f"{outcome['category_accuracy']:.1%}   title {outcome['title_exact']:.1%}   price error "
+                    f"{outcome['price_median_ape']:.1%}   {outcome['samples_per_s']:.1f} samples/s",
+                    flush=True,
+                )
+    if asked.json:
+        asked.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

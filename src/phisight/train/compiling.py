@@ -1,0 +1,41 @@
+"""torch.compile for the layers of decoder and tower, in place.
+
+Layers of a kind are alike, so one compilation serves all of them, and names of parameters stay as they are. What lies
+between (slots, grids of tiles) depends on the data and would break the graph of a whole model at every picture. Sizes
+are symbols: another length compiles nothing anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+BACKEND = "inductor"
+
+
+@contextmanager
+def compiled_layers(model: Any, *, wanted: bool) -> Iterator[None]:
+    """Within the block the layers run compiled, if that is wanted."""
+    layers = _layers(model) if wanted else []
+    for layer in layers:
+        layer.compile(backend=BACKEND, dynamic=True)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._compiled_call_impl = None
+
+
+def without_compiling() -> Any:
+    """A block in which compiled layers run as they were written: for evaluation, whose shapes keep changing."""
+    return torch.compiler.set_stance("force_eager")
+
+
+def _layers(model: Any) -> list[nn.Module]:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    tower = base.model.vision_embed_tokens.img_processor.vision_model.encoder
+    return [*base.model.layers, *tower.layers[:-1]]

@@ -1,0 +1,34 @@
+"""Liger's fused kernels on the decoder: RMS norms, rotary turns and SwiGLU, by its own function for Phi-3.
+
+Its fused loss is left out: the head runs only where a label is predicted, which takes less memory still.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from phisight.core.errors import SettingsError
+
+
+def use_liger(model: Any) -> None:
+    """Put the kernels into a model, adapters or not; SettingsError without a GPU or without the package."""
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise SettingsError(
+            "train.liger needs the package liger-kernel, which is not installed; pip install liger-kernel (GPU), or "
+            "set train.liger to false"
+        )
+    if not torch.cuda.is_available():
+        raise SettingsError("train.liger needs a GPU and there is none; set train.liger to false")
+    from liger_kernel.transformers import apply_liger_kernel_to_phi3
+
+    apply_liger_kernel_to_phi3(
+        rope=True,
+        rms_norm=True,
+        swiglu=True,
+        cross_entropy=False,
+        fused_linear_cross_entropy=False,
+        model=model.get_base_model() if hasattr(model, "get_base_model") else model,
+    )

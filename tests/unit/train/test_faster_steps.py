@@ -1,0 +1,151 @@
+"""Compiling, kernels, back ends, checkpointing: the same curve by other means, or an error that says why not."""
+
+import copy
+import importlib.util
+import sys
+import types
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from phisight.core.errors import SettingsError
+from phisight.core.settings import LoraSettings
+from phisight.model.attention import require_backend
+from phisight.train import compiling
+from phisight.train.examples import ExampleSet
+from phisight.train.liger import use_liger
+from phisight.train.methods import apply_method
+from phisight.train.trainer import fit
+from tests.unit.train.conftest import TASK, picture
+from tests.unit.train.test_fit import Recorder, recipe, run
+
+
+def curve(model: Any, processor: Any, examples: ExampleSet, folder: Path, **train: Any) -> list[float]:
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    _, recorder = run(model, processor, examples, folder, steps=4, batch_size=3, **train)
+    model.load_state_dict(start)
+    return recorder.losses
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile's own looking around
+def test_compiled_layers_give_the_same_curve(
+    model: Any, processor: Any, examples: ExampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled.append(len(inputs))
+        return graph.forward
+
+    plain = curve(model, processor, examples, tmp_path / "plain")
+    monkeypatch.setattr(compiling, "BACKEND", backend)
+    assert curve(model, processor, examples, tmp_path / "compiled", compile=True) == pytest.approx(plain, abs=1e-5)
+    assert 0 < len(compiled) <= 8, "layers of a kind share a graph"
+    assert all(layer._compiled_call_impl is None for layer in model.model.layers)
+
+
+@pytest.mark.parametrize(
+    ("method", "train"),
+    [
+        ("full", {}),
+        ("lora", {}),
+        ("dora", {}),
+        ("projector", {}),
+        ("lora", {"from_layer": 1}),
+        ("full", {"bf16": True}),
+    ],
+)
+def test_recomputing_activations_changes_no_method(
+    method: Any, train: dict[str, Any], model: Any, processor: Any, examples: ExampleSet, tmp_path: Path
+) -> None:
+    """Frozen embeddings need no special care: recomputation works without a gradient of the layers' inputs."""
+    settings = {"method": method, "train_tower": False, "steps": 3, "batch_size": 3, **train}
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    curves = []
+    for recomputing in (False, True):
+        torch.manual_seed(0)
+        wanted = recipe(**settings, gradient_checkpointing=recomputing)
+        adapted = apply_method(model, wanted.train, LoraSettings(rank=2, dropout=0.1))
+        recorder = Recorder()
+        fit(adapted, processor, examples, None, wanted, tmp_path / str(recomputing), recorder)
+        model = adapted.unload() if hasattr(adapted, "unload") else adapted  # type: ignore[operator]
+        model.load_state_dict(start)
+        curves.append(recorder.losses)
+    assert len(curves[0]) == 3
+    torch.testing.assert_close(*curves, rtol=1e-6, atol=1e-6)
+
+
+def test_bfloat16_learns_on_a_cpu(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
+    another = copy.deepcopy(model)  # the library keeps the type of a model's first run
+    plain = curve(model, processor, examples, tmp_path / "float32")
+    rounded = curve(another, processor, examples, tmp_path / "bf16", bf16=True)
+    assert rounded != plain
+    assert rounded == pytest.approx(plain, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["flash_attention_2", "flex_attention"])
+def test_a_back_end_that_this_machine_lacks_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=f"model.attention {name} .*set model.attention to sdpa"):
+        require_backend(name)
+    require_backend("sdpa")
+    require_backend("eager")
+
+
+def test_a_missing_flash_attention_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match="needs the package flash-attn, which is not installed"):
+        require_backend("flash_attention_2")
+    require_backend("flex_attention")
+
+
+def test_liger_is_asked_for_its_kernels_on_the_decoder(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted = apply_method(model, recipe(method="lora", train_tower=False).train, LoraSettings(rank=2))
+    given: list[dict[str, Any]] = []
+    fake = types.ModuleType("liger_kernel.transformers")
+    fake.apply_liger_kernel_to_phi3 = lambda **kwargs: given.append(kwargs)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "liger_kernel", types.ModuleType("liger_kernel"))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", fake)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    use_liger(adapted)
+    (kwargs,) = given
+    assert kwargs["model"].base_model_prefix == "model"
+    assert hasattr(kwargs["model"].model, "layers")
+    assert kwargs["rms_norm"]
+    assert kwargs["swiglu"]
+    assert not kwargs["fused_linear_cross_entropy"], "it would replace the model's own forward"
+
+
+def test_liger_without_package_or_gpu_is_told(
+    model: Any, processor: Any, examples: ExampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"train\.liger needs the package liger-kernel"):
+        run(model, processor, examples, tmp_path, liger=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"train\.liger needs a GPU"):
+        use_liger(model)
+
+
+@pytest.mark.parametrize(("kept", "times"), [(0, 2), (10**9, 1)])
+def test_a_picture_is_opened_once_an_epoch_or_once(
+    kept: int, times: int, rows: list[dict[str, Any]], processor: Any, model: Any, tmp_path: Path
+) -> None:
+    opened: Counter[int] = Counter()
+
+    def load(row: Mapping[str, Any]) -> Any:
+        opened[row["seed"]] += 1
+        return picture(row["seed"])
+
+    examples = ExampleSet(rows, load, processor, TASK, keep_bytes=kept)
+    _, recorder = run(model, processor, examples, tmp_path, steps=None, epochs=2, batch_size=2)
+    assert opened == dict.fromkeys(range(6), times)
+    assert len(recorder.data_wait) == 6
+    assert all(0 < share < 1 for share in recorder.data_wait)
