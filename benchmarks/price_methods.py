@@ -35,9 +35,10 @@ from phisight.core.recipe import recipe_from
 from phisight.core.rundir import BEST
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
-from phisight.data.build import BuildOptions, build
+from phisight.data.build import build
 from phisight.data.folder import DatasetFolder
 from phisight.data.grouping import GroupRule
+from phisight.data.options import BuildOptions
 from phisight.data.split import SplitShares
 from phisight.evaluate import EvalRow, evaluate, interval, read_rows
 from phisight.generate import Predictor, number_writer

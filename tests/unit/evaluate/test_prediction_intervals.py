@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phisight.core.errors import EvaluationError, SettingsError
-from phisight.core.settings import EvaluateSettings
+from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow, PredictionIntervals, Predictions, fit_prediction_intervals, write_predictions
 from phisight.evaluate.prediction_intervals import WIDEST
@@ -121,11 +121,11 @@ def test_a_task_without_a_number() -> None:
 def test_the_validation_split_cannot_vouch_for_itself() -> None:
     settings = EvaluateSettings(coverage=0.8, split="validation")
     with pytest.raises(SettingsError, match=r"choose another evaluate\.split"):
-        intervals_around(answered([1.0], [1.0]), settings, Path(), TASK, 0, lambda _: answered([1.0], [1.0]))
+        intervals_around(answered([1.0], [1.0]), settings, Path(), TASK, Recipe(), lambda _: answered([1.0], [1.0]))
 
 
 def test_no_coverage_asked_for_no_row_answered() -> None:
     def never(_: object) -> Predictions:
         raise AssertionError("the validation split was answered for nothing")
 
-    assert intervals_around(answered([1.0], [1.0]), EvaluateSettings(), Path(), TASK, 0, never) is None
+    assert intervals_around(answered([1.0], [1.0]), EvaluateSettings(), Path(), TASK, Recipe(), never) is None
