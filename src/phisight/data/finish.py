@@ -153,10 +153,9 @@ def _most(rejected: Counter[str]) -> str:
 def _prune(folder: Path, pictures: np.ndarray) -> None:
     """Remove pictures that no row needs (left by an interrupted build or an older version of the source)."""
     wanted = np.unique(pictures)
-    found = list(os.walk(folder / IMAGES, topdown=False))
-    if sum(len(names) for _, _, names in found) == len(wanted):
+    if sum(len(names) for _, _, names in os.walk(folder / IMAGES)) == len(wanted):
         return  # what is wanted is there, so there is nothing else
-    for parent, _, names in found:
+    for parent, _, names in os.walk(folder / IMAGES, topdown=False):
         digests = np.array([_digest_in(name) for name in names], dtype=DIGEST)
         unwanted = np.flatnonzero(~np.isin(digests, wanted))
         for at in unwanted:

@@ -92,6 +92,17 @@ def test_new_rows_alone_are_fetched(server: ImageServer, tmp_path: Path) -> None
     assert set(server.requests) == {"/ok/4", "/ok/5"}
 
 
+def test_pictures_that_no_row_needs_any_more_are_removed(server: ImageServer, tmp_path: Path) -> None:
+    urls = [f"{server.url}/ok/{n}" for n in range(6)]
+    build(str(write_list(tmp_path / "t.csv", urls)), tmp_path / "ds", OPTIONS)
+    (tmp_path / "ds" / "images" / "stray.tmp").write_bytes(b"left by a kill")
+    table = write_list(tmp_path / "t.csv", urls[:2])
+    build(str(table), tmp_path / "ds", OPTIONS)
+    build(str(table), tmp_path / "undisturbed", OPTIONS)
+    assert folder_bytes(tmp_path / "ds") == folder_bytes(tmp_path / "undisturbed")
+    assert sum(path.is_dir() for path in (tmp_path / "ds" / "images").iterdir()) == 2, "empty folders are removed too"
+
+
 def test_other_limits_ask_again_for_what_they_refused(server: ImageServer, tmp_path: Path) -> None:
     table = write_list(tmp_path / "t.csv", [f"{server.url}/{kind}/1" for kind in ("ok", "404", "bomb")])
     build(str(table), tmp_path / "ds", OPTIONS)
