@@ -54,7 +54,8 @@ def shard_on_cpu(accelerator: Accelerator, options: dict[str, Any]) -> None:
 
 def whole_weights(model: Any) -> dict[str, Tensor]:
     """State dict with whole tensors on the CPU of the first process, empty on the others; called by all of them."""
-    return _arrived(get_model_state_dict(model, options=_WHOLE))
+    weights: dict[str, Tensor] = _arrived(get_model_state_dict(model, options=_WHOLE))
+    return weights
 
 
 def save_optimiser(model: Any, optimiser: Any, path: Path, *, write: bool) -> None:
