@@ -20,6 +20,9 @@ from torch.utils.data import Dataset, Sampler
 from phisight.model.labels import IGNORED
 from phisight.train.batching import LengthSampler
 
+UNCOUNTED = {"labels": IGNORED, "label_weights": 0.0, "numbers": torch.nan}
+"""What an example holds that would count in the loss, and the value with which it does not."""
+
 
 class StepBatches(Sampler[list[int]]):
     """Places of examples for each micro-batch of one process, a function of order, epoch, rank and ranks alone."""
@@ -64,4 +67,5 @@ class Countable(Dataset[Any]):
         if place >= 0:
             return self.examples[place]
         example = cast(dict[str, Any], self.examples[-1 - place])
-        return {**example, "labels": torch.full_like(example["labels"], IGNORED)}
+        nothing = {name: torch.full_like(example[name], value) for name, value in UNCOUNTED.items() if name in example}
+        return {**example, **nothing}
