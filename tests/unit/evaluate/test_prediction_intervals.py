@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from phisight.core.errors import EvaluationError, SettingsError
+from phisight.core.errors import EvaluationError
 from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import (
@@ -124,7 +124,7 @@ def test_a_task_without_a_number() -> None:
 
 def test_the_validation_split_cannot_vouch_for_itself() -> None:
     settings = EvaluateSettings(coverage=0.8, split="validation")
-    with pytest.raises(SettingsError, match=r"choose another evaluate\.split"):
+    with pytest.raises(EvaluationError, match=r"choose another evaluate\.split"):
         intervals_around(answered([1.0], [1.0]), settings, Path(), TASK, Recipe(), lambda _: answered([1.0], [1.0]))
 
 
