@@ -24,13 +24,13 @@ def intervals_around(
 ) -> PredictionIntervals | None:
     """Intervals around the answers to the real pictures; none unless ``evaluate.coverage`` is set.
 
-    ``answer`` asks the model about rows of the validation split of ``folder``. EvaluationError where they cannot be had.
+    ``answer`` asks the model about rows of the validation split of ``folder``; EvaluationError where there are none.
     """
     if settings.coverage is None:
         return None
     if settings.split == "validation":
         raise EvaluationError(
-            "intervals are fitted on the validation split, which is the one evaluated here; choose another evaluate.split"
+            "intervals are fitted on the validation split, which is evaluated here; choose another evaluate.split"
         )
     rows = read_rows(
         folder, task, "validation", limit=VALIDATION_ROWS, seed=recipe.seed, pictures=recipe.data.images
