@@ -73,7 +73,10 @@ class PredictionIntervals:
 
 
 def fit_prediction_intervals(validation: Predictions, level: float) -> dict[str, SplitConformal]:
-    """Intervals of every number field, fitted on answers to rows that neither trained the model nor are evaluated."""
+    """Intervals of every number field, fitted on answers to rows that neither trained the model nor are evaluated.
+
+    EvaluationError without a number field, and where too few answers could be read for the level.
+    """
     names = validation.task.of_kind("number")
     if not names:
         raise EvaluationError(

@@ -173,13 +173,16 @@ def _scored(
     seed, task, out = asked.recipe.seed, asked.task, asked.out
     modes, refused = possible_modes(real.rows, task, seed)
     every = {kind: real if kind == "real" else asked.answers(kind) for kind in modes}
-    validation = partial(asked.answers, "real", "validation")
-    intervals = intervals_around(real, asked.settings, asked.folder, task, asked.recipe, validation)
+    missing, intervals = {**not_checked, **refused}, None
+    try:
+        validation = partial(asked.answers, "real", "validation")
+        intervals = intervals_around(real, asked.settings, asked.folder, task, asked.recipe, validation)
+    except EvaluationError as error:
+        missing["prediction_intervals"] = str(error)
     write_predictions(out, list(every.values()), seed=seed, intervals=intervals)
 
     scores: dict[str, Any] = scores_of(every, left_out=asked.found.left_out, seed=seed)
     seen = {kind: likelihoods(asked.predictor, answers, seed=seed) for kind, answers in every.items()}
-    missing = {**not_checked, **refused}
     scores["grounding"] = certificate(every, seen, seed=seed) if "shuffled" in every else untested(refused["shuffled"])
     if seen["real"]:
         scores["teacher_forced"] = figures(teacher_forced(real, seen["real"]))

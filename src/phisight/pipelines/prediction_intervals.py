@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from phisight.core.errors import SettingsError
+from phisight.core.errors import EvaluationError
 from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow, PredictionIntervals, Predictions, fit_prediction_intervals, read_rows
@@ -24,14 +24,13 @@ def intervals_around(
 ) -> PredictionIntervals | None:
     """Intervals around the answers to the real pictures; none unless ``evaluate.coverage`` is set.
 
-    ``answer`` asks the model about rows of the validation split of ``folder``.
+    ``answer`` asks the model about rows of the validation split of ``folder``; EvaluationError where there are none.
     """
     if settings.coverage is None:
         return None
     if settings.split == "validation":
-        raise SettingsError(
-            "evaluate.coverage fits its intervals on the validation split, which is the one evaluated here; choose "
-            "another evaluate.split, or set evaluate.coverage to null"
+        raise EvaluationError(
+            "intervals are fitted on the validation split, which is evaluated here; choose another evaluate.split"
         )
     rows = read_rows(
         folder, task, "validation", limit=VALIDATION_ROWS, seed=recipe.seed, pictures=recipe.data.images

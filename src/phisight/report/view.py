@@ -186,7 +186,9 @@ def _band(run: RunData, alias: str) -> tuple[bool, float] | None:
 
 
 def interval_line(run: RunData, alias: str) -> str:
-    """What the intervals promise, what they hold, and how many answers had better be none."""
+    """What the intervals promise, what they hold, and how many answers had better be none; or why there are none."""
+    if reason := run.scores.get("not_checked", {}).get("prediction_intervals"):
+        return f"no intervals: {reason}."
     one = run.scores.get("prediction_intervals", {}).get(alias)
     if not one or one["coverage"] is None:
         return ""
@@ -194,7 +196,8 @@ def interval_line(run: RunData, alias: str) -> str:
     return (
         f"{percent(one['level'])} of the true values should lie within {width} of the answer (fitted on "
         f"{one['fitted_on']} validation rows); of these {one['rows']} answers {percent(one['coverage'])} do. Mean "
-        f"width of an interval: {number(one['mean_width'])}. {percent(one['abstained'])} of the rows abstain."
+        f"width of an interval: {number(one['mean_width'])}. {percent(one['abstained'])} of the rows abstain. "
+        "The shaded band of the figure holds the answers whose interval contains the truth."
     )
 
 

@@ -58,6 +58,15 @@ def test_the_band_lies_around_the_diagonal() -> None:
     assert "band" not in scatter(pairs, "price")
 
 
+def test_why_there_are_none(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 12)
+    scores = json.loads((run / "scores.json").read_text())
+    del scores["prediction_intervals"]
+    scores["not_checked"] = {"prediction_intervals": "2 rows are too few for intervals of 80%"}
+    (run / "scores.json").write_text(json.dumps(scores))
+    assert "no intervals: 2 rows are too few for intervals of 80%." in write_report([run]).read_text()
+
+
 def test_a_run_from_before_there_were_intervals(tmp_path: Path) -> None:
     run = make_run(tmp_path, 12)
     path = run / "predictions.parquet"
