@@ -19,7 +19,7 @@ from phisight.core.task import FieldValue, Task
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EvalRow:
     """One example with its truth."""
 
