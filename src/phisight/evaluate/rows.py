@@ -20,7 +20,7 @@ from phisight.data.products import join_pictures, pictures_of
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EvalRow:
     """One example with its truth."""
 

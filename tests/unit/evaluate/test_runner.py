@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
-from phisight.evaluate import Images, evaluate, scores_of, write_predictions
+from phisight.evaluate import Images, Predictions, evaluate, scores_of, write_predictions
 from phisight.generate import Predictor
 from tests.unit.evaluate.shop import answer_of, blind, make_rows, predictor, seeing
 from tests.unit.generate.fakes import FakeModel, FakeProcessor
@@ -184,3 +185,45 @@ def test_thumbnails_are_of_the_worst_and_a_sample(tmp_path: Path) -> None:
     assert len(pictured) == 10
     assert sum(line["drawn"] for line in lines) == 8
     assert {7, 21} <= set(pictured)
+
+
+def test_answers_that_equal_a_truth_are_kept_once(tmp_path: Path) -> None:
+    """The memory of four kinds of pictures is then about that of one."""
+    rows = make_rows(tmp_path, 8)
+    for images in ("real", "shuffled"):
+        found = evaluate(predictor(), rows, Task(), images=images)
+        for row, shown in enumerate(found.shown):
+            assert shown is not None
+            assert found.answers[row] is rows[shown].expected
+            assert found.parsed[row] is rows[shown].truth
+
+
+def test_a_number_that_is_written_shorter_than_it_is(tmp_path: Path) -> None:
+    """The answer is what was written, not the truth behind it."""
+    task = Task(answer="{price}", fields={"price": {"kind": "number", "decimals": 1}})
+    row = replace(make_rows(tmp_path, 1)[0], truth={"price": 12.34}, expected="12.3")
+    found = Predictions.of(task, [row], "real", [0], {0: "12.3"}, {})
+    assert found.predicted("price") == [12.3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("Produit : Écharpe, Catégorie : ÉCHARPES, Prix : 12,50", "does not begin with 'Product:'"),
+        ("商品：スカーフ、カテゴリ：帽子、価格：千円", "does not begin with 'Product:'"),
+        ("Product: スカーフ, Category: 帽子, Full Price: 千円", "field 'full_price' is no number"),
+        ("Product: Écharpe, Category: HATS, Full Price: 12,50 €", "field 'full_price' is no number"),
+        ("", "does not begin with 'Product:'"),
+    ],
+)
+def test_answers_in_another_language_are_named(answer: str, reason: str, tmp_path: Path) -> None:
+    rows = make_rows(tmp_path, 12)
+    found = evaluate(predictor(lambda red, green, blue: answer), rows, Task())
+    scores = scores_of({"real": found}, resamples=50)
+    assert scores["parse_rate"] == 0
+    assert scores["reasons"] == {reason: 12}
+    assert scores["category_accuracy"] == 0
+    assert scores["price_mae"] is None
+    write_predictions(tmp_path / "run", [found])
+    written = pq.read_table(tmp_path / "run" / "predictions.parquet")
+    assert set(written["answer"].to_pylist()) == {answer}
