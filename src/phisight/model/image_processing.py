@@ -132,26 +132,30 @@ def bicubic_thumbnail(planes: NDArray[np.uint8], rows: int, columns: int) -> NDA
     beyond.
     """
     side = planes.shape[1] // rows
-    if rows % 2:
-        lines, scale = planes[:, rows // 2 :: rows], 1
-    else:
-        near = np.arange(side) * rows + rows // 2
-        above, upper, lower, below = (planes[:, (near + step).clip(0, side * rows - 1)] for step in (-2, -1, 0, 1))
-        lines, scale = _halfway(above, upper, lower, below, np.dtype(np.int16)), 32
-    if columns % 2:
-        return lines[:, :, columns // 2 :: columns].astype(np.float32) / np.float32(scale)
-    wide = np.pad(lines, ((0, 0), (0, 0), (1, 1)), mode="edge") if columns == 2 else lines
-    first = 0 if columns == 2 else columns // 2 - 2
-    last = first + (side - 1) * columns + 1
-    before, left, right, after = (wide[:, :, first + step : last + step : columns] for step in range(4))
-    points = _halfway(before, left, right, after, np.dtype(np.int32))
-    return points.astype(np.float32) / np.float32(scale * 32)
+    thumbnail = np.empty((len(planes), side, side), dtype=np.float32)
+    for plane, out in zip(planes, thumbnail, strict=True):  # a channel at a time, which stays in the cache
+        lines, weight = _sampled(plane, rows, np.dtype(np.int16))
+        points, other = _sampled(lines.T, columns, np.dtype(np.float32))  # whole numbers below 2**24: exact
+        np.divide(points.T, np.float32(weight * other), out=out)
+    return thumbnail
 
 
-def _halfway(before: Any, left: Any, right: Any, after: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """32 times the bicubic value halfway between ``left`` and ``right``."""
-    inner: NDArray[Any] = np.add(left, right, dtype=dtype)
-    outer: NDArray[Any] = np.add(before, after, dtype=dtype)
+def _sampled(lines: NDArray[Any], step: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+    """Lines [side * step, n] to those at the sampling points [side, n], times a weight, and the weight."""
+    if step % 2:
+        return lines[step // 2 :: step], 1
+    if step == 2:
+        even, odd = lines[0::2].astype(dtype), lines[1::2].astype(dtype)
+        outer = np.empty_like(even)
+        np.add(odd[:-2], even[2:], out=outer[1:-1])
+        outer[0], outer[-1] = even[0] + even[1], odd[-2] + odd[-1]
+        return _halfway(even + odd, outer), 32
+    before, left, right, after = (lines[step // 2 - 2 + place :: step].astype(dtype) for place in range(4))
+    return _halfway(left + right, before + after), 32
+
+
+def _halfway(inner: NDArray[Any], outer: NDArray[Any]) -> NDArray[Any]:
+    """32 times the bicubic value between two pixels, from the sum of these and that of the ones beyond; in place."""
     inner *= 19
     outer *= 3
     inner -= outer
