@@ -121,6 +121,34 @@ def test_a_broken_checkpoint_is_passed_over(
     assert all(checkpoints.fault(folder / checkpoints.name_of(step)) is None for step in (6, 7))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "full", "train_tower": True, "bf16": True, "packing": True},
+        {"numbers": "head", "evaluate_every": 2},
+        {"from_layer": 1},
+        {"method": "dora", "answer_rows": 2, "evaluate_every": 2, "best": "parse_rate", "patience": 1},
+    ],
+    ids=["full", "head", "trunk", "answers"],
+)
+def test_every_way_of_training_goes_on(settings: dict[str, Any], recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """With answers, no figure is ever better than the first: the run stops early, whenever it is stopped in between."""
+    wanted = recipe(**{"steps": 6, "save_every": 2, "evaluate_every": None, **settings})
+    wanted.evaluate.max_new_tokens = 4
+    whole = wanted.model_copy(update={"out": tmp_path / "whole"})
+    train(whole)
+    last = checkpoints.steps_kept(whole.out / "checkpoints")[0]
+    assert last == (4 if "patience" in settings else 6)
+    cut_at(wanted, last - 1)
+    best = weights(whole.out)
+    assert best
+    for _ in range(2):
+        train(wanted, resume=True)
+        assert curve(wanted.out) == curve(whole.out)
+        assert all(value.equal(best[name]) for name, value in weights(wanted.out).items())
+        shutil.rmtree(wanted.out / "best")  # as if killed after the last checkpoint
+
+
 def test_without_a_checkpoint_the_run_begins_again(recipe: Callable[..., Recipe]) -> None:
     wanted = recipe(steps=3, log_every=1)
     cut_at(wanted, 2)
