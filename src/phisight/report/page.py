@@ -109,6 +109,7 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "tiles": view.tiles(run),
         "table": tables.metric_table(run),
         "forced": "teacher_forced" in run.scores,
+        "before": tables.before_title(run.scores) if "before" in run.scores else "",
         "curves": view.curve_figures([run]),
         "steps": run.steps,
         "examples": view.examples(run),

@@ -28,7 +28,7 @@ def data_uri(jpeg: bytes | None) -> str:
 
 
 def tiles(run: RunData) -> list[dict[str, str]]:
-    """The figures at the top, each with its interval and what becomes of it with another row's picture."""
+    """The figures at the top, each with its interval, with another row's picture, and before fine-tuning."""
     aliases = list(run.scores.get("aliases", {}).values())
     found = []
     for name in metric_names(run.scores):
@@ -36,12 +36,14 @@ def tiles(run: RunData) -> list[dict[str, str]]:
         if metric in TILES and run.scores[name] is not None:
             ends = run.scores.get("intervals", {}).get(name)
             swapped = run.scores.get("shuffled", {}).get(name)
+            before = run.scores.get("before", {}).get(name)
             found.append(
                 {
                     "label": f"{field} {EXPLAINED[metric][0]}",
                     "value": written(metric, run.scores[name]),
                     "interval": f"{written(metric, ends[0])} to {written(metric, ends[1])}" if ends else "",
                     "swapped": written(metric, swapped) if swapped is not None else "",
+                    "before": written(metric, before) if before is not None else "",
                 }
             )
     return found
