@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from phisight.evaluate.words import change
+
 
 def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     """``uses_image``, ``beats_baselines`` (by field; none where no baseline was computed) and ``lines``.
@@ -32,12 +34,11 @@ def _before(scores: Mapping[str, Any]) -> list[str]:
     before = scores["before"]
     named = {True: "better", None: "no different", False: "worse"}
     parts = [
-        f"{field} {named[one['better']]} ({one['metric'].removeprefix(f'{field}_')} {one['right']:.3g} before, "
-        f"{one['left']:.3g} now)"
+        f"{field} is {named[one['better']]} ({change(one['metric'], one['right'], one['left'])})"
         for field, one in before["tuned_against"].items()
         if one
     ]
-    told = f"against before fine-tuning ({before['about']}, {before['rows']} rows, paired bootstrap, 95 %)"
+    told = f"fine-tuning, against {before['about']} on {before['rows']} rows (paired bootstrap, 95 %)"
     return [f"{told}: {'; '.join(parts)}"] if parts else []
 
 

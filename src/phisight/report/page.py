@@ -83,6 +83,7 @@ def render(runs: Sequence[RunData]) -> str:
         policy=_policy(script),
         runs=[_run_view(run) for run in runs],
         comparison=tables.comparison(runs) if len(runs) > 1 else [],
+        first_curves=view.FIRST_CURVES,
         curves=view.curve_figures(runs) if len(runs) > 1 else [],
     )
 
