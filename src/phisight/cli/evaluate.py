@@ -72,14 +72,15 @@ def evaluate_command(
 
 
 def show_scores(scores: Mapping[str, Any]) -> None:
-    """The main figures, with real and with shuffled pictures."""
-    shuffled = scores.get("shuffled", {})
-    table = Table("", "real pictures", "shuffled pictures", title="Answers")
+    """The main figures, with real and with shuffled pictures, and of the model before training."""
+    columns = {"shuffled": "shuffled pictures", "before": "before training"}
+    others = {key: scores[key] for key in columns if key in scores}
+    table = Table("", "real pictures", *(columns[key] for key in others), title="Answers")
     wanted = ("parse_rate", "_accuracy", "_exact", "_mae", "_median_ape")
     for name, value in scores.items():
         if name.endswith(wanted) and isinstance(value, (int, float)):
-            other = shuffled.get(name)
-            table.add_row(name, f"{value:.3f}", "" if other is None else f"{other:.3f}")
+            found = [other.get(name) for other in others.values()]
+            table.add_row(name, f"{value:.3f}", *("" if other is None else f"{other:.3f}" for other in found))
     console.print(table)
     for line in scores.get("verdict", {}).get("lines", []):
         console.print(f"- {line}", highlight=False)

@@ -25,6 +25,7 @@ from phisight.evaluate.intervals import interval
 from phisight.evaluate.metrics import alias
 from phisight.evaluate.pictures import Images, pictures_shown
 from phisight.evaluate.predictions import Predictions
+from phisight.evaluate.words import change
 from phisight.generate import Likelihood, Predictor, Request
 
 P_LIMIT = 0.01
@@ -128,11 +129,12 @@ def _line(uses: bool, drop: Mapping[str, Any], worse: Sequence[Comparison]) -> s
     if drop["rows"] < FEW:
         return f"uses the image: no (not shown: {drop['rows']} rows are too few to tell, at least {FEW} are needed)"
     test = (
-        f"with another row's picture the log-likelihood of the true answer changes by {-drop['drop']:+.2f} nats on "
+        f"shown another row's picture, the true answer's log-likelihood changes by {-drop['drop']:+.2f} nats on "
         f"average over {drop['rows']} rows, Wilcoxon p = {drop['p_value']:.1g}"
     )
     if worse:
-        change = ", ".join(f"{one.metric} goes from {one.left:.3g} to {one.right:.3g}" for one in worse)
+        answers = ", ".join(change(one.metric, one.left, one.right) for one in worse)
+        effect = f"answers become worse: {answers}"
     else:
-        change = "no field's answers become worse"
-    return f"uses the image: {'yes' if uses else 'no'} ({test}; {change})"
+        effect = "no field's answers become worse"
+    return f"uses the image: {'yes' if uses else 'no'} ({test}; {effect})"

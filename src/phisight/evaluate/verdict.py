@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from phisight.evaluate.words import change
+
 
 def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     """``uses_image``, ``beats_baselines`` (by field; none where no baseline was computed) and ``lines``.
@@ -30,15 +32,14 @@ def _before(scores: Mapping[str, Any]) -> list[str]:
         why = scores.get("not_checked", {}).get("before")
         return [f"before fine-tuning: not checked ({why})"] if why else []
     before = scores["before"]
-    named = {True: "better", None: "not distinguishable", False: "worse"}
+    named = {True: "better", None: "no different", False: "worse"}
     parts = [
-        f"{field} {named[one['better']]} ({one['metric'].removeprefix(f'{field}_')} {one['right']:.3g} before, "
-        f"{one['left']:.3g} now)"
+        f"{field} is {named[one['better']]} ({change(one['metric'], one['right'], one['left'])})"
         for field, one in before["tuned_against"].items()
         if one
     ]
-    told = f"than before fine-tuning, {before['about']}, on {before['rows']} rows (paired bootstrap, 95 %)"
-    return [f"{'; '.join(parts)} {told}"] if parts else []
+    told = f"fine-tuning, against {before['about']} on {before['rows']} rows (paired bootstrap, 95 %)"
+    return [f"{told}: {'; '.join(parts)}"] if parts else []
 
 
 def _field(baselines: Mapping[str, Any], field: str, lines: list[str]) -> bool | None:

@@ -14,7 +14,7 @@ from typing import Any
 from phisight.core import rundir
 from phisight.core.datadir import CARD, DatasetCard
 from phisight.core.environment import environment
-from phisight.core.errors import CheckpointError, DatasetError, EvaluationError, RunError
+from phisight.core.errors import CheckpointError, EvaluationError, RunError
 from phisight.core.recipe import write_recipe
 from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.core.task import FieldValue, Task
@@ -133,8 +133,8 @@ def _before(asked: _Asked, places: Sequence[int]) -> tuple[Predictions | None, A
     """
     recipe = asked.recipe
     try:
-        base, processor = base_model(recipe, asked.task)
-    except (CheckpointError, DatasetError) as error:
+        base, processor = base_model(recipe, asked.out / rundir.BEST)
+    except CheckpointError as error:
         return None, None, {"before": str(error)}
     plain = recipe.train.model_copy(update={"numbers": "text"})  # nothing was learned yet that gives them otherwise
     identity = f"{recipe.model.name} {recipe.seed}"

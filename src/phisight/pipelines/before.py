@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoProcessor
+
+from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.data.folder import DatasetFolder
 from phisight.evaluate import Predictions, alias, compare_predictions, deciding, figures
-from phisight.pipelines.loading import TINY, Change, new_model
-from phisight.pipelines.products import product_rows
+from phisight.model.tiny import tiny_model
+from phisight.pipelines.loading import TINY, Change, load_model, new_model
 
 BEFORE_ROWS = 100
 """Rows that the model before training answers unless told otherwise; the comparison is over these."""
@@ -24,17 +28,25 @@ def starting_model(
     return new_model(recipe.model, texts, recipe.seed, change)
 
 
-def base_model(recipe: Recipe, task: Task) -> tuple[Any, Any]:
+def base_model(recipe: Recipe, best: Path) -> tuple[Any, Any]:
     """The weights before training: the checkpoint that was tuned, or the untrained tiny model of the same seed.
 
+    What a tiny model looks like, and its tokenizer, are read from the run's ``best`` checkpoint.
+
     Raises:
-        PhisightError: The checkpoint, or the training data of a tiny model, is no longer there.
+        CheckpointError: The checkpoint that was tuned is no longer there.
     """
-    rows: list[dict[str, Any]] = []
-    if recipe.model.name == TINY:
-        folder = DatasetFolder.open(recipe.data.path)
-        rows = product_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
-    return starting_model(recipe, task, rows)
+    if recipe.model.name != TINY:
+        return load_model(recipe.model.name, recipe.model)
+    config = AutoConfig.from_pretrained(best)
+    config._attn_implementation = recipe.model.attention
+    model = tiny_model(config, named_seed(recipe.seed, "model"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device, _dtype(recipe)), AutoProcessor.from_pretrained(best)
+
+
+def _dtype(recipe: Recipe) -> torch.dtype:
+    return torch.bfloat16 if recipe.model.dtype == "bfloat16" else torch.float32
 
 
 def about(recipe: Recipe) -> str:

@@ -83,6 +83,7 @@ def render(runs: Sequence[RunData]) -> str:
         policy=_policy(script),
         runs=[_run_view(run) for run in runs],
         comparison=tables.comparison(runs) if len(runs) > 1 else [],
+        first_curves=view.FIRST_CURVES,
         curves=view.curve_figures(runs) if len(runs) > 1 else [],
     )
 
@@ -109,6 +110,7 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "tiles": view.tiles(run),
         "table": tables.metric_table(run),
         "forced": "teacher_forced" in run.scores,
+        "before": tables.before_title(run.scores) if "before" in run.scores else "",
         "curves": view.curve_figures([run]),
         "steps": run.steps,
         "examples": view.examples(run),

@@ -39,10 +39,16 @@ def metric_table(run: RunData) -> dict[str, Any]:
 
 def _columns(scores: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     found = [(title, scores[mode]) for mode, title in MODES.items() if mode in scores]
-    found += [(title, scores[key]) for key, title in (("before", "before fine-tuning"),) if key in scores]
+    found += [(before_title(scores), scores["before"])] if "before" in scores else []
     found += [(name, column) for name, column in scores.get("baselines", {}).items()]
     found += [("teacher-forced *", scores["teacher_forced"])] if "teacher_forced" in scores else []
     return found
+
+
+def before_title(scores: Mapping[str, Any]) -> str:
+    """What the figures of the base model are called; with their rows, where these are not all."""
+    rows = scores["before"].get("rows")
+    return "before fine-tuning" + (f" ({rows} rows)" if rows and rows != scores.get("rows") else "")
 
 
 def _own(scores: Mapping[str, Any], name: str, metric: str) -> Cell:

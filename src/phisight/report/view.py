@@ -18,9 +18,10 @@ GRID = 50
 """Pictures of the two selections that people look at: the worst and a random sample."""
 NEAR = 0.10
 """A number this close to the truth passes as right in the picture grid."""
-_MOST_CURVES = 12
-_QUIET_CURVES = ("epoch", "grad_norm", "learning_rate", "lr")
-"""Curves that say how training went, not how good the model is: they come last; ``epoch`` is the step over again."""
+FIRST_CURVES = 6
+"""Curves that are seen at once; the others are folded."""
+_QUIET_CURVES = ("grad_norm", "learning_rate", "lr", "padding")
+"""Curves that say how training went, not how good the model is: they come last."""
 
 
 def data_uri(jpeg: bytes | None) -> str:
@@ -29,7 +30,7 @@ def data_uri(jpeg: bytes | None) -> str:
 
 
 def tiles(run: RunData) -> list[dict[str, str]]:
-    """The figures at the top, each with its interval and what becomes of it with another row's picture."""
+    """The figures at the top, each with its interval, with another row's picture, and before fine-tuning."""
     aliases = list(run.scores.get("aliases", {}).values())
     found = []
     for name in metric_names(run.scores):
@@ -37,12 +38,14 @@ def tiles(run: RunData) -> list[dict[str, str]]:
         if metric in TILES and run.scores[name] is not None:
             ends = run.scores.get("intervals", {}).get(name)
             swapped = run.scores.get("shuffled", {}).get(name)
+            before = run.scores.get("before", {}).get(name)
             found.append(
                 {
                     "label": f"{field} {EXPLAINED[metric][0]}",
                     "value": written(metric, run.scores[name]),
                     "interval": f"{written(metric, ends[0])} to {written(metric, ends[1])}" if ends else "",
                     "swapped": written(metric, swapped) if swapped is not None else "",
+                    "before": written(metric, before) if before is not None else "",
                 }
             )
     return found
@@ -70,17 +73,22 @@ def curve_figures(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     for run in runs:
         for name, points in run.curves.items():
             title, part = _curve_name(name)
-            if title == "epoch":
+            if title == "epoch":  # the step over again
                 continue
             line = (part or name) if len(runs) == 1 else f"{run.name} {part}".strip()
             groups.setdefault(title, {})[line] = points
-    order = sorted(groups, key=lambda title: ("loss" not in title, title in _QUIET_CURVES, title))
     drawn = []
-    for title in order[:_MOST_CURVES]:
+    for title in sorted(groups, key=_curve_rank):
         picture = figures.curves(groups[title], "step", title)
         if picture:
             drawn.append({"title": title, "svg": figures.svg(picture), "lines": list(groups[title])})
     return drawn
+
+
+def _curve_rank(title: str) -> tuple[int, str]:
+    """The loss, then the figures that stand at the top of the page, then the others, then how training went."""
+    kinds = ("loss" in title, title.endswith(tuple(f"_{name}" for name in TILES)), title not in _QUIET_CURVES)
+    return next((place for place, known in enumerate(kinds) if known), len(kinds)), title
 
 
 def _curve_name(name: str) -> tuple[str, str]:

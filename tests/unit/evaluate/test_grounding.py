@@ -37,7 +37,7 @@ def test_a_model_that_looks(tmp_path: Path) -> None:
     found = certified(tmp_path, seeing)
     assert found["uses_image"] is True
     assert found["line"].startswith(
-        "uses the image: yes (with another row's picture the log-likelihood of the true answer changes by -"
+        "uses the image: yes (shown another row's picture, the true answer's log-likelihood changes by -"
     )
     assert found["log_likelihood"]["shuffled"]["p_value"] < 1e-4
     assert found["log_likelihood"]["shuffled"]["interval"][0] > 0

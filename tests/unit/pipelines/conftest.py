@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from phisight.core.task import Task
-from phisight.pipelines.before import base_model
+from phisight.data.folder import DatasetFolder
+from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import read_run
 from phisight.pipelines.training import save_best
 from phisight.sample.catalogue import make
@@ -28,8 +28,9 @@ def tiny_run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base(tiny_run: Path) -> Path:
+def base(tiny_run: Path, products: Path) -> Path:
     """The model that ``tiny_run`` started from, as a model folder."""
     folder = tiny_run.parent / "base"
-    save_best(*base_model(read_run(tiny_run), Task()), folder, whole=True)
+    data = DatasetFolder.open(products)
+    save_best(*starting_model(read_run(tiny_run), data.task, data.rows("train")), folder, whole=True)
     return folder

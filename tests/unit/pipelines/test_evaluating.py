@@ -67,7 +67,9 @@ def test_before_is_the_untrained_model_of_the_same_seed(tiny_run: Path, of_base:
     against = scores["before"]["tuned_against"]["category"]
     assert against["right"] == scores["before"]["category_accuracy"]
     assert against["left"] == scores["before"]["tuned"]["category_accuracy"]
-    assert any("before fine-tuning, the untrained tiny model of seed 0, on 3 rows" in line for line in lines(scores))
+    assert any(
+        "against before fine-tuning (the untrained tiny model of seed 0, 3 rows" in line for line in lines(scores)
+    )
     assert "before" not in evaluate_run(tiny_run, settings=settings, before_rows=0)
 
 
@@ -75,14 +77,22 @@ def lines(scores: dict[str, Any]) -> list[str]:
     return list(scores["verdict"]["lines"])
 
 
-def test_a_base_that_is_gone_is_named(with_adapters: Path, tiny_run: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(tiny_run, tmp_path / "run")
-    data = shutil.copytree(read_run(tiny_run).data.path, tmp_path / "data")
-    config = (run / "config.yaml").read_text().replace(str(read_run(tiny_run).data.path), str(tmp_path / "gone"))
-    (run / "config.yaml").write_text(config)
-    scores = evaluate_run(run, data=data, settings=changed(read_run(run).evaluate, rows=3))
+def test_a_base_that_is_gone_is_named(base: Path, products: Path, tmp_path: Path) -> None:
+    """A run that was trained whole stands without it; one with adapters does not."""
+    moved = shutil.copytree(base, tmp_path / "base")
+    run = trained(products, tmp_path / "run", model=str(moved), steps=1, evaluate_every=1)
+    shutil.rmtree(moved)
+    scores = evaluate_run(run, settings=changed(read_run(run).evaluate, rows=3))
     assert "before" not in scores
-    assert any("before fine-tuning: not checked" in line and "gone" in line for line in lines(scores))
+    assert any("before fine-tuning: not checked (no model at" in line and str(moved) in line for line in lines(scores))
+
+
+def test_the_untrained_model_needs_no_data_set(tiny_run: Path, products: Path, tmp_path: Path) -> None:
+    run, data = shutil.copytree(tiny_run, tmp_path / "run"), shutil.copytree(products, tmp_path / "data")
+    config = (run / "config.yaml").read_text().replace(str(products), str(tmp_path / "gone"))
+    (run / "config.yaml").write_text(config)
+    settings = changed(read_run(run).evaluate, rows=3)
+    assert evaluate_run(run, data=data, settings=settings)["before"]["rows"] == 3
 
 
 def test_a_model_that_is_no_run_has_a_report(of_base: Path, base: Path, products: Path) -> None:
