@@ -101,7 +101,7 @@ class TrainSettings(Settings):
     compile: bool = False
     """Compile the model (torch.compile): a slow first step, faster ones after it."""
     liger: bool = False
-    """Liger's fused kernels (GPU, ``pip install liger-kernel``)."""
+    """Liger's fused kernels (GPU, ``pip install 'phisight[liger]'``)."""
     fsdp: bool = False
     """Shard weights, gradients and optimiser over the processes of ``torchrun`` (FSDP2)."""
     numbers: Numbers = "text"
