@@ -17,7 +17,7 @@ def use_liger(model: Any) -> None:
     """Put the kernels into a model, adapters or not; SettingsError without a GPU or without the package."""
     if importlib.util.find_spec("liger_kernel") is None:
         raise SettingsError(
-            "train.liger needs the package liger-kernel, which is not installed; pip install 'phisight[liger]' (GPU), or "
+            "train.liger needs the package liger-kernel, which is not installed; pip install 'phisight[liger]', or "
             "set train.liger to false"
         )
     if not torch.cuda.is_available():
