@@ -87,7 +87,7 @@ def adapt(start: Path, data: Path, layer: int, asked: argparse.Namespace, out: P
                 "steps": asked.steps,
                 "batch_size": 8,
                 "learning_rate": asked.learning_rate,
-                "evaluate_every": max(1, asked.steps // 4),
+                "evaluate_every": max(2, asked.steps // 4),
                 "log_every": max(1, asked.steps // 4),
             },
             "evaluate": {"split": "test", "rows": asked.answers, "batch_size": 32},
