@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from phisight.cli.console import fail
 from phisight.core.errors import (
     DatasetError,
     ImageError,
@@ -81,6 +82,16 @@ def test_a_signal_saves_and_stops(number: signal.Signals, recipe: Build, tmp_pat
     assert steps_of(wanted.out) == [3]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert_goes_on(wanted, tmp_path / "undisturbed")
+
+
+def test_the_exit_code_says_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        fail(StoppedError("stopped by SIGTERM: saved", signal.SIGTERM))
+    assert end.value.code == 143
+    with pytest.raises(SystemExit) as end:
+        fail(StorageError("no room"))
+    assert end.value.code == 1
+    assert capsys.readouterr().err.splitlines() == ["error: stopped by SIGTERM: saved", "error: no room"]
 
 
 def test_a_second_signal_stops_at_once(recipe: Build) -> None:

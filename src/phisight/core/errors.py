@@ -30,8 +30,9 @@
     ├── EvaluationError               answers that cannot be scored
     └── RunError                      a run folder without what was asked of it
 
-The command line prints these as one line and exits with 1; anything else is a fault of phisight and keeps its
-traceback. Most errors about values are ``ValueError`` too, so that callers of the library may catch them the usual way.
+The command line prints these as one line and exits with 1, or 128 + the signal that stopped it; anything else is a
+fault of phisight and keeps its traceback. Most errors about values are ``ValueError`` too, so that callers of the
+library may catch them the usual way.
 """
 
 from __future__ import annotations

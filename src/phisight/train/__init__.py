@@ -13,4 +13,12 @@ methods        full | lora | projector -> which weights move, as a table that ad
 image_check    before the first step: can another picture change the loss?
 plan           tokens, steps and memory before anything runs
 trainer        the loop, on transformers' Trainer
+durable        what makes it go on after a stop as if there had been none: order, checkpoints, figures
+  step_batches   a step's examples, cut into the micro-batches of each process
+  checkpoints    whole or not there, with hashes; the broken one is passed over
+  progress       what a run knows besides weights and optimiser
+  stopping       a signal: finish the step, save, end
+faults         what goes wrong outside, as named errors
+processes      several processes: one acts for all, none waits for ever
+sharding       FSDP2
 """
