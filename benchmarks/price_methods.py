@@ -5,7 +5,7 @@
 Every training starts from the weights of RUN, which a run of `phisight demo` has trained with digits as text; from
 there each way trains on for a few steps, the same for all ways, with another order of the examples (and another head)
 for each seed. So the figures compare ways to learn prices; how well a picture is seen is RUN's. On the catalogue the
-vision tower stays as it is, on the photographs it trains. Answers are held to the template, so that all can be read.
+vision tower stays as it is; on the photographs it trains, and answers are held to the template so that all are read.
 
     text, expected    one training with digits as text, answered in two ways
     digit_weighted    one training
@@ -52,7 +52,7 @@ TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
 }
 """What is trained, and the ways in which it then answers."""
 METHODS = [method for methods in TRAININGS.values() for method in methods]
-STEPS = {"catalogue": 120, "photos": 60}
+STEPS = {"catalogue": 120, "photos": 100}
 PHOTO_TASK = Task(
     answer="Product: {title}, Category: {category}, Price: {price}",
     fields={"title": "text", "category": "category", "price": "number"},
@@ -161,7 +161,7 @@ def answered(run: Path, folder: Path, method: Numbers) -> dict[str, float | None
     model, processor, _ = load_run(run)
     task = DatasetFolder.open(folder).task
     rows = read_rows(folder, task, "test").rows
-    settings = EvaluateSettings(batch_size=64, max_new_tokens=160, constrained=True)
+    settings = EvaluateSettings(batch_size=64, max_new_tokens=160, constrained=task == PHOTO_TASK)
     found = evaluate(predictor_of(model, processor, settings, method, task, [folder]), rows, task)
     (name,) = task.of_kind("number")
     pairs = zip(rows, found.predicted(name), strict=True)
