@@ -5,7 +5,7 @@
 Every training starts from the weights of RUN, which a run of `phisight demo` has trained with digits as text; from
 there each way trains on for a few steps, the same for all ways, with another order of the examples (and another head)
 for each seed. So the figures compare ways to learn prices; how well a picture is seen is RUN's. On the catalogue the
-vision tower stays as it is, on the photographs it trains.
+vision tower stays as it is; on the photographs it trains, and answers are held to the template so that all are read.
 
     text, expected    one training with digits as text, answered in two ways
     digit_weighted    one training
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from phisight.core.recipe import recipe_from
 from phisight.core.rundir import BEST
-from phisight.core.settings import Numbers
+from phisight.core.settings import EvaluateSettings, Numbers
 from phisight.core.task import Task
 from phisight.data.build import build
 from phisight.data.folder import DatasetFolder
@@ -41,8 +41,8 @@ from phisight.data.grouping import GroupRule
 from phisight.data.options import BuildOptions
 from phisight.data.split import SplitShares
 from phisight.evaluate import EvalRow, evaluate, interval, read_rows
-from phisight.generate import Predictor, number_writer
 from phisight.pipelines.loading import load_run, read_run
+from phisight.pipelines.predictors import predictor_of
 from phisight.pipelines.training import train
 
 TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
@@ -52,7 +52,7 @@ TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
 }
 """What is trained, and the ways in which it then answers."""
 METHODS = [method for methods in TRAININGS.values() for method in methods]
-STEPS = {"catalogue": 120, "photos": 60}
+STEPS = {"catalogue": 120, "photos": 100}
 PHOTO_TASK = Task(
     answer="Product: {title}, Category: {category}, Price: {price}",
     fields={"title": "text", "category": "category", "price": "number"},
@@ -161,8 +161,8 @@ def answered(run: Path, folder: Path, method: Numbers) -> dict[str, float | None
     model, processor, _ = load_run(run)
     task = DatasetFolder.open(folder).task
     rows = read_rows(folder, task, "test").rows
-    writer = number_writer(method, task, processor.tokenizer)
-    found = evaluate(Predictor(model, processor, batch_size=64, max_new_tokens=64, numbers=writer), rows, task)
+    settings = EvaluateSettings(batch_size=64, max_new_tokens=160, constrained=task == PHOTO_TASK)
+    found = evaluate(predictor_of(model, processor, settings, method, task, [folder]), rows, task)
     (name,) = task.of_kind("number")
     pairs = zip(rows, found.predicted(name), strict=True)
     return {row.key: None if price is None else float(price) for row, price in pairs}

@@ -104,9 +104,9 @@ class TrainSettings(Settings):
     """Liger's fused kernels (GPU, ``pip install 'phisight[liger]'``)."""
     fsdp: bool = False
     """Shard weights, gradients and optimiser over the processes of ``torchrun`` (FSDP2)."""
-    numbers: Numbers = "text"
-    """How numbers are learned and answered: digits as text; the first digits weigh more in the loss; the median of the
-    digits' probabilities; a head that predicts the logarithm, written into the answer."""
+    numbers: Numbers = "head"
+    """How numbers are learned and answered: ``text``, the digits; ``digit_weighted``, the first ones weigh more in the
+    loss; ``expected``, the median of their probabilities; ``head``, one that predicts the logarithm beside the text."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
     evaluate_every: int | None = Field(default=None, ge=1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 from phisight.core.errors import EvaluationError
 
@@ -40,7 +41,8 @@ def interval(
     if rows < 2:
         return None
     # A resample without spread has an R2 of minus infinity; the standard error, which nobody reads, is then none.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # few rows: some resamples leave it undefined
         result = bootstrap(
             tuple(columns),
             reduce,

@@ -40,6 +40,7 @@ from phisight.evaluate import (
     write_predictions,
 )
 from phisight.generate import Predictor, Request
+from phisight.model.number_head import head_of
 from phisight.pipelines.before import BEFORE_ROWS, about, base_model, before_and_after
 from phisight.pipelines.features import tower_features
 from phisight.pipelines.loading import ADAPTER, load_model, load_run, read_checkpoint, read_run
@@ -162,6 +163,8 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, 
     rundir.write_json(out / rundir.ENVIRONMENT, environment())
     opened.card.write(out)
     identity = _identity(Path(name)) or name
+    way = recipe.train.model_copy(update={"numbers": "head" if head_of(model) else "text"})
+    recipe = recipe.model_copy(update={"train": way})
     asked = _Asked(model, processor, recipe, settings, task, opened.path, found, out, identity, progress)
     return _scored(asked, asked.answers("real"), {}, {})
 

@@ -37,11 +37,12 @@ RECIPE: dict[str, Any] = {
         "adam_beta2": 0.98,
         "weight_decay": 0.05,
         "bf16": True,
+        "numbers": "head",
         "log_every": 20,
         "evaluate_every": 400,
         "answer_rows": 48,
     },
-    "evaluate": {"split": "test", "batch_size": 64},
+    "evaluate": {"split": "test", "batch_size": 64, "coverage": 0.8},
 }
 """What the demo trains; ``recipes/tiny-cpu.yaml`` holds the same for a data set of one's own."""
 

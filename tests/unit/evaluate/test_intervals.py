@@ -33,6 +33,14 @@ def test_one_row_has_no_interval() -> None:
     assert interval(mean, [np.ones(1)]) is None
 
 
+def test_resamples_that_leave_a_figure_undefined_give_no_interval_and_no_warning() -> None:
+    def share(values: np.ndarray, axis: int = -1) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return np.asarray((values * 0).sum(axis=axis) / values.sum(axis=axis))
+
+    assert interval(share, [np.array([0.0, 0.0, 1.0])]) is None
+
+
 def test_rows_without_spread() -> None:
     found = interval(mean, [np.ones(10)])
     assert found is not None
