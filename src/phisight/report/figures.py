@@ -169,7 +169,9 @@ def _axis(values: Sequence[float], begin: float, end: float, room: float = 0.0, 
     if logarithmic:
         margin = (high / low) ** room
         return Axis(low / margin, high * margin, begin, end, True)
-    margin = (high - low) * room or (abs(high) * 0.1 or 1.0) * (high == low)
+    if low == high == 0:
+        return Axis(0.0, 1.0, begin, end)
+    margin = (high - low) * room or abs(high) * 0.1 * (high == low)
     return Axis(low - margin, high + margin, begin, end)
 
 

@@ -81,7 +81,8 @@ def curve_figures(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     for title in sorted(groups, key=_curve_rank):
         picture = figures.curves(groups[title], "step", title)
         if picture:
-            drawn.append({"title": title, "svg": figures.svg(picture), "lines": list(groups[title])})
+            lines = list(groups[title])
+            drawn.append({"title": _curve_title(title, runs), "svg": figures.svg(picture), "lines": lines})
     return drawn
 
 
@@ -89,6 +90,12 @@ def _curve_rank(title: str) -> tuple[int, str]:
     """The loss, then the figures that stand at the top of the page, then the others, then how training went."""
     kinds = ("loss" in title, title.endswith(tuple(f"_{name}" for name in TILES)), title not in _QUIET_CURVES)
     return next((place for place, known in enumerate(kinds) if known), len(kinds)), title
+
+
+def _curve_title(title: str, runs: Sequence[RunData]) -> str:
+    """``category_accuracy`` as the tiles call it; other names as they were logged."""
+    field, metric = split_name(title, {alias for run in runs for alias in run.scores.get("aliases", {}).values()})
+    return f"{field} {EXPLAINED[metric][0]}".strip() if metric in EXPLAINED else title
 
 
 def _curve_name(name: str) -> tuple[str, str]:
