@@ -39,12 +39,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
-def run(data: Path, out: Path, **values: Any) -> list[float]:
+def run(data: Path, out: Path, train_values: dict[str, Any] | None = None, **values: Any) -> list[float]:
     recipe = recipe_from(
         {
             "out": str(out),
             "data": {"path": str(data), "images": 2, **values},
-            "train": {"method": "projector", "steps": 3, "batch_size": 4, "log_every": 1},
+            "train": {"method": "projector", "steps": 3, "batch_size": 4, "log_every": 1, **(train_values or {})},
             "evaluate": {"rows": 3, "max_new_tokens": 8, "batch_size": 2},
         }
     )
@@ -57,6 +57,14 @@ def run(data: Path, out: Path, **values: Any) -> list[float]:
 
 def test_stored_features_change_nothing(data: Path, tmp_path: Path) -> None:
     assert run(data, tmp_path / "stored") == pytest.approx(run(data, tmp_path / "computed", feature_cache_gb=0))
+
+
+@pytest.mark.parametrize("numbers", ["text", "head", "digit_weighted"])
+def test_stored_states_and_packing_change_nothing(data: Path, tmp_path: Path, numbers: str) -> None:
+    upper = {"method": "lora", "from_layer": 3, "numbers": numbers}
+    plain = run(data, tmp_path / "plain", upper, trunk_cache_gb=0)
+    assert run(data, tmp_path / "stored", upper) == pytest.approx(plain, abs=1e-4)
+    assert run(data, tmp_path / "packed", {**upper, "packing": True}) == pytest.approx(plain, abs=1e-4)
 
 
 def test_rows_of_a_product_are_evaluated_together(data: Path, tmp_path: Path) -> None:
