@@ -67,9 +67,8 @@ def test_before_is_the_untrained_model_of_the_same_seed(tiny_run: Path, of_base:
     against = scores["before"]["tuned_against"]["category"]
     assert against["right"] == scores["before"]["category_accuracy"]
     assert against["left"] == scores["before"]["tuned"]["category_accuracy"]
-    assert any(
-        "against before fine-tuning (the untrained tiny model of seed 0, 3 rows" in line for line in lines(scores)
-    )
+    told = "fine-tuning, against the untrained tiny model of seed 0 on 3 rows"
+    assert any(told in line for line in lines(scores))
     assert "before" not in evaluate_run(tiny_run, settings=settings, before_rows=0)
 
 
