@@ -179,7 +179,9 @@ def phisight_build(urls: list[str], folder: Path) -> tuple[Run, Path]:
         writer.writerows([f"{n}", f"T{n}", url] for n, url in enumerate(urls))
     out = fresh(folder)
     command = [sys.executable, "-m", "phisight", "data", "build", str(table), "--out", str(out)]
-    return run([*command, "--allow-private", "--time-limit", str(TIME_LIMIT_S)], 600), out
+    # As many connections as img2dataset has: two processes of 32 threads.
+    connections = ["--per-host", "64"]
+    return run([*command, "--allow-private", "--time-limit", str(TIME_LIMIT_S), *connections], 600), out
 
 
 def img2dataset_run(python: str, urls: list[str], folder: Path, timeout: float) -> tuple[Run, int]:

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from phisight.core.errors import CheckpointError, some
 from phisight.core.rundir import atomic_file
@@ -223,7 +224,8 @@ def reloaded(model: Any, folder: Path) -> Iterator[None]:
         stored = load_number_head(folder)
         if stored is None:
             raise CheckpointError(f"{folder} has no {NUMBER_HEAD}, which train.numbers=head needs; start the run anew")
-        head.load_state_dict(stored.state_dict(), strict=True)
+        # Whole tensors go into a head that may lie in shards over processes.
+        set_model_state_dict(head, stored.state_dict(), options=StateDictOptions(full_state_dict=True, strict=True))
 
 
 def save_head(model: Any, folder: Path, values: Mapping[str, Tensor] | None = None) -> None:

@@ -22,7 +22,7 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
-from phisight.model.number_head import save_head
+from phisight.model.number_head import save_head, split_off
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import TINY
 from phisight.pipelines.products import product_rows
@@ -147,7 +147,7 @@ def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights:
     with writing("the best model", folder.parent, "its checkpoint stands"):
         merged.save_pretrained(partial, **({} if weights is None else {"state_dict": weights}))
         processor.save_pretrained(partial)
-        save_head(merged, partial)
+        save_head(merged, partial, split_off(weights or {})[1])
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 
