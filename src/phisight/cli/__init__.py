@@ -5,8 +5,10 @@ A command imports what it runs inside its function, so that ``phisight --help`` 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 
 import typer
 
@@ -53,6 +55,9 @@ def main() -> None:
     """Entry point: a user's error is one line and exit code 1, a traceback only with ``--debug``."""
     # Threads that wait for each other by spinning make a busy machine twenty times slower; sleeping costs nothing here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # PEFT imports bitsandbytes, which speaks of kernels that are missing, and asks for a name that will go.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -61,8 +66,3 @@ def main() -> None:
         if debug:
             raise
         fail(error)
-
-
-from phisight.cli.data import app as data_app  # noqa: E402
-
-app.add_typer(data_app, name="data")
