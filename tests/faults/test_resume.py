@@ -76,7 +76,7 @@ def moments(draw: random.Random, run: Path, whole: float) -> Callable[[], bool]:
 
 def test_killed_twenty_times(child: Child, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """Start-up, steps in the middle of an epoch and of an accumulation, evaluation, checkpoints: killed anywhere."""
-    wanted = recipe(workers=1)
+    wanted = recipe(workers=2)
     child(train, wanted).join()  # the first child waits for imports
     shutil.rmtree(wanted.out)
     begun = time.monotonic()
