@@ -59,9 +59,9 @@ def teacher_forced(predictions: Predictions, found: Mapping[int, Likelihood]) ->
     order = sorted(found)
     rows = [predictions.rows[row] for row in order]
     forced = {place: found[row].forced for place, row in enumerate(order)}
-    return Predictions.of(
-        predictions.task, rows, predictions.images, [predictions.shown[row] for row in order], forced, {}
-    )
+    places: dict[int | None, int] = {row: place for place, row in enumerate(order)}
+    shown = [places.get(predictions.shown[row]) for row in order]
+    return Predictions.of(predictions.task, rows, predictions.images, shown, forced, {})
 
 
 def certificate(

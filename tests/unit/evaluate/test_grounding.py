@@ -98,6 +98,14 @@ def test_teacher_forcing_flatters_a_model_that_answers_wrong(tmp_path: Path) -> 
     assert figures(forced, resamples=0)["title_exact"] == 1.0
 
 
+def test_teacher_forcing_of_a_sample(tmp_path: Path) -> None:
+    real = evaluate(predictor(seeing), make_rows(tmp_path, 12), Task())
+    found = likelihoods(predictor(seeing), real, limit=5)
+    forced = teacher_forced(real, found)
+    assert [row.key for row in forced.rows] == [real.rows[row].key for row in sorted(found)]
+    assert figures(forced, resamples=0)["title_exact"] == 1.0
+
+
 def test_before_and_after(tmp_path: Path) -> None:
     rows = make_rows(tmp_path, 16)
     before, after = (evaluate(predictor(answer), rows, Task()) for answer in (blind, seeing))
