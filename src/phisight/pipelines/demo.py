@@ -37,7 +37,7 @@ RECIPE: dict[str, Any] = {
         "adam_beta2": 0.98,
         "weight_decay": 0.05,
         "bf16": True,
-        "numbers": "head",
+        "numbers": "text",
         "log_every": 20,
         "evaluate_every": 400,
         "answer_rows": 48,
