@@ -159,19 +159,20 @@ class ExampleSet(Dataset[Example]):
 
     def _text(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         """Ids and labels from the sizes that stand in the row; no picture is opened."""
+        return self._encoded(row, tokens_of_pictures(row, self.num_crops, self.processor.image_processor.crop_size))
+
+    def _encoded(self, row: Mapping[str, Any], tokens: Sequence[int]) -> tuple[list[int], list[int]]:
         chat = Conversation.of(self.processor, self.task, row)
-        tokens = tokens_of_pictures(row, self.num_crops, self.processor.image_processor.crop_size)
         return encode_answer(self.processor, chat.prompt, chat.answer, tokens)
 
     def prepare(self, index: int) -> Example:
         """The example with its pixels, or with stored features of the tower; kept nowhere."""
         row = self.rows[index]
-        chat = Conversation.of(self.processor, self.task, row)
         read = [self.features.read(one[SHA256]) if self.features else self.pixels(one) for one in pictures_of(row)]
         crops, sizes = [one for one, _ in read], torch.stack([size for _, size in read])
         crop_size = self.processor.image_processor.crop_size
         tokens = [grid_tokens(height, width, crop_size) for height, width in (sizes // crop_size).tolist()]
-        ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, tokens)
+        ids, labels = self._encoded(row, tokens)
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": sizes}
         text = self._with_targets(row, text)
         return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}

@@ -1,5 +1,6 @@
 """A tiny model, its processor and a few made-up pictures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,3 +67,24 @@ def examples(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
 @pytest.fixture
 def batch(examples: ExampleSet, processor: Any) -> dict[str, torch.Tensor]:
     return Collator(processor.tokenizer.pad_token_id)([examples[index] for index in range(3)])
+
+
+SHAPES = [(120, 100), (300, 120), (100, 230), (220, 220)]
+
+
+@pytest.fixture
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of four shapes; the last two show the pictures of the first two again."""
+    for number, row in enumerate(rows):
+        width, height = SHAPES[number % 4]
+        row.update(image_width=width, image_height=height, image_sha256=f"{number % 4:064x}", seed=number % 4)
+    return rows
+
+
+def example_set(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
+    """Examples of such rows, of up to four crops."""
+
+    def load(row: Mapping[str, Any]) -> Any:
+        return picture(row["seed"], (row["image_width"], row["image_height"]))
+
+    return ExampleSet(rows, load, processor, TASK, num_crops=4)

@@ -16,26 +16,8 @@ from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fi
 from phisight.train.image_check import check_images
 from phisight.train.methods import apply_method
 from phisight.train.trainer import fit
-from tests.unit.train.conftest import TASK, picture
+from tests.unit.train.conftest import example_set
 from tests.unit.train.test_fit import Recorder, recipe
-
-SHAPES = [(120, 100), (300, 120), (100, 230), (220, 220)]
-
-
-@pytest.fixture
-def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of four shapes; the last two show the pictures of the first two again."""
-    for number, row in enumerate(rows):
-        width, height = SHAPES[number % 4]
-        row.update(image_width=width, image_height=height, image_sha256=f"{number % 4:064x}", seed=number % 4)
-    return rows
-
-
-def example_set(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
-    def load(row: Mapping[str, Any]) -> Any:
-        return picture(row["seed"], (row["image_width"], row["image_height"]))
-
-    return ExampleSet(rows, load, processor, TASK, num_crops=4)
 
 
 def make_room(cache: FeatureCache, rows: list[dict[str, Any]], needed: int, bound: int) -> bool:

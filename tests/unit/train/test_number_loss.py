@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,7 @@ from phisight.train.examples import ExampleSet
 from phisight.train.methods import apply_method
 from phisight.train.number_loss import FIRST_DIGIT, NumberTargets, digit_weights, number_targets
 from phisight.train.trainer import fit
-
-
-class Quiet:
-    """Hears of losses and keeps them."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def begin(self, steps: int) -> None:
-        pass
-
-    def step(self, step: int) -> None:
-        pass
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if "loss" in metrics:
-            self.losses.append(metrics["loss"])
+from tests.unit.train.test_fit import Recorder
 
 
 def example(examples: ExampleSet, processor: Any, numbers: Any, index: int = 3) -> Any:
@@ -164,7 +147,7 @@ def run(
     targets = number_targets(recipe.train.numbers, model, processor, examples.task, examples.rows)
     examples.targets = targets
     examples._kept.clear()
-    quiet = Quiet()
+    quiet = Recorder()
     fit(model, processor, examples, examples, recipe, folder, quiet)
     return model, quiet.losses
 

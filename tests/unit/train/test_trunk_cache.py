@@ -1,6 +1,5 @@
 """Stored hidden states: the same logits and curve as computed ones, bounded, never stale; weights below may leave."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from phisight.train.packing import PackingCollator
 from phisight.train.resting import rest_below, weights_below
 from phisight.train.trainer import fit
 from phisight.train.trunk_cache import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
-from tests.unit.train.conftest import TASK, picture
+from tests.unit.train.conftest import example_set
 from tests.unit.train.test_fit import Recorder
 
-SHAPES = [(120, 100), (300, 120), (100, 230), (220, 220)]
 LAYERS, FIRST = 4, 2
 SMALL = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 96}
 
@@ -30,21 +28,6 @@ SMALL = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, 
 @pytest.fixture
 def deep(processor: Any) -> Any:
     return tiny_model(tiny_config(processor.tokenizer, num_hidden_layers=LAYERS, **SMALL))
-
-
-@pytest.fixture
-def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for number, row in enumerate(rows):
-        width, height = SHAPES[number % 4]
-        row.update(image_width=width, image_height=height, image_sha256=f"{number % 4:064x}", seed=number % 4)
-    return rows
-
-
-def example_set(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
-    def load(row: Mapping[str, Any]) -> Any:
-        return picture(row["seed"], (row["image_width"], row["image_height"]))
-
-    return ExampleSet(rows, load, processor, TASK, num_crops=4)
 
 
 def top(method: str = "lora", **train: Any) -> Recipe:
