@@ -104,7 +104,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
             )
         if not self.do_convert_rgb and image.mode != "RGB":
             raise ImageError(f"an image has mode {image.mode}; convert it to RGB or leave do_convert_rgb on")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # Pillow would copy
 
     def _fill(self, out: NDArray[np.float32], picture: Image.Image, grid: HDGrid) -> None:
         """Write thumbnail and tiles of one picture into ``out`` float32[slots, 3, S, S]."""

@@ -3,9 +3,9 @@
     peak = weights + optimiser + the larger of (activations + head) and gradients
                                  (their sum where micro-batches are accumulated: gradients outlive the backward pass)
 
-Activations are what autograd keeps for the backward pass, counted tensor by tensor for scaled dot-product attention (a
-decoder layer in float32: 13 D + 4 F values a token when everything trains). Not counted: the interpreter and libraries,
-work space of kernels, fragmentation.
+Activations are what autograd keeps for the backward pass, counted tensor by tensor for scaled dot-product attention and
+fused layers (a decoder layer in float32: 11 D + 2 F values a token when everything trains) and the gradients within one
+MLP. Not counted: the interpreter and libraries, work space of kernels, fragmentation.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def memory_of(model: nn.Module, config: Any, batch: Batch, recipe: Recipe) -> Me
         weights=weights,
         gradients=trained,
         optimiser=2 * trained,
-        activations=_decoder(model, config, batch, recipe, item) + _tower(model, config, batch, item),
+        activations=_decoder(model, config, batch, recipe, item) + _tower(model, config, batch, recipe, item),
         head=logits * (item + 2 * FLOAT32),
         accumulates=recipe.train.accumulate > 1,
     )
@@ -124,30 +124,37 @@ def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: 
     adapted = any("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
     full = any(p.requires_grad for name, p in model.named_parameters() if part_of(name) == "decoder" and not adapted)
     attention = D + keys + D + (D + 2 * keys)  # queries and keys turned, output, and the projection that values lie in
-    values = attention + 3 * F  # gate and up, and the activated gate
+    values = attention + 2 * F  # gate and up
     if adapted or full:
-        values += 3 * D + F  # inputs of the linear layers
+        values += 3 * D  # inputs of the linear layers, but for the last one's, which is computed again
+    if not _fused(recipe):
+        values += 2 * F  # the activated gate, and its product with up
     if recipe.train.method == "dora":
         values += 2 * (3 * D + 2 * keys + 2 * F)  # both summands of each adapted output, to scale them
-    if full:
-        values += 2 * D  # normalised, for the weights of the norms
     if config._attn_implementation == "eager":
         values += heads * batch.tokens
     layer: int = rows * (values * item + 2 * D * FLOAT32)  # and inputs of both norms
+    within = rows * 4 * F * item if _fused(recipe) else 0  # gradients of one MLP's product, gate and up, and a factor
     layers = int(config.num_hidden_layers) - recipe.train.from_layer
     if recipe.train.gradient_checkpointing:
-        return layer + layers * rows * int(D) * item
-    return layer * layers
+        return layer + within + layers * rows * int(D) * item
+    return layer * layers + within
 
 
-def _tower(model: nn.Module, config: Any, batch: Batch, item: int) -> int:
+def _fused(recipe: Recipe) -> bool:
+    """Whether MLPs run fused; see ``train/fused_layers.py``."""
+    plain_adapters = recipe.train.method == "lora" and not recipe.lora.dropout
+    return plain_adapters or recipe.train.method in ("full", "projector")
+
+
+def _tower(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: int) -> int:
     """Bytes autograd keeps of a tower that trains; a frozen one leaves nothing behind."""
     if not any(p.requires_grad for name, p in model.named_parameters() if part_of(name) == "tower"):
         return 0
     vision = config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2 + 1
-    # both norms in and out, queries, keys, values, output of attention; the MLP: in, sigmoid, product
-    values = 8 * vision.hidden_size + 3 * vision.intermediate_size
+    # both norms in and out, queries, keys, values, output of attention; the MLP between its layers, unfused three times
+    values = 8 * vision.hidden_size + (1 if _fused(recipe) else 3) * vision.intermediate_size
     return int(batch.examples * batch.crops * patches * values * item * (vision.num_hidden_layers - 1))
 
 

@@ -27,6 +27,8 @@ from phisight.train.compiling import compiled_layers, without_compiling
 from phisight.train.durable import DurableTrainer
 from phisight.train.examples import ExampleSet
 from phisight.train.faults import named_faults
+from phisight.train.freed_memory import give_back_freed_memory
+from phisight.train.fused_layers import fused_layers
 from phisight.train.groups import parameter_groups
 from phisight.train.liger import use_liger
 from phisight.train.packing import PackingCollator
@@ -69,7 +71,14 @@ def fit(
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     if recipe.train.liger:
         use_liger(model)
-    with trainer.stopping, named_faults(recipe), compiled_layers(model, wanted=recipe.train.compile):
+    give_back_freed_memory(model)
+    layers_as_written = recipe.train.compile or recipe.train.liger  # either fuses by itself
+    with (
+        trainer.stopping,
+        named_faults(recipe),
+        compiled_layers(model, wanted=recipe.train.compile),
+        fused_layers(model, wanted=not layers_as_written),
+    ):
         outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     figures = {key: float(value) for key, value in outcome.metrics.items()}
     figures |= {**outcome_of(trainer.state, answers.best), "train_loss": trainer.mean_loss()}

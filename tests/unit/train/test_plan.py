@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from phisight.core.geometry import image_tokens
 from phisight.core.recipe import recipe_from
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
+from phisight.train.fused_layers import fused_layers
 from phisight.train.methods import apply_method
 from phisight.train.plan import Batch, image_token_table, memory_of
 
@@ -84,7 +85,8 @@ def test_memory_is_within_fifteen_per_cent(size: str, method: str, more: dict[st
         enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     planned = memory_of(model, config, Batch(examples, tokens, TRAINED, 2), recipe).peak
-    measured = measured_peak(model, batch_of(config, examples, tokens), recipe.train.accumulate)
+    with fused_layers(model, wanted=True):
+        measured = measured_peak(model, batch_of(config, examples, tokens), recipe.train.accumulate)
     assert planned == pytest.approx(measured, rel=0.15)
 
 

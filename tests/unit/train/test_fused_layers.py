@@ -1,0 +1,162 @@
+"""Fused layers compute what the layers as written compute: values, every gradient, and less kept between them."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from phisight.core.settings import LoraSettings, TrainSettings
+from phisight.model.linear import ACTIVATIONS, Adapter, fused_linear, product
+from phisight.model.norm import rms_norm
+from phisight.train.fused_layers import fused_forwards, fused_layers
+from phisight.train.methods import apply_method
+
+
+def gradients(loss: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, leaves)
+
+
+def as_written(activation: str | None) -> Callable[[Tensor], Tensor]:
+    if activation == "swiglu":
+        return lambda x: nn.functional.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1]
+    return (lambda x: x * torch.sigmoid(1.702 * x)) if activation else lambda x: x
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_fused_layer_is_the_formula(activation: str | None, *, adapted: bool) -> None:
+    """In float64, where oneDNN's products are not taken, and in float32, where they are."""
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
+        torch.manual_seed(0)
+        width = 24 if activation == "swiglu" else 12
+        x, weight = torch.randn(3, 5, width, dtype=dtype), torch.randn(7, 12, dtype=dtype)
+        bias, down, up = torch.randn(7, dtype=dtype), torch.randn(2, 12, dtype=dtype), torch.randn(7, 2, dtype=dtype)
+        leaves = [one.requires_grad_() for one in (x, weight, bias, down, up)]
+        adapter = Adapter(down, up, 0.7) if adapted else None
+        fused = fused_linear(x, weight, bias, adapter, activation)
+        inner = as_written(activation)(x)
+        plain = linear(inner, weight, bias)
+        if adapted:
+            plain = plain + 0.7 * linear(linear(inner, down), up)
+        torch.testing.assert_close(fused, plain, rtol=tolerance, atol=tolerance)
+        seen = leaves if adapted else leaves[:3]
+        way = torch.randn_like(plain)
+        pairs = zip(gradients((fused * way).sum(), *seen), gradients((plain * way).sum(), *seen), strict=True)
+        for ours, theirs in pairs:
+            torch.testing.assert_close(ours, theirs.to(ours.dtype), rtol=tolerance * 10, atol=tolerance * 10)
+
+
+def test_rms_norm_is_the_librarys() -> None:
+    from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
+
+    torch.manual_seed(0)
+    for dtype in (torch.float32, torch.bfloat16):
+        norm = Phi3RMSNorm(16, eps=1e-3).to(dtype)
+        norm.weight.data.normal_()
+        x = torch.randn(2, 3, 16, dtype=dtype, requires_grad=True)
+        ours, theirs = rms_norm(x, norm.weight, 1e-3), norm(x)
+        assert ours.dtype == theirs.dtype == dtype
+        torch.testing.assert_close(ours, theirs)
+        way, close = torch.randn_like(theirs), 1e-5 if dtype == torch.float32 else 0.05
+        for mine, other in zip(
+            gradients((ours * way).sum(), x, norm.weight), gradients((theirs * way).sum(), x, norm.weight), strict=True
+        ):
+            torch.testing.assert_close(mine, other, rtol=close, atol=close)
+
+
+def test_products_take_views() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(40, 6).t()[:, ::2], torch.randn(30, 20).t()
+    torch.testing.assert_close(product(left, right), left @ right)
+    torch.testing.assert_close(product(left, right, torch.ones(30)), left @ right + 1)
+
+
+METHODS = [
+    {"method": "full", "train_tower": True},
+    {"method": "lora", "train_tower": True},
+    {"method": "lora", "from_layer": 1},
+    {"method": "dora"},
+    {"method": "projector"},
+]
+
+
+def losses_and_gradients(model: Any, batch: dict[str, Any], *, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext():
+        loss = model(**batch, skip_logits=True).loss
+    loss.backward()
+    return loss.detach(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+
+
+@pytest.mark.parametrize("train", METHODS, ids=lambda train: "-".join(map(str, train.values())))
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_fused_model_gives_the_same_loss_and_gradients(
+    train: dict[str, Any], model: Any, batch: dict[str, Any], *, bf16: bool
+) -> None:
+    wanted = TrainSettings(bf16=bf16, **train)
+    adapted: Any = apply_method(model, wanted, LoraSettings(rank=4))
+    generator = torch.Generator().manual_seed(1)
+    for name, one in adapted.named_parameters():
+        if "lora_B" in name:  # zero at first: half of the gradients would be, too
+            one.data.normal_(0, 0.05, generator=generator)
+    adapted.train()
+    plain, theirs = losses_and_gradients(adapted, batch, bf16=bf16)
+    with fused_layers(adapted, wanted=True):
+        fused, ours = losses_and_gradients(adapted, batch, bf16=bf16)
+    again, _ = losses_and_gradients(adapted, batch, bf16=bf16)
+    assert torch.equal(plain, again), "layers are as written again after the block"
+    assert ours.keys() == theirs.keys()
+    torch.testing.assert_close(fused, plain, rtol=3e-3 if bf16 else 1e-6, atol=0)
+    for name, one in theirs.items():
+        size = float(one.norm())
+        assert ours[name].dtype == one.dtype
+        assert float((ours[name] - one).norm()) <= (0.06 if bf16 else 1e-4) * size + 1e-6, name
+
+
+def test_what_cannot_be_fused_stays_with_its_library(model: Any) -> None:
+    dropping = apply_method(model, TrainSettings(method="lora"), LoraSettings(rank=2, dropout=0.1))
+    kinds = {type(module).__module__.split(".")[0] for module in fused_forwards(dropping)}
+    assert kinds == {"torch", "transformers"}, "base layers and norms, but no layer of peft"
+
+
+def test_a_switched_off_adapter_is_off(model: Any, batch: dict[str, Any]) -> None:
+    adapted: Any = apply_method(model, TrainSettings(method="lora"), LoraSettings(rank=2))
+    for name, one in adapted.named_parameters():
+        if "lora_B" in name:
+            one.data.fill_(0.1)
+    with torch.no_grad(), fused_layers(adapted, wanted=True):
+        on = adapted(**batch).loss
+        with adapted.disable_adapter():
+            off = adapted(**batch).loss
+    with torch.no_grad(), adapted.disable_adapter():
+        torch.testing.assert_close(adapted(**batch).loss, off)
+    assert abs(float(on - off)) > 1e-3
+
+
+def test_less_is_kept_for_the_backward_pass(model: Any, batch: dict[str, Any]) -> None:
+    """Bytes that autograd holds besides the weights, each storage once."""
+    apply_method(model, TrainSettings(method="full", train_tower=True), LoraSettings())
+    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
+
+    def kept() -> int:
+        storages: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(**batch, skip_logits=True).loss.backward()
+        return sum(storages.values())
+
+    model.train()
+    plain = kept()
+    with fused_layers(model, wanted=True):
+        fused = kept()
+    assert fused < 0.8 * plain, f"{fused} bytes fused, {plain} as written"
