@@ -38,6 +38,8 @@ class Case:
     from_layer: int = 0
     pictures: str = "square"
     bf16: bool = False
+    against: str = "plain"
+    """The yardstick: the plain way, in float32, or phisight's own float32."""
 
 
 CASES = {
@@ -48,6 +50,7 @@ CASES = {
         Case("full", "full"),
         Case("full-mixed", "full", pictures="mixed"),
         Case("bf16", "lora", bf16=True),
+        Case("bf16-own", "lora", bf16=True, against="phisight"),
     )
 }
 
@@ -167,8 +170,8 @@ def one_example(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def step_plain(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows, batch: int, out: Path) -> Run:
-    """transformers' Trainer; in the case of bf16 the yardstick is phisight in float32."""
-    if case.bf16:
+    """transformers' Trainer in float32, or phisight in float32 where that is the yardstick."""
+    if case.against == "phisight":
         return step_phisight(Case(case.name, case.method), model, processor, rows, batch, out)
     recipe = settings_of(case, batch, out)
     model = apply_method(model, recipe.train, recipe.lora)
