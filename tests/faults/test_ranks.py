@@ -51,6 +51,12 @@ def assert_same_curve(one: torch.Tensor, other: torch.Tensor) -> None:
     assert drift.mean().abs() < 2e-5
 
 
+def weight_drift(one: Path, other: Path) -> torch.Tensor:
+    """float64[all weights]: difference of the best models of two runs."""
+    there = weights(other)
+    return torch.cat([(value.double() - there[name].double()).flatten() for name, value in weights(one).items()])
+
+
 @pytest.fixture
 def full(recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
     """Everything trains, on 17 rows: the last step of an epoch holds one, so that a process has none."""
@@ -65,26 +71,27 @@ def full(recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
 
 
 def test_any_cut_of_a_step_gives_one_curve(child: Child, full: Callable[..., Recipe], tmp_path: Path) -> None:
-    every = {"evaluate_every": None, "save_every": 12}
-    for name, (batch_size, accumulate) in {"whole": (4, 1), "halves": (2, 2), "ones": (1, 4)}.items():
+    every = {"evaluate_every": None, "save_every": 6, "steps": 6}
+    for name, (batch_size, accumulate) in {"whole": (8, 1), "halves": (4, 2), "pairs": (2, 4), "ones": (1, 8)}.items():
         train(at(full(batch_size, accumulate, **every), tmp_path / name))
-    assert together(child, train_as, at(full(2, 1, **every), tmp_path / "ranks")) == [0, 0]
-    assert together(child, train_as, at(full(2, 1, fsdp=True, **every), tmp_path / "shards")) == [0, 0]
+    assert together(child, train_as, at(full(4, 1, **every), tmp_path / "ranks")) == [0, 0]
+    assert together(child, train_as, at(full(4, 1, fsdp=True, **every), tmp_path / "shards")) == [0, 0]
     whole = losses(tmp_path / "whole")
     assert whole[-1] < whole[0]
-    for name in ("halves", "ones", "ranks", "shards"):
+    for name in ("halves", "pairs", "ones", "ranks", "shards"):
         assert_same_curve(losses(tmp_path / name), whole)
         norms = losses(tmp_path / name, "train/grad_norm"), losses(tmp_path / "whole", "train/grad_norm")
         torch.testing.assert_close(*norms, rtol=1e-3, atol=1e-4)
+        drift = weight_drift(tmp_path / name, tmp_path / "whole")
+        assert drift.abs().max() < 1e-4
+        assert drift.mean().abs() < 1e-8
     for rank in range(2):  # separators and biases of odd length leave a little more than half
         assert 0.45 < float((tmp_path / f"shards.share-{rank}").read_text()) < 0.55
-    checkpoint = tmp_path / "shards" / "checkpoints" / "checkpoint-12"
+    checkpoint = tmp_path / "shards" / "checkpoints" / "checkpoint-6"
     loaded = AutoModelForImageTextToText.from_pretrained(checkpoint)  # strictly: every tensor, equal to the file
     best = AutoModelForImageTextToText.from_pretrained(tmp_path / "shards" / "best")
-    other = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole" / "best")
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, best.state_dict()[name])
-        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("fsdp", [False, True])
