@@ -8,10 +8,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
+from phisight.core.datadir import METADATA
 from phisight.core.recipe import changed, write_recipe
 from phisight.core.settings import Recipe
 from phisight.pipelines.training import train
@@ -57,6 +60,20 @@ def weight_drift(one: Path, other: Path) -> torch.Tensor:
     return torch.cat([(value.double() - there[name].double()).flatten() for name, value in weights(one).items()])
 
 
+def with_data(recipe: Recipe, folder: Path) -> Recipe:
+    return recipe.model_copy(update={"data": changed(recipe.data, path=folder)})
+
+
+def with_validation_rows(data: Path, rows: int) -> None:
+    """Leave so many rows in the validation split of a data set folder, with answers of very different lengths."""
+    table = pq.read_table(data / METADATA)
+    lines = [{**row, "split": row["split"].replace("validation", "train")} for row in table.to_pylist()]
+    for number, row in enumerate([row for row in lines if row["split"] == "train"][:rows]):
+        row["split"] = "validation"
+        row["title"] += " and more" * (8 * number)
+    pq.write_table(pa.Table.from_pylist(lines, table.schema), data / METADATA)
+
+
 @pytest.fixture
 def full(recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
     """Everything trains, on 17 rows: the last step of an epoch holds one, so that a process has none."""
@@ -92,6 +109,25 @@ def test_any_cut_of_a_step_gives_one_curve(child: Child, full: Callable[..., Rec
     best = AutoModelForImageTextToText.from_pretrained(tmp_path / "shards" / "best")
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, best.state_dict()[name])
+
+
+@pytest.mark.parametrize(("fsdp", "rows"), [(False, 3), (True, 3), (False, 5)])
+def test_validation_loss_is_that_of_one_process(
+    fsdp: bool, rows: int, child: Child, full: Callable[..., Recipe], own_data: Path, tmp_path: Path
+) -> None:
+    """Rows that two processes cannot share out evenly; each counts once, by its tokens, in batches of any size."""
+    with_validation_rows(own_data, rows)
+    every = {"evaluate_every": 2, "save_every": 6, "steps": 6}
+    for name, (batch_size, accumulate) in {"whole": (8, 1), "ones": (1, 8)}.items():
+        train(with_data(at(full(batch_size, accumulate, **every), tmp_path / name), own_data))
+    two = with_data(at(full(2, 2, fsdp=fsdp, **every), tmp_path / "two"), own_data)
+    assert together(child, train_as, two) == [0, 0]
+    whole = losses(tmp_path / "whole", "eval/loss")
+    assert len(whole) == 3
+    for name in ("ones", "two"):
+        drift = losses(tmp_path / name, "eval/loss") - whole
+        assert drift.abs().max() < 1e-5
+        assert drift.mean().abs() < 5e-6
 
 
 @pytest.mark.parametrize("fsdp", [False, True])

@@ -7,6 +7,7 @@ fit(model, processor, train_set, validation_set, recipe, run_dir, watch)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
+from transformers.trainer_utils import EvalLoopOutput
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
@@ -30,6 +32,7 @@ from phisight.train.faults import named_faults
 from phisight.train.groups import parameter_groups
 from phisight.train.liger import use_liger
 from phisight.train.packing import PackingCollator
+from phisight.train.validation_loss import mean_over_tokens
 from phisight.train.waiting import DataWait
 from phisight.train.watching import Watcher, passes_on
 
@@ -108,7 +111,7 @@ class CheckedTrainer(DurableTrainer):
         return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Loss of a micro-batch, in training and on validation; nobody reads logits here."""
+        """Loss of a micro-batch; nobody reads logits here."""
         needed = without_needless_mask(inputs, self.model.config)
         return super().compute_loss(model, {**needed, "skip_logits": True}, *args, **kwargs)
 
@@ -117,14 +120,22 @@ class CheckedTrainer(DurableTrainer):
         with self.data_wait.waiting():
             return super().get_batch_samples(*args, **kwargs)
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluation_loop(self, dataloader: Any, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
         """Loss on validation, and the figures of the answers beside it."""
+        self.model.eval()
         with without_compiling():
-            output = super().evaluation_loop(*args, **kwargs)
+            found = {"loss": mean_over_tokens(map(self._prepare_inputs, dataloader), self._summed_loss)}
         with without_compiling(), self.accelerator.autocast():
-            found = self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
-        output.metrics.update({f"eval_{name}": value for name, value in found.items()})
-        return output
+            found |= self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))  # type: ignore[arg-type]
+
+    def _summed_loss(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Loss of a batch, summed over its trained tokens."""
+        needed = without_needless_mask(inputs, self.model.config)
+        with self.accelerator.autocast():
+            loss: Tensor = self.model(**needed, skip_logits=True, num_items_in_batch=1).loss
+        return loss
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """A checkpoint; the number head, which adapters' files have no place for, in a file of its own."""
