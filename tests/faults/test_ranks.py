@@ -16,7 +16,8 @@ from transformers import AutoModelForImageTextToText
 
 from phisight.core.datadir import METADATA
 from phisight.core.recipe import changed, write_recipe
-from phisight.core.settings import Recipe
+from phisight.core.settings import LoraSettings, ModelSettings, Recipe
+from phisight.pipelines.loading import load_run
 from phisight.pipelines.training import train
 from tests.faults.ranks import fit_mixed, free_port, train_as
 from tests.faults.small_run import curve, weights
@@ -163,6 +164,23 @@ def test_shards_go_on_where_they_stopped(child: Child, recipe: Callable[..., Rec
     assert together(child, train_as, other, resume=True) == [0, 0]
     assert curve(other.out) == curve(wanted.out)
     assert all(value.equal(weights(wanted.out)[name]) for name, value in weights(other.out).items())
+
+
+def test_adapters_in_shards_on_a_model_from_nothing(
+    child: Child, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Their base lies nowhere on disk, so the best model is the merged one: that of a single process."""
+    tiny = {"model": ModelSettings(name="tiny"), "lora": LoraSettings(rank=2)}
+    every = {"learning_rate": 1e-3, "evaluate_every": None, "save_every": 4, "steps": 4, "numbers": "head"}
+    whole = at(recipe(batch_size=2, accumulate=1, **every).model_copy(update=tiny), tmp_path / "whole")
+    shards = at(recipe(batch_size=1, accumulate=1, fsdp=True, **every).model_copy(update=tiny), tmp_path / "shards")
+    train(whole)
+    assert together(child, train_as, shards) == [0, 0]
+    assert weights(shards.out).keys() == weights(whole.out).keys()
+    assert any("number_head" in name for name in weights(whole.out))
+    assert weight_drift(shards.out, whole.out).abs().max() < 1e-4
+    model, _, _ = load_run(shards.out)
+    assert not hasattr(model, "peft_config")
 
 
 @pytest.mark.parametrize("victim", [0, 1])

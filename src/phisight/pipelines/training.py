@@ -39,7 +39,7 @@ from phisight.train.methods import apply_method
 from phisight.train.number_loss import number_targets
 from phisight.train.parts import PartCount, count_parts
 from phisight.train.quantised import merged_in_full, quantise_decoder
-from phisight.train.sharding import whole_weights
+from phisight.train.sharding import in_one_piece, whole_weights
 from phisight.train.trainer import fit
 from phisight.train.watching import Watcher
 
@@ -141,13 +141,16 @@ def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights:
 
     The folder is there whole or not at all. ``weights`` are those of a model that holds only shards.
     """
-    merged = _merged(model) if whole and hasattr(model, "merge_and_unload") else model
+    others, head = split_off(weights or {})
+    merged, state = model, {} if weights is None else {"state_dict": weights}
+    if whole and hasattr(model, "merge_and_unload"):
+        merged, state = _merged(model if weights is None else in_one_piece(model, others)), {}
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with writing("the best model", folder.parent, "its checkpoint stands"):
-        merged.save_pretrained(partial, **({} if weights is None else {"state_dict": weights}))
+        merged.save_pretrained(partial, **state)
         processor.save_pretrained(partial)
-        save_head(merged, partial, split_off(weights or {})[1])
+        save_head(model, partial, head)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 

@@ -128,7 +128,7 @@ class CheckedTrainer(DurableTrainer):
         with without_compiling(), self.accelerator.autocast():
             found |= self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))  # type: ignore[arg-type]
+        return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))
 
     def _summed_loss(self, inputs: Mapping[str, Any]) -> Tensor:
         """Loss of a batch, summed over its trained tokens."""
