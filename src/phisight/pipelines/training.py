@@ -28,6 +28,7 @@ from phisight.pipelines.loading import TINY
 from phisight.pipelines.products import product_rows
 from phisight.pipelines.runs import open_run
 from phisight.pipelines.stored_trunk import store_what_rests
+from phisight.pipelines.tracking import tracker_options
 from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
 from phisight.train import processes
@@ -117,7 +118,7 @@ def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bo
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
     features = store_what_rests(recipe, model, [one for one in (train_set, validation_set) if one], listeners.filling)
-    tracker = open_tracker(recipe.track.to, _tracker_options(recipe)) if is_first() else None
+    tracker = open_tracker(recipe.track.to, tracker_options(recipe.track)) if is_first() else None
     if tracker:
         listeners.announce(
             Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features)
@@ -191,14 +192,6 @@ def _examples(
         lengths=lengths,
     )
     return examples, len(too_long)
-
-
-def _tracker_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    track = recipe.track
-    options: dict[str, dict[str, Any]] = {name: {} for name in track.to}
-    if "wandb" in options:
-        options["wandb"] = {"project": track.project, "entity": track.entity, "mode": track.mode}
-    return options
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 fit(model, processor, train_set, validation_set, recipe, run_dir, watch)
   Trainer: batches -> loss over the trained tokens of the whole step -> AdamW
+  before the first step: answers where asked for
   every evaluate_every steps: loss on validation, answers where asked for, checkpoint; the best one is loaded at the end
 """
 
@@ -125,10 +126,19 @@ class CheckedTrainer(DurableTrainer):
         self.model.eval()
         with without_compiling():
             found = {"loss": mean_over_tokens(map(self._prepare_inputs, dataloader), self._summed_loss)}
-        with without_compiling(), self.accelerator.autocast():
-            found |= self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
+        found |= self._answered()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step == 0:  # nothing was resumed: what the model answers before its first step
+            self._answered()
+        super()._run_epoch(*args, **kwargs)
+
+    def _answered(self) -> dict[str, float]:
+        """Figures of the answers as the model is now."""
+        with without_compiling(), self.accelerator.autocast():
+            return self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
 
     def _summed_loss(self, inputs: Mapping[str, Any]) -> Tensor:
         """Loss of a batch, summed over its trained tokens."""
