@@ -55,16 +55,19 @@ def evaluate_command(
             if out is not None:
                 raise SettingsError(f"{run} is a run and keeps its own results; --out is for a model that is no run")
             read_run(run)
-            settings = changed(load_recipe(run / CONFIG, overrides or []).evaluate, **changes)
-            scores = evaluate_run(run, data=data, settings=settings, before_rows=before_rows, progress=bars)
+            recipe = load_recipe(run / CONFIG, overrides or [])
+            settings = changed(recipe.evaluate, **changes)
+            scores = evaluate_run(
+                run, data=data, settings=settings, track=recipe.track, before_rows=before_rows, progress=bars
+            )
         elif data is None or out is None:
             raise SettingsError(
                 f"{subject} is no run folder; to evaluate it as a model, say --data DIR (a data set folder) and "
                 "--out DIR (for the results)"
             )
         else:
-            given = {"out": str(out), "model": {"name": subject}, "data": {"path": str(data)}}
-            recipe = recipe_from(given, overrides or [], source="the command line")
+            values = {"out": str(out), "model": {"name": subject}, "data": {"path": str(data)}}
+            recipe = recipe_from(values, overrides or [], source="the command line")
             recipe = recipe.model_copy(update={"evaluate": changed(recipe.evaluate, **changes)})
             scores, run = evaluate_model(recipe, progress=bars), out
     show_scores(scores)

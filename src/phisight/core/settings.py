@@ -112,7 +112,7 @@ class TrainSettings(Settings):
     evaluate_every: int | None = Field(default=None, ge=1)
     """Steps between two evaluations on the validation split; none: at the end."""
     answer_rows: int = Field(default=0, ge=0)
-    """Rows of the validation split that are answered at each evaluation; 0: only the loss is taken."""
+    """Rows of the validation split that are answered before the first step and at each evaluation; 0: none."""
     best: str = "loss"
     """What chooses the best checkpoint: ``loss``, or a figure of the answers (needs ``answer_rows``) by its name in
     scores.json or as field/metric: ``category_accuracy``, ``category3_code/accuracy``."""

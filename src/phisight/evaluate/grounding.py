@@ -22,7 +22,7 @@ from phisight.core.errors import EvaluationError
 from phisight.core.seeding import named_seed
 from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
 from phisight.evaluate.intervals import interval
-from phisight.evaluate.metrics import alias
+from phisight.evaluate.metrics import MEAN, alias
 from phisight.evaluate.pictures import Images, pictures_shown
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.words import change
@@ -101,7 +101,7 @@ def _drop(real: Mapping[int, Likelihood], other: Mapping[int, Likelihood], seed:
     rows = sorted(set(real) & set(other))
     before = np.asarray([real[row].log_probability for row in rows])
     after = np.asarray([other[row].log_probability for row in rows])
-    found = interval(lambda values, axis=-1: values.mean(axis=axis), [before - after], seed=seed) if rows else None
+    found = interval(MEAN, [before - after], seed=seed) if rows else None
     return {
         "rows": len(rows),
         "real": float(before.mean()) if rows else None,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import DegenerateDataWarning, bootstrap
 
 from phisight.core.errors import EvaluationError
+from phisight.evaluate.resampling import Resamples, resampled
 
 Array = NDArray[np.float64]
-_CELLS = 2_000_000
-"""Numbers in memory at once while resampling."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +37,14 @@ def interval(
     rows = len(columns[0])
     if rows < 2:
         return None
-    # A resample without spread has an R2 of minus infinity; the standard error, which nobody reads, is then none.
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # few rows: some resamples leave it undefined
-        result = bootstrap(
-            tuple(columns),
-            reduce,
-            n_resamples=resamples,
-            batch=max(1, _CELLS // rows),
-            vectorized=True,
-            paired=True,
-            confidence_level=level,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    low, high = float(result.low), float(result.high)
+    found = resampled(reduce, tuple(columns), Resamples(rows, resamples, seed))
+    return _ends(found, level)
+
+
+def _ends(found: Array, level: float) -> Interval | None:
+    """Percentiles of the figures of resamples; none where some of them are not defined."""
+    with np.errstate(invalid="ignore"):  # a resample without spread has an R2 of minus infinity
+        low, high = np.percentile(found, [50 * (1 - level), 50 * (1 + level)]).tolist()
     return Interval(low, high) if np.isfinite(low) and np.isfinite(high) else None
 
 
@@ -72,13 +62,13 @@ def paired_difference(
         raise EvaluationError(
             f"{len(left[0])} rows on one side but {len(right[0])} on the other; compare the same rows"
         )
-    width = len(left)
-
-    def difference(*columns: Array, axis: int = -1) -> Any:
-        return reduce(*columns[:width], axis=axis) - reduce(*columns[width:], axis=axis)
-
-    columns = [*left, *right]
-    return float(difference(*columns)), interval(difference, columns, level=level, resamples=resamples, seed=seed)
+    difference = float(reduce(*left)) - float(reduce(*right))
+    if len(left[0]) < 2:
+        return difference, None
+    draws = Resamples(len(left[0]), resamples, seed)
+    with np.errstate(invalid="ignore"):
+        found = resampled(reduce, tuple(left), draws) - resampled(reduce, tuple(right), draws)
+    return difference, _ends(found, level)
 
 
 @dataclass(frozen=True)

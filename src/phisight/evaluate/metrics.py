@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 from phisight.core.task import FieldKind, FieldValue, Task
+from phisight.evaluate.resampling import Median, OfCells, OfMeans
 
 Array = NDArray[np.float64]
 Column = Sequence[FieldValue | None]
@@ -41,7 +42,7 @@ class Metric:
     """One figure over many rows.
 
     ``rows`` makes arrays float64[n] of truths and answers (answers may be none); ``reduce`` makes one figure of such
-    arrays along ``axis``, also for many resamples at once: float64[..., n] -> float64[...].
+    arrays along ``axis``: float64[..., n] -> float64[...]; see resampling.py for how it does so for many resamples.
     """
 
     name: str
@@ -59,38 +60,35 @@ class Metric:
         return value if np.isfinite(value) else None
 
 
-def _mean(values: Array, axis: int = -1) -> Any:
-    return values.mean(axis=axis)
+def _itself(values: Array) -> tuple[Array, ...]:
+    return (values,)
 
 
-def _median(values: Array, axis: int = -1) -> Any:
-    return np.median(values, axis=axis)
+def _for_r2(truth: Array, predicted: Array) -> tuple[Array, ...]:
+    centred = truth - truth.mean()
+    return (truth - predicted) ** 2, centred, centred**2
 
 
-def _root(values: Array, axis: int = -1) -> Any:
-    return np.sqrt(values.mean(axis=axis))
-
-
-def _r2(truth: Array, predicted: Array, axis: int = -1) -> Any:
-    spread = ((truth - truth.mean(axis=axis, keepdims=True)) ** 2).sum(axis=axis)
+def _r2(error: Any, centre: Any, square: Any) -> Any:
+    """From means: squared error, distance from the centre, its square. Spread that is only rounding is none."""
+    spread = np.asarray(square - centre**2)
+    spread = np.where(spread > 1e-12 * square, spread, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 1 - ((truth - predicted) ** 2).sum(axis=axis) / spread
+        return 1 - error / spread
 
 
-def _macro_f1(truth: Array, predicted: Array, axis: int = -1) -> Any:
-    """Mean F1 over the classes that occur in the truth; codes of classes, -1 for an answer that is no such class."""
-    classes = int(max(truth.max(), predicted.max())) + 1
-    flat = np.stack([np.moveaxis(column, axis, -1).reshape(-1, column.shape[axis]) for column in (truth, predicted)])
-    figures = [_macro_f1_of(left, right, classes) for left, right in zip(*flat, strict=True)]
-    return np.asarray(figures).reshape(np.moveaxis(truth, axis, -1).shape[:-1])
-
-
-def _macro_f1_of(truth: Array, predicted: Array, classes: int) -> float:
-    wanted = np.bincount(truth.astype(np.int64), minlength=classes)
-    given = np.bincount(predicted[predicted >= 0].astype(np.int64), minlength=classes)
-    right = np.bincount(truth[truth == predicted].astype(np.int64), minlength=classes)
+def _macro_f1(truth: Array, predicted: Array, counts: Array) -> Any:
+    """Mean F1 over the classes that occur in the truth, of pairs of codes and their counts [..., K]; -1: no class."""
+    classes = np.unique(truth)
+    of_truth, of_answer = truth[:, None] == classes, predicted[:, None] == classes
+    wanted, given, right = (counts @ some.astype(float) for some in (of_truth, of_answer, of_truth & of_answer))
     present = wanted > 0
-    return float((2 * right[present] / (wanted + given)[present]).mean())
+    figures = 2 * right / np.where(present, wanted + given, 1.0)
+    return np.where(present, figures, 0.0).sum(axis=-1) / present.sum(axis=-1)
+
+
+MEAN = OfMeans(_itself, lambda mean: mean)
+ROOT = OfMeans(_itself, np.sqrt)
 
 
 def _codes(truth: Sequence[FieldValue], predicted: Column) -> tuple[Array, Array]:
@@ -172,22 +170,22 @@ def _within(share: float) -> Callable[[Array, Array], Array]:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("accuracy", "category", True, _equal, _mean),
-    Metric("macro_f1", "category", True, _codes, _macro_f1),
-    Metric("exact", "text", True, _equal, _mean),
-    Metric("token_f1", "text", True, _token_f1, _mean),
-    Metric("edit_similarity", "text", True, _edit_similarity, _mean),
-    _number("mae", _absolute, _mean),
-    _number("median_ape", _percentage, _median),
-    _number("mape", _percentage, _mean),
-    _number("smape", _symmetric, _mean),
-    _number("rmsle", _squared_log, _root),
-    Metric("r2", "number", True, numbers, _r2),
-    _number("within_10", _within(0.10), _mean, higher=True),
-    _number("within_25", _within(0.25), _mean, higher=True),
-    _penalised("mae", _absolute, _mean),
-    _penalised("median_ape", _percentage, _median),
-    _penalised("smape", _symmetric, _mean),
+    Metric("accuracy", "category", True, _equal, MEAN),
+    Metric("macro_f1", "category", True, _codes, OfCells(_macro_f1)),
+    Metric("exact", "text", True, _equal, MEAN),
+    Metric("token_f1", "text", True, _token_f1, MEAN),
+    Metric("edit_similarity", "text", True, _edit_similarity, MEAN),
+    _number("mae", _absolute, MEAN),
+    _number("median_ape", _percentage, Median()),
+    _number("mape", _percentage, MEAN),
+    _number("smape", _symmetric, MEAN),
+    _number("rmsle", _squared_log, ROOT),
+    Metric("r2", "number", True, numbers, OfMeans(_for_r2, _r2)),
+    _number("within_10", _within(0.10), MEAN, higher=True),
+    _number("within_25", _within(0.25), MEAN, higher=True),
+    _penalised("mae", _absolute, MEAN),
+    _penalised("median_ape", _percentage, Median()),
+    _penalised("smape", _symmetric, MEAN),
 )
 HEADLINE: Mapping[FieldKind, str] = {"category": "accuracy", "text": "exact", "number": "mae"}
 """The metric by which a field is compared with baselines and with swapped pictures."""

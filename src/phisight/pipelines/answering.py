@@ -16,7 +16,7 @@ from phisight.core.datadir import CARD, DatasetCard
 from phisight.core.environment import environment
 from phisight.core.errors import CheckpointError, EvaluationError, RunError
 from phisight.core.recipe import write_recipe
-from phisight.core.settings import EvaluateSettings, Recipe
+from phisight.core.settings import EvaluateSettings, Recipe, TrackSettings
 from phisight.core.task import FieldValue, Task
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import (
@@ -46,6 +46,8 @@ from phisight.pipelines.features import tower_features
 from phisight.pipelines.loading import ADAPTER, load_model, load_run, read_checkpoint, read_run
 from phisight.pipelines.prediction_intervals import intervals_around
 from phisight.pipelines.predictors import predictor_of
+from phisight.pipelines.tracking import evaluation_tracker, send_evaluation
+from phisight.track import CompositeTracker
 
 FEATURE_ROWS = 5000
 """Most training rows that the baselines on picture features learn from."""
@@ -77,6 +79,7 @@ class _Asked:
     out: Path
     identity: str
     progress: Progress
+    tracker: CompositeTracker | None
 
     def answers(self, kind: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
         """Answers with one kind of pictures, kept in a journal as they come."""
@@ -103,20 +106,23 @@ def evaluate_run(
     *,
     data: Path | None = None,
     settings: EvaluateSettings | None = None,
+    track: TrackSettings | None = None,
     before_rows: int = BEFORE_ROWS,
     progress: Progress = lambda _kind, _done, _all: None,
 ) -> dict[str, Any]:
     """Answer a split with its own and with other pictures; writes predictions and ``scores.json`` into the run.
 
     At most ``before_rows`` of the rows (a fixed sample) are answered by the model before training, too; 0: none.
+    The trackers of ``track`` (none: those of the run) get the figures, in the run they know already.
     """
     recipe = read_checkpoint(run)
+    tracker = evaluation_tracker(track or recipe.track)
     chosen, folder = settings or recipe.evaluate, data or recipe.data.path
     task = recipe.task or _task_of_run(run, recipe)
     pictures = recipe.data.images
     found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, pictures=pictures)
     places = sample_of(found.rows, before_rows, recipe.seed)
-    asked = _Asked(None, None, recipe, chosen, task, folder, found, run, "", progress)
+    asked = _Asked(None, None, recipe, chosen, task, folder, found, run, "", progress, tracker)
     before, base, missing = _before(asked, places) if places else (None, None, {})
     model, processor, _ = load_run(run, base)
     asked = replace(asked, model=model, processor=processor, identity=_identity(run / rundir.BEST))
@@ -155,6 +161,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, 
     config = out / rundir.CONFIG
     if config.is_file() and read_run(out).model_copy(update={"evaluate": settings}) != recipe:
         raise RunError(f"{out} holds the results of something else; name another folder with --out")
+    tracker = evaluation_tracker(recipe.track)
     opened = DatasetFolder.open(recipe.data.path)
     task = recipe.task or opened.task
     found = read_rows(opened.path, task, settings.split, limit=settings.rows, seed=recipe.seed)
@@ -165,7 +172,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, 
     identity = _identity(Path(name)) or name
     way = recipe.train.model_copy(update={"numbers": "head" if head_of(model) else "text"})
     recipe = recipe.model_copy(update={"train": way})
-    asked = _Asked(model, processor, recipe, settings, task, opened.path, found, out, identity, progress)
+    asked = _Asked(model, processor, recipe, settings, task, opened.path, found, out, identity, progress, tracker)
     return _scored(asked, asked.answers("real"), {}, {})
 
 
@@ -198,6 +205,8 @@ def _scored(
     scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
     rundir.write_json(out / rundir.SCORES, scores)
+    if asked.tracker:
+        send_evaluation(asked.tracker, out, asked.recipe, asked.settings.split, real, scores)
     return scores
 
 

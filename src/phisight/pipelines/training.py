@@ -28,6 +28,7 @@ from phisight.pipelines.loading import TINY
 from phisight.pipelines.products import product_rows
 from phisight.pipelines.runs import open_run
 from phisight.pipelines.stored_trunk import store_what_rests
+from phisight.pipelines.tracking import tracker_options
 from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
 from phisight.train import processes
@@ -39,7 +40,7 @@ from phisight.train.methods import apply_method
 from phisight.train.number_loss import number_targets
 from phisight.train.parts import PartCount, count_parts
 from phisight.train.quantised import merged_in_full, quantise_decoder
-from phisight.train.sharding import whole_weights
+from phisight.train.sharding import in_one_piece, whole_weights
 from phisight.train.trainer import fit
 from phisight.train.watching import Watcher
 
@@ -117,7 +118,7 @@ def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bo
     some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
     check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
     features = store_what_rests(recipe, model, [one for one in (train_set, validation_set) if one], listeners.filling)
-    tracker = open_tracker(recipe.track.to, _tracker_options(recipe)) if is_first() else None
+    tracker = open_tracker(recipe.track.to, tracker_options(recipe.track)) if is_first() else None
     if tracker:
         listeners.announce(
             Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features)
@@ -141,13 +142,16 @@ def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights:
 
     The folder is there whole or not at all. ``weights`` are those of a model that holds only shards.
     """
-    merged = _merged(model) if whole and hasattr(model, "merge_and_unload") else model
+    others, head = split_off(weights or {})
+    merged, state = model, {} if weights is None else {"state_dict": weights}
+    if whole and hasattr(model, "merge_and_unload"):
+        merged, state = _merged(model if weights is None else in_one_piece(model, others)), {}
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with writing("the best model", folder.parent, "its checkpoint stands"):
-        merged.save_pretrained(partial, **({} if weights is None else {"state_dict": weights}))
+        merged.save_pretrained(partial, **state)
         processor.save_pretrained(partial)
-        save_head(merged, partial, split_off(weights or {})[1])
+        save_head(model, partial, head)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 
@@ -188,14 +192,6 @@ def _examples(
         lengths=lengths,
     )
     return examples, len(too_long)
-
-
-def _tracker_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    track = recipe.track
-    options: dict[str, dict[str, Any]] = {name: {} for name in track.to}
-    if "wandb" in options:
-        options["wandb"] = {"project": track.project, "entity": track.entity, "mode": track.mode}
-    return options
 
 
 class _Watch:

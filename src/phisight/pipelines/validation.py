@@ -1,7 +1,7 @@
 """Answers on the validation split during training: the figures of ``phisight evaluate``, early and on fewer rows.
 
-At each evaluation a fixed, seeded sample of the split is answered with its own pictures. Figures become ``eval/...``
-curves, some rows become examples (picture, truth, answer), fields become a confusion matrix or a scatter.
+Before the first step and at each evaluation a fixed, seeded sample of the split is answered with its own pictures.
+Figures become ``eval/...`` curves, some rows examples (picture, truth, answer), fields a confusion matrix or a scatter.
 """
 
 from __future__ import annotations
@@ -11,20 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from phisight.core.errors import SettingsError, some
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
-from phisight.evaluate import EvalRow, Predictions, alias, evaluate, figures, metrics_of, read_rows
-from phisight.evaluate.breakdown import UNANSWERED
-from phisight.evaluate.predictions import thumbnail
+from phisight.evaluate import EvalRow, alias, evaluate, figures, metrics_of, read_rows
 from phisight.pipelines.predictors import predictor_of
-from phisight.track import Example, Pairs, Tracker
+from phisight.pipelines.tracking import examples_of, pairs_of, pictures_of_some
+from phisight.track import Tracker
 from phisight.train.answering import Answers
-
-EXAMPLES = 24
-"""Rows that are shown with picture, truth and answer at each evaluation, spread over the sample."""
 
 
 def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:
@@ -112,42 +106,16 @@ class ValidationAnswers:
     def __call__(self, model: Any, step: int) -> Mapping[str, float]:
         """Figures by their name in scores.json; those that are not defined are left out."""
         settings = self._recipe.evaluate
-        predictor = predictor_of(
-            model, self._processor, settings, self._recipe.train.numbers, self._task, [self._folder]
-        )
+        numbers = self._recipe.train.numbers if step else "text"  # before the first step no other way is learned
+        predictor = predictor_of(model, self._processor, settings, numbers, self._task, [self._folder])
         answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed)
         known = {name for name, _ in known_figures(self._task).values()}
         scores = figures(answers, resamples=0)
         found = {name: float(value) for name, value in scores.items() if name in known and value is not None}
         if self._tracker is not None:
             self._tracker.log(step, {f"eval/{name}": value for name, value in found.items()})
-            self._tracker.log_examples(step, self._examples(answers))
+            self._shown = self._shown or pictures_of_some(self.rows)
+            self._tracker.log_examples(step, examples_of(answers, self._shown))
             for pairs in pairs_of(answers):
                 self._tracker.log_pairs(step, pairs)
         return found
-
-    def _examples(self, answers: Predictions) -> list[Example]:
-        if self._shown is None:
-            spread = np.linspace(0, len(self.rows) - 1, min(EXAMPLES, len(self.rows))).round().astype(int).tolist()
-            small = {row: thumbnail(self.rows[row].image) for row in dict.fromkeys(spread)}
-            self._shown = {row: jpeg for row, jpeg in small.items() if jpeg is not None}
-        return [
-            Example(
-                self.rows[row].key, jpeg, self.rows[row].expected, answers.answers[row] or f"({answers.reasons[row]})"
-            )
-            for row, jpeg in self._shown.items()
-        ]
-
-
-def pairs_of(answers: Predictions) -> list[Pairs]:
-    """Truth and answer of each category and number field; a number that was not answered has no place in a scatter."""
-    task, found = answers.task, []
-    for name in task.of_kind("category"):
-        given = [UNANSWERED if value is None else str(value) for value in answers.predicted(name)]
-        found.append(Pairs(alias(task, name), "category", [str(value) for value in answers.truth(name)], given))
-    for name in task.of_kind("number"):
-        both = zip(answers.truth(name), answers.predicted(name), strict=True)
-        kept = [(float(truth), float(value)) for truth, value in both if value is not None]
-        if kept:
-            found.append(Pairs(alias(task, name), "number", *map(list, zip(*kept, strict=True))))
-    return found

@@ -1,4 +1,4 @@
-"""Several trackers as one; a tracker that fails is named and left out, training goes on."""
+"""Several trackers as one; a tracker that fails is named and left out, the work goes on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _LOG = logging.getLogger(__name__)
 class CompositeTracker:
     """Hands every call to each tracker.
 
-    [Contract] An error of ``local`` is raised (the run folder cannot be written: nobody wants to train on). An error of
-    any other tracker is logged once, with the tracker's name, and that tracker gets no further calls.
+    [Contract] An error of ``local``, where there is one, is raised (the run folder cannot be written: nobody wants to
+    train on). An error of any other tracker is logged once, with the tracker's name, and that tracker gets no further
+    calls.
     """
 
-    def __init__(self, local: Tracker, others: Mapping[str, Tracker]) -> None:
+    def __init__(self, local: Tracker | None, others: Mapping[str, Tracker]) -> None:
         self._local = local
         self._others = dict(others)
 
@@ -36,9 +37,9 @@ class CompositeTracker:
         """Add figures at a step."""
         self._each(lambda tracker: tracker.log(step, metrics))
 
-    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
+    def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
         """Add a table of pictures with truth and answer."""
-        self._each(lambda tracker: tracker.log_examples(step, rows))
+        self._each(lambda tracker: tracker.log_examples(step, rows, group))
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Add a confusion matrix or a scatter."""
@@ -49,14 +50,15 @@ class CompositeTracker:
         self._each(lambda tracker: tracker.finish(summary, artifacts))
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
-        call(self._local)
+        if self._local is not None:
+            call(self._local)
         for name, tracker in list(self._others.items()):
             try:
                 call(tracker)
             except Exception as error:  # whatever a foreign client raises must not stop training
                 del self._others[name]
                 _LOG.warning(
-                    "tracker %s failed (%s: %s) and gets nothing more in this run; metrics.jsonl goes on",
+                    "tracker %s failed (%s: %s) and gets nothing more now; the run folder keeps everything",
                     name,
                     type(error).__name__,
                     " ".join(str(error).split())[:200],

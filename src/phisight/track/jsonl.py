@@ -50,12 +50,12 @@ class JsonlTracker:
         """Append one line to metrics.jsonl; NaN and infinity become the words nan, inf, -inf."""
         self._append(rundir.METRICS, step, {name: _json_number(value) for name, value in metrics.items()})
 
-    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
-        """Append one line to examples.jsonl; each picture is stored once."""
+    def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
+        """Append one line to examples.jsonl, or that of the group; each picture is stored once."""
         lines = [
             {"key": row.key, "image": self._store(row.image), "truth": row.truth, "answer": row.answer} for row in rows
         ]
-        self._append(EXAMPLES, step, {"rows": lines})
+        self._append(f"{group}-{EXAMPLES}" if group else EXAMPLES, step, {"rows": lines})
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Append one line to pairs.jsonl."""

@@ -58,9 +58,9 @@ class MlflowTracker:
         for name, value in metrics.items():
             self._client.log_metric(self._run_id, name, float(value), step=step)
 
-    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
+    def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
         """Add pictures and a JSON table as artifacts below examples/step-N."""
-        folder = f"examples/step-{step}"
+        folder = f"{group}/examples/step-{step}" if group else f"examples/step-{step}"
         table = [{"key": row.key, "truth": row.truth, "answer": row.answer} for row in rows]
         self._client.log_dict(self._run_id, {"rows": table}, f"{folder}/table.json")
         for position, row in enumerate(rows):

@@ -20,15 +20,18 @@ _ADAPTERS = {
     "trackio": ("phisight.track.trackio_tracker", "TrackioTracker"),
 }
 TRACKERS = tuple(_ADAPTERS)
-"""Names that can be asked for; JSONL is always on and has none."""
+"""Names that can be asked for; JSONL, which training always has, has none."""
 
 
-def open_tracker(names: Sequence[str] = (), options: Mapping[str, Mapping[str, Any]] | None = None) -> CompositeTracker:
+def open_tracker(
+    names: Sequence[str] = (), options: Mapping[str, Mapping[str, Any]] | None = None, *, local: bool = True
+) -> CompositeTracker:
     """JSONL and the trackers named, as one.
 
     Args:
         names: Any of TRACKERS; each is imported only when it is named.
         options: Settings by tracker name, e.g. ``{"wandb": {"mode": "online", "project": "shop"}}``; see the adapters.
+        local: Whether JSONL is one of them.
 
     Raises:
         SettingsError: An unknown tracker or setting (the nearest name is suggested).
@@ -38,7 +41,9 @@ def open_tracker(names: Sequence[str] = (), options: Mapping[str, Mapping[str, A
     strangers = [name for name in [*names, *options] if name not in _ADAPTERS]
     if strangers:
         raise SettingsError(f"no tracker is called {strangers[0]!r}{_nearest(strangers[0], TRACKERS)}")
-    return CompositeTracker(JsonlTracker(), {name: _open(name, options.get(name, {})) for name in names})
+    return CompositeTracker(
+        JsonlTracker() if local else None, {name: _open(name, options.get(name, {})) for name in names}
+    )
 
 
 def _open(name: str, options: Mapping[str, Any]) -> Tracker:

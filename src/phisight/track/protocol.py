@@ -52,8 +52,8 @@ class Tracker(Protocol):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add figures at a step; names with a slash (``eval/loss``) are grouped by their first part."""
 
-    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
-        """Add a table of pictures with truth and answer."""
+    def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
+        """Add a table of pictures with truth and answer; a ``group`` (``test``) keeps it apart from others."""
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Add a confusion matrix (category) or a scatter of truth and answer (number)."""

@@ -33,12 +33,13 @@ class TensorboardTracker:
         for name, value in metrics.items():
             self._writer.add_scalar(name, float(value), step)
 
-    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
+    def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
         """Add each picture, and its truth and answer as text beside it."""
+        name = f"{group}/examples" if group else "examples"
         for position, row in enumerate(rows):
             picture = np.asarray(Image.open(io.BytesIO(row.image)).convert("RGB"))
-            self._writer.add_image(f"examples/{position}", picture, step, dataformats="HWC")
-            self._writer.add_text(f"examples/{position}", f"    truth:  {row.truth}\n    answer: {row.answer}", step)
+            self._writer.add_image(f"{name}/{position}", picture, step, dataformats="HWC")
+            self._writer.add_text(f"{name}/{position}", f"    truth:  {row.truth}\n    answer: {row.answer}", step)
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Add the distributions of truth and answer (numbers only; TensorBoard draws no confusion matrix)."""

@@ -41,7 +41,7 @@ class TrackioTracker:
         """Add figures at a step."""
         trackio.log(dict(metrics), step=step)
 
-    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
+    def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
         """Add the table ``examples``."""
         pictures = [trackio.Image(Image.open(io.BytesIO(row.image)).convert("RGB"), caption=row.key) for row in rows]
         columns = {
@@ -52,7 +52,8 @@ class TrackioTracker:
         }
         import pandas as pd
 
-        trackio.log({"examples": trackio.Table(dataframe=pd.DataFrame(columns))}, step=step)
+        name = f"{group}/examples" if group else "examples"
+        trackio.log({name: trackio.Table(dataframe=pd.DataFrame(columns))}, step=step)
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Add truth and answer as a table."""

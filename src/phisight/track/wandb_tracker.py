@@ -69,6 +69,7 @@ class WandbTracker:
 
     def start(self, run_dir: Path, config: Mapping[str, Any]) -> None:
         """Open the run or continue it; a server that does not answer turns the run into an offline one."""
+        goes_on = (run_dir / WANDB_ID).is_file()
         run_id = _run_id(run_dir)
         try:
             self._run = self._init(run_dir, config, run_id, self._mode)
@@ -76,12 +77,15 @@ class WandbTracker:
             if self._mode == "offline":
                 raise
             _LOG.warning(
-                "Weights & Biases cannot be reached (%s); going on offline, send it later with: wandb sync %s",
+                "Weights & Biases cannot be reached (%s); going on offline, send it later with: wandb sync %s%s",
                 " ".join(str(error).split())[:200],
+                f"--id {run_id} " if goes_on else "",
                 run_dir / "wandb" / "offline-run-*",
             )
-            # The client keeps the id of the run it could not open; an offline run needs one of its own.
-            self._run = self._init(run_dir, config, _new_run_id(run_dir), "offline")
+            # The client keeps the id of the run it could not open; an offline run needs one of its own. The run that
+            # was to go on stays the one that the next process continues.
+            new = secrets.token_hex(4) if goes_on else _new_run_id(run_dir)
+            self._run = self._init(run_dir, config, new, "offline")
 
     def _init(self, run_dir: Path, config: Mapping[str, Any], run_id: str, mode: Literal["offline", "online"]) -> Any:
         name = self._name or run_dir.resolve().name
@@ -111,8 +115,10 @@ class WandbTracker:
         """Add figures; ``step`` is the x axis of every curve."""
         self._run.log({**metrics, "step": step})
 
-    def log_examples(self, step: int, rows: Sequence[Example]) -> None:
-        """Add the table ``examples`` (key, picture, truth, answer, equal) and the panel ``pictures`` (step slider)."""
+    def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
+        """Add the table ``examples`` (key, picture, truth, answer, equal) and the panel ``pictures`` (step slider), or
+        ``GROUP/examples`` and ``GROUP/pictures``.
+        """
         table = wandb.Table(columns=["key", "picture", "truth", "answer", "equal"])
         pictures = []
         for row in rows:
@@ -120,7 +126,8 @@ class WandbTracker:
             picture = wandb.Image(Image.open(io.BytesIO(row.image)), caption=caption, file_type="jpg")
             table.add_data(row.key, picture, row.truth, row.answer, row.truth == row.answer)
             pictures.append(picture)
-        self._run.log({"examples": table, "pictures": pictures, "step": step})
+        prefix = f"{group}/" if group else ""
+        self._run.log({f"{prefix}examples": table, f"{prefix}pictures": pictures, "step": step})
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Add the confusion matrix or scatter of a field."""

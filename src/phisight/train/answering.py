@@ -1,4 +1,4 @@
-"""Answers during training: at each evaluation rows of the validation split are answered and scored.
+"""Answers during training: before the first step and at each evaluation, validation rows are answered and scored.
 
 What is asked and how it is scored comes from the pipelines (``ask``); here lies what makes it safe within a training
 loop: one rank answers and the others learn the figures from it, and nothing that training relies on is different

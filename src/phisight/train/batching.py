@@ -80,6 +80,24 @@ class LengthSampler(Sampler[int]):
         yield from epoch_order(self.lengths, self.step_size, self.pool, seed).tolist()
 
 
+class LongestFirst(Sampler[int]):
+    """Places of examples by length: the order in which a split is evaluated, the same in every epoch."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths: Lengths = np.asarray(lengths, dtype=np.int64)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing changes."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from _by_length(np.arange(len(self.lengths)), self.lengths).tolist()
+
+
 class Padding:
     """Tokens that batches held, and how many of them were padding; counted where the batch lies, read when asked."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from phisight.core.datadir import FILE_NAME
 from phisight.core.errors import some
 from phisight.core.seeding import named_seed
 from phisight.train import checkpoints, processes
-from phisight.train.batching import Padding
+from phisight.train.batching import LongestFirst, Padding
 from phisight.train.progress import Progress, read_trained, rows_hash, write_trained
 from phisight.train.sharding import load_optimiser, save_optimiser, shard_on_cpu, whole_weights
 from phisight.train.step_batches import Countable, StepBatches
@@ -56,6 +56,7 @@ class DurableTrainer(Trainer):
         self._micro_batch = 0
         self._taken_up: Progress | None = None
         self._ended = False
+        self._eval_loader: EpochLoader | None = None
         self._whole: dict[str, Tensor] | None = None
         """Weights of a model in shards, while they are saved."""
         self._rows = rows_hash(getattr(self.train_dataset, "rows", []))
@@ -78,9 +79,22 @@ class DurableTrainer(Trainer):
         args = self.args
         order: Any = self._get_train_sampler()
         self._batches = StepBatches(order, args.train_batch_size, args.process_index, args.world_size)
+        return self._loader(self.train_dataset, self._batches)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Batches of like length of this process; every row comes once over all processes, and counts."""
+        if self._eval_loader is None:
+            args, examples = self.args, cast(Any, self.eval_dataset if eval_dataset is None else eval_dataset)
+            order = LongestFirst(examples.lengths)
+            batches = StepBatches(order, args.eval_batch_size, args.process_index, args.world_size)
+            self._eval_loader = self._loader(examples, batches)
+        return self._eval_loader
+
+    def _loader(self, examples: Any, batches: StepBatches) -> EpochLoader:
+        args = self.args
         return EpochLoader(
-            Countable(self.train_dataset),
-            batch_sampler=self._batches,
+            Countable(examples),
+            batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             multiprocessing_context=args.dataloader_multiprocessing_context,

@@ -61,15 +61,32 @@ class Conversation:
 
     @classmethod
     def of(cls, processor: Any, task: Task, row: Mapping[str, Any]) -> Conversation:
+        """Chat text of one row; see ``Conversations``."""
+        return Conversations(processor, task).of(row)
+
+
+class Conversations:
+    """Chat text of the rows of one task; the prompt is rendered once for each number of pictures."""
+
+    def __init__(self, processor: Any, task: Task) -> None:
+        self._processor = processor
+        self._task = task
+        self._special = list(processor.tokenizer.get_added_vocab())
+        self._prompts: dict[int, str] = {}
+
+    def of(self, row: Mapping[str, Any]) -> Conversation:
         """Chat text of a row; DataError when the answer holds a special token (it would end the turn early)."""
-        answer = task.render(row)
-        special = [token for token in processor.tokenizer.get_added_vocab() if token in answer]
+        answer = self._task.render(row)
+        special = [token for token in self._special if token in answer]
         if special or "<|image_" in answer:
             raise DataError(
                 f"the answer {answer[:60]!r} holds the special token {some(special) or '<|image_'}; "
                 "take it out of the table"
             )
-        return cls(prompt_text(processor, task, len(pictures_of(row))), answer + TURN_END)
+        pictures = len(pictures_of(row))
+        if pictures not in self._prompts:
+            self._prompts[pictures] = prompt_text(self._processor, self._task, pictures)
+        return Conversation(self._prompts[pictures], answer + TURN_END)
 
 
 def prompt_text(processor: Any, task: Task, pictures: int = 1) -> str:
@@ -111,6 +128,7 @@ class ExampleSet(Dataset[Example]):
         self.task = task
         self.num_crops = num_crops or processor.image_processor.num_crops
         self._load_image = load_image
+        self._conversations = Conversations(processor, task)
         self._keep_bytes = keep_bytes
         self._kept: dict[int, Example] = {}
         self._lengths = lengths
@@ -162,7 +180,7 @@ class ExampleSet(Dataset[Example]):
         return self._encoded(row, tokens_of_pictures(row, self.num_crops, self.processor.image_processor.crop_size))
 
     def _encoded(self, row: Mapping[str, Any], tokens: Sequence[int]) -> tuple[list[int], list[int]]:
-        chat = Conversation.of(self.processor, self.task, row)
+        chat = self._conversations.of(row)
         return encode_answer(self.processor, chat.prompt, chat.answer, tokens)
 
     def prepare(self, index: int) -> Example:
@@ -203,10 +221,10 @@ def tokens_of_pictures(row: Mapping[str, Any], num_crops: int, crop_size: int) -
 
 def example_lengths(rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int) -> list[int]:
     """Tokens of each row's example, from the sizes that stand in the row; no picture is opened."""
-    lengths = []
+    lengths, conversations = [], Conversations(processor, task)
     for row in rows:
         tokens = tokens_of_pictures(row, num_crops, processor.image_processor.crop_size)
-        chat = Conversation.of(processor, task, row)
+        chat = conversations.of(row)
         lengths.append(len(processor.encode(chat.prompt + chat.answer, tokens)))
     return lengths
 

@@ -6,6 +6,8 @@ any number of processes goes on from them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,19 @@ def whole_weights(model: Any) -> dict[str, Tensor]:
     """State dict with whole tensors on the CPU of the first process, empty on the others; called by all of them."""
     weights: dict[str, Tensor] = _arrived(get_model_state_dict(model, options=_WHOLE))
     return weights
+
+
+def in_one_piece(model: Any, weights: Mapping[str, Tensor]) -> Any:
+    """A model with adapters whose own tensors lie in shards, made anew on this process's CPU from ``whole_weights``.
+
+    No other process is needed. The number head stays where it is: ``weights`` are those without it.
+    """
+    from peft import get_peft_model
+
+    base = model.get_base_model()
+    copy = get_peft_model(type(base)(deepcopy(base.config)), deepcopy(model.peft_config["default"]))
+    copy.load_state_dict(weights, strict=True, assign=True)
+    return copy
 
 
 def save_optimiser(model: Any, optimiser: Any, path: Path, *, write: bool) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from phisight.model.labels import IGNORED
-from phisight.train.batching import LengthSampler
+from phisight.train.batching import LengthSampler, LongestFirst
 
 UNCOUNTED = {"labels": IGNORED, "label_weights": 0.0, "numbers": torch.nan}
 """What an example holds that would count in the loss, and the value with which it does not."""
@@ -27,7 +27,7 @@ UNCOUNTED = {"labels": IGNORED, "label_weights": 0.0, "numbers": torch.nan}
 class StepBatches(Sampler[list[int]]):
     """Places of examples for each micro-batch of one process, a function of order, epoch, rank and ranks alone."""
 
-    def __init__(self, order: LengthSampler, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(self, order: LengthSampler | LongestFirst, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
         self.order = order
         self.batch_size = batch_size
         self.rank = rank

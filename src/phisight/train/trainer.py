@@ -2,11 +2,13 @@
 
 fit(model, processor, train_set, validation_set, recipe, run_dir, watch)
   Trainer: batches -> loss over the trained tokens of the whole step -> AdamW
+  before the first step: answers where asked for
   every evaluate_every steps: loss on validation, answers where asked for, checkpoint; the best one is loaded at the end
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
+from transformers.trainer_utils import EvalLoopOutput
 
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
@@ -32,6 +35,7 @@ from phisight.train.fused_layers import fused_layers
 from phisight.train.groups import parameter_groups
 from phisight.train.liger import use_liger
 from phisight.train.packing import PackingCollator
+from phisight.train.validation_loss import mean_over_tokens
 from phisight.train.waiting import DataWait
 from phisight.train.watching import Watcher, passes_on
 
@@ -117,7 +121,7 @@ class CheckedTrainer(DurableTrainer):
         return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Loss of a micro-batch, in training and on validation; nobody reads logits here."""
+        """Loss of a micro-batch; nobody reads logits here."""
         needed = without_needless_mask(inputs, self.model.config)
         return super().compute_loss(model, {**needed, "skip_logits": True}, *args, **kwargs)
 
@@ -126,14 +130,31 @@ class CheckedTrainer(DurableTrainer):
         with self.data_wait.waiting():
             return super().get_batch_samples(*args, **kwargs)
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluation_loop(self, dataloader: Any, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
         """Loss on validation, and the figures of the answers beside it."""
+        self.model.eval()
         with without_compiling():
-            output = super().evaluation_loop(*args, **kwargs)
+            found = {"loss": mean_over_tokens(map(self._prepare_inputs, dataloader), self._summed_loss)}
+        found |= self._answered()
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step == 0:  # nothing was resumed: what the model answers before its first step
+            self._answered()
+        super()._run_epoch(*args, **kwargs)
+
+    def _answered(self) -> dict[str, float]:
+        """Figures of the answers as the model is now."""
         with without_compiling(), self.accelerator.autocast():
-            found = self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
-        output.metrics.update({f"eval_{name}": value for name, value in found.items()})
-        return output
+            return self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
+
+    def _summed_loss(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Loss of a batch, summed over its trained tokens."""
+        needed = without_needless_mask(inputs, self.model.config)
+        with self.accelerator.autocast():
+            loss: Tensor = self.model(**needed, skip_logits=True, num_items_in_batch=1).loss
+        return loss
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """A checkpoint; the number head, which adapters' files have no place for, in a file of its own."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
 from phisight.core.errors import EvaluationError
-from phisight.evaluate import SplitConformal, interval, paired_difference
+from phisight.evaluate import METRICS, Metric, SplitConformal, interval, paired_difference, resampling
 from phisight.evaluate.metrics import headline
+from phisight.evaluate.resampling import Median, Resamples
 
 
 def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -27,6 +29,66 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 def test_the_same_seed_gives_the_same_interval() -> None:
     values = [np.arange(30.0)]
     assert interval(mean, values, seed=3) == interval(mean, values, seed=3) != interval(mean, values, seed=4)
+
+
+def answered(metric: Metric, rows: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Columns of a metric for made-up truths and answers, of which every tenth is missing."""
+    draw = np.random.default_rng(seed)
+    if metric.kind == "number":
+        truth = draw.lognormal(3, 1, rows).round(2).tolist()
+        given = [value * factor for value, factor in zip(truth, draw.lognormal(0, 0.3, rows), strict=True)]
+    else:
+        truth = [f"kind {code} of it" for code in draw.integers(0, 7, rows)]
+        given = [f"kind {code} of it" for code in draw.integers(0, 9, rows)]
+    return metric.rows(truth, [None if row % 10 == 3 else value for row, value in enumerate(given)])
+
+
+@pytest.mark.parametrize(("rows", "resamples"), [(37, 300), (6001, 30)])
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: f"{metric.kind}-{metric.name}")
+def test_intervals_are_those_of_scipy(metric: Metric, rows: int, resamples: int) -> None:
+    """Which resamples rows, not counts; with the same generator it draws the same ones."""
+    left, right = answered(metric, rows, 0), answered(metric, rows, 1)
+    width = len(left)
+
+    def difference(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.asarray(metric.reduce(*columns[:width], axis=axis) - metric.reduce(*columns[width:], axis=axis))
+
+    for columns, reduce, found in (
+        (left, metric.reduce, interval(metric.reduce, left, resamples=resamples, seed=5)),
+        ((*left, *right), difference, paired_difference(metric.reduce, left, right, resamples=resamples, seed=5)[1]),
+    ):
+        drawn = bootstrap(
+            columns,
+            reduce,
+            n_resamples=resamples,
+            vectorized=True,
+            paired=True,
+            method="percentile",
+            rng=np.random.default_rng(5),
+        ).confidence_interval
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), rel=1e-9, abs=1e-12)
+
+
+def test_a_median_far_from_the_middle_is_found() -> None:
+    """A resample whose median lies outside of the rows looked at first."""
+    values = np.arange(10_000.0)
+    counts = np.zeros((1, 10_000), np.uint8)
+    counts[0, :50] = 200
+    draws = Resamples(10_000, 1, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Resamples, "chunks", lambda _: iter([counts]))
+        assert Median().resampled((values,), draws) == [24.5]
+
+
+def test_what_is_not_kept_is_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = np.concatenate(list(Resamples(50, 20, 1).chunks()))
+    monkeypatch.setattr(resampling, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(resampling, "_CELLS", 170)
+    chunks = list(Resamples(50, 20, 1).chunks())
+    assert [len(one) for one in chunks] == [3] * 6 + [2]
+    assert np.array_equal(np.concatenate(chunks), kept)
+    assert (kept.sum(axis=1) == 50).all()
 
 
 def test_one_row_has_no_interval() -> None:

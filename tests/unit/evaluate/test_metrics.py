@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phisight.core.task import FieldValue, Task
@@ -21,6 +21,7 @@ CATEGORIES: dict[str, Metric] = {metric.name: metric for metric in metrics_of("c
 positive = st.floats(0.5, 1e4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(positive, positive), min_size=2, max_size=30))
 def test_numbers_equal_scikit_learn(pairs: list[tuple[float, float]]) -> None:
     truth, predicted = map(list, zip(*pairs, strict=True))
@@ -34,6 +35,7 @@ def test_numbers_equal_scikit_learn(pairs: list[tuple[float, float]]) -> None:
         assert NUMBERS["r2"](truth, predicted) == pytest.approx(reference.r2_score(truth, predicted), rel=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=30))
 def test_categories_equal_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     truth, predicted = map(list, zip(*pairs, strict=True))

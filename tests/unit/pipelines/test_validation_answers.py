@@ -1,6 +1,7 @@
 """Answers on the validation split during training: the figures of an evaluation, in every tracker's terms."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from phisight.core.errors import SettingsError
 from phisight.core.recipe import changed, recipe_from
 from phisight.core.task import Task
 from phisight.pipelines.answering import evaluate_run
+from phisight.pipelines.loading import read_run
 from phisight.pipelines.validation import judged_by, known_figures
 from phisight.report.collect import collect
 from phisight.track import EXAMPLES, PAIRS, read_metrics, read_steps
@@ -33,14 +35,31 @@ def test_figures_are_those_of_an_evaluation(tiny_run: Path) -> None:
 
 def test_each_evaluation_leaves_examples_and_pairs(tiny_run: Path) -> None:
     examples, pairs = read_steps(tiny_run / EXAMPLES), read_steps(tiny_run / PAIRS)
-    assert [line["step"] for line in examples] == [2, 4]
+    assert [line["step"] for line in examples] == [0, 2, 4]
     for line in examples:
         assert len(line["rows"]) == 4
         assert all(row["truth"].startswith("Product: ") and row["answer"] for row in line["rows"])
         assert all((tiny_run / row["image"]).stat().st_size > 500 for row in line["rows"])
     assert [row["key"] for row in examples[0]["rows"]] == [row["key"] for row in examples[1]["rows"]]
-    assert {(line["step"], line["field"]) for line in pairs} >= {(2, "category"), (4, "category")}
-    assert collect(tiny_run).steps == [2, 4]
+    assert {(line["step"], line["field"]) for line in pairs} >= {(step, "category") for step in (0, 2, 4)}
+    assert collect(tiny_run).steps == [0, 2, 4]
+
+
+def test_the_first_answers_are_those_before_training(tiny_run: Path, tmp_path: Path) -> None:
+    """The same as ``phisight evaluate`` gets from the model before training, number head or not."""
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    settings = changed(read_run(run).evaluate, rows=4, batch_size=4)
+    before = evaluate_run(run, settings=settings, before_rows=4)["before"]
+    lines = [json.loads(line) for line in (run / "predictions.before.jsonl").read_text().splitlines()]
+    given = sorted(line["answer"] for line in lines if "answer" in line)
+    first = read_steps(run / EXAMPLES)[0]
+    assert sorted(row["answer"] for row in first["rows"]) == given
+    assert read_run(run).train.numbers == "head"
+    curves = read_metrics(run)
+    for name in ("parse_rate", "title_edit_similarity"):
+        step, value = curves[f"eval/{name}"][0]
+        assert step == 0
+        assert value == pytest.approx(before[name])
 
 
 def test_answers_do_not_change_what_is_learned(products: Path, tmp_path: Path) -> None:

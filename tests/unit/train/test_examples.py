@@ -13,6 +13,10 @@ from phisight.train.examples import ExampleSet, split_by_length
 from tests.unit.train.conftest import TASK, picture
 
 
+def load_seed(row: Any) -> Any:
+    return picture(row["seed"])
+
+
 def test_labels_are_the_answer_and_its_end(examples: ExampleSet, processor: Any) -> None:
     example = examples[0]
     trained = example["labels"][example["labels"] != -100]
@@ -34,6 +38,29 @@ def test_the_same_ids_as_the_processor_makes(examples: ExampleSet, processor: An
     example = examples[2]
     assert torch.equal(whole["input_ids"][0], example["input_ids"])
     assert torch.equal(whole["pixel_values"][0], example["pixel_values"][0])
+
+
+def test_the_prompt_is_rendered_once_for_each_number_of_pictures(
+    rows: list[dict[str, Any]], processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids and labels are those of each row's own rendering."""
+    two = {**rows[1], PICTURES: [rows[1], rows[2]]}
+    every = [*rows, two]
+    apart = [ExampleSet([row], load_seed, processor, TASK)[0] for row in every]
+    render, rendered = processor.apply_chat_template, []
+
+    def counted(messages: Any, **options: Any) -> Any:
+        rendered.append(len(messages[0]["content"]) - 1)
+        return render(messages, **options)
+
+    monkeypatch.setattr(processor, "apply_chat_template", counted)
+    examples = ExampleSet(every, load_seed, processor, TASK)
+    for index, expected in enumerate(apart):
+        assert torch.equal(examples[index]["input_ids"], expected["input_ids"])
+        assert torch.equal(examples[index]["labels"], expected["labels"])
+    assert rendered == [1, 2]
+    assert examples.lengths == [len(one["input_ids"]) for one in apart]
+    assert rendered == [1, 2, 1, 2]
 
 
 def test_padding_is_masked_by_length_even_where_it_equals_the_end(examples: ExampleSet, processor: Any) -> None:

@@ -1,0 +1,125 @@
+"""What an evaluation gives the trackers: figures, pictures with truth and answer, confusion matrix and scatter.
+
+During training they go to the run's trackers as ``eval/...``. Afterwards ``phisight evaluate`` opens the same runs
+again (W&B and MLflow by the ids kept in the run folder) and sends what it found under the name of the split:
+``test/...``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phisight.core import rundir
+from phisight.core.settings import Recipe, TrackSettings
+from phisight.evaluate import MODES, EvalRow, Predictions, alias
+from phisight.evaluate.breakdown import UNANSWERED
+from phisight.evaluate.predictions import thumbnail
+from phisight.track import SUMMARY, CompositeTracker, Example, Pairs, open_tracker
+
+EXAMPLES = 24
+"""Rows that are shown with picture, truth and answer at each evaluation, spread over all."""
+SCATTER = 5000
+"""Most points of a scatter, spread over the rows."""
+
+
+def tracker_options(track: TrackSettings) -> dict[str, dict[str, Any]]:
+    """Settings of each tracker that is named; see ``open_tracker``."""
+    options: dict[str, dict[str, Any]] = {name: {} for name in track.to}
+    if "wandb" in options:
+        options["wandb"] = {"project": track.project, "entity": track.entity, "mode": track.mode}
+    return options
+
+
+def evaluation_tracker(track: TrackSettings) -> CompositeTracker | None:
+    """The trackers named, which nothing is sent to yet; none where none is named."""
+    return open_tracker(track.to, tracker_options(track), local=False) if track.to else None
+
+
+def send_evaluation(
+    tracker: CompositeTracker,
+    run_dir: Path,
+    recipe: Recipe,
+    split: str,
+    answers: Predictions,
+    scores: Mapping[str, Any],
+) -> None:
+    """Add an evaluation of a split to the runs of a run folder, at the step of its best checkpoint.
+
+    What a tracker raises is logged and ends that tracker, never the evaluation.
+    """
+    step = _best_step(run_dir)
+    figures = {f"{split}/{name}": value for name, value in flat_figures(scores).items()}
+    tracker.start(run_dir, recipe.model_dump(mode="json"))
+    tracker.log(step, figures)
+    tracker.log_examples(step, examples_of(answers, pictures_of_some(answers.rows)), split)
+    for pairs in pairs_of(answers, f"{split}/"):
+        tracker.log_pairs(step, pairs)
+    tracker.finish(figures, {"scores": run_dir / rundir.SCORES})
+
+
+def flat_figures(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of scores.json: ``category_accuracy``, ``shuffled/category_accuracy``, ``uses_image`` (1 or 0)."""
+    found = _numbers(scores)
+    for kind in (*MODES[1:], "before"):
+        found |= {f"{kind}/{name}": value for name, value in _numbers(scores.get(kind, {})).items()}
+    uses = scores.get("grounding", {}).get("uses_image")
+    return found if uses is None else {**found, "uses_image": float(uses)}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def _best_step(run_dir: Path) -> int:
+    """Step of the checkpoint in RUN/best; 0 for a model that was not trained here."""
+    path = run_dir / SUMMARY
+    if not path.is_file():
+        return 0
+    ended = json.loads(path.read_text(encoding="utf-8"))["summary"]
+    return int(float(ended.get("best_step", ended.get("steps", 0))))
+
+
+def pictures_of_some(rows: Sequence[EvalRow]) -> dict[int, bytes]:
+    """Small pictures (JPEG) of rows that are spread over all, by their place; of one that cannot be used none."""
+    spread = np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).round().astype(int).tolist()
+    small = {row: thumbnail(rows[row].image) for row in dict.fromkeys(spread)}
+    return {row: jpeg for row, jpeg in small.items() if jpeg is not None}
+
+
+def examples_of(answers: Predictions, shown: Mapping[int, bytes]) -> list[Example]:
+    """Picture, truth and answer (or why there is none) of the rows shown."""
+    rows = answers.rows
+    return [
+        Example(rows[row].key, jpeg, rows[row].expected, answers.answers[row] or f"({answers.reasons[row]})")
+        for row, jpeg in shown.items()
+    ]
+
+
+def pairs_of(answers: Predictions, prefix: str = "") -> list[Pairs]:
+    """Truth and answer of each category and number field, called by ``prefix`` and alias.
+
+    A number that was not answered has no place in a scatter.
+    """
+    task, found = answers.task, []
+    for name in task.of_kind("category"):
+        given = [UNANSWERED if value is None else str(value) for value in answers.predicted(name)]
+        found.append(
+            Pairs(prefix + alias(task, name), "category", [str(value) for value in answers.truth(name)], given)
+        )
+    for name in task.of_kind("number"):
+        both = zip(answers.truth(name), answers.predicted(name), strict=True)
+        kept = [(float(truth), float(value)) for truth, value in both if value is not None]
+        kept = [kept[place] for place in np.linspace(0, len(kept) - 1, min(SCATTER, len(kept))).astype(int)]
+        if kept:
+            found.append(Pairs(prefix + alias(task, name), "number", *map(list, zip(*kept, strict=True))))
+    return found
