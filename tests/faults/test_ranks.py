@@ -62,7 +62,8 @@ def weight_drift(one: Path, other: Path) -> torch.Tensor:
 
 
 def with_data(recipe: Recipe, folder: Path) -> Recipe:
-    return recipe.model_copy(update={"data": changed(recipe.data, path=folder)})
+    short = changed(recipe.evaluate, max_new_tokens=4)
+    return recipe.model_copy(update={"data": changed(recipe.data, path=folder), "evaluate": short})
 
 
 def with_validation_rows(data: Path, rows: int) -> None:
@@ -113,12 +114,12 @@ def test_any_cut_of_a_step_gives_one_curve(child: Child, full: Callable[..., Rec
 
 
 @pytest.mark.parametrize(("fsdp", "rows"), [(False, 3), (True, 3), (False, 5)])
-def test_validation_loss_is_that_of_one_process(
+def test_validation_is_that_of_one_process(
     fsdp: bool, rows: int, child: Child, full: Callable[..., Recipe], own_data: Path, tmp_path: Path
 ) -> None:
-    """Rows that two processes cannot share out evenly; each counts once, by its tokens, in batches of any size."""
+    """Rows that two processes cannot share out evenly: each counts once, by its tokens. Answers agree, too."""
     with_validation_rows(own_data, rows)
-    every = {"evaluate_every": 2, "save_every": 6, "steps": 6}
+    every = {"evaluate_every": 2, "save_every": 6, "steps": 6, "answer_rows": 2}
     for name, (batch_size, accumulate) in {"whole": (8, 1), "ones": (1, 8)}.items():
         train(with_data(at(full(batch_size, accumulate, **every), tmp_path / name), own_data))
     two = with_data(at(full(2, 2, fsdp=fsdp, **every), tmp_path / "two"), own_data)
@@ -129,6 +130,9 @@ def test_validation_loss_is_that_of_one_process(
         drift = losses(tmp_path / name, "eval/loss") - whole
         assert drift.abs().max() < 1e-5
         assert drift.mean().abs() < 5e-6
+        answers = losses(tmp_path / name, "eval/title_edit_similarity")
+        assert len(answers) == 4  # the first before any step
+        torch.testing.assert_close(answers, losses(tmp_path / "whole", "eval/title_edit_similarity"))
 
 
 @pytest.mark.parametrize("fsdp", [False, True])

@@ -18,8 +18,6 @@ from phisight.core.processes import is_first
 if TYPE_CHECKING:
     from phisight.pipelines.training import Prepared
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `phisight train` wrote.")]
-
 
 def train_command(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
@@ -91,8 +89,11 @@ def plan_command(
 
 
 def predict_command(
-    run: RunFolder,
+    run: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder; a model or adapters with --data.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to ask about.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Data set folder whose task a MODEL that is no run is asked.")
+    ] = None,
     together: Annotated[bool, typer.Option("--together", help="The pictures show one product: one answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
@@ -103,7 +104,7 @@ def predict_command(
     from phisight.pipelines.answering import predict
 
     quiet_libraries()
-    for image, answer in predict(run, images, together=together):
+    for image, answer in predict(run, images, together=together, data=data):
         if as_json:
             line = {"image": str(image), "answer": answer.text, "fields": answer.values, "reason": answer.reason}
             typer.echo(json.dumps(line, ensure_ascii=False))

@@ -15,7 +15,7 @@ from phisight.core import rundir
 from phisight.core.datadir import CARD, DatasetCard
 from phisight.core.environment import environment
 from phisight.core.errors import CheckpointError, EvaluationError, RunError
-from phisight.core.recipe import write_recipe
+from phisight.core.recipe import recipe_from, write_recipe
 from phisight.core.settings import EvaluateSettings, Recipe, TrackSettings
 from phisight.core.task import FieldValue, Task
 from phisight.data.folder import DatasetFolder
@@ -43,7 +43,7 @@ from phisight.generate import Predictor, Request
 from phisight.model.number_head import head_of
 from phisight.pipelines.before import BEFORE_ROWS, about, base_model, before_and_after
 from phisight.pipelines.features import tower_features
-from phisight.pipelines.loading import ADAPTER, load_model, load_run, read_checkpoint, read_run
+from phisight.pipelines.loading import ADAPTER, is_run, load_model, load_run, read_checkpoint, read_run
 from phisight.pipelines.prediction_intervals import intervals_around
 from phisight.pipelines.predictors import predictor_of
 from phisight.pipelines.tracking import evaluation_tracker, send_evaluation
@@ -170,8 +170,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, 
     rundir.write_json(out / rundir.ENVIRONMENT, environment())
     opened.card.write(out)
     identity = _identity(Path(name)) or name
-    way = recipe.train.model_copy(update={"numbers": "head" if head_of(model) else "text"})
-    recipe = recipe.model_copy(update={"train": way})
+    recipe = _answering_as(recipe, model)
     asked = _Asked(model, processor, recipe, settings, task, opened.path, found, out, identity, progress, tracker)
     return _scored(asked, asked.answers("real"), {}, {})
 
@@ -223,16 +222,36 @@ def _baselines(asked: _Asked, real: Predictions) -> dict[str, dict[str, Any]]:
     return found
 
 
-def predict(run: Path, images: Sequence[Path], *, together: bool = False) -> Iterator[tuple[Path, Answer]]:
-    """Answers about pictures, in their order; ``together`` they show one product and get one answer."""
-    model, processor, recipe = load_run(run)
-    task = recipe.task or _task_of_run(run, recipe)
+def predict(
+    run: Path, images: Sequence[Path], *, together: bool = False, data: Path | None = None
+) -> Iterator[tuple[Path, Answer]]:
+    """Answers about pictures, in their order; ``together`` they show one product and get one answer.
+
+    In the place of a run there may be a model (folder or hub name); it is asked in the task of ``data``.
+    """
+    model, processor, recipe, task = _model_and_task(run, data)
     predictor = predictor_of(model, processor, recipe.evaluate, recipe.train.numbers, task, [recipe.data.path])
     asked = [images] if together else [[image] for image in images]
     texts = dict(predictor.answers([Request(task.prompt, pictures) for pictures in asked]))
     for index, (image, *_) in enumerate(asked):
         parsed = task.parse(texts[index])
         yield image, Answer(texts[index], parsed.values, parsed.reason)
+
+
+def _model_and_task(run: Path, data: Path | None) -> tuple[Any, Any, Recipe, Task]:
+    """Model, processor, recipe and task of a run, or of a model that is no run with the task of a data set folder."""
+    if data is None or is_run(run):
+        model, processor, recipe = load_run(run)
+        return model, processor, recipe, recipe.task or _task_of_run(run, recipe)
+    recipe = recipe_from({"model": {"name": str(run)}, "data": {"path": str(data)}})
+    model, processor = load_model(str(run), recipe.model)
+    return model, processor, _answering_as(recipe, model), DatasetFolder.open(data).task
+
+
+def _answering_as(recipe: Recipe, model: Any) -> Recipe:
+    """The recipe with the way of giving numbers that a model brings."""
+    way = recipe.train.model_copy(update={"numbers": "head" if head_of(model) else "text"})
+    return recipe.model_copy(update={"train": way})
 
 
 def _task_of_run(run: Path, recipe: Recipe) -> Task:

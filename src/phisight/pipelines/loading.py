@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,12 @@ def new_model(
 
 
 def load_model(name: str | Path, settings: ModelSettings, change: Change | None = None) -> tuple[Any, Any]:
-    """Model and processor of a folder or a hub name, on the GPU if there is one."""
+    """Model and processor of a folder or a hub name, on the GPU if there is one.
+
+    A folder that holds adapters alone is loaded onto the base that its ``adapter_config.json`` names, and merged.
+    """
+    if _is_adapter(Path(name)):
+        return _load_adapter(Path(name), settings)
     try:
         processor = AutoProcessor.from_pretrained(name)
         model = AutoModelForImageTextToText.from_pretrained(
@@ -58,13 +64,59 @@ def load_model(name: str | Path, settings: ModelSettings, change: Change | None 
     return _placed(model, change), processor
 
 
+def _is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def _load_adapter(folder: Path, settings: ModelSettings) -> tuple[Any, Any]:
+    """Base with the adapters of a folder merged; the processor is the folder's own where it has one."""
+    try:
+        named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder / ADAPTER} cannot be read ({error}); copy the adapters again") from error
+    repair = f"write the folder or hub name of the base into base_model_name_or_path of {folder / ADAPTER}"
+    if not named:
+        raise CheckpointError(f"{folder} holds adapters alone and does not say onto which model they go; {repair}")
+    beside = folder / named
+    try:
+        base, processor = load_model(beside if beside.is_dir() else named, settings)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} holds adapters alone, and their base is not at hand: {error}; {repair}"
+        ) from error
+    if (folder / "tokenizer_config.json").is_file() and (folder / "preprocessor_config.json").is_file():
+        processor = AutoProcessor.from_pretrained(folder)
+        processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
+    return with_adapters(base, folder), processor
+
+
+def with_adapters(base: Any, folder: Path) -> Any:
+    """The model with the adapters of a folder merged, and the number head that lies beside them.
+
+    Raises:
+        CheckpointError: Adapters that do not fit the model, or are not there.
+    """
+    from peft import PeftModel
+
+    try:
+        merged: Any = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the adapters in {folder} do not go onto the model ({' '.join(str(error).split())[:160]}); name the base "
+            "they were trained on, or copy them again"
+        ) from error
+    attach_head(merged, load_number_head(folder))
+    return merged
+
+
 def _placed(model: Any, change: Change | None) -> Any:
     return (change(model) if change else model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def is_run(folder: Path) -> bool:
     """Whether a name is meant as a run folder: it has a recipe, or it is a folder that is no model either."""
-    return (folder / CONFIG).is_file() or (folder.is_dir() and not (folder / "config.json").is_file())
+    is_model = (folder / "config.json").is_file() or _is_adapter(folder)
+    return (folder / CONFIG).is_file() or (folder.is_dir() and not is_model)
 
 
 def read_run(run: Path) -> Recipe:
@@ -94,9 +146,5 @@ def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
     best = run / BEST
     if not (best / ADAPTER).is_file():
         return (*load_model(best, recipe.model), recipe)
-    from peft import PeftModel
-
     model = base if base is not None else load_model(recipe.model.name, recipe.model)[0]
-    merged: Any = PeftModel.from_pretrained(model, str(best)).merge_and_unload()
-    attach_head(merged, load_number_head(best))
-    return merged, AutoProcessor.from_pretrained(best), recipe
+    return with_adapters(model, best), AutoProcessor.from_pretrained(best), recipe

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from phisight.core.settings import TrainSettings
+from phisight.train.sharding import head_in_one_piece
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Answers:
             return {}
         found: list[dict[str, float]] = [{}]
         if sharded or PartialState().is_main_process:
-            with undisturbed(model):
+            with undisturbed(model), head_in_one_piece(model) if sharded else nullcontext():
                 found = [dict(self.ask(_answering_part(model), step))]
         if not sharded:
             broadcast_object_list(found)

@@ -6,7 +6,8 @@ any number of processes goes on from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from phisight.core.errors import SettingsError
 from phisight.core.processes import world_size
+from phisight.model.number_head import NumberHead, attach_head, head_of
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -71,6 +73,28 @@ def in_one_piece(model: Any, weights: Mapping[str, Tensor]) -> Any:
     copy = get_peft_model(type(base)(deepcopy(base.config)), deepcopy(model.peft_config["default"]))
     copy.load_state_dict(weights, strict=True, assign=True)
     return copy
+
+
+@contextmanager
+def head_in_one_piece(model: Any) -> Iterator[None]:
+    """Within it a whole copy of the number head hangs on a sharded model: answers ask the head outside of the model's
+    own pass, which alone brings shards together. Called by all processes.
+    """
+    head = head_of(model)
+    if head is None:
+        yield
+        return
+    stored = head.state_dict().items()
+    values = {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in stored}
+    known = [values[f"known_{place}"] for place in range(len(head.fields))]
+    scale = (values[name] for name in ("centre", "spread", "logarithmic"))
+    whole = NumberHead(values["inner.weight"].shape[1], head.fields, known, *scale)
+    whole.load_state_dict(values, strict=True)
+    attach_head(model, whole)
+    try:
+        yield
+    finally:
+        attach_head(model, head)
 
 
 def save_optimiser(model: Any, optimiser: Any, path: Path, *, write: bool) -> None:
