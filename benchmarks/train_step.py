@@ -16,9 +16,9 @@ takes an optimiser step after as many examples. Cases:
     bf16-own    the same, against phisight in float32
 
 Model FLOP/s counts what the method's arithmetic asks for (crops in use, causal attention, the head at the answer), as a
-share of the float32 or bfloat16 rate of a 2,048 x 2,048 matrix product measured between the rounds: torch's, and beside
-it that of the product which phisight takes in float32 (oneDNN's on x86; in bfloat16 the two are one). Memory is the
-resident set's peak above the loaded weights, of processes of their own, at the official vocabulary.
+share of the float32 or bfloat16 rate of a 2,048 x 2,048 matrix product, measured for two seconds before each round:
+torch's, and beside it that of the product which phisight takes in float32 (oneDNN's on x86; in bfloat16 the two are
+one). Memory is the resident set's peak above the loaded weights, of processes of their own, at the official vocabulary.
 """
 
 from __future__ import annotations
@@ -77,18 +77,20 @@ class Figures:
         }
 
 
-def matrix_rates(dtype: torch.dtype) -> tuple[float, float]:
-    """FLOP/s of a square matrix product, torch's and phisight's: the best of three each, in turn."""
+def matrix_rates(dtype: torch.dtype, seconds: float = 2.0) -> tuple[float, float]:
+    """FLOP/s of a square matrix product, torch's and phisight's, in turn for some seconds: as long work gets them."""
     left, right = torch.randn(MATRIX, MATRIX, dtype=dtype), torch.randn(MATRIX, MATRIX, dtype=dtype)
     multiplied: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (torch.mm, product)
-    took: list[list[float]] = [[], []]
-    for _ in range(4):
-        for times, multiply in zip(took, multiplied, strict=True):
+    took, times = [0.0, 0.0], 0
+    for multiply in multiplied:
+        multiply(left, right)
+    while sum(took) < seconds:
+        times += 1
+        for way, multiply in enumerate(multiplied):
             start = timer()
             multiply(left, right)
-            times.append(timer() - start)
-    best = [2.0 * MATRIX**3 / min(times[1:]) for times in took]
-    return best[0], best[1]
+            took[way] += timer() - start
+    return 2.0 * MATRIX**3 * times / took[0], 2.0 * MATRIX**3 * times / took[1]
 
 
 def flops_of(case: Case, rows: list[dict[str, Any]], examples: Any, *, plain: bool) -> float:
