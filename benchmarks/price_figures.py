@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from phisight.core.datadir import GROUP, METADATA, Split
-from phisight.core.task import Task
+from phisight.core.datadir import GROUP, METADATA
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
 from phisight.evaluate.intervals import SplitConformal
@@ -19,70 +20,98 @@ from phisight.evaluate.intervals import SplitConformal
 Array = NDArray[np.float64]
 Answers = Mapping[str, float | None]
 """Price by key."""
+Bar = Callable[[Path, Path], Answers]
+"""Price by key of a folder's rows, from what stands in it and in the training folder."""
 LEVEL, MARGIN = 0.8, 0.02
 CUTS = 400
-"""Random cuts of validation and test rows in two."""
+"""Random cuts of a seed's rows in two."""
+RULE = "attributes.parquet"
+"""The sample's true attributes; a folder that holds them is a drawn one."""
 
 
-def summary(
-    data: str, lines: Sequence[Mapping[str, Any]], folder: Path, methods: Sequence[str], limit: int | None
-) -> dict[str, Any]:
-    """Figures of every way on one data set, each a mean and a standard deviation over seeds; the first bar counts."""
-    task = DatasetFolder.open(folder).task
-    truth = truths(folder, task, "test", limit)
-    bars = noise_left(folder, truth) if data == "catalogue" else medians(folder, task, truth, limit)
-    found: dict[str, Any] = {
-        "rows": len(truth),
-        "bars": {name: figures(truth, bar) for name, bar in bars.items()},
-        "methods": {},
+@dataclass(frozen=True)
+class Answered:
+    """What one training's model answered."""
+
+    seed: int
+    folder: Path
+    """Whose rows were answered: all of a drawn folder, the test split of another."""
+    answers: Mapping[str, Answers]
+    """By way to answer."""
+
+
+def summary(lines: Sequence[Answered], folder: Path, methods: Sequence[str]) -> dict[str, Any]:
+    """Figures of every bar and way on one data set, each a mean and a standard deviation over seeds."""
+    asked = {line.seed: line.folder for line in lines}
+    bars = {"known noise": noise_left} if is_drawn(folder) else MEDIANS
+    first = next(iter(bars.values()))
+    ways = {name: {seed: bar(one, folder) for seed, one in asked.items()} for name, bar in bars.items()}
+    ways |= {
+        method: found
+        for method in methods
+        if (found := {line.seed: line.answers[method] for line in lines if method in line.answers})
     }
-    for method in methods:
-        seeds = [line[method] for line in lines if method in line]
-        if not seeds:
-            continue
-        found["methods"][method] = per_method([one["test"] for one in seeds], truth, next(iter(bars.values())))
-        if "validation" in seeds[0]:
-            kept = truths(folder, task, "validation", limit)
-            found["methods"][method]["coverage"] = coverage(seeds, {"validation": kept, "test": truth}, groups(folder))
-    return found
+    report: dict[str, Any] = {"rows": [len(truths(one)) for one in asked.values()], "ways": {}}
+    for name, by_seed in ways.items():
+        sides = [(truths(asked[seed]), answers, first(asked[seed], folder)) for seed, answers in by_seed.items()]
+        report["ways"][name] = figures_of(sides)
+        if is_drawn(folder):
+            report["ways"][name]["coverage"] = coverage({asked[seed]: answers for seed, answers in by_seed.items()})
+    return report
 
 
-def truths(folder: Path, task: Task, split: Split, limit: int | None) -> dict[str, float]:
-    """True price by key."""
-    (name,) = task.of_kind("number")
-    return {row.key: float(row.truth[name]) for row in read_rows(folder, task, split, limit=limit).rows}
+def is_drawn(folder: Path) -> bool:
+    """Whether it is a sample, whose price rule is known."""
+    return (folder / RULE).is_file()
 
 
+@cache
+def rows_of(folder: Path) -> tuple[EvalRow, ...]:
+    """Rows that are answered: the test split, of a drawn folder all rows, in the order in which they were drawn."""
+    task = DatasetFolder.open(folder).task
+    splits = ("train", "validation", "test") if is_drawn(folder) else ("test",)
+    found = {row.key: row for split in splits for row in read_rows(folder, task, split).rows}
+    return tuple(found[key] for key in groups(folder) if key in found)
+
+
+@cache
 def groups(folder: Path) -> dict[str, str]:
-    """Group by key."""
+    """Group by key, in the table's order."""
     key = DatasetFolder.open(folder).card.key
     lines = pq.read_table(folder / METADATA, columns=[key, GROUP]).to_pylist()
-    return {str(line[key]): line[GROUP] for line in lines}
+    return {str(line[key]): str(line[GROUP]) for line in lines}
 
 
-def per_method(seeds: Sequence[Answers], truth: Mapping[str, float], bar: Answers) -> dict[str, Any]:
-    """Figures over seeds, and the paired bootstrap of the absolute error against the bar (mean over seeds by row)."""
-    found = [figures(truth, answers) for answers in seeds]
+@cache
+def truths(folder: Path) -> dict[str, float]:
+    """True price by key of the rows that are answered."""
+    (name,) = DatasetFolder.open(folder).task.of_kind("number")
+    return {row.key: float(row.truth[name]) for row in rows_of(folder)}
+
+
+def figures_of(sides: Sequence[tuple[Mapping[str, float], Answers, Answers]]) -> dict[str, Any]:
+    """Of truth, answers and bar by seed: figures over seeds, and the paired bootstrap of the absolute error less the
+    bar's (a row that several seeds answered counts with its mean).
+    """
+    found = [figures(truth, answers, bar) for truth, answers, bar in sides]
     result: dict[str, Any] = {"seeds": len(found)}
-    for name in found[0]:
-        result[name] = spread([one[name] for one in found])
-    theirs = np.stack([errors(truth, answers) for answers in seeds]).mean(axis=0)
-    gap = theirs - errors(truth, bar)
-    ends = interval(_mean, [gap])
-    result["mae_less_bar"] = {"mean": float(gap.mean()), "interval": [ends.low, ends.high] if ends else None}
-    return result
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation."""
-    return {
-        "mean": float(np.mean(values)),
-        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-    }
+    result |= {name: spread([one[name] for one in found]) for name in found[0]}
+    gaps: dict[str, list[float]] = {}
+    for truth, answers, bar in sides:
+        for key, gap in zip(truth, errors(truth, answers) - errors(truth, bar), strict=True):
+            gaps.setdefault(key, []).append(float(gap))
+    by_row = np.array([np.mean(one) for one in gaps.values()])
+    ends = interval(_mean, [by_row])
+    return result | {"less_bar": {"mean": float(by_row.mean()), "interval": [ends.low, ends.high] if ends else None}}
 
 
 def _mean(values: Array, axis: int = -1) -> Any:
     return values.mean(axis=axis)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation."""
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
 
 
 def errors(truth: Mapping[str, float], answers: Answers) -> Array:
@@ -90,116 +119,114 @@ def errors(truth: Mapping[str, float], answers: Answers) -> Array:
     return np.array([abs((answers[key] or 0.0) - price) for key, price in truth.items()])
 
 
-def figures(truth: Mapping[str, float], answers: Answers) -> dict[str, float]:
-    """MAE, median APE and SMAPE over the test rows; an unread answer counts as 0."""
+def figures(truth: Mapping[str, float], answers: Answers, bar: Answers) -> dict[str, float]:
+    """MAE, its share of the bar's, median APE and SMAPE; an unread answer counts as 0."""
     prices, off = np.array(list(truth.values())), errors(truth, answers)
     given = np.array([answers[key] or 0.0 for key in truth])
     return {
         "mae": float(off.mean()),
+        "mae_to_bar": float(off.mean() / errors(truth, bar).mean()),
         "median_ape": float(np.median(off / prices)),
         "smape": float((2 * off / (prices + given)).mean()),
     }
 
 
-def coverage(
-    seeds: Sequence[Mapping[str, Answers]], truth: Mapping[str, Mapping[str, float]], group: Mapping[str, str]
-) -> dict[str, Any]:
-    """Coverage of intervals, over seeds: fitted on validation and checked on test, and over random cuts of both.
-
-    A cut keeps the rows of a group together; ``near`` is the share of the cuts within two points of the level.
+def coverage(by_folder: Mapping[Path, Answers]) -> dict[str, Any]:
+    """Coverage of intervals over seeds: fitted on the first half of the rows and checked on the second one; the same
+    over random cuts that keep the rows of a group together, and the share of these within two points (``near``).
     """
-    split, drawn = [], []
-    for seed, answers in enumerate(seeds):
-        sides = [paired(truth[name], answers[name]) for name in ("validation", "test")]
-        split.append(SplitConformal.fit(*sides[0][1:], LEVEL).coverage(*sides[1][1:]))
-        keys, prices, given = (np.concatenate(column) for column in zip(*sides, strict=True))
-        _, members = np.unique([group[key] for key in keys], return_inverse=True)
-        drawn.append(cuts(members, prices, given, np.random.default_rng(seed)))
-    every = np.concatenate(drawn)
+    plain, drawn = [], []
+    for folder, answers in by_folder.items():
+        kept = [key for key in truths(folder) if answers[key] is not None]
+        truth = np.array([truths(folder)[key] for key in kept])
+        given = np.array([answers[key] for key in kept], dtype=np.float64)
+        _, group = np.unique([groups(folder)[key] for key in kept], return_inverse=True)
+        first = group <= group[len(kept) // 2]  # groups are numbered in the order in which they were drawn
+        plain.append(covered(truth, given, first))
+        rng = np.random.default_rng(0)
+        cuts = [rng.permutation(group.max() + 1)[group] <= group.max() // 2 for _ in range(CUTS)]
+        drawn.append([covered(truth, given, cut) for cut in cuts])
+    every = np.array(drawn)
     return {
         "level": LEVEL,
-        "split": spread(split),
-        "cuts": {"mean": float(every.mean()), "sd": float(np.mean([one.std(ddof=1) for one in drawn]))},
+        "by_seed": plain,
+        "plain": spread(plain),
+        "cuts": {"mean": float(every.mean()), "sd": float(every.std(axis=1, ddof=1).mean())},
         "near": float((np.abs(every - LEVEL) <= MARGIN).mean()),
     }
 
 
-def paired(truth: Mapping[str, float], answers: Answers) -> tuple[NDArray[Any], Array, Array]:
-    """Keys, truths and answers of the rows whose answer could be read."""
-    keys = [key for key in truth if answers[key] is not None]
-    return np.array(keys), np.array([truth[key] for key in keys]), np.array([answers[key] for key in keys], dtype=float)
+def covered(truth: Array, given: Array, first: NDArray[np.bool_]) -> float:
+    """Coverage on the other rows of intervals fitted on the ``first`` ones."""
+    return SplitConformal.fit(truth[first], given[first], LEVEL).coverage(truth[~first], given[~first])
 
 
-def cuts(members: NDArray[Any], prices: Array, given: Array, rng: np.random.Generator) -> Array:
-    """Coverage float64[CUTS] on the second half of the groups, fitted on the first."""
-    found = []
-    for _ in range(CUTS):
-        first = rng.permutation(members.max() + 1)[members] <= members.max() // 2
-        found.append(SplitConformal.fit(prices[first], given[first], LEVEL).coverage(prices[~first], given[~first]))
-    return np.array(found)
-
-
-def noise_left(folder: Path, truth: Mapping[str, float]) -> dict[str, Answers]:
+def noise_left(asked: Path, _folder: Path) -> Answers:
     """What the price rule alone says: nobody who does not know the noise can be better."""
-    lines = pq.read_table(folder / "attributes.parquet", columns=["product_code", "rule_price"]).to_pylist()
-    return {"known noise": {one["product_code"]: one["rule_price"] for one in lines if one["product_code"] in truth}}
+    lines = pq.read_table(asked / RULE, columns=["product_code", "rule_price"]).to_pylist()
+    return {line["product_code"]: line["rule_price"] for line in lines}
 
 
-def medians(folder: Path, task: Task, truth: Mapping[str, float], limit: int | None) -> dict[str, Answers]:
-    """The median price of the true category in the training half (of all of it where the category is not there), and
-    of the whole training half.
-    """
-    (price,), (category,) = task.of_kind("number"), task.of_kind("category")
+def category_median(asked: Path, folder: Path) -> Answers:
+    """The median price of the true category in the training split, of all of it where the category is not there."""
+    middle = medians(folder)
+    return {row.key: middle.get(_category(row, asked), middle[""]) for row in rows_of(asked)}
+
+
+def one_median(asked: Path, folder: Path) -> Answers:
+    """The median price of the training split, for each row."""
+    return dict.fromkeys(truths(asked), medians(folder)[""])
+
+
+MEDIANS: dict[str, Bar] = {"median of the true category": category_median, "one median for all": one_median}
+
+
+@cache
+def medians(folder: Path) -> dict[str, float]:
+    """Median price by category of the training split; of all of it under the name ``""``."""
+    task = DatasetFolder.open(folder).task
+    (price,) = task.of_kind("number")
     members: dict[str, list[float]] = {}
     for row in read_rows(folder, task, "train").rows:
-        for name in (category_of(row, category), ""):
+        for name in (_category(row, folder), ""):
             members.setdefault(name, []).append(float(row.truth[price]))
-    middle = {name: float(np.median(prices)) for name, prices in members.items()}
-    asked = {row.key: category_of(row, category) for row in read_rows(folder, task, "test", limit=limit).rows}
-    return {
-        "median of the true category": {key: middle.get(asked[key], middle[""]) for key in truth},
-        "one median for all": dict.fromkeys(truth, middle[""]),
-    }
+    return {name: float(np.median(prices)) for name, prices in members.items()}
 
 
-def category_of(row: EvalRow, name: str) -> str:
-    """The true category."""
+def _category(row: EvalRow, folder: Path) -> str:
+    (name,) = DatasetFolder.open(folder).task.of_kind("category")
     return str(row.truth[name])
 
 
 def show(report: Mapping[str, Any]) -> None:
     """The tables."""
     for data, part in report.items():
-        print(f"\n{data}: {part['rows']} rows; {part['training']}")
+        print(f"\n{data}: rows {part['rows']}; {part['training']}")
         print("| numbers | seeds | MAE | MAE / bar | median APE | SMAPE | MAE - bar, 95 % |")
         print("|---|---|---|---|---|---|---|")
-        bar = next(iter(part["bars"].values()))
-        for name, one in part["bars"].items():
-            share = f"{one['mae'] / bar['mae']:.2f}"
-            print(f"| {name} | - | {one['mae']:.2f} | {share} | {one['median_ape']:.1%} | {one['smape']:.1%} | - |")
-        for method, one in part["methods"].items():
-            print("| " + " | ".join([method, *cells(one, bar)]) + " |")
-        covered = {method: one["coverage"] for method, one in part["methods"].items() if "coverage" in one}
-        if covered:
-            print(f"\nintervals of {LEVEL:.0%}, fitted on validation rows")
-            print(f"| numbers | coverage on test | {CUTS} cuts in two, by group | cuts within {MARGIN:.0%} |")
-            print("|---|---|---|---|")
-        for method, one in covered.items():
-            middle, sd = one["cuts"]["mean"], one["cuts"]["sd"]
-            print(f"| {method} | {shares(one['split'])} | {middle:.1%} ± {sd:.1%} | {one['near']:.0%} |")
+        for name, one in part["ways"].items():
+            print("| " + " | ".join([name, *cells(one)]) + " |")
+        covering = {name: one["coverage"] for name, one in part["ways"].items() if "coverage" in one}
+        if covering:
+            print(f"\nintervals of {LEVEL:.0%}")
+            print(f"| numbers | second half | {CUTS} cuts by group | cuts within {MARGIN:.0%} | by seed |")
+            print("|---|---|---|---|---|")
+        for name, one in covering.items():
+            seeds = ", ".join(f"{value:.1%}" for value in one["by_seed"])
+            print(f"| {name} | {share(one['plain'])} | {share(one['cuts'])} | {one['near']:.0%} | {seeds} |")
 
 
-def cells(one: Mapping[str, Any], bar: Mapping[str, float]) -> Iterator[str]:
+def cells(one: Mapping[str, Any]) -> Iterator[str]:
     """A line of a table."""
-    low, high = one["mae_less_bar"]["interval"]
+    low, high = one["less_bar"]["interval"]
     yield str(one["seeds"])
-    yield f"{one['mae']['mean']:.2f} ± {one['mae']['sd'] or 0:.2f}"
-    yield f"{one['mae']['mean'] / bar['mae']:.2f}"
-    yield shares(one["median_ape"])
-    yield shares(one["smape"])
-    yield f"{one['mae_less_bar']['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    yield f"{one['mae']['mean']:.2f} ± {one['mae']['sd']:.2f}"
+    yield f"{one['mae_to_bar']['mean']:.2f} ± {one['mae_to_bar']['sd']:.2f}"
+    yield share(one["median_ape"])
+    yield share(one["smape"])
+    yield f"{one['less_bar']['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def shares(one: Mapping[str, Any]) -> str:
+def share(one: Mapping[str, float]) -> str:
     """Mean and standard deviation of shares."""
-    return f"{one['mean']:.1%} ± {one['sd'] or 0:.1%}"
+    return f"{one['mean']:.1%} ± {one['sd']:.1%}"

@@ -1,22 +1,26 @@
 """Four ways to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
 
-    phisight sample make --preset demo --rows 24000 --out data/prices --seed 0
-    phisight train recipes/tiny-cpu.yaml --set data.path=data/prices --set out=runs/prices \
-        --set data.keep_pixels_gb=6 --set train.steps=5600 --set train.evaluate_every=1400
+    phisight demo --out runs/demo
+    phisight sample make --preset demo --rows 24000 --seed 0 --out data/prices
+    phisight train recipes/tiny-cpu.yaml --set model.name=runs/demo/best --set train.train_tower=true \
+        --set data.path=data/prices --set data.keep_pixels_gb=6 --set train.learning_rate=1e-3 \
+        --set train.steps=2800 --set train.evaluate_every=1400 --set out=runs/prices
     python benchmarks/price_methods.py --start runs/prices [--products FOLDER] [--seeds 5] [--json FILE] [--table]
 
-Every training starts from the weights of RUN (``--start``), which has learned digits as text; from there each way
-trains on for a few steps, the same for all ways, with another order of the examples (and another head) for each seed.
-So the figures compare ways to learn prices; how well a picture is seen is RUN's.
+The first three commands make a model that sees well: what the demo has learned, trained on with eight times the rows
+(the demo's own rows are among them, in the same splits). Every training then starts from its weights: each way of
+learning prices trains on for a few steps, as many for all, with another order of the examples (and another head) for
+each seed. So the figures compare ways to learn prices at one and the same ability to see.
 
     text, expected    one training with digits as text, answered in two ways
     digit_weighted    one training
     head              one training
 
-On the catalogue the validation split is answered, too: intervals are fitted on it and their coverage is checked on the
-test split. FOLDER holds products.csv and images/ with product_code, title, category and price; its clothing (Men,
-Women) is cut in two halves by product, one to train on and one to answer about; answers are held to the template so
-that all are read. A finished training adds a line to OUT/results.jsonl; the same command goes on after the last one.
+The catalogue's answers are about FRESH products drawn for each seed, none of which any model was trained on; intervals
+are fitted on the first half of them and their coverage is checked on the second one. FOLDER holds products.csv and
+images/ with product_code, title, category and price; its clothing (Men, Women) is cut in two halves by product, one to
+train on and one to answer about; answers are held to the template so that all are read. A finished training adds a line
+to OUT/results.jsonl; the same command goes on after the last one.
 """
 
 from __future__ import annotations
@@ -30,9 +34,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from price_figures import Answers, show, summary
+from price_figures import Answered, Answers, rows_of, show, summary
 
-from phisight.core.datadir import Split
 from phisight.core.recipe import recipe_from
 from phisight.core.rundir import BEST
 from phisight.core.settings import EvaluateSettings, Numbers
@@ -42,10 +45,12 @@ from phisight.data.folder import DatasetFolder
 from phisight.data.grouping import GroupRule
 from phisight.data.options import BuildOptions
 from phisight.data.split import SplitShares
-from phisight.evaluate import evaluate, read_rows
+from phisight.evaluate import evaluate
 from phisight.pipelines.loading import load_run, read_run
 from phisight.pipelines.predictors import predictor_of
 from phisight.pipelines.training import train
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
 
 TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
     "text": ("text", "expected"),
@@ -54,6 +59,8 @@ TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
 }
 """What is trained, and the ways in which it then answers."""
 METHODS = [method for methods in TRAININGS.values() for method in methods]
+FRESH, FRESH_SEED = 2020, 1
+"""Products drawn for each seed, and the sample's seed for the first; the training rows' is 0."""
 PHOTO_TASK = Task(
     answer="Product: {title}, Category: {category}, Price: {price}",
     fields={"title": "text", "category": "category", "price": "number"},
@@ -65,10 +72,8 @@ class Part:
     """What is trained and answered on one data set."""
 
     train: dict[str, Any]
-    splits: tuple[Split, ...]
-    constrained: bool = False
-    rows: int | None = None
-    """Rows of a split that are answered, at most: a fixed sample."""
+    fresh: bool
+    """Answers are about products drawn for each seed; else about the test split."""
 
     @property
     def name(self) -> str:
@@ -77,8 +82,8 @@ class Part:
 
 
 PARTS = {
-    "catalogue": Part({"steps": 150, "learning_rate": 5e-4}, ("validation", "test"), rows=1200),
-    "photos": Part({"steps": 100, "learning_rate": 5e-4, "train_tower": True}, ("test",), constrained=True),
+    "catalogue": Part({"steps": 100, "learning_rate": 5e-4}, fresh=True),
+    "photos": Part({"steps": 100, "learning_rate": 5e-4, "train_tower": True}, fresh=False),
 }
 
 
@@ -105,8 +110,12 @@ def main() -> None:
         measure(folders, options.start, options.out, results, options.seeds)
     report = {}
     for data, folder in folders.items():
-        of_data = [line["answers"] for line in lines_of(results) if line["name"][:2] == [data, PARTS[data].name]]
-        report[data] = {"training": PARTS[data].name, **summary(data, of_data, folder, METHODS, PARTS[data].rows)}
+        found = [
+            Answered(line["name"][3], asked_about(data, folder, options.out, line["name"][3]), line["answers"])
+            for line in lines_of(results)
+            if line["name"][:2] == [data, PARTS[data].name]
+        ]
+        report[data] = {"training": PARTS[data].name, **summary(found, folder, METHODS)}
     show(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -157,7 +166,8 @@ def measure(folders: dict[str, Path], start: Path, out: Path, results: Path, see
                     continue
                 began = time.process_time()
                 run = trained(start, folder, out, part, training, seed)
-                answers = {method: answered(run, folder, method, part) for method in methods}
+                asked = asked_about(data, folder, out, seed)
+                answers = {method: answered(run, asked, method, constrained=not part.fresh) for method in methods}
                 shutil.rmtree(run)
                 line = {"name": name, "seconds": round(time.process_time() - began), "answers": answers}
                 with results.open("a", encoding="utf-8") as file:
@@ -185,20 +195,25 @@ def trained(start: Path, folder: Path, out: Path, part: Part, training: Numbers,
     return train(recipe_from(values), overwrite=True)
 
 
-def answered(run: Path, folder: Path, method: Numbers, part: Part) -> dict[str, Answers]:
-    """Price by key of the rows of each split; none where the answer could not be read."""
+def asked_about(data: str, folder: Path, out: Path, seed: int) -> Path:
+    """The data set folder whose rows are answered."""
+    if not PARTS[data].fresh:
+        return folder
+    drawn = out / f"fresh-{seed}"
+    if not drawn.is_dir():
+        make(FRESH, drawn, seed=FRESH_SEED + seed, settings=preset("demo"))
+    return drawn
+
+
+def answered(run: Path, folder: Path, method: Numbers, *, constrained: bool) -> Answers:
+    """Price by key of each row; none where the answer could not be read."""
     model, processor, _ = load_run(run)
     task = DatasetFolder.open(folder).task
     (name,) = task.of_kind("number")
-    settings = EvaluateSettings(batch_size=64, max_new_tokens=160, constrained=part.constrained)
-    predictor = predictor_of(model, processor, settings, method, task, [folder])
-    found: dict[str, Answers] = {}
-    for split in part.splits:
-        rows = read_rows(folder, task, split, limit=part.rows).rows
-        prices = evaluate(predictor, rows, task).predicted(name)
-        pairs = zip(rows, prices, strict=True)
-        found[split] = {row.key: None if price is None else float(price) for row, price in pairs}
-    return found
+    settings = EvaluateSettings(batch_size=32, max_new_tokens=160, constrained=constrained)
+    rows = rows_of(folder)
+    prices = evaluate(predictor_of(model, processor, settings, method, task, [folder]), rows, task).predicted(name)
+    return {row.key: None if price is None else float(price) for row, price in zip(rows, prices, strict=True)}
 
 
 if __name__ == "__main__":

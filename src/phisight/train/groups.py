@@ -10,9 +10,14 @@ from torch import nn
 from phisight.core.settings import TrainSettings
 from phisight.train.parts import part_of
 
+NUMBER_HEAD_RATE = 3e-3
+"""Least peak learning rate of the number head: it starts from nothing where the rest has long been trained."""
+
 
 def learning_rate_of(name: str, train: TrainSettings) -> float:
     """Peak learning rate of a parameter, by the part it belongs to."""
+    if "number_head" in name:
+        return max(train.learning_rate, NUMBER_HEAD_RATE)
     rates = {"tower": train.tower_learning_rate, "projector": train.projector_learning_rate}
     return rates.get(part_of(name)) or train.learning_rate
 
