@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from phisight.core.datadir import GROUP, METADATA
+from phisight.core.datadir import GROUP, METADATA, SPLITS, Split
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
 from phisight.evaluate.intervals import SplitConformal
@@ -69,7 +69,7 @@ def is_drawn(folder: Path) -> bool:
 def rows_of(folder: Path) -> tuple[EvalRow, ...]:
     """Rows that are answered: the test split, of a drawn folder all rows, in the order in which they were drawn."""
     task = DatasetFolder.open(folder).task
-    splits = ("train", "validation", "test") if is_drawn(folder) else ("test",)
+    splits: tuple[Split, ...] = SPLITS if is_drawn(folder) else ("test",)
     found = {row.key: row for split in splits for row in read_rows(folder, task, split).rows}
     return tuple(found[key] for key in groups(folder) if key in found)
 
