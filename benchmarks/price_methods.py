@@ -1,15 +1,20 @@
-"""Four ways to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
+r"""Four ways to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
 
     phisight demo --out runs/demo
     phisight sample make --preset demo --rows 24000 --seed 0 --out data/prices
     phisight train recipes/tiny-cpu.yaml --set model.name=runs/demo/best --set train.train_tower=true \
         --set data.path=data/prices --set data.keep_pixels_gb=6 --set train.learning_rate=1e-3 \
-        --set train.steps=2800 --set train.evaluate_every=1400 --set out=runs/prices
+        --set train.steps=2800 --set train.evaluate_every=1400 --set out=runs/longer
+    phisight train recipes/tiny-cpu.yaml --set model.name=runs/longer/checkpoints/checkpoint-1400 \
+        --set train.train_tower=true --set data.path=data/prices --set seed=1 --set train.learning_rate=5e-4 \
+        --set train.warmup=0 --set train.steps=300 --set train.evaluate_every=300 --set train.answer_rows=0 \
+        --set out=runs/prices
     python benchmarks/price_methods.py --start runs/prices [--products FOLDER] [--seeds 5] [--json FILE] [--table]
 
-The first three commands make a model that sees well: what the demo has learned, trained on with eight times the rows
-(the demo's own rows are among them, in the same splits). Every training then starts from its weights: each way of
-learning prices trains on for a few steps, as many for all, with another order of the examples (and another head) for
+The first four commands make a model that sees well: what the demo has learned, trained on with eight times the rows
+(the demo's own rows are among them, in the same splits; the third command may be ended after its step 1400), then with
+a falling learning rate. Every training of this benchmark starts from its weights: each way of learning
+prices trains on for a few steps, as many for all, with another order of the examples (and another head) for
 each seed. So the figures compare ways to learn prices at one and the same ability to see.
 
     text, expected    one training with digits as text, answered in two ways
@@ -61,6 +66,8 @@ TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
 METHODS = [method for methods in TRAININGS.values() for method in methods]
 FRESH, FRESH_SEED = 2020, 1
 """Products drawn for each seed, and the sample's seed for the first; the training rows' is 0."""
+NEVER = 10**9
+"""Steps between two validation losses: nobody reads them here."""
 PHOTO_TASK = Task(
     answer="Product: {title}, Category: {category}, Price: {price}",
     fields={"title": "text", "category": "category", "price": "number"},
@@ -82,7 +89,7 @@ class Part:
 
 
 PARTS = {
-    "catalogue": Part({"steps": 100, "learning_rate": 5e-4}, fresh=True),
+    "catalogue": Part({"steps": 80, "learning_rate": 5e-4}, fresh=True),
     "photos": Part({"steps": 100, "learning_rate": 5e-4, "train_tower": True}, fresh=False),
 }
 
@@ -181,7 +188,7 @@ def trained(start: Path, folder: Path, out: Path, part: Part, training: Numbers,
         "out": str(out / "run"),
         "seed": seed,
         "model": {"name": str(start / BEST), "attention": "eager"},
-        "data": {"path": str(folder), "feature_cache": str(out / "features")},
+        "data": {"path": str(folder), "feature_cache_gb": 0},
         "train": {
             "method": "full",
             "batch_size": 16,
@@ -189,6 +196,7 @@ def trained(start: Path, folder: Path, out: Path, part: Part, training: Numbers,
             "weight_decay": 0.05,
             "bf16": True,
             "numbers": training,
+            "evaluate_every": NEVER,
             **part.train,
         },
     }

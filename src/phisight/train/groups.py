@@ -8,16 +8,17 @@ from typing import Any
 from torch import nn
 
 from phisight.core.settings import TrainSettings
+from phisight.model.number_head import ATTRIBUTE, head_of
 from phisight.train.parts import part_of
 
-NUMBER_HEAD_RATE = 3e-3
-"""Least peak learning rate of the number head: it starts from nothing where the rest has long been trained."""
+HEAD_STEP = 0.5
+"""Least peak learning rate of a number head times the width it reads: it starts from nothing where the rest has long
+been trained, and a step of Adam moves its answer by about the rate times the width.
+"""
 
 
 def learning_rate_of(name: str, train: TrainSettings) -> float:
     """Peak learning rate of a parameter, by the part it belongs to."""
-    if "number_head" in name:
-        return max(train.learning_rate, NUMBER_HEAD_RATE)
     rates = {"tower": train.tower_learning_rate, "projector": train.projector_learning_rate}
     return rates.get(part_of(name)) or train.learning_rate
 
@@ -28,10 +29,13 @@ def parameter_groups(model: nn.Module, train: TrainSettings, decayed: Collection
     Vectors (norms, biases, separators, DoRA's magnitudes) never decay.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    head = head_of(model)
+    least = HEAD_STEP / head.inner.in_features if head else 0.0
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = name in decayed and parameter.squeeze().ndim > 1
-        key = learning_rate_of(name, train), train.weight_decay if decays else 0.0
+        rate = learning_rate_of(name, train)
+        key = max(rate, least) if ATTRIBUTE in name else rate, train.weight_decay if decays else 0.0
         groups.setdefault(key, []).append(parameter)
     return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]

@@ -7,7 +7,7 @@ import torch
 
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.model.number_head import NumberHead, attach_head
-from phisight.train.groups import NUMBER_HEAD_RATE, parameter_groups
+from phisight.train.groups import HEAD_STEP, parameter_groups
 from phisight.train.methods import apply_method
 
 SETTINGS = TrainSettings(
@@ -40,7 +40,7 @@ def test_a_number_head_learns_from_nothing(model: Any, rate: float) -> None:
     attach_head(model, NumberHead.fit(model.config.hidden_size, {"price": [10.0, 20.0]}))
     found = by_name(apply_method(model, settings, LoraSettings()), settings)
     rates = {given for name, (given, _) in found.items() if "number_head" in name}
-    assert rates == {max(rate, NUMBER_HEAD_RATE)}
+    assert rates == {max(rate, HEAD_STEP / model.config.hidden_size)}
 
 
 def test_every_trained_parameter_is_in_one_group(model: Any) -> None:
