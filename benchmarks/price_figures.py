@@ -51,9 +51,11 @@ def summary(lines: Sequence[Answered], folder: Path, methods: Sequence[str]) -> 
         for method in methods
         if (found := {line.seed: line.answers[method] for line in lines if method in line.answers})
     }
-    report: dict[str, Any] = {"rows": [len(truths(one)) for one in asked.values()], "ways": {}}
+    report: dict[str, Any] = {"ways": {}}
     for name, by_seed in ways.items():
-        sides = [(truths(asked[seed]), answers, first(asked[seed], folder)) for seed, answers in by_seed.items()]
+        sides = [
+            (asked_of(asked[seed], answers), answers, first(asked[seed], folder)) for seed, answers in by_seed.items()
+        ]
         report["ways"][name] = figures_of(sides)
         if is_drawn(folder):
             report["ways"][name]["coverage"] = coverage({asked[seed]: answers for seed, answers in by_seed.items()})
@@ -89,12 +91,17 @@ def truths(folder: Path) -> dict[str, float]:
     return {row.key: float(row.truth[name]) for row in rows_of(folder)}
 
 
+def asked_of(folder: Path, answers: Answers) -> dict[str, float]:
+    """True price by key of the rows that a way answered, which may be the first ones only."""
+    return {key: price for key, price in truths(folder).items() if key in answers}
+
+
 def figures_of(sides: Sequence[tuple[Mapping[str, float], Answers, Answers]]) -> dict[str, Any]:
     """Of truth, answers and bar by seed: figures over seeds, and the paired bootstrap of the absolute error less the
     bar's (a row that several seeds answered counts with its mean).
     """
     found = [figures(truth, answers, bar) for truth, answers, bar in sides]
-    result: dict[str, Any] = {"seeds": len(found)}
+    result: dict[str, Any] = {"seeds": len(found), "rows": sum(len(truth) for truth, _, _ in sides)}
     result |= {name: spread([one[name] for one in found]) for name in found[0]}
     gaps: dict[str, list[float]] = {}
     for truth, answers, bar in sides:
@@ -137,7 +144,7 @@ def coverage(by_folder: Mapping[Path, Answers]) -> dict[str, Any]:
     """
     plain, drawn = [], []
     for folder, answers in by_folder.items():
-        kept = [key for key in truths(folder) if answers[key] is not None]
+        kept = [key for key in truths(folder) if answers.get(key) is not None]
         truth = np.array([truths(folder)[key] for key in kept])
         given = np.array([answers[key] for key in kept], dtype=np.float64)
         _, group = np.unique([groups(folder)[key] for key in kept], return_inverse=True)
@@ -201,9 +208,9 @@ def _category(row: EvalRow, folder: Path) -> str:
 def show(report: Mapping[str, Any]) -> None:
     """The tables."""
     for data, part in report.items():
-        print(f"\n{data}: rows {part['rows']}; {part['training']}")
-        print("| numbers | seeds | MAE | MAE / bar | median APE | SMAPE | MAE - bar, 95 % |")
-        print("|---|---|---|---|---|---|---|")
+        print(f"\n{data}: {part['training']}")
+        print("| numbers | seeds | rows | MAE | MAE / bar | median APE | SMAPE | MAE - bar, 95 % |")
+        print("|---|---|---|---|---|---|---|---|")
         for name, one in part["ways"].items():
             print("| " + " | ".join([name, *cells(one)]) + " |")
         covering = {name: one["coverage"] for name, one in part["ways"].items() if "coverage" in one}
@@ -220,6 +227,7 @@ def cells(one: Mapping[str, Any]) -> Iterator[str]:
     """A line of a table."""
     low, high = one["less_bar"]["interval"]
     yield str(one["seeds"])
+    yield str(one["rows"])
     yield f"{one['mae']['mean']:.2f} ± {one['mae']['sd']:.2f}"
     yield f"{one['mae_to_bar']['mean']:.2f} ± {one['mae_to_bar']['sd']:.2f}"
     yield share(one["median_ape"])
