@@ -12,22 +12,21 @@ r"""Four ways to learn and answer a price, on the sample catalogue and on real p
     python benchmarks/price_methods.py --start runs/prices [--products FOLDER] [--seeds 5] [--json FILE] [--table]
 
 The first four commands make a model that sees well: what the demo has learned, trained on with eight times the rows
-(the demo's own rows are among them, in the same splits; the third command may be ended after its step 1400), then with
-a falling learning rate. Every training of this benchmark starts from its weights: each way of learning
-prices trains on for a few steps, as many for all, with another order of the examples (and another head) for
-each seed. So the figures compare ways to learn prices at one and the same ability to see.
+(the demo's own rows are among them, in the same splits; the third command may be ended after its step 1400), then
+with a falling learning rate. Every training of this benchmark starts from its weights: each way of learning prices
+trains on for a few steps, as many for all, with another order of the examples (and another head) for each seed. So
+the figures compare ways to learn prices at one and the same ability to see.
 
     text, expected    one training with digits as text, answered in two ways
     digit_weighted    one training
     head              one training
 
-The catalogue's answers are about products drawn for each seed, none of which any model was trained on: FRESH_FIRST for
-the first seed, so that intervals are fitted on a thousand rows and checked on another thousand, FRESH for the others
-and for ``expected``, which takes long. Intervals are fitted on the first half of the answers, checked on the second one.
-FOLDER holds products.csv and images/ with product_code, title, category and
-price; its clothing (Men, Women) is cut in two halves by product, one to train on and one to answer about; answers are
-held to the template so that all are read. A finished training adds a line to OUT/results.jsonl; the same command goes
-on after the last one.
+The catalogue's answers are about products drawn for each seed, none of which any model was trained on: FRESH_FIRST
+for the first seed, so that intervals are fitted on a thousand rows and checked on another thousand, FRESH for the
+others and for ``expected``, which takes long. Intervals are fitted on the first half of the answers, checked on the
+second one. FOLDER holds products.csv and images/ with product_code, title, category and price; its clothing (Men,
+Women) is cut in two halves by product, one to train on and one to answer about; answers are held to the template so
+that all are read. A finished training adds a line to OUT/results.jsonl; the same command goes on after the last one.
 """
 
 from __future__ import annotations
