@@ -1,19 +1,32 @@
-"""Four ways to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
+r"""Four ways to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
 
-    python benchmarks/price_methods.py --start RUN [--products FOLDER] [--seeds 5] [--json FILE] [--table]
+    phisight demo --out runs/demo
+    phisight sample make --preset demo --rows 24000 --seed 0 --out data/prices
+    phisight train recipes/tiny-cpu.yaml --set model.name=runs/demo/best --set train.train_tower=true \
+        --set data.path=data/prices --set data.keep_pixels_gb=6 --set train.learning_rate=1e-3 \
+        --set train.steps=2800 --set train.evaluate_every=1400 --set out=runs/longer
+    phisight train recipes/tiny-cpu.yaml --set model.name=runs/longer/checkpoints/checkpoint-1400 \
+        --set train.train_tower=true --set data.path=data/prices --set seed=1 --set train.learning_rate=5e-4 \
+        --set train.warmup=0 --set train.steps=300 --set train.evaluate_every=300 --set train.answer_rows=0 \
+        --set out=runs/prices
+    python benchmarks/price_methods.py --start runs/prices [--products FOLDER] [--seeds 5] [--json FILE] [--table]
 
-Every training starts from the weights of RUN, which a run of `phisight demo` has trained with digits as text; from
-there each way trains on for a few steps, the same for all ways, with another order of the examples (and another head)
-for each seed. So the figures compare ways to learn prices; how well a picture is seen is RUN's. On the catalogue the
-vision tower stays as it is; on the photographs it trains, and answers are held to the template so that all are read.
+The first four commands make a model that sees well: what the demo has learned, trained on with eight times the rows
+(the demo's own rows are among them, in the same splits; the third command may be ended after its step 1400), then
+with a falling learning rate. Every training of this benchmark starts from its weights: each way of learning prices
+trains on for a few steps, as many for all, with another order of the examples (and another head) for each seed. So
+the figures compare ways to learn prices at one and the same ability to see.
 
     text, expected    one training with digits as text, answered in two ways
     digit_weighted    one training
     head              one training
 
-FOLDER holds products.csv and images/ with product_code, title, category and price; its clothing (Men, Women) is cut
-in two halves by product, one to train on and one to answer about, and the bar is the median of the true category in
-the training half. A finished training adds a line to OUT/results.jsonl; the same command goes on after the last one.
+The catalogue's answers are about products drawn for each seed, none of which any model was trained on: FRESH_FIRST
+for the first seed, so that intervals are fitted on a thousand rows and checked on another thousand, FRESH for the
+others and for ``expected``, which takes long. Intervals are fitted on the first half of the answers, checked on the
+second one. FOLDER holds products.csv and images/ with product_code, title, category and price; its clothing (Men,
+Women) is cut in two halves by product, one to train on and one to answer about; answers are held to the template so
+that all are read. A finished training adds a line to OUT/results.jsonl; the same command goes on after the last one.
 """
 
 from __future__ import annotations
@@ -23,13 +36,11 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from price_figures import Answered, Answers, rows_of, show, summary
 
 from phisight.core.recipe import recipe_from
 from phisight.core.rundir import BEST
@@ -40,10 +51,12 @@ from phisight.data.folder import DatasetFolder
 from phisight.data.grouping import GroupRule
 from phisight.data.options import BuildOptions
 from phisight.data.split import SplitShares
-from phisight.evaluate import EvalRow, evaluate, interval, read_rows
+from phisight.evaluate import evaluate
 from phisight.pipelines.loading import load_run, read_run
 from phisight.pipelines.predictors import predictor_of
 from phisight.pipelines.training import train
+from phisight.sample.catalogue import make
+from phisight.sample.settings import preset
 
 TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
     "text": ("text", "expected"),
@@ -52,21 +65,48 @@ TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
 }
 """What is trained, and the ways in which it then answers."""
 METHODS = [method for methods in TRAININGS.values() for method in methods]
-STEPS = {"catalogue": 120, "photos": 100}
+FRESH_FIRST, FRESH, FRESH_SEED = 2020, 1010, 1
+"""Products drawn for the first seed and for each further one, and the sample's seed for the first; the training rows'
+is 0.
+"""
+MOST: dict[Numbers, int] = {"expected": FRESH}
+"""Rows answered at most in ways that take several times as long."""
+NEVER = 10**9
+"""Steps between two validation losses: nobody reads them here."""
 PHOTO_TASK = Task(
-    answer="Product: {title}, Category: {category}, Price: {price}",
-    fields={"title": "text", "category": "category", "price": "number"},
+    answer="Price: {price}, Product: {title}, Category: {category}",
+    fields={"price": "number", "title": "text", "category": "category"},
 )
-Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is trained and answered on one data set."""
+
+    train: dict[str, Any]
+    fresh: bool
+    """Answers are about products drawn for each seed; else about the test split."""
+
+    @property
+    def name(self) -> str:
+        """The training in a word: lines of other trainings are passed over."""
+        return ", ".join(f"{name} {value}" for name, value in self.train.items())
+
+
+PARTS = {
+    "catalogue": Part({"steps": 80, "learning_rate": 5e-4}, fresh=True),
+    "photos": Part({"steps": 40, "learning_rate": 2e-4}, fresh=False),
+}
 
 
 def main() -> None:
     """Train what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--start", type=Path, required=True, help="run folder of `phisight demo`, trained as text")
+    parser.add_argument("--start", type=Path, required=True, help="run folder of a model trained with digits as text")
     parser.add_argument("--out", type=Path, default=Path("runs/price-methods"))
     parser.add_argument("--products", type=Path, default=Path("../shared/data/products"))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", choices=list(PARTS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
     options = parser.parse_args()
@@ -75,14 +115,27 @@ def main() -> None:
         folders["photos"] = halves(options.products, options.out / "photos")
     else:
         print(f"no {options.products / 'products.csv'}: the photographs are left out")
+    if options.only:
+        folders = {name: folder for name, folder in folders.items() if name == options.only}
     results = options.out / "results.jsonl"
     if not options.table:
         measure(folders, options.start, options.out, results, options.seeds)
-    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    report = summary(lines, folders)
+    report = {}
+    for data, folder in folders.items():
+        found = [
+            Answered(line["name"][3], asked_about(data, folder, options.out, line["name"][3]), line["answers"])
+            for line in lines_of(results)
+            if line["name"][:2] == [data, PARTS[data].name]
+        ]
+        report[data] = {"training": PARTS[data].name, **summary(found, folder, METHODS)}
     show(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def lines_of(results: Path) -> list[dict[str, Any]]:
+    """The finished trainings."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.is_file() else []
 
 
 def halves(products: Path, out: Path) -> Path:
@@ -115,18 +168,18 @@ def halves(products: Path, out: Path) -> Path:
 
 def measure(folders: dict[str, Path], start: Path, out: Path, results: Path, seeds: int) -> None:
     """Train and answer everything that ``results`` does not hold yet, seed by seed."""
-    done = set()
-    if results.is_file():
-        done = {tuple(json.loads(line)["name"]) for line in results.read_text(encoding="utf-8").splitlines()}
-    for seed in range(seeds):
-        for data, folder in folders.items():
+    done = {tuple(line["name"]) for line in lines_of(results)}
+    for data, folder in folders.items():
+        part = PARTS[data]
+        for seed in range(seeds):
             for training, methods in TRAININGS.items():
-                name = (data, training, seed, STEPS[data])
+                name = (data, part.name, training, seed)
                 if name in done:
                     continue
                 began = time.process_time()
-                run = trained(start, folder, out, data, training, seed)
-                answers = {method: answered(run, folder, method) for method in methods}
+                run = trained(start, folder, out, part, training, seed)
+                asked = asked_about(data, folder, out, seed)
+                answers = {method: answered(run, asked, method, constrained=not part.fresh) for method in methods}
                 shutil.rmtree(run)
                 line = {"name": name, "seconds": round(time.process_time() - began), "answers": answers}
                 with results.open("a", encoding="utf-8") as file:
@@ -134,143 +187,46 @@ def measure(folders: dict[str, Path], start: Path, out: Path, results: Path, see
                 print(f"{' '.join(map(str, name))}: {line['seconds']} s of processor", flush=True)
 
 
-def trained(start: Path, folder: Path, out: Path, data: str, training: Numbers, seed: int) -> Path:
+def trained(start: Path, folder: Path, out: Path, part: Part, training: Numbers, seed: int) -> Path:
     """A run folder, trained on from the weights of ``start``."""
     values: dict[str, Any] = {
         "out": str(out / "run"),
         "seed": seed,
         "model": {"name": str(start / BEST), "attention": "eager"},
-        "data": {"path": str(folder), "feature_cache": str(out / "features")},
+        "data": {"path": str(folder), "feature_cache_gb": 0},
         "train": {
             "method": "full",
-            "train_tower": data == "photos",
-            "steps": STEPS[data],
             "batch_size": 16,
-            "learning_rate": 5e-4,
             "adam_beta2": 0.98,
             "weight_decay": 0.05,
             "bf16": True,
             "numbers": training,
+            "evaluate_every": NEVER,
+            **part.train,
         },
     }
     return train(recipe_from(values), overwrite=True)
 
 
-def answered(run: Path, folder: Path, method: Numbers) -> dict[str, float | None]:
-    """Price by key of the test rows; none where the answer could not be read."""
+def asked_about(data: str, folder: Path, out: Path, seed: int) -> Path:
+    """The data set folder whose rows are answered."""
+    if not PARTS[data].fresh:
+        return folder
+    drawn = out / f"fresh-{seed}"
+    if not drawn.is_dir():
+        make(FRESH if seed else FRESH_FIRST, drawn, seed=FRESH_SEED + seed, settings=preset("demo"))
+    return drawn
+
+
+def answered(run: Path, folder: Path, method: Numbers, *, constrained: bool) -> Answers:
+    """Price by key of each row; none where the answer could not be read."""
     model, processor, _ = load_run(run)
     task = DatasetFolder.open(folder).task
-    rows = read_rows(folder, task, "test").rows
-    settings = EvaluateSettings(batch_size=64, max_new_tokens=160, constrained=task == PHOTO_TASK)
-    found = evaluate(predictor_of(model, processor, settings, method, task, [folder]), rows, task)
     (name,) = task.of_kind("number")
-    pairs = zip(rows, found.predicted(name), strict=True)
-    return {row.key: None if price is None else float(price) for row, price in pairs}
-
-
-def summary(lines: list[dict[str, Any]], folders: dict[str, Path]) -> dict[str, Any]:
-    """Figures of every way on every data set, each a mean and a standard deviation over seeds."""
-    report: dict[str, Any] = {"steps": STEPS}
-    for data, folder in folders.items():
-        of_data = [line for line in lines if line["name"][0] == data and line["name"][3] == STEPS[data]]
-        task = DatasetFolder.open(folder).task
-        test = {row.key: row for row in read_rows(folder, task, "test").rows}
-        bar = noise_left(folder, test) if data == "catalogue" else category_median(folder, task, test)
-        report[data] = {
-            "rows": len(test),
-            "bar": {"name": "known noise" if data == "catalogue" else "category median", **figures(test, task, bar)},
-            "methods": {
-                method: per_method(
-                    [line["answers"][method] for line in of_data if method in line["answers"]], test, task, bar
-                )
-                for method in METHODS
-            },
-        }
-    return report
-
-
-def per_method(
-    seeds: list[dict[str, float | None]], test: dict[str, EvalRow], task: Task, bar: dict[str, float]
-) -> dict[str, Any]:
-    """Figures over seeds, and the paired bootstrap of the absolute error against the bar (mean over seeds by row)."""
-    found = [figures(test, task, answers) for answers in seeds]
-    result: dict[str, Any] = {"seeds": len(found)}
-    for name in found[0] if found else ():
-        values = [one[name] for one in found]
-        result[name] = {
-            "mean": float(np.mean(values)),
-            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        }
-    if found:
-        theirs = np.stack([errors(test, task, answers) for answers in seeds]).mean(axis=0)
-        gap = theirs - errors(test, task, bar)
-        ends = interval(_mean, [gap])
-        result["mae_less_bar"] = {"mean": float(gap.mean()), "interval": [ends.low, ends.high] if ends else None}
-    return result
-
-
-def _mean(values: Array, axis: int = -1) -> Any:
-    return values.mean(axis=axis)
-
-
-def errors(test: dict[str, EvalRow], task: Task, answers: dict[str, Any]) -> Array:
-    """Absolute error of each row; an unread answer counts as 0."""
-    (name,) = task.of_kind("number")
-    return np.array([abs((answers[key] or 0.0) - float(row.truth[name])) for key, row in test.items()])
-
-
-def figures(test: dict[str, EvalRow], task: Task, answers: dict[str, Any]) -> dict[str, float]:
-    """MAE, median APE and SMAPE over the test rows."""
-    (name,) = task.of_kind("number")
-    truth = np.array([float(row.truth[name]) for row in test.values()])
-    given = np.array([answers[key] or 0.0 for key in test])
-    off = np.abs(given - truth)
-    return {
-        "mae": float(off.mean()),
-        "median_ape": float(np.median(off / truth)),
-        "smape": float((2 * off / (truth + given)).mean()),
-    }
-
-
-def noise_left(folder: Path, test: dict[str, EvalRow]) -> dict[str, float]:
-    """What the price rule alone says: nobody who does not know the noise can be better."""
-    truth = pq.read_table(folder / "attributes.parquet", columns=["product_code", "rule_price"]).to_pylist()
-    return {line["product_code"]: line["rule_price"] for line in truth if line["product_code"] in test}
-
-
-def category_median(folder: Path, task: Task, test: dict[str, EvalRow]) -> dict[str, float]:
-    """The median price of the true category in the training half (of all of it where the category is not there)."""
-    (price,), (category,) = task.of_kind("number"), task.of_kind("category")
-    members: dict[str, list[float]] = {}
-    for row in read_rows(folder, task, "train").rows:
-        for name in (str(row.truth[category]), ""):
-            members.setdefault(name, []).append(float(row.truth[price]))
-    medians = {name: float(np.median(prices)) for name, prices in members.items()}
-    return {key: medians.get(str(row.truth[category]), medians[""]) for key, row in test.items()}
-
-
-def show(report: dict[str, Any]) -> None:
-    """The tables."""
-    for data in (name for name in STEPS if name in report):
-        part, bar = report[data], report[data]["bar"]
-        shares = f"median APE {bar['median_ape']:.1%}, SMAPE {bar['smape']:.1%}"
-        print(f"\n{data}: {part['rows']} rows, {STEPS[data]} steps; {bar['name']}: MAE {bar['mae']:.2f}, {shares}")
-        print("| numbers | seeds | MAE | MAE / bar | median APE | SMAPE | MAE - bar, 95 % |")
-        print("|---|---|---|---|---|---|---|")
-        for method, one in part["methods"].items():
-            if one["seeds"]:
-                print("| " + " | ".join([method, *cells(one, bar)]) + " |")
-
-
-def cells(one: dict[str, Any], bar: dict[str, float]) -> Iterator[str]:
-    """A line of a table."""
-    low, high = one["mae_less_bar"]["interval"]
-    yield str(one["seeds"])
-    yield f"{one['mae']['mean']:.2f} ± {one['mae']['sd'] or 0:.2f}"
-    yield f"{one['mae']['mean'] / bar['mae']:.2f}"
-    yield f"{one['median_ape']['mean']:.1%} ± {one['median_ape']['sd'] or 0:.1%}"
-    yield f"{one['smape']['mean']:.1%} ± {one['smape']['sd'] or 0:.1%}"
-    yield f"{one['mae_less_bar']['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    settings = EvaluateSettings(batch_size=32, max_new_tokens=160, constrained=constrained)
+    rows = rows_of(folder)[: MOST.get(method)]
+    prices = evaluate(predictor_of(model, processor, settings, method, task, [folder]), rows, task).predicted(name)
+    return {row.key: None if price is None else float(price) for row, price in zip(rows, prices, strict=True)}
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class AnswerGrammar:
         categories: Values of each category field; those of the training split.
         end_ids: Tokens that end an answer (the ``eos_token_id`` of the model's generation config).
         max_text_tokens: Tokens after which a free text must come to its end.
+        ranges: Least and largest value of number fields, of the training split as well; without them any number.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class AnswerGrammar:
         categories: Mapping[str, Sequence[str]],
         end_ids: int | Sequence[int],
         max_text_tokens: int = 40,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
-        self.grammar = Grammar.of_task(task, categories)
+        self.grammar = Grammar.of_task(task, categories, ranges)
         self.end_ids = [end_ids] if isinstance(end_ids, int) else list(end_ids)
         self.max_text_tokens = max_text_tokens
         self.token_bytes = token_bytes(tokenizer)

@@ -107,6 +107,8 @@ class Number:
     """Digits after the point; none: at most four."""
     digits: int = 9
     """Most digits before the point."""
+    signed: bool = True
+    """Whether a minus may stand before them."""
     start: State = ("begin", 0)
 
     def step(self, state: State, byte: int) -> State | None:
@@ -115,7 +117,7 @@ class Number:
         digit, most = 0x30 <= byte <= 0x39, 4 if self.decimals is None else self.decimals
         if stage in ("begin", "sign"):
             if stage == "begin" and byte == 0x2D:
-                return ("sign", 0)
+                return ("sign", 0) if self.signed else None
             return (("zero" if byte == 0x30 else "whole"), 1) if digit else None
         if stage in ("zero", "whole"):
             if byte == 0x2E and most:
@@ -140,8 +142,15 @@ class Grammar:
         self.start: States = self._closed({(0, self._parts[0].start)})
 
     @classmethod
-    def of_task(cls, task: Task, categories: Mapping[str, Sequence[str]]) -> Grammar:
-        """The answers of a task; ``categories`` lists the values of each category field."""
+    def of_task(
+        cls,
+        task: Task,
+        categories: Mapping[str, Sequence[str]],
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+    ) -> Grammar:
+        """The answers of a task; ``categories`` lists the values of each category field, ``ranges`` the least and the
+        largest value of number fields: no sign where none is negative, no more digits than they have.
+        """
         parts: list[Part] = [Choice(["", " "])]  # a tokenizer may begin a text with a space
         literals = task.answer
         for name in task.names:
@@ -149,7 +158,7 @@ class Grammar:
             parts += _literal(before)
             field = task.fields[name]
             if field.kind == "number":
-                parts.append(Number(field.decimals))
+                parts.append(_number(field.decimals, (ranges or {}).get(name)))
             elif field.kind == "text":
                 parts.append(Text())
             elif categories.get(name):
@@ -208,6 +217,14 @@ class Grammar:
         furthest = max((part for part, _ in closed), default=0)
         passed = max((part for part in range(furthest) if isinstance(self._parts[part], Literal)), default=-1)
         return frozenset((part, state) for part, state in closed if part > passed)
+
+
+def _number(decimals: int | None, known: tuple[float, float] | None) -> Number:
+    """A number that looks like those between the two known ones."""
+    if known is None:
+        return Number(decimals)
+    least, largest = known
+    return Number(decimals, digits=len(f"{max(abs(least), abs(largest)):.0f}"), signed=least < 0)
 
 
 def _literal(text: str) -> list[Part]:

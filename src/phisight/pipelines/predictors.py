@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from phisight.core.datadir import SPLIT
@@ -26,14 +28,16 @@ def predictor_of(
 ) -> Predictor:
     """What answers; ``numbers`` is how the model was trained to give its numbers.
 
-    Constrained answers take their categories from the first of ``data`` that has a training split.
+    Constrained answers take their categories, the sign and the length of their numbers from the first of ``data`` that
+    has a training split.
     """
     grammar = None
     if settings.constrained:
-        tokenizer, categories = processor.tokenizer, _categories(task, data)
+        tokenizer, train = processor.tokenizer, _training_rows(task, data)
+        categories, ranges = _categories(task, train), _ranges(task, train)
         room = _text_room(task, tokenizer, categories, settings.max_new_tokens)
         ends = model.generation_config.eos_token_id
-        grammar = AnswerGrammar(task, tokenizer, categories, ends, max_text_tokens=room)
+        grammar = AnswerGrammar(task, tokenizer, categories, ends, max_text_tokens=room, ranges=ranges)
     return Predictor(
         model,
         processor,
@@ -65,11 +69,12 @@ def _text_room(task: Task, tokenizer: Any, categories: Mapping[str, Sequence[str
     return room
 
 
-def _categories(task: Task, data: Sequence[Path]) -> dict[str, list[str]]:
-    """Values of each category field in a training split, as answers write them."""
-    names = task.of_kind("category")
-    if not names:
-        return {}
+def _training_rows(task: Task, data: Sequence[Path]) -> pa.Table | None:
+    """The training split of the first of ``data`` that has one with the task's categories and numbers; none where the
+    task has no category, which cannot do without.
+    """
+    needed = task.of_kind("category")
+    names = [*needed, *task.of_kind("number")]
     tried = []
     for path in dict.fromkeys(data):
         try:
@@ -78,11 +83,37 @@ def _categories(task: Task, data: Sequence[Path]) -> dict[str, list[str]]:
             tried.append(str(error))
             continue
         train = table.filter(pc.equal(table[SPLIT], "train"))
-        if train.num_rows and all(name in train.column_names for name in names):
-            values = {name: train[name].unique().to_pylist() for name in names}
-            return {name: sorted({" ".join(str(value).split()) for value in found}) for name, found in values.items()}
-        tried.append(f"{path} has no training split with {', '.join(names)}")
+        if train.num_rows and all(name in train.column_names for name in needed):
+            return train.select([name for name in names if name in train.column_names])
+        tried.append(f"{path} has no training split with {', '.join(needed)}")
+    if not needed:
+        return None
     raise EvaluationError(
         f"evaluate.constrained needs the categories of a training split: {'; '.join(tried)}; name a data set that has "
         "one"
     )
+
+
+def _categories(task: Task, train: pa.Table | None) -> dict[str, list[str]]:
+    """Values of each category field in a training split, as answers write them."""
+    if train is None:
+        return {}
+    found = {name: train[name].unique().to_pylist() for name in task.of_kind("category")}
+    return {name: sorted({" ".join(str(value).split()) for value in values}) for name, values in found.items()}
+
+
+def _ranges(task: Task, train: pa.Table | None) -> dict[str, tuple[float, float]]:
+    """Least and largest finite value of each number field in a training split."""
+    ranges = {}
+    for name in task.of_kind("number"):
+        if train is None or name not in train.column_names or not _is_number(train[name].type):
+            continue
+        values = train[name].drop_null().to_numpy().astype(np.float64)
+        values = values[np.isfinite(values)]
+        if len(values):
+            ranges[name] = float(values.min()), float(values.max())
+    return ranges
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

@@ -8,7 +8,13 @@ from typing import Any
 from torch import nn
 
 from phisight.core.settings import TrainSettings
+from phisight.model.number_head import ATTRIBUTE, head_of
 from phisight.train.parts import part_of
+
+HEAD_STEP = 0.5
+"""Least peak learning rate of a number head times the width it reads: it starts from nothing where the rest has long
+been trained, and a step of Adam moves its answer by about the rate times the width.
+"""
 
 
 def learning_rate_of(name: str, train: TrainSettings) -> float:
@@ -23,10 +29,13 @@ def parameter_groups(model: nn.Module, train: TrainSettings, decayed: Collection
     Vectors (norms, biases, separators, DoRA's magnitudes) never decay.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    head = head_of(model)
+    least = HEAD_STEP / head.inner.in_features if head else 0.0
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = name in decayed and parameter.squeeze().ndim > 1
-        key = learning_rate_of(name, train), train.weight_decay if decays else 0.0
+        rate = learning_rate_of(name, train)
+        key = max(rate, least) if ATTRIBUTE in name else rate, train.weight_decay if decays else 0.0
         groups.setdefault(key, []).append(parameter)
     return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]

@@ -57,6 +57,23 @@ def test_numbers_have_the_decimals_of_the_task(decimals: int, text: str, fits: b
     assert accepted(Grammar.of_task(task, {}), text) is fits
 
 
+@pytest.mark.parametrize(
+    ("known", "text", "fits"),
+    [
+        ((18.0, 99.0), "99.99", True),
+        ((18.0, 99.0), "100", False),
+        ((18.0, 99.0), "-5", False),
+        ((-120.0, 7.0), "-999", True),
+        ((-120.0, 7.0), "1000", False),
+        ((0.25, 0.75), "0.5", True),
+        ((0.25, 0.75), "10", False),
+    ],
+)
+def test_numbers_look_like_the_known_ones(known: tuple[float, float], text: str, fits: bool) -> None:
+    task = Task(answer="{price}", fields={"price": {"kind": "number"}})
+    assert accepted(Grammar.of_task(task, {}, {"price": known}), text) is fits
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32))
 def test_a_model_that_babbles_still_writes_readable_answers(seed: int) -> None:

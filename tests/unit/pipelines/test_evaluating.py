@@ -117,6 +117,10 @@ def test_constrained_answers_can_all_be_read(base: Path, products: Path, tmp_pat
     known = set(pq.read_table(products / "metadata.parquet")["category3_code"].to_pylist())
     given = pq.read_table(tmp_path / "held" / "predictions.parquet")["predicted"].to_pylist()
     assert {one["category3_code"] for one in given} <= known
+    dearest = max(
+        pq.read_table(products / "metadata.parquet", filters=[("split", "=", "train")])["full_price"].to_pylist()
+    )
+    assert all(0 <= one["full_price"] < 10 ** len(f"{dearest:.0f}") for one in given), "numbers look like known ones"
     with pytest.raises(EvaluationError, match=r"evaluate.max_new_tokens = 24 is too few for constrained answers"):
         evaluate_model(bare(base, products, tmp_path / "short", constrained=True))
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.groups import parameter_groups
+from phisight.model.number_head import NumberHead, attach_head
+from phisight.train.groups import HEAD_STEP, parameter_groups
 from phisight.train.methods import apply_method
 
 SETTINGS = TrainSettings(
@@ -31,6 +32,15 @@ def test_each_part_has_its_rate(model: Any) -> None:
     assert found["model.vision_embed_tokens.img_projection.0.weight"] == (1e-4, 0.1)
     assert found["model.layers.0.mlp.down_proj.weight"] == (1e-3, 0.1)
     assert found["lm_head.weight"] == (1e-3, 0.1)
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e-2])
+def test_a_number_head_learns_from_nothing(model: Any, rate: float) -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": rate})
+    attach_head(model, NumberHead.fit(model.config.hidden_size, {"price": [10.0, 20.0]}))
+    found = by_name(apply_method(model, settings, LoraSettings()), settings)
+    rates = {given for name, (given, _) in found.items() if "number_head" in name}
+    assert rates == {max(rate, HEAD_STEP / model.config.hidden_size)}
 
 
 def test_every_trained_parameter_is_in_one_group(model: Any) -> None:
