@@ -1,6 +1,6 @@
 """What it costs in quality, and brings in speed, to train the upper decoder layers only.
 
-    python benchmarks/top_layers.py [--start FOLDER] [--products FOLDER] [--steps N] [--quick] [--json FILE]
+    python benchmarks/top_layers.py [--start FOLDER] [--products FOLDER] [--preset NAME] [--steps N] [--json FILE]
 
 A trained model (``--start``, such as the demo's ``best``; without one a demo is trained first) is adapted to another
 sample catalogue, and with ``--products`` to real photos (a folder with products.csv and images), from layer 0, 1/4, 1/2
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="folder of a trained model; none: the quick demo's")
     parser.add_argument("--products", type=Path, help="folder with products.csv and images")
     parser.add_argument("--rows", type=int, default=600, help="products of the other catalogue")
+    parser.add_argument("--preset", default="fashion", help="of the other catalogue: fashion (kinds never seen), demo")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--answers", type=int, default=60, help="rows of the test split that are answered")
@@ -122,8 +123,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         start = asked.start.resolve() if asked.start else demo_model(folder)
-        make(asked.rows, folder / "other", seed=1, settings=preset("fashion"))
-        sets = {"another catalogue": folder / "other"}
+        make(asked.rows, folder / "other", seed=1, settings=preset(asked.preset))
+        sets = {f"another catalogue ({asked.preset})": folder / "other"}
         if asked.products:
             sets["real photos"] = real_photos(asked.products.resolve(), folder / "photos")
         depth = json.loads((start / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
@@ -133,7 +134,7 @@ def main() -> None:
                 outcome = adapt(start, data, layer, asked, folder / f"{data.name}-{layer}")
                 results.append({"data": name, "from_layer": layer, "of": depth, "steps": asked.steps, **outcome})
                 print(
-                    f"{name:18} from layer {layer} of {depth}   loss {outcome['loss']:.3f}   category "
+                    f"{name:27} from layer {layer} of {depth}   loss {outcome['loss']:.3f}   category "
                     f"{outcome['category_accuracy']:.1%}   title {outcome['title_exact']:.1%}   price error "
                     f"{outcome['price_median_ape']:.1%}   {outcome['samples_per_s']:.1f} samples/s",
                     flush=True,
