@@ -56,8 +56,8 @@ def _quick_gelu(states: Tensor) -> Tensor:
 
 def _quick_gelu_back(grad: Tensor, states: Tensor) -> Tensor:
     share = (states * 1.702).sigmoid_()
-    slope = (1 - share).mul_(states).mul_(1.702).add_(1)  # d/dx x s(1.702 x) = s (1 + 1.702 x (1 - s))
-    return slope.mul_(share).mul_(grad)
+    through: Tensor = torch.ops.aten.sigmoid_backward(grad * states, share)
+    return through.mul_(1.702).add_(grad * share)
 
 
 ACTIVATIONS = {"swiglu": Activation(_swiglu, _swiglu_back), "quick_gelu": Activation(_quick_gelu, _quick_gelu_back)}
