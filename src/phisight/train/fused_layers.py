@@ -41,15 +41,9 @@ def fused_layers(model: nn.Module, *, wanted: bool) -> Iterator[None]:
 
 
 def fused_forwards(model: nn.Module) -> dict[nn.Module, Forward]:
-    """What each module that can be fused is to run; those that another one runs are among them all the same."""
-    found: dict[nn.Module, Forward] = {}
-    within: set[nn.Module] = set()
-    for module in model.modules():
-        forward = None if module in within else _forward_of(module)
-        if forward is not None:
-            found[module] = forward
-            within.update(_adapter_parts(module))
-    return found
+    """What each module that can be fused is to run; one that a fused module reads the weights of is not called then."""
+    forwards = {module: _forward_of(module) for module in model.modules()}
+    return {module: forward for module, forward in forwards.items() if forward is not None}
 
 
 def _forward_of(module: Any) -> Forward | None:
@@ -127,11 +121,6 @@ def _adapter(module: Any) -> Adapter | None:
         return None
     (name,) = module.active_adapters
     return Adapter(module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name])
-
-
-def _adapter_parts(module: Any) -> list[nn.Module]:
-    """Layers that an adapted layer reads the weights of, and never calls."""
-    return [*module.modules()][1:] if hasattr(module, "base_layer") else []
 
 
 def _steps_aside(module: Any) -> bool:
