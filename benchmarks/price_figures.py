@@ -16,6 +16,7 @@ from phisight.core.datadir import GROUP, METADATA, SPLITS, Split
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
 from phisight.evaluate.intervals import SplitConformal
+from phisight.evaluate.metrics import MEAN
 
 Array = NDArray[np.float64]
 Answers = Mapping[str, float | None]
@@ -108,12 +109,8 @@ def figures_of(sides: Sequence[tuple[Mapping[str, float], Answers, Answers]]) ->
         for key, gap in zip(truth, errors(truth, answers) - errors(truth, bar), strict=True):
             gaps.setdefault(key, []).append(float(gap))
     by_row = np.array([np.mean(one) for one in gaps.values()])
-    ends = interval(_mean, [by_row])
+    ends = interval(MEAN, [by_row])
     return result | {"less_bar": {"mean": float(by_row.mean()), "interval": [ends.low, ends.high] if ends else None}}
-
-
-def _mean(values: Array, axis: int = -1) -> Any:
-    return values.mean(axis=axis)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
