@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import DatasetCard
-from phisight.core.rundir import write_json
+from phisight.core.dataset_folder import DatasetCard
+from phisight.core.run_folder import write_json
 from phisight.core.task import Task
 from phisight.evaluate import (
     MODES,

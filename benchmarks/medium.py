@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from phisight.core.datadir import HEIGHT, SHA256, WIDTH
+from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.geometry import hd_grid
 from phisight.core.task import Task
 from phisight.model.image_processing import Phi3VImageProcessor

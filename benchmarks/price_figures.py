@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from phisight.core.datadir import GROUP, METADATA, SPLITS, Split
+from phisight.core.dataset_folder import GROUP, METADATA, SPLITS, Split
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
 from phisight.evaluate.intervals import SplitConformal

@@ -43,7 +43,7 @@ from typing import Any
 from price_figures import Answered, Answers, rows_of, show, summary
 
 from phisight.core.recipe import recipe_from
-from phisight.core.rundir import BEST
+from phisight.core.run_folder import BEST
 from phisight.core.settings import EvaluateSettings, Numbers
 from phisight.core.task import Task
 from phisight.data.build import build

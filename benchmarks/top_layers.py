@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from phisight.core.recipe import recipe_from
-from phisight.core.rundir import BEST, METRICS
+from phisight.core.run_folder import BEST, METRICS
 from phisight.pipelines.answering import evaluate_run
 from phisight.pipelines.demo import QUICK, QUICK_ROWS, RECIPE
 from phisight.pipelines.training import train

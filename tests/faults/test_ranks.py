@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from phisight.core.datadir import METADATA
+from phisight.core.dataset_folder import METADATA
 from phisight.core.recipe import changed, write_recipe
 from phisight.core.settings import LoraSettings, ModelSettings, Recipe
 from phisight.pipelines.loading import load_run

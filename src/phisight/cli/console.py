@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from phisight.core.processes import rank, world_size
+from phisight.core.rank import rank, world_size
 
 Overrides = Annotated[
     list[str] | None,

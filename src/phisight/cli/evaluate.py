@@ -11,7 +11,7 @@ from rich.table import Table
 
 from phisight.cli.bars import AnswerBars
 from phisight.cli.console import Overrides, console, progress_bar, quiet_libraries
-from phisight.core.rundir import CONFIG
+from phisight.core.run_folder import CONFIG
 
 
 def evaluate_command(

@@ -13,7 +13,7 @@ from phisight.cli.bars import AnswerBars, Bar, TrainingBar
 from phisight.cli.console import Overrides, console, errors, progress_bar, quiet_libraries
 from phisight.cli.evaluate import show_scores
 from phisight.core.errors import SettingsError
-from phisight.core.processes import is_first
+from phisight.core.rank import is_first
 
 if TYPE_CHECKING:
     from phisight.pipelines.training import Prepared

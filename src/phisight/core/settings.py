@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from phisight.core.datadir import Split
+from phisight.core.dataset_folder import Split
 from phisight.core.task import Task
 
 Numbers = Literal["text", "digit_weighted", "expected", "head"]

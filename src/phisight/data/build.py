@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from phisight.core.datadir import CARD, IMAGES, METADATA, REJECTS
+from phisight.core.dataset_folder import CARD, IMAGES, METADATA, REJECTS
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.core.task import Task
 from phisight.data.columns import choose_columns, conversation_task

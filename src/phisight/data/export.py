@@ -18,9 +18,9 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import CARD, FILE_NAME
+from phisight.core.dataset_folder import CARD, FILE_NAME
 from phisight.core.errors import DatasetError, SettingsError
-from phisight.core.rundir import atomic_file, write_text_atomically
+from phisight.core.run_folder import atomic_file, write_text_atomically
 from phisight.data.folder import DatasetFolder
 
 Format = Literal["parquet", "webdataset", "csv"]

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import IMAGES, METADATA, REJECTS, SPLITS, DatasetCard
+from phisight.core.dataset_folder import IMAGES, METADATA, REJECTS, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError
-from phisight.core.rundir import atomic_file
+from phisight.core.run_folder import atomic_file
 from phisight.data.checks import Findings, check_pictures, check_table, check_values
 from phisight.data.columns import Columns
 from phisight.data.journal import Journal, StagedRow

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import FILE_NAME, METADATA, REJECTS, SPLIT, SPLITS, DatasetCard
+from phisight.core.dataset_folder import FILE_NAME, METADATA, REJECTS, SPLIT, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError, MissingImageError, some
 from phisight.core.task import Task
 from phisight.data.worklog import WORKSPACE

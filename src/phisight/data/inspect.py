@@ -19,10 +19,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from phisight.core.datadir import GROUP, HEIGHT, SHA256, SPLIT, WIDTH
+from phisight.core.dataset_folder import GROUP, HEIGHT, SHA256, SPLIT, WIDTH
 from phisight.core.errors import DataError
 from phisight.core.geometry import image_tokens
-from phisight.core.rundir import write_text_atomically
+from phisight.core.run_folder import write_text_atomically
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image
 from phisight.data.outcomes import KINDS

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from phisight.core.datadir import GROUP, SHA256, SPLIT
+from phisight.core.dataset_folder import GROUP, SHA256, SPLIT
 from phisight.data.fingerprint import as_arrays, near_duplicates
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import ImageLimits, take_image

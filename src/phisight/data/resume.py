@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import CARD, METADATA, REJECTS
+from phisight.core.dataset_folder import CARD, METADATA, REJECTS
 from phisight.data.images import ImageLimits
 from phisight.data.journal import Journal
 from phisight.data.outcomes import KINDS, Refusal, StoredImage

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phisight.core.datadir import SPLITS, Split
+from phisight.core.dataset_folder import SPLITS, Split
 from phisight.core.errors import SettingsError
 from phisight.core.seeding import hashed_fraction
 

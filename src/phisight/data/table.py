@@ -12,9 +12,9 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import FILE_NAME, GROUP, HEIGHT, SHA256, SPLIT, WIDTH
+from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, SHA256, SPLIT, WIDTH
 from phisight.core.errors import SourceError, some
-from phisight.core.rundir import atomic_file
+from phisight.core.run_folder import atomic_file
 from phisight.core.task import Task
 from phisight.data.arrow import column_of, numbers_of
 from phisight.data.columns import Columns

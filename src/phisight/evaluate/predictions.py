@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from phisight.core import rundir
+from phisight.core import run_folder
 from phisight.core.errors import ImageError
 from phisight.core.seeding import named_seed
 from phisight.core.task import FieldValue, Task
@@ -166,10 +166,10 @@ def write_predictions(
     At most ``thumbnails`` rows with real pictures get one: all of them if they are so few, else a random sample
     of four fifths of that number, and the worst.
     """
-    path = run_dir / rundir.PREDICTIONS
+    path = run_dir / run_folder.PREDICTIONS
     task = every[0].task
     schema = _schema(task)
-    with rundir.atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with run_folder.atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for predictions in every:
             errors = predictions.errors()
             drawn, worst = _pictured(errors, thumbnails if predictions.images == "real" else 0, seed)

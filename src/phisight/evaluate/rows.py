@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from phisight.core import datadir
-from phisight.core.datadir import DatasetCard, Split
+from phisight.core import dataset_folder
+from phisight.core.dataset_folder import DatasetCard, Split
 from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import FieldValue, Task
@@ -66,16 +66,16 @@ def read_rows(
         EvaluationError: No row is left.
     """
     key = DatasetCard.read(folder).key
-    path = folder / datadir.METADATA
+    path = folder / dataset_folder.METADATA
     if not path.is_file():
-        raise DatasetError(f"{folder} has no {datadir.METADATA}; build the data set again")
+        raise DatasetError(f"{folder} has no {dataset_folder.METADATA}; build the data set again")
     names = pq.read_schema(path).names
     absent = [name for name in task.names if name not in names]
     if absent:
         raise TaskError(f"the task asks for {', '.join(absent)} but {path} has the columns {', '.join(names)}")
-    optional = [name for name in (datadir.SHA256,) if name in names]
-    columns = list(dict.fromkeys([key, datadir.FILE_NAME, datadir.SPLIT, *task.names, *optional]))
-    table = pq.read_table(path, columns=columns, filters=[(datadir.SPLIT, "=", split)])
+    optional = [name for name in (dataset_folder.SHA256,) if name in names]
+    columns = list(dict.fromkeys([key, dataset_folder.FILE_NAME, dataset_folder.SPLIT, *task.names, *optional]))
+    table = pq.read_table(path, columns=columns, filters=[(dataset_folder.SPLIT, "=", split)])
     rows, left_out = [], Counter[str]()
     for line in join_pictures(table.to_pylist(), key, task.names, pictures).rows:
         try:
@@ -83,8 +83,8 @@ def read_rows(
         except (EmptyFieldError, TaskError) as error:
             left_out[str(error).split(";")[0]] += 1
             continue
-        first, *more = [folder / one[datadir.FILE_NAME] for one in pictures_of(line)]
-        content = " ".join(one.get(datadir.SHA256) or "" for one in pictures_of(line)).strip()
+        first, *more = [folder / one[dataset_folder.FILE_NAME] for one in pictures_of(line)]
+        content = " ".join(one.get(dataset_folder.SHA256) or "" for one in pictures_of(line)).strip()
         rows.append(EvalRow(str(line[key]), first, truth, expected, content, tuple(more)))
     if left_out:
         _LOG.warning("%d of %d rows are left out: %s", left_out.total(), table.num_rows, dict(left_out))

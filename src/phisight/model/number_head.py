@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from phisight.core.errors import CheckpointError, some
-from phisight.core.rundir import atomic_file
+from phisight.core.run_folder import atomic_file
 from phisight.model.labels import IGNORED
 
 NUMBER_HEAD = "number_head.safetensors"

@@ -11,8 +11,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from phisight.core import rundir
-from phisight.core.datadir import CARD, DatasetCard
+from phisight.core import run_folder
+from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.environment import environment
 from phisight.core.errors import CheckpointError, EvaluationError, RunError
 from phisight.core.recipe import recipe_from, write_recipe
@@ -125,7 +125,7 @@ def evaluate_run(
     asked = _Asked(None, None, recipe, chosen, task, folder, found, run, "", progress, tracker)
     before, base, missing = _before(asked, places) if places else (None, None, {})
     model, processor, _ = load_run(run, base)
-    asked = replace(asked, model=model, processor=processor, identity=_identity(run / rundir.BEST))
+    asked = replace(asked, model=model, processor=processor, identity=_identity(run / run_folder.BEST))
     real = asked.answers("real")
     extra: dict[str, Any] = {}
     if before is not None:
@@ -140,7 +140,7 @@ def _before(asked: _Asked, places: Sequence[int]) -> tuple[Predictions | None, A
     """
     recipe = asked.recipe
     try:
-        base, processor = base_model(recipe, asked.out / rundir.BEST)
+        base, processor = base_model(recipe, asked.out / run_folder.BEST)
     except CheckpointError as error:
         return None, None, {"before": str(error)}
     plain = recipe.train.model_copy(update={"numbers": "text"})  # nothing was learned yet that gives them otherwise
@@ -148,7 +148,7 @@ def _before(asked: _Asked, places: Sequence[int]) -> tuple[Predictions | None, A
     text = recipe.model_copy(update={"train": plain})
     asked = replace(asked, model=base, processor=processor, recipe=text, identity=identity)
     before = asked.answers("real", "before", [asked.found.rows[place] for place in places])
-    return before, base if (asked.out / rundir.BEST / ADAPTER).is_file() else None, {}
+    return before, base if (asked.out / run_folder.BEST / ADAPTER).is_file() else None, {}
 
 
 def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, _all: None) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, 
     call again goes on where it was.
     """
     name, out, settings = recipe.model.name, recipe.out, recipe.evaluate
-    config = out / rundir.CONFIG
+    config = out / run_folder.CONFIG
     if config.is_file() and read_run(out).model_copy(update={"evaluate": settings}) != recipe:
         raise RunError(f"{out} holds the results of something else; name another folder with --out")
     tracker = evaluation_tracker(recipe.track)
@@ -166,8 +166,8 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, 
     task = recipe.task or opened.task
     found = read_rows(opened.path, task, settings.split, limit=settings.rows, seed=recipe.seed)
     model, processor = load_model(name, recipe.model)
-    rundir.write_text_atomically(config, write_recipe(recipe))
-    rundir.write_json(out / rundir.ENVIRONMENT, environment())
+    run_folder.write_text_atomically(config, write_recipe(recipe))
+    run_folder.write_json(out / run_folder.ENVIRONMENT, environment())
     opened.card.write(out)
     identity = _identity(Path(name)) or name
     recipe = _answering_as(recipe, model)
@@ -203,7 +203,7 @@ def _scored(
         scores["prediction_intervals"] = intervals.scores(real)
     scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
-    rundir.write_json(out / rundir.SCORES, scores)
+    run_folder.write_json(out / run_folder.SCORES, scores)
     if asked.tracker:
         send_evaluation(asked.tracker, out, asked.recipe, asked.settings.split, real, scores)
     return scores

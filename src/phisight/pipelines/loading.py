@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from phisight.core.errors import CheckpointError, RunError
 from phisight.core.recipe import load_recipe
-from phisight.core.rundir import BEST, CONFIG
+from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
 from phisight.model.attention import require_backend

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from phisight.core.datadir import SPLIT
+from phisight.core.dataset_folder import SPLIT
 from phisight.core.errors import DatasetError, EvaluationError
 from phisight.core.settings import EvaluateSettings, Numbers
 from phisight.core.task import Task

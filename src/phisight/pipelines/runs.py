@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from phisight.core import rundir
+from phisight.core import run_folder
 from phisight.core.environment import environment
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import load_recipe, write_recipe
@@ -43,24 +43,24 @@ def open_run(recipe: Recipe, *, overwrite: bool, resume: bool, say: Callable[[st
     or when the recipe differs from the run's in what changes the curve.
     """
     run_dir = recipe.out
-    if resume and (run_dir / rundir.CONFIG).exists():
+    if resume and (run_dir / run_folder.CONFIG).exists():
         return _go_on(recipe, say)
-    if (run_dir / rundir.CONFIG).exists() and not overwrite:
+    if (run_dir / run_folder.CONFIG).exists() and not overwrite:
         raise SettingsError(
             f"{run_dir} already holds a run; go on with it by --resume, choose another folder with --set out=DIR, or "
             "say --overwrite to replace it"
         )
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / rundir.CONFIG).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / rundir.CHECKPOINTS, ignore_errors=True)
+    (run_dir / run_folder.CONFIG).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / run_folder.CHECKPOINTS, ignore_errors=True)
     forget(run_dir)
-    rundir.write_json(run_dir / rundir.ENVIRONMENT, environment())
-    rundir.write_text_atomically(run_dir / rundir.CONFIG, write_recipe(recipe))
+    run_folder.write_json(run_dir / run_folder.ENVIRONMENT, environment())
+    run_folder.write_text_atomically(run_dir / run_folder.CONFIG, write_recipe(recipe))
     return None
 
 
 def _go_on(recipe: Recipe, say: Callable[[str], None]) -> Path | None:
-    before = load_recipe(recipe.out / rundir.CONFIG)
+    before = load_recipe(recipe.out / run_folder.CONFIG)
     differing = sorted(_differing(before.model_dump(mode="json"), recipe.model_dump(mode="json")))
     if differing:
         changes = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, was, now in differing)
@@ -68,7 +68,7 @@ def _go_on(recipe: Recipe, say: Callable[[str], None]) -> Path | None:
             f"the run in {recipe.out} was begun with other settings: {changes}; its curve would not go on. Give them "
             "their old values, or start a new run with --set out=DIR"
         )
-    checkpoint = newest_good(recipe.out / rundir.CHECKPOINTS, say)
+    checkpoint = newest_good(recipe.out / run_folder.CHECKPOINTS, say)
     step = step_of(checkpoint) if checkpoint else 0
     cut = cut_back(recipe.out, step if checkpoint else -1)
     again = f" ({cut} lines of metrics after it are taken out and come again)" if cut else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from phisight.core.datadir import SHA256
+from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
 from phisight.data.products import pictures_of
 from phisight.train.examples import ExampleSet

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from phisight.core.datadir import SHA256
+from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
 from phisight.data.products import pictures_of
 from phisight.pipelines.stored_features import store_features

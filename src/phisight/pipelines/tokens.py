@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoProcessor
 
-from phisight.core.datadir import FILE_NAME
+from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder
 from phisight.data.images import load_image

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from phisight.core import rundir
+from phisight.core import run_folder
 from phisight.core.settings import Recipe, TrackSettings
 from phisight.evaluate import MODES, EvalRow, Predictions, alias
 from phisight.evaluate.breakdown import UNANSWERED
@@ -60,7 +60,7 @@ def send_evaluation(
     tracker.log_examples(step, examples_of(answers, pictures_of_some(answers.rows)), split)
     for pairs in pairs_of(answers, f"{split}/"):
         tracker.log_pairs(step, pairs)
-    tracker.finish(figures, {"scores": run_dir / rundir.SCORES})
+    tracker.finish(figures, {"scores": run_dir / run_folder.SCORES})
 
 
 def flat_figures(scores: Mapping[str, Any]) -> dict[str, float]:

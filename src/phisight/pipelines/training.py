@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from phisight.core import rundir
-from phisight.core.datadir import CARD
+from phisight.core import run_folder
+from phisight.core.dataset_folder import CARD
 from phisight.core.errors import SettingsError
-from phisight.core.processes import is_first
+from phisight.core.rank import is_first
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
@@ -132,8 +132,8 @@ def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bo
     weights = whole_weights(model) if recipe.train.fsdp else None
     if tracker:
         # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
-        save_best(model, processor, run_dir / rundir.BEST, whole=recipe.model.name == TINY, weights=weights)
-        tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / rundir.BEST})
+        save_best(model, processor, run_dir / run_folder.BEST, whole=recipe.model.name == TINY, weights=weights)
+        tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / run_folder.BEST})
     return run_dir
 
 

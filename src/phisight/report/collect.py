@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from phisight.core import datadir, rundir
+from phisight.core import dataset_folder, run_folder
 from phisight.core.errors import RunError
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task
@@ -97,25 +97,25 @@ def collect(run_dir: Path, pictures: int = PICTURES) -> RunData:
     if not run_dir.is_dir():
         raise RunError(f"there is no run folder {run_dir}; train one with `phisight train RECIPE.yaml`")
     run = RunData(name=run_dir.resolve().name, path=run_dir)
-    run.config = _yaml(run_dir / rundir.CONFIG)
-    run.environment = _json(run_dir / rundir.ENVIRONMENT)
-    run.card = _json(run_dir / datadir.CARD)
-    run.scores = _json(run_dir / rundir.SCORES)
+    run.config = _yaml(run_dir / run_folder.CONFIG)
+    run.environment = _json(run_dir / run_folder.ENVIRONMENT)
+    run.card = _json(run_dir / dataset_folder.CARD)
+    run.scores = _json(run_dir / run_folder.SCORES)
     run.summary = _json(run_dir / SUMMARY).get("summary", {})
     run.curves = {name: points for name, points in read_metrics(run_dir).items() if _drawable(points)}
     run.examples = _examples(run_dir)
-    _read_predictions(run, run_dir / rundir.PREDICTIONS, pictures)
+    _read_predictions(run, run_dir / run_folder.PREDICTIONS, pictures)
     if not (run.config or run.scores or run.curves or run.task):
         raise RunError(
-            f"{run_dir} is no run folder: it holds none of {rundir.CONFIG}, {rundir.METRICS}, {rundir.SCORES}; "
-            "name the folder that `phisight train` wrote"
+            f"{run_dir} is no run folder: it holds none of {run_folder.CONFIG}, {run_folder.METRICS}, "
+            f"{run_folder.SCORES}; name the folder that `phisight train` wrote"
         )
     if not run.scores:
-        run.missing.append(f"{rundir.SCORES}: this run has not been evaluated; run `phisight evaluate {run_dir}`")
+        run.missing.append(f"{run_folder.SCORES}: this run has not been evaluated; run `phisight evaluate {run_dir}`")
     if not run.curves:
-        run.missing.append(f"{rundir.METRICS}: nothing was logged during training")
+        run.missing.append(f"{run_folder.METRICS}: nothing was logged during training")
     if run.scores and run.task is None:
-        run.missing.append(f"{rundir.PREDICTIONS}: no answers to show; run `phisight evaluate {run_dir}`")
+        run.missing.append(f"{run_folder.PREDICTIONS}: no answers to show; run `phisight evaluate {run_dir}`")
     return run
 
 

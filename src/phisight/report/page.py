@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from phisight import __version__
-from phisight.core import rundir
+from phisight.core import run_folder
 from phisight.core.errors import RunError
 from phisight.report import tables, view
 from phisight.report.collect import PICTURES, RunData, collect
@@ -34,8 +34,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         RunError: A folder is no run folder, or a file in it is damaged.
     """
     collected = _collect(runs)
-    path = out or runs[0] / rundir.REPORT
-    rundir.write_text_atomically(path, render(collected))
+    path = out or runs[0] / run_folder.REPORT
+    run_folder.write_text_atomically(path, render(collected))
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageOps
 
-from phisight.core.datadir import FILE_NAME, METADATA, DatasetCard
+from phisight.core.dataset_folder import FILE_NAME, METADATA, DatasetCard
 
 _TEXT = 30
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from phisight.core.datadir import FILE_NAME, GROUP, SHA256, SPLIT
+from phisight.core.dataset_folder import FILE_NAME, GROUP, SHA256, SPLIT
 from phisight.core.errors import SampleError, some
 from phisight.core.seeding import hashed_fraction, named_seed
 from phisight.sample.rows import KEY

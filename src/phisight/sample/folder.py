@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from phisight.core.datadir import CARD
+from phisight.core.dataset_folder import CARD
 from phisight.core.errors import SampleError
 from phisight.sample.card import SAMPLE
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import (
+from phisight.core.dataset_folder import (
     FILE_NAME,
     GROUP,
     HEIGHT,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phisight.core.datadir import FILE_NAME, GROUP, HEIGHT, IMAGES, SHA256, SPLIT, WIDTH, Split
+from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, IMAGES, SHA256, SPLIT, WIDTH, Split
 from phisight.core.seeding import hashed_fraction
 from phisight.sample.design import Listing
 from phisight.sample.pricing import EUR_PER_USD, Prices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phisight.core import rundir
+from phisight.core import run_folder
 from phisight.track.jsonl import EXAMPLES, PAIRS, SUMMARY
 
 WANDB_ID, MLFLOW_ID = "wandb.json", "mlflow.json"
@@ -16,5 +16,5 @@ def forget(run_dir: Path) -> None:
 
     What was sent, or lies in a tracker's own store, stays.
     """
-    for name in (rundir.METRICS, EXAMPLES, PAIRS, SUMMARY, WANDB_ID, MLFLOW_ID):
+    for name in (run_folder.METRICS, EXAMPLES, PAIRS, SUMMARY, WANDB_ID, MLFLOW_ID):
         (run_dir / name).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phisight.core import rundir
+from phisight.core import run_folder
 from phisight.core.errors import RunError, StorageError
 from phisight.track.protocol import Example, Pairs
 
@@ -43,12 +43,12 @@ class JsonlTracker:
         """Open the run folder; lines of an earlier process stay."""
         run_dir.mkdir(parents=True, exist_ok=True)
         self._run_dir = run_dir
-        for name in (rundir.METRICS, EXAMPLES, PAIRS):
+        for name in (run_folder.METRICS, EXAMPLES, PAIRS):
             drop_torn_line(run_dir / name)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl; NaN and infinity become the words nan, inf, -inf."""
-        self._append(rundir.METRICS, step, {name: _json_number(value) for name, value in metrics.items()})
+        self._append(run_folder.METRICS, step, {name: _json_number(value) for name, value in metrics.items()})
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
         """Append one line to examples.jsonl, or that of the group; each picture is stored once."""
@@ -70,7 +70,7 @@ class JsonlTracker:
         """Write summary.json."""
         figures = {name: _json_number(value) for name, value in summary.items()}
         files = {name: str(path) for name, path in artifacts.items()}
-        rundir.write_json(self._folder() / SUMMARY, {"summary": figures, "artifacts": files})
+        run_folder.write_json(self._folder() / SUMMARY, {"summary": figures, "artifacts": files})
 
     def _folder(self) -> Path:
         if self._run_dir is None:
@@ -92,7 +92,7 @@ class JsonlTracker:
         name = f"{PICTURES}/{hashlib.sha256(jpeg).hexdigest()[:32]}.jpg"
         path = self._folder() / name
         if not path.is_file():
-            with rundir.atomic_file(path) as file:
+            with run_folder.atomic_file(path) as file:
                 file.write(jpeg)
         return name
 
@@ -113,14 +113,14 @@ def drop_torn_line(path: Path) -> None:
 def cut_back(run_dir: Path, step: int) -> int:
     """Take out what was logged after a step, and a torn last line: training goes on from there. Returns lines cut."""
     cut = 0
-    for name in (rundir.METRICS, EXAMPLES, PAIRS):
+    for name in (run_folder.METRICS, EXAMPLES, PAIRS):
         path = run_dir / name
         lines = list(read_lines(path))
         kept = [line for line in lines if line.get("step", 0) <= step]
         cut += len(lines) - len(kept)
         if path.is_file():
             text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept)
-            rundir.write_text_atomically(path, text)
+            run_folder.write_text_atomically(path, text)
     return cut
 
 
@@ -173,7 +173,7 @@ def read_steps(path: Path) -> list[dict[str, Any]]:
 def read_metrics(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """Curves by name: (step, value) in the order of the steps; empty without a metrics.jsonl."""
     curves: dict[str, dict[int, float]] = {}
-    for line in read_steps(run_dir / rundir.METRICS):
+    for line in read_steps(run_dir / run_folder.METRICS):
         for name, value in line.items():
             if name not in ("step", "time"):
                 curves.setdefault(name, {})[line["step"]] = float(value)

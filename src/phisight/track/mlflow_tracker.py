@@ -13,7 +13,7 @@ from typing import Any
 import mlflow
 from mlflow.tracking import MlflowClient
 
-from phisight.core.rundir import write_json
+from phisight.core.run_folder import write_json
 from phisight.track.forgetting import MLFLOW_ID
 from phisight.track.protocol import Example, Pairs
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from phisight.core.rundir import write_json
+from phisight.core.run_folder import write_json
 from phisight.track.forgetting import WANDB_ID
 from phisight.track.protocol import Example, Pairs
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from phisight.core.processes import world_size
-from phisight.core.rundir import CHECKPOINTS
+from phisight.core.rank import world_size
+from phisight.core.run_folder import CHECKPOINTS
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.train.examples import ExampleSet

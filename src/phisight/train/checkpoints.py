@@ -22,7 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from phisight.core.errors import PhisightError, StorageError
-from phisight.core.rundir import write_json
+from phisight.core.run_folder import write_json
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from phisight.core.datadir import FILE_NAME
+from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.errors import some
 from phisight.core.seeding import named_seed
 from phisight.train import checkpoints, processes

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from phisight.core.datadir import HEIGHT, SHA256, WIDTH
+from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.errors import DataError, some
 from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task

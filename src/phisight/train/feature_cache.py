@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from phisight.core.datadir import HEIGHT, SHA256, WIDTH
+from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.geometry import PIXELS_PER_TOKEN, hd_grid
 from phisight.train.tensor_store import HEADER_BYTES, TensorStore, key_of
 

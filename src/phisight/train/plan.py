@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from phisight.core.datadir import HEIGHT, WIDTH
+from phisight.core.dataset_folder import HEIGHT, WIDTH
 from phisight.core.geometry import hd_grid, image_tokens
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe

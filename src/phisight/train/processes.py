@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from phisight.core.errors import RankError
-from phisight.core.processes import is_first, local_rank, world_size
+from phisight.core.rank import is_first, local_rank, world_size
 
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for the others within a step."""

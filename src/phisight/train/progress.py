@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, RunError, some
-from phisight.core.rundir import write_json
+from phisight.core.run_folder import write_json
 from phisight.train.sharding import like
 
 PROGRESS = "progress.json"

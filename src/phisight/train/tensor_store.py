@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from phisight.core.errors import FeatureCacheError
-from phisight.core.rundir import atomic_file
+from phisight.core.run_folder import atomic_file
 
 HEADER_BYTES = 256
 """Most bytes of a file besides its values."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from phisight.core.datadir import SPLITS, DatasetCard
+from phisight.core.dataset_folder import SPLITS, DatasetCard
 from phisight.core.errors import SettingsError
 from phisight.core.task import Task
 from phisight.data.folder import DatasetFolder

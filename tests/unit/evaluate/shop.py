@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from phisight.core.datadir import DatasetCard
+from phisight.core.dataset_folder import DatasetCard
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow
 from phisight.generate import Predictor

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from phisight.core.recipe import known_keys, load_recipe
-from phisight.core.rundir import BEST, METRICS
+from phisight.core.run_folder import BEST, METRICS
 from phisight.core.settings import Recipe
 from phisight.pipelines.training import Prepared, train
 from phisight.sample.catalogue import make

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from phisight.cli import app
 from phisight.core.recipe import recipe_from
-from phisight.core.rundir import METRICS
+from phisight.core.run_folder import METRICS
 from phisight.data.folder import DatasetFolder
 from phisight.evaluate import read_rows
 from phisight.pipelines.training import train

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phisight.core.recipe import recipe_from
-from phisight.core.rundir import METRICS
+from phisight.core.run_folder import METRICS
 from phisight.pipelines.training import Prepared, train
 from phisight.sample.catalogue import make
 from phisight.sample.settings import preset

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phisight.core.recipe import recipe_from
-from phisight.core.rundir import BEST, METRICS
+from phisight.core.run_folder import BEST, METRICS
 from phisight.pipelines.loading import load_run
 from phisight.pipelines.training import Prepared, train
 from phisight.sample.catalogue import make

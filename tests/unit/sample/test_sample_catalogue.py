@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from phisight.core.datadir import METADATA, SPLITS, DatasetCard
+from phisight.core.dataset_folder import METADATA, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError, SampleError
 from phisight.sample.card import ATTRIBUTES, SampleCard
 from phisight.sample.catalogue import make

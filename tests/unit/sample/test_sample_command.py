@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from phisight.cli import app, main
-from phisight.core.datadir import METADATA
+from phisight.core.dataset_folder import METADATA
 
 
 def test_make_says_what_was_made(tmp_path: Path) -> None:

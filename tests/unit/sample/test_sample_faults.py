@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from phisight.core.datadir import METADATA
+from phisight.core.dataset_folder import METADATA
 from phisight.core.errors import SampleError
 from phisight.sample.card import FAULTS, SampleCard
 from phisight.sample.catalogue import make

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phisight.core.datadir import METADATA, REJECTS, DatasetCard
+from phisight.core.dataset_folder import METADATA, REJECTS, DatasetCard
 from phisight.core.errors import SampleError, SourceError
 from phisight.core.task import Task
 from phisight.sample.card import SampleCard

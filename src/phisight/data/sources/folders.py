@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phisight.core.datadir import FILE_NAME
+from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.errors import SourceError
 from phisight.data.sources.base import BATCH_ROWS, Source, SourceBatch
 from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource

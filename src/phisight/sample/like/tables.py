@@ -11,7 +11,7 @@ import pyarrow.csv as pc
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
-from phisight.core.datadir import CARD, FILE_NAME, GROUP, HEIGHT, METADATA, SHA256, SPLIT, WIDTH
+from phisight.core.dataset_folder import CARD, FILE_NAME, GROUP, HEIGHT, METADATA, SHA256, SPLIT, WIDTH
 from phisight.core.errors import SourceError, some
 
 _ADDED = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT)

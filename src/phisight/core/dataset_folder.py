@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.errors import DatasetError
 from phisight.core.layout import IMAGES as IMAGES
-from phisight.core.rundir import write_text_atomically
+from phisight.core.run_folder import write_text_atomically
 from phisight.core.task import Task
 
 METADATA = "metadata.parquet"
