@@ -42,7 +42,7 @@ from torch import Tensor
 from ways import CASES, CPU_TIME, Case, Clock, step_phisight, step_plain, timer
 
 from phisight.model.labels import IGNORED
-from phisight.model.linear import product
+from phisight.train.acceleration.fused_linear import product
 
 MATRIX = 2048
 

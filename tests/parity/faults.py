@@ -19,9 +19,9 @@ from transformers.models.phi3 import modeling_phi3
 
 from phisight.core.geometry import HDGrid
 from phisight.model import image_processing, modeling
-from phisight.model.embedding import ImageEmbedding, VisionTransformer
+from phisight.model.placeholders import images_of_runs
 from phisight.model.processing import Phi3VProcessor
-from phisight.model.slots import images_of_runs
+from phisight.model.vision import ImageEmbedding, VisionTransformer
 
 Plant = Callable[[Any, Any, pytest.MonkeyPatch], None]
 

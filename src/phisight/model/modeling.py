@@ -26,14 +26,14 @@ from transformers.models.phi3.modeling_phi3 import Phi3Model
 from phisight.core.errors import ImageSlotError
 from phisight.model import checkpoint
 from phisight.model.configuration import Phi3VConfig
-from phisight.model.embedding import ImageEmbedding, pictures_given
-from phisight.model.labelled_loss import labelled_loss
 from phisight.model.labels import IGNORED
 from phisight.model.layers import run_layers
+from phisight.model.loss import labelled_loss
 from phisight.model.number_head import NumberHead, save_beside
+from phisight.model.placeholders import images_of_runs, slot_mask, slot_runs
 from phisight.model.pretrained import Phi3VisionPreTrainedModel
 from phisight.model.rope import LongRotaryEmbedding
-from phisight.model.slots import images_of_runs, slot_mask, slot_runs
+from phisight.model.vision import ImageEmbedding, pictures_given
 
 
 class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):

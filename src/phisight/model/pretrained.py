@@ -10,8 +10,8 @@ from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLay
 from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3PreTrainedModel
 
 from phisight.model.configuration import Phi3VConfig
-from phisight.model.embedding import ImageEmbedding
 from phisight.model.rope import LongRotaryEmbedding
+from phisight.model.vision import ImageEmbedding
 
 
 class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):

@@ -1,9 +1,9 @@
 """Layers of decoder and tower that compute the same in fewer steps and keep less for the backward pass.
 
-    adapters         layer and LoRA update in one                      model/linear.py
-    MLPs             SwiGLU, or the tower's GELU, with what follows    model/linear.py
-    linear layers    float32 on a CPU: oneDNN's products               model/linear.py
-    RMS norms        input kept, normalised rows computed again        model/norm.py
+    adapters         layer and LoRA update in one                      train/acceleration/fused_linear.py
+    MLPs             SwiGLU, or the tower's GELU, with what follows    train/acceleration/fused_linear.py
+    linear layers    float32 on a CPU: oneDNN's products               train/acceleration/fused_linear.py
+    RMS norms        input kept, normalised rows computed again        train/acceleration/rms_norm.py
 
 Only what is known to compute the same is replaced: DoRA, 4-bit layers, adapters with dropout and other activations stay
 with their library, and a compiled model fuses for itself.
@@ -21,8 +21,8 @@ from transformers.activations import QuickGELUActivation, SiLUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP
 from transformers.models.phi3.modeling_phi3 import Phi3MLP, Phi3RMSNorm
 
-from phisight.model.linear import Adapter, fused_linear
-from phisight.model.norm import rms_norm
+from phisight.train.acceleration.fused_linear import Adapter, fused_linear
+from phisight.train.acceleration.rms_norm import rms_norm
 
 Forward = Callable[..., Tensor]
 

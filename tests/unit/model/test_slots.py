@@ -6,7 +6,7 @@ from torch import Tensor
 
 from phisight.core.errors import ImageSlotError
 from phisight.model import Phi3VisionForConditionalGeneration, Phi3VProcessor
-from phisight.model.slots import SlotRun, images_of_runs, slot_mask, slot_runs
+from phisight.model.placeholders import SlotRun, images_of_runs, slot_mask, slot_runs
 from tests.golden import small
 
 IMAGE = 9

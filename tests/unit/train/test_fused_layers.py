@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.model.linear import ACTIVATIONS, Adapter, fused_linear, product
-from phisight.model.norm import rms_norm
+from phisight.train.acceleration.fused_linear import ACTIVATIONS, Adapter, fused_linear, product
+from phisight.train.acceleration.rms_norm import rms_norm
 from phisight.train.fused_layers import fused_forwards, fused_layers
 from phisight.train.methods import apply_method
 

@@ -12,8 +12,8 @@ from phisight.core.errors import SettingsError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings
 from phisight.core.task import Task
-from phisight.model.labelled_loss import weighted_loss
 from phisight.model.labels import IGNORED
+from phisight.model.loss import weighted_loss
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
 from phisight.pipelines.training import save_best
 from phisight.train.collate import Collator
