@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from phisight.core.settings import ModelSettings
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.generate import Predictor, Request
 from phisight.pipelines.loading import load_model, new_model
 from phisight.sample.catalogue import make

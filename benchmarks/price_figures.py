@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from phisight.core.dataset_folder import GROUP, METADATA, SPLITS, Split
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
 from phisight.evaluate.intervals import SplitConformal
 from phisight.evaluate.metrics import MEAN

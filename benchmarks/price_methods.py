@@ -46,11 +46,11 @@ from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST
 from phisight.core.settings import EvaluateSettings, Numbers
 from phisight.core.task import Task
-from phisight.data.build import build
-from phisight.data.folder import DatasetFolder
-from phisight.data.grouping import GroupRule
-from phisight.data.options import BuildOptions
-from phisight.data.split import SplitShares
+from phisight.data.build.build_dataset import build
+from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.groups import GroupRule
+from phisight.data.build.plan.splits import SplitShares
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import evaluate
 from phisight.pipelines.loading import load_run, read_run
 from phisight.pipelines.predictors import predictor_of

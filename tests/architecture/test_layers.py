@@ -74,11 +74,11 @@ def test_modules_import_each_other_without_a_cycle() -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("phisight.core.task", "from phisight.data.folder import read"),
+        ("phisight.core.task", "from phisight.data.dataset.folder import read"),
         ("phisight.core.task", "import phisight.model"),
         ("phisight.core.task", "from phisight import model"),
         ("phisight.core.task", "from ..train import trainer"),
-        ("phisight.data.build", "from phisight.sample import catalogue"),
+        ("phisight.data.build.build_dataset", "from phisight.sample import catalogue"),
         ("phisight.train.trainer", "def f():\n    from phisight.evaluate.runner import evaluate"),
         ("phisight.report.page", "import importlib\nimportlib.import_module('phisight.evaluate')"),
         ("phisight.report.page", "if TYPE_CHECKING:\n    from phisight.train import trainer"),

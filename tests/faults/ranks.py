@@ -114,7 +114,7 @@ class SomeWithoutPicture:
 def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
     """Train on examples with and without pictures; the first process leaves the losses in OUT.losses."""
     become(rank, ranks, port)
-    from phisight.data.folder import DatasetFolder
+    from phisight.data.dataset.folder import DatasetFolder
     from phisight.pipelines.loading import load_model
     from phisight.pipelines.training import _examples
     from phisight.train.methods import apply_method

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
 DECODER = {

@@ -9,8 +9,8 @@ import pytest
 
 from phisight.core.errors import RunError, SettingsError
 from phisight.core.settings import Recipe
-from phisight.data.folder import DatasetFolder
-from phisight.data.images import load_image
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.images.decode import load_image
 from phisight.pipelines import training
 from phisight.pipelines.training import train
 from phisight.train import checkpoints

@@ -247,7 +247,7 @@ def test_a_loss_that_is_no_number_names_its_rows(recipe: Build, data: Path, monk
         train(recipe(evaluate_every=None, save_every=50, steps=50))
     told = one_line(error)
     assert "the loss is nan at step 6 (batch of 2 examples" in told
-    from phisight.data.folder import DatasetFolder
+    from phisight.data.dataset.folder import DatasetFolder
 
     rows = DatasetFolder.open(data).rows("train")
     named = [place for place, row in enumerate(rows) if f"{row['file_name']} (row {place})" in told]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from phisight.core.task import Task
-    from phisight.data.options import BuildResult
+    from phisight.data.build.plan.config import BuildResult
 
 app = typer.Typer(
     help="Build data sets from tables, folders and hub data sets, and look at them.", no_args_is_help=True
@@ -56,12 +56,12 @@ def build_command(
     Columns that are not named are guessed from their names, and the guess is printed. Every row ends in the table or
     in rejects.jsonl with the reason. Run the same command again to ask for what is still missing.
     """
-    from phisight.data.build import build
-    from phisight.data.grouping import GroupRule
-    from phisight.data.images import ImageLimits
-    from phisight.data.limits import FetchLimits
-    from phisight.data.options import BuildOptions
-    from phisight.data.split import SplitShares
+    from phisight.data.build.build_dataset import build
+    from phisight.data.build.plan.config import BuildOptions
+    from phisight.data.build.plan.groups import GroupRule
+    from phisight.data.build.plan.splits import SplitShares
+    from phisight.data.fetch.limits import FetchLimits
+    from phisight.data.images.decode import ImageLimits
 
     chosen = BuildOptions(
         image=image,
@@ -100,8 +100,8 @@ def build_command(
 
 
 def _export_beside(out: Path, layout: str) -> None:
-    from phisight.data.export import export
-    from phisight.data.folder import DatasetFolder
+    from phisight.data.dataset.export import export
+    from phisight.data.dataset.folder import DatasetFolder
 
     target = out.with_name(f"{out.resolve().name}-{layout}")
     files = export(DatasetFolder.open(out), target, layout)
@@ -121,7 +121,7 @@ def _shares(text: str) -> tuple[float, float, float]:
 def task_from_options(file: Path | None, fields: list[str], answer: str | None, prompt: str | None) -> Task | None:
     """The task that was told, or none when it is to be guessed; SettingsError or TaskError when it makes no sense."""
     from phisight.core.errors import SettingsError
-    from phisight.data.columns import kinds_by_name, read_task, task_of_fields
+    from phisight.data.build.plan.columns import kinds_by_name, read_task, task_of_fields
 
     if file is not None:
         if fields or answer or prompt:
@@ -169,7 +169,7 @@ def show_command(
     """
     from rich.table import Table
 
-    from phisight.data.folder import DatasetFolder
+    from phisight.data.dataset.folder import DatasetFolder
 
     data = DatasetFolder.open(folder)
     if tokens:
@@ -206,8 +206,8 @@ def _plain(value: Any) -> str:
 @app.command("check")
 def check_command(folder: Annotated[Path, typer.Argument(help="A data set folder.")]) -> None:
     """Look for leaks between the splits: a product or a (nearly) equal picture on both sides; exit code 1 if any."""
-    from phisight.data.folder import DatasetFolder
-    from phisight.data.leakage import find_leaks
+    from phisight.data.dataset.folder import DatasetFolder
+    from phisight.data.dataset.leakage import find_leaks
 
     data = DatasetFolder.open(folder)
     for finding in (data.card.model_extra or {}).get("findings", []):
@@ -229,8 +229,8 @@ def export_command(
     shard_mb: Annotated[int, typer.Option(help="Megabytes of pictures in a shard.")] = 400,
 ) -> None:
     """Write a data set as Parquet or WebDataset shards with the pictures inside, or its table as CSV."""
-    from phisight.data.export import export
-    from phisight.data.folder import DatasetFolder
+    from phisight.data.dataset.export import export
+    from phisight.data.dataset.folder import DatasetFolder
 
     for path in export(DatasetFolder.open(folder), out, layout, shard_mb * 1_000_000):
         console.print(str(path), markup=False, soft_wrap=True)
@@ -243,8 +243,8 @@ def push_command(
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it (default: private).")] = False,
 ) -> None:
     """Push a data set to a hub repository, as Parquet shards with the pictures inside."""
-    from phisight.data.folder import DatasetFolder
-    from phisight.data.push import push
+    from phisight.data.dataset.folder import DatasetFolder
+    from phisight.data.dataset.push import push
 
     console.print(push(DatasetFolder.open(folder), repository, private=not public), markup=False, soft_wrap=True)
 
@@ -255,8 +255,8 @@ def inspect_command(
     out: Annotated[Path | None, typer.Option(help="Page to write (default: DIR.html beside the folder).")] = None,
 ) -> None:
     """Describe a data set in the terminal, and as one self-contained page to look at."""
-    from phisight.data.folder import DatasetFolder
-    from phisight.data.inspect import describe, page, text
+    from phisight.data.dataset.folder import DatasetFolder
+    from phisight.data.dataset.inspect import describe, page, text
 
     data = DatasetFolder.open(folder)
     description = describe(data)

@@ -15,7 +15,7 @@ from phisight.core.dataset_folder import DatasetCard, Split
 from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import FieldValue, Task
-from phisight.data.products import join_pictures, pictures_of
+from phisight.data.dataset.image_groups import join_pictures, pictures_of
 
 _LOG = logging.getLogger(__name__)
 

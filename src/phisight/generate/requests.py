@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from phisight.data.images import load_image
+from phisight.data.images.decode import load_image
 
 Picture = Path | Image.Image | Callable[[], Image.Image]
 """A file, a decoded picture, or a function that makes one."""

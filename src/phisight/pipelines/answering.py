@@ -18,7 +18,7 @@ from phisight.core.errors import CheckpointError, EvaluationError, RunError
 from phisight.core.recipe import recipe_from, write_recipe
 from phisight.core.settings import EvaluateSettings, Recipe, TrackSettings
 from phisight.core.task import FieldValue, Task
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import (
     EvalRow,
     EvalRows,

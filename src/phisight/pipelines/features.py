@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phisight.data.images import load_image
+from phisight.data.images.decode import load_image
 
 BATCH = 32
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from phisight.core.errors import CheckpointError
 from phisight.core.settings import Recipe
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.pipelines.loading import TINY
 from phisight.pipelines.products import product_rows

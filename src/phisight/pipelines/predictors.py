@@ -14,7 +14,7 @@ from phisight.core.dataset_folder import SPLIT
 from phisight.core.errors import DatasetError, EvaluationError
 from phisight.core.settings import EvaluateSettings, Numbers
 from phisight.core.task import Task
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.generate import AnswerGrammar, Predictor, number_writer
 
 LONGEST_NUMBER = "-999999999.9999"

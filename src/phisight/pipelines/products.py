@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from phisight.core.errors import DataError
 from phisight.core.settings import Recipe
-from phisight.data.folder import DatasetFolder
-from phisight.data.products import Products, join_pictures
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.dataset.image_groups import Products, join_pictures
 
 
 def product_rows(folder: DatasetFolder, recipe: Recipe, split: str) -> Products:

@@ -9,7 +9,7 @@ import torch
 
 from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
-from phisight.data.products import pictures_of
+from phisight.data.dataset.image_groups import pictures_of
 from phisight.pipelines.stored_features import store_features
 from phisight.train.examples import ExampleSet
 from phisight.train.processes import on_first

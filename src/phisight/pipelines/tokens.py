@@ -12,8 +12,8 @@ from transformers import AutoProcessor
 
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.task import Task
-from phisight.data.folder import DatasetFolder
-from phisight.data.images import load_image
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.images.decode import load_image
 from phisight.model.labels import IGNORED
 from phisight.model.tiny import tiny_processor
 from phisight.pipelines.loading import TINY

@@ -20,8 +20,8 @@ from phisight.core.rank import is_first
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.data.folder import DatasetFolder
-from phisight.data.images import load_image
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.images.decode import load_image
 from phisight.model.number_head import save_head, split_off
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import TINY

@@ -21,7 +21,7 @@ from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.errors import DataError, some
 from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task
-from phisight.data.products import pictures_of
+from phisight.data.dataset.image_groups import pictures_of
 from phisight.model.labels import IGNORED
 from phisight.train.feature_cache import FeatureCache
 from phisight.train.number_loss import NumberTargets

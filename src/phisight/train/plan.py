@@ -22,7 +22,7 @@ from phisight.core.dataset_folder import HEIGHT, WIDTH
 from phisight.core.geometry import hd_grid, image_tokens
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
-from phisight.data.products import pictures_of
+from phisight.data.dataset.image_groups import pictures_of
 from phisight.train.batching import LengthSampler, padding_share
 from phisight.train.parts import is_decoder_layer, part_of
 

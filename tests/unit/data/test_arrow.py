@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phisight.data.arrow import column_of, numbers_of, table_of
+from phisight.data.sources.arrow import column_of, numbers_of, table_of
 
 
 @settings(max_examples=60, deadline=None)
@@ -36,7 +36,7 @@ def test_what_is_no_text_is_still_pyarrows_to_judge() -> None:
 def test_no_pandas() -> None:
     script = f"""
 import sys, pyarrow as pa
-from phisight.data.arrow import {table_of.__name__}
+from phisight.data.sources.arrow import {table_of.__name__}
 table = table_of([{{"a": "x"}}, {{}}], pa.schema([("a", pa.string())]))
 assert table.to_pylist() == [{{"a": "x"}}, {{"a": None}}]
 sys.exit("pandas" in sys.modules)

@@ -10,11 +10,11 @@ import pytest
 
 from phisight.core.errors import DatasetError, MissingImageError, SettingsError, SourceError, TaskError
 from phisight.core.task import Task
-from phisight.data.build import build
-from phisight.data.folder import DatasetFolder
-from phisight.data.grouping import GroupRule
-from phisight.data.images import load_image
-from phisight.data.options import BuildOptions
+from phisight.data.build.build_dataset import build
+from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.groups import GroupRule
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.images.decode import load_image
 from tests.unit.data.pictures import encoded, picture, write_pictures
 
 TASK = Task.model_validate({"answer": "{title} costs {price}", "fields": {"title": "text", "price": "number"}})

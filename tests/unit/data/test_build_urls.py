@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from phisight.core.task import Task
-from phisight.data.build import build
-from phisight.data.folder import DatasetFolder
-from phisight.data.images import ImageLimits
-from phisight.data.limits import FetchLimits
-from phisight.data.options import BuildOptions
+from phisight.data.build.build_dataset import build
+from phisight.data.build.plan.config import BuildOptions
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.fetch.limits import FetchLimits
+from phisight.data.images.decode import ImageLimits
 from tests.servers.image_server import ImageServer, running
 from tests.unit.data.pictures import encoded, picture
 

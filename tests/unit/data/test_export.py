@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from phisight.core.errors import DatasetError, SettingsError
-from phisight.data.build import build
-from phisight.data.export import export, harmless
-from phisight.data.folder import DatasetFolder
+from phisight.data.build.build_dataset import build
+from phisight.data.dataset.export import export, harmless
+from phisight.data.dataset.folder import DatasetFolder
 from tests.servers.hub_server import Hub, running_hub
 from tests.unit.data.pictures import write_pictures
 from tests.unit.data.test_sources import phisight

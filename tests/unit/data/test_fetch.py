@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from phisight.data.fetch import Fetcher
-from phisight.data.limits import FetchLimits
-from phisight.data.outcomes import KINDS, Refusal
+from phisight.data.fetch.client import Fetcher
+from phisight.data.fetch.limits import FetchLimits
+from phisight.data.images.rejection import KINDS, Refusal
 from tests.servers.http2_server import Http2Server, certificate
 from tests.servers.image_server import HUGE_BYTES, ImageServer, running
 

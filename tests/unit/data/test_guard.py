@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from phisight.data.fetch import Fetcher
-from phisight.data.guard import Guard, is_public
-from phisight.data.http2 import GuardedBackend
-from phisight.data.limits import FetchLimits
-from phisight.data.outcomes import Refusal
-from phisight.data.references import checked_scheme, job_for, redacted
+from phisight.data.fetch.client import Fetcher
+from phisight.data.fetch.http2 import GuardedBackend
+from phisight.data.fetch.limits import FetchLimits
+from phisight.data.fetch.request import checked_scheme, job_for, redacted
+from phisight.data.fetch.ssrf_guard import Guard, is_public
+from phisight.data.images.rejection import Refusal
 from tests.servers.image_server import ImageServer
 
 STRICT = FetchLimits(total_s=2, backoff_s=0.01)

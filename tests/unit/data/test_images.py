@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from phisight.core.errors import MissingImageError, UnreadableImageError
-from phisight.data.fingerprint import as_arrays, fingerprint, near_duplicates, perceptual_hash
-from phisight.data.images import ImageLimits, load_image, take_image
-from phisight.data.outcomes import KINDS, NOTES, Refusal, StoredImage
-from phisight.data.strip import strip_jpeg, strip_png, strip_webp
+from phisight.data.images.decode import ImageLimits, load_image, take_image
+from phisight.data.images.phash import as_arrays, fingerprint, near_duplicates, perceptual_hash
+from phisight.data.images.rejection import KINDS, NOTES, Refusal, StoredImage
+from phisight.data.images.strip_metadata import strip_jpeg, strip_png, strip_webp
 from tests.servers.image_server import png_bomb
 from tests.unit.data.pictures import encoded, picture
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from phisight.core.geometry import image_tokens
-from phisight.data.build import build
-from phisight.data.folder import DatasetFolder
-from phisight.data.inspect import Spread, describe, page, text
+from phisight.data.build.build_dataset import build
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.dataset.inspect import Spread, describe, page, text
 from tests.unit.data.pictures import encoded, picture
 
 

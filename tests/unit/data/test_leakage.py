@@ -15,9 +15,9 @@ from PIL import Image
 from phisight.core.dataset_folder import SPLITS, DatasetCard
 from phisight.core.errors import SettingsError
 from phisight.core.task import Task
-from phisight.data.folder import DatasetFolder
-from phisight.data.leakage import find_leaks
-from phisight.data.split import SplitShares, assign_splits, luck_of
+from phisight.data.build.plan.splits import SplitShares, assign_splits, luck_of
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.dataset.leakage import find_leaks
 from tests.unit.data.pictures import encoded, picture
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from phisight.core.errors import DataError
-from phisight.data.products import join_pictures, pictures_of
+from phisight.data.dataset.image_groups import join_pictures, pictures_of
 
 ROWS: list[dict[str, Any]] = [
     {"code": "A", "file_name": "front.jpg", "title": "Scarf"},

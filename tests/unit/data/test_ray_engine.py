@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from phisight.core.errors import SettingsError
-from phisight.data.build import build
+from phisight.data.build.build_dataset import build
 from tests.servers.image_server import ImageServer
 from tests.unit.data.test_build_urls import OPTIONS, folder_bytes, write_list
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from phisight.data.build import build
-from phisight.data.folder import DatasetFolder
-from phisight.data.grouping import GroupRule
-from phisight.data.inspect import describe
-from phisight.data.leakage import find_leaks
-from phisight.data.options import BuildOptions
+from phisight.data.build.build_dataset import build
+from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.groups import GroupRule
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.dataset.inspect import describe
+from phisight.data.dataset.leakage import find_leaks
 
 PRODUCTS = Path(__file__).parents[4] / "shared" / "data" / "products" / "products.csv"
 RULE = GroupRule(patterns=(r"^([MW][A-Z]+[0-9]+)-", r"^(24-WG08)[1-3]-", r"^(24-WG08)[5-7]$"))

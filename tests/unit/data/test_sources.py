@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from phisight.core.errors import SettingsError, SourceError
-from phisight.data.build import build
-from phisight.data.folder import DatasetFolder
-from phisight.data.options import BuildOptions
+from phisight.data.build.build_dataset import build
+from phisight.data.build.plan.config import BuildOptions
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.sources import open_source
 from phisight.data.sources.hub import HubName
 from tests.servers.hub_server import Hub, running_hub

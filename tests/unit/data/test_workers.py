@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from phisight.core.errors import DataError
-from phisight.data.images import ImageLimits
-from phisight.data.limits import FetchLimits
-from phisight.data.obtain import ImageStore
-from phisight.data.references import Job
-from phisight.data.workers import WorkerPool, obtain
-from phisight.data.worklog import STORED, WORKSPACE, Entry, log_line, log_path, read_log
+from phisight.data.build.work.download import ImageStore
+from phisight.data.build.work.pool import WorkerPool, obtain
+from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, log_line, log_path, read_log
+from phisight.data.fetch.limits import FetchLimits
+from phisight.data.fetch.request import Job
+from phisight.data.images.decode import ImageLimits
 from tests.unit.data.pictures import encoded, picture
 
 LIMITS = FetchLimits(allow_private=True)
@@ -70,7 +70,7 @@ def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
 
 def test_workers_start_without_what_they_do_not_need() -> None:
     heavy = {"pyarrow", "pydantic", "pandas", "sqlite3"}
-    script = f"import sys, phisight.data.worker; print(sorted({heavy!r} & set(sys.modules)))"
+    script = f"import sys, phisight.data.build.work.worker; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

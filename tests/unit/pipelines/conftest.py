@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import read_run
 from phisight.pipelines.training import save_best

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from phisight.cli import app
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import METRICS
-from phisight.data.folder import DatasetFolder
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import read_rows
 from phisight.pipelines.training import train
 

@@ -7,7 +7,7 @@ import torch
 
 from phisight.core.errors import DataError, EmptyFieldError
 from phisight.core.geometry import image_tokens
-from phisight.data.products import PICTURES
+from phisight.data.dataset.image_groups import PICTURES
 from phisight.train.collate import Collator
 from phisight.train.examples import ExampleSet, split_by_length
 from tests.unit.train.conftest import TASK, picture

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phisight.core.errors import SourceError, some
-from phisight.data.arrow import table_of
+from phisight.data.sources.arrow import table_of
 from phisight.data.sources.base import BATCH_ROWS, MalformedRow, SourceBatch
 
 

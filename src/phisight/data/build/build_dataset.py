@@ -1,0 +1,110 @@
+"""Build a data set folder: source -> rows -> pictures -> groups and splits -> findings -> folder.
+
+Every row of the source ends in the table or in rejects.jsonl. A build that was interrupted, even by kill -9, goes on
+where it stopped, and its folder is the same to the byte as that of an undisturbed one. A build that is repeated asks
+again only for pictures that may have come right by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from phisight.core.dataset_folder import CARD, IMAGES, METADATA, REJECTS
+from phisight.core.errors import DatasetError, SettingsError
+from phisight.core.task import Task
+from phisight.data.build.finish.finalize import Finisher
+from phisight.data.build.plan.columns import choose_columns, conversation_task
+from phisight.data.build.plan.config import BuildOptions, BuildResult
+from phisight.data.build.plan.groups import GroupRule
+from phisight.data.build.work.download import ImageStore
+from phisight.data.build.work.journal import Journal
+from phisight.data.build.work.pool import obtain, processes_for
+from phisight.data.build.work.resume import resume
+from phisight.data.build.work.stage import Stager
+from phisight.data.build.work.worklog import STORED, Entry
+from phisight.data.sources import Source, open_source
+from phisight.data.sources.conversations import ConversationSource
+
+Report = Callable[[int, int | None, Counter[str]], None]
+"""Called while pictures come in: settled, rows of the source (none: unknown), refused ones by kind."""
+
+
+def build(
+    source: str | Source, out: str | Path, options: BuildOptions | None = None, report: Report | None = None
+) -> BuildResult:
+    """Build DIR from a source.
+
+    Raises SourceError (the source cannot be read), SettingsError (a column that is not there, nothing to guess),
+    TaskError (columns of the wrong type) and DatasetError (DIR holds something else, or nothing was kept).
+    """
+    options = options or BuildOptions()
+    if options.engine not in ("local", "ray"):
+        raise SettingsError(f"--engine {options.engine!r} is neither local nor ray")
+    folder = Path(out)
+    if isinstance(source, str):
+        source = open_source(source, encoding=options.encoding)
+    columns = choose_columns(
+        source.schema.names,
+        image=options.image or source.image_column,
+        key=options.key or source.key_column,
+        task=options.task or _conversation_task(source, options.prompt),
+        prompt=options.prompt,
+    )
+    _check_group_column(options.group, source)
+    _check_target(folder)
+    journal = Journal(folder)
+    try:
+        resume(folder, journal, options.limits)
+        question = columns.task.prompt if isinstance(source, ConversationSource) else None
+        stager = Stager(source, columns, options.group, options.image_root or source.root, journal, question)
+        _obtain_all(stager, ImageStore(folder, options.limits), options, report)
+        result = Finisher(folder, journal, columns, options).finish(source, stager)
+    except BaseException:
+        journal.close()
+        raise
+    journal.finish()
+    return result
+
+
+def _conversation_task(source: Source, prompt: str | None) -> Task | None:
+    return conversation_task(source.questions(), prompt) if isinstance(source, ConversationSource) else None
+
+
+def _check_group_column(group: GroupRule, source: Source) -> None:
+    if group.column is not None and group.column not in source.schema.names:
+        raise SettingsError(f"--group {group.column!r} is no column; the columns are {', '.join(source.schema.names)}")
+
+
+def _check_target(folder: Path) -> None:
+    """A folder that is new, empty, or one of ours."""
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f"{folder} is a file; name a folder with --out")
+    ours = {CARD, METADATA, REJECTS, IMAGES, ".build"}
+    strange = [path.name for path in folder.iterdir() if path.name not in ours] if folder.is_dir() else []
+    if strange:
+        raise DatasetError(
+            f"{folder} already holds {strange[0]!r}, which is no part of a data set; choose another --out"
+        )
+
+
+def _obtain_all(stager: Stager, store: ImageStore, options: BuildOptions, report: Report | None) -> None:
+    total = stager.source.count()
+    refused: Counter[str] = Counter()
+    done = 0
+
+    def settled(entries: Sequence[Entry]) -> None:
+        nonlocal done
+        stager.journal.settle(entries)
+        done += len(entries)
+        refused.update(kind for _, kind, _ in entries if kind != STORED)
+        if report:
+            report(done, total, refused)
+
+    if options.engine == "ray":
+        from phisight.data.build.work.ray_engine import obtain_on_ray
+
+        obtain_on_ray(stager.jobs(), store, settled, options.fetch)
+    else:
+        obtain(stager.jobs(), store, settled, options.fetch, options.processes or processes_for(total))

@@ -1,0 +1,172 @@
+"""Second half of a build: from staged rows and settled pictures to the finished folder.
+
+The journal is read twice, row by row: once for the rejects and what is compared between rows, once for the table. What
+stays in memory are the arrays of ``KeptRows``, so a long list costs little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from phisight.core.dataset_folder import IMAGES, METADATA, REJECTS, SPLITS, DatasetCard
+from phisight.core.errors import DatasetError
+from phisight.core.run_folder import atomic_file
+from phisight.data.build.finish.findings import Findings, check_pictures, check_table, check_values
+from phisight.data.build.finish.kept_rows import DIGEST, KeptCollector, KeptRows
+from phisight.data.build.finish.table import NUMBER, KeptRow, carried_name, write_metadata
+from phisight.data.build.plan.columns import Columns
+from phisight.data.build.plan.config import BuildOptions, BuildResult
+from phisight.data.build.plan.splits import assign_splits, luck_of
+from phisight.data.build.work.journal import Journal, StagedRow
+from phisight.data.build.work.stage import Stager
+from phisight.data.images.rejection import Refusal, StoredImage
+from phisight.data.sources import Source
+
+
+class Finisher:
+    """Writes rejects, table and card."""
+
+    def __init__(self, folder: Path, journal: Journal, columns: Columns, options: BuildOptions) -> None:
+        self.folder = folder
+        self.journal = journal
+        self.columns = columns
+        self.options = options
+        self.findings = Findings()
+
+    def finish(self, source: Source, stager: Stager) -> BuildResult:
+        """Write everything; check that every row is accounted for."""
+        collected, rejected = self._sort_out()
+        if len(collected) + rejected.total() != stager.read:
+            raise AssertionError(f"{len(collected)} kept + {rejected.total()} rejected != {stager.read} read")
+        if not len(collected):
+            raise DatasetError(
+                f"none of {stager.read} rows could be kept ({_most(rejected)}); {self.folder / REJECTS} says why"
+            )
+        kept = collected.finish(self.journal)
+        leaders, near = kept.grouped(self.options.near_duplicates)
+        splits = self._splits(kept, leaders)
+        write_metadata(self.folder / METADATA, self.journal.rows_path, self._kept_rows(kept, leaders, splits))
+        check_pictures(self.findings, kept, near)
+        check_table(self.findings, kept, leaders)
+        self._check_values()
+        counts = np.bincount(splits, minlength=len(SPLITS)).tolist()
+        result = BuildResult(
+            self.folder,
+            stager.read,
+            len(kept),
+            rejected,
+            dict(zip(SPLITS, counts, strict=True)),
+            self.findings.found(lambda at: self.journal.key_of(int(kept.numbers[at]))),
+            self.columns.guesses,
+            stager.offenders(),
+        )
+        self._write_card(source, result)
+        _prune(self.folder, kept.pictures)
+        return result
+
+    def _sort_out(self) -> tuple[KeptCollector, Counter[str]]:
+        """Write rejects.jsonl; the kept rows, and the counts of the others by kind."""
+        kept = KeptCollector()
+        rejected: Counter[str] = Counter()
+        with atomic_file(self.folder / REJECTS) as file:
+            for row, outcome in self.journal.rows():
+                if isinstance(outcome, Refusal):
+                    rejected[outcome.kind] += 1
+                    file.write(_reject_line(row, outcome))
+                    continue
+                for note in filter(None, outcome.notes.split(",")):
+                    self.findings.add(f"image_{note}", len(kept))
+                kept.add(row, outcome)
+        return kept, rejected
+
+    def _splits(self, kept: KeptRows, leaders: np.ndarray) -> np.ndarray:
+        """uint8[K]: an index into SPLITS. A group is named after its leader's key."""
+        luck = np.zeros(len(kept))
+        at = 0
+        leads = leaders == np.arange(len(kept))
+        for number, key in self.journal.numbered_keys():
+            if at < len(kept) and number == kept.numbers[at]:
+                if leads[at]:
+                    luck[at] = luck_of(self.options.seed, key)
+                at += 1
+        return assign_splits(kept.keys[leaders], kept.categories, kept.prices, luck[leaders], self.options.shares)
+
+    def _kept_rows(self, kept: KeptRows, leaders: np.ndarray, splits: np.ndarray) -> Iterator[KeptRow]:
+        """The rows of the table, read from the journal once more."""
+        stored = ((row, image) for row, image in self.journal.rows() if isinstance(image, StoredImage))
+        for at, (row, image) in enumerate(stored):
+            leader = int(leaders[at])
+            group = row.key if leader == at else self.journal.key_of(int(kept.numbers[leader]))
+            yield KeptRow(row.number, row.token or "", image, SPLITS[splits[at]], group)
+
+    def _check_values(self) -> None:
+        at = 0
+        with pq.ParquetFile(self.folder / METADATA) as file:
+            for batch in file.iter_batches(batch_size=8192):
+                for row in batch.to_pylist():
+                    check_values(self.findings, at, row, self.columns.task)
+                    at += 1
+
+    def _write_card(self, source: Source, result: BuildResult) -> None:
+        card = DatasetCard(
+            task=self.columns.task,
+            key=carried_name(self.columns.key) if self.columns.key else NUMBER,
+            rows=result.kept,
+            rejected=result.rejected.total(),
+            splits=result.splits,
+            source=source.description,
+        )
+        extra: dict[str, Any] = {
+            "rejected_by_kind": dict(sorted(result.rejected.items())),
+            "findings": [finding.model_dump() for finding in result.findings],
+            "build": {
+                "seed": self.options.seed,
+                "shares": asdict(self.options.shares),
+                "group": asdict(self.options.group),
+                "near_duplicates": self.options.near_duplicates,
+                "limits": asdict(self.options.limits),
+            },
+        }
+        card.model_copy(update=extra).write(self.folder)
+
+
+def _reject_line(row: StagedRow, refusal: Refusal) -> bytes:
+    line = {"row": row.number, "key": row.key, "url": row.url, "kind": refusal.kind, "reason": refusal.reason}
+    if row.token and row.token.startswith("url:"):
+        line["token"] = row.token
+    return (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _most(rejected: Counter[str]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in rejected.most_common(3)) or "the source is empty"
+
+
+def _prune(folder: Path, pictures: np.ndarray) -> None:
+    """Remove pictures that no row needs (left by an interrupted build or an older version of the source)."""
+    wanted = np.unique(pictures)
+    if sum(len(names) for _, _, names in os.walk(folder / IMAGES)) == len(wanted):
+        return  # what is wanted is there, so there is nothing else
+    for parent, _, names in os.walk(folder / IMAGES, topdown=False):
+        digests = np.array([_digest_in(name) for name in names], dtype=DIGEST)
+        unwanted = np.flatnonzero(~np.isin(digests, wanted))
+        for at in unwanted:
+            Path(parent, names[at]).unlink()
+        if len(unwanted) == len(names) and Path(parent) != folder / IMAGES and not any(Path(parent).iterdir()):
+            Path(parent).rmdir()
+
+
+def _digest_in(name: str) -> bytes:
+    """What a picture's name says of its content; nothing for a name phisight did not give."""
+    try:
+        return bytes.fromhex(Path(name).stem)
+    except ValueError:
+        return b""

@@ -1,0 +1,162 @@
+"""The journal of a build: staged rows and the outcome of every picture, safe against kill -9.
+
+A SQLite file in DIR/.build. The outcome of a picture is committed after its file is whole under its final name, so
+whatever the journal calls stored is there; a file that has no entry is written again and is the same file, since its
+name is made of its content. Rows are staged anew at every start (the source is cheap to read, pictures are not).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from phisight.core.errors import DatasetError
+from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, outcome_of, read_log
+from phisight.data.images.rejection import Refusal, StoredImage
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS images (token TEXT PRIMARY KEY, kind TEXT NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
+DROP TABLE IF EXISTS rows;
+CREATE TABLE rows (number INTEGER PRIMARY KEY, key TEXT, token TEXT, url TEXT, grouped TEXT, category TEXT, price REAL,
+                   kind TEXT, reason TEXT);
+"""
+_ASKED = "asked"
+
+
+@dataclass(frozen=True)
+class StagedRow:
+    """One row of the source as the build sees it."""
+
+    number: int
+    key: str
+    token: str | None
+    """Its picture; none when the row is refused."""
+    url: str
+    """Where the picture is, fit to be shown; empty for pictures inside the source."""
+    group: str = ""
+    category: str = ""
+    price: float | None = None
+    refusal: Refusal | None = None
+
+
+class Journal:
+    """Open for one build at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workspace = folder / WORKSPACE
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        self._sql = sqlite3.connect(self.workspace / "journal.sqlite", isolation_level=None, timeout=1)
+        try:
+            self._sql.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._sql.execute("PRAGMA journal_mode = WAL")
+            self._sql.execute("PRAGMA synchronous = OFF")
+            self._sql.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            self._sql.close()
+            raise DatasetError(
+                f"{folder} is in use by another build ({error}); wait for it or choose another --out"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            self._sql.close()
+            raise DatasetError(f"the journal in {self.workspace} is damaged ({error}); delete that folder") from error
+
+    @property
+    def rows_path(self) -> Path:
+        """Where the source's own columns are staged."""
+        return self.workspace / "rows.parquet"
+
+    def absorb_logs(self) -> None:
+        """Take in what worker processes wrote down before they, or this process, were killed."""
+        for path in sorted(self.workspace.glob("finished-*.jsonl")):
+            self.settle(read_log(path))
+            path.unlink()
+
+    def forget(self, folder: Path, again: Callable[[Refusal], bool]) -> None:
+        """Drop what is to be asked again: refusals of that kind, open questions, and pictures that are gone."""
+        dropped = [
+            (token,)
+            for token, kind, outcome in self._sql.execute("SELECT token, kind, outcome FROM images")
+            if kind == _ASKED
+            or (kind == STORED and not _is_there(folder, StoredImage.from_dict(json.loads(outcome))))
+            or (kind not in (_ASKED, STORED) and again(Refusal(kind, outcome)))
+        ]
+        self._sql.executemany("DELETE FROM images WHERE token = ?", dropped)
+
+    def stage(self, rows: Iterable[StagedRow], tokens: Iterable[str]) -> list[str]:
+        """Add rows, in one transaction; of their pictures those that nobody has asked for yet."""
+        self._sql.execute("BEGIN")
+        self._sql.executemany(
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (r.number, r.key, r.token, r.url, r.group, r.category, r.price, *_refusal_columns(r.refusal))
+                for r in rows
+            ),
+        )
+        claim = "INSERT OR IGNORE INTO images VALUES (?, ?, '')"
+        claimed = [token for token in tokens if self._sql.execute(claim, (token, _ASKED)).rowcount == 1]
+        self._sql.execute("COMMIT")
+        return claimed
+
+    def settle(self, entries: Iterable[Entry]) -> None:
+        """Write down what became of pictures, in one transaction."""
+        self._sql.execute("BEGIN")
+        self._sql.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", entries)
+        self._sql.execute("COMMIT")
+
+    def rows(self) -> Iterator[tuple[StagedRow, StoredImage | Refusal]]:
+        """Every staged row with its outcome, in source order."""
+        cursor = self._sql.execute(
+            "SELECT number, key, rows.token, url, grouped, category, price, rows.kind, reason, images.kind, outcome "
+            "FROM rows LEFT JOIN images ON rows.token = images.token ORDER BY number"
+        )
+        for number, key, token, url, grouped, category, price, kind, reason, image_kind, outcome in cursor:
+            row = StagedRow(number, key, token, url, grouped, category, price, Refusal(kind, reason) if kind else None)
+            if row.refusal is not None:
+                yield row, row.refusal
+            else:
+                yield row, outcome_of(image_kind, outcome)
+
+    def ranks(self, column: Literal["key", "grouped", "category"]) -> np.ndarray:
+        """int32[N + 1]: for each row number the rank of its text from 1, in code point order; 0 for an empty one."""
+        (most,) = self._sql.execute("SELECT max(number) FROM rows").fetchone()
+        found = np.zeros(most + 1, dtype=np.int32)
+        query = f"SELECT number, dense_rank() OVER (ORDER BY {column}) FROM rows WHERE {column} != ''"  # noqa: S608
+        cursor = self._sql.execute(query)
+        while rows := cursor.fetchmany(8192):
+            numbers, ranks = zip(*rows, strict=True)
+            found[list(numbers)] = ranks
+        return found
+
+    def key_of(self, number: int) -> str:
+        """The key of one row."""
+        (key,) = self._sql.execute("SELECT key FROM rows WHERE number = ?", (number,)).fetchone()
+        return str(key)
+
+    def numbered_keys(self) -> Iterator[tuple[int, str]]:
+        """Number and key of every row, in source order."""
+        yield from self._sql.execute("SELECT number, key FROM rows ORDER BY number")
+
+    def close(self) -> None:
+        """Close the file; the workspace stays."""
+        self._sql.close()
+
+    def finish(self) -> None:
+        """Close, and remove the workspace: the folder is finished."""
+        self.close()
+        shutil.rmtree(self.workspace)
+
+
+def _refusal_columns(refusal: Refusal | None) -> tuple[str | None, str | None]:
+    return (None, None) if refusal is None else (refusal.kind, refusal.reason)
+
+
+def _is_there(folder: Path, image: StoredImage) -> bool:
+    path = folder / image.file_name
+    return path.is_file() and path.stat().st_size == image.size

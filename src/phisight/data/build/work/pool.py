@@ -1,0 +1,124 @@
+"""Worker processes of the local engine, seen from the parent: each runs ``obtain.run_jobs`` on what it is sent.
+
+The parent hands every worker a window of jobs, refills it as entries come back, and is the only one that writes the
+journal.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Self
+
+from phisight.core.errors import DataError
+from phisight.data.build.work.download import ImageStore, Settled, obtain_here
+from phisight.data.fetch.limits import FetchLimits
+from phisight.data.fetch.request import Job
+
+_ROWS_WORTH_A_PROCESS = 400
+_SPARE_JOBS = 32
+"""Jobs a worker holds beyond those it works on, so that it need not wait for the parent."""
+_BYTES_AHEAD = 64_000_000
+"""Embedded pictures a worker may hold before they are settled; one more may always come."""
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""For workers' linear algebra: they are forked, which is safe only while there is one thread."""
+
+
+def obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1) -> None:
+    """Run every job and report each outcome, in any order, from the calling thread."""
+    if processes <= 1 or not hasattr(os, "fork"):
+        obtain_here(jobs, store, settled, limits)
+    else:
+        with WorkerPool(processes) as pool:
+            pool.run(jobs, store, settled, limits)
+
+
+def processes_for(rows: int | None) -> int:
+    """How many processes a source is worth: one for each 400 rows (none: many), at most one a core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if rows is None else max(1, min(cores, rows // _ROWS_WORTH_A_PROCESS))
+
+
+@dataclass
+class _Worker:
+    pipe: Connection
+    jobs: dict[str, int] = field(default_factory=dict)
+    """Tokens of the jobs it holds, with the bytes they carry."""
+    bytes_ahead: int = 0
+
+
+class WorkerPool:
+    """Workers and the jobs each of them holds; they start at once, and their imports go on beside the caller's."""
+
+    def __init__(self, count: int) -> None:
+        pairs = [socket.socketpair() for _ in range(count)]
+        theirs = [their.detach() for _, their in pairs]
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and numbers
+            [sys.executable, "-P", "-m", "phisight.data.build.work.worker", *map(str, theirs)],
+            env=os.environ | {"PYTHONPATH": path} | _ONE_THREAD,
+            pass_fds=theirs,
+            stdin=subprocess.DEVNULL,
+        )
+        for descriptor in theirs:
+            os.close(descriptor)
+        self._workers = [_Worker(Connection(ours.detach())) for ours, _ in pairs]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Workers end with their pipes, in the middle of whatever they do."""
+        for worker in self._workers:
+            worker.pipe.close()
+        self._process.wait()
+
+    def run(self, jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits) -> None:
+        """Feed the workers until every job is settled."""
+        count = len(self._workers)
+        share = replace(
+            limits, connections=max(1, limits.connections // count), per_host=max(1, limits.per_host // count)
+        )
+        window = share.connections + _SPARE_JOBS
+        try:
+            for worker in self._workers:
+                worker.pipe.send((store, share))
+            for worker in self._workers:
+                _refill(worker, jobs, window)
+            while any(worker.jobs for worker in self._workers):
+                by_pipe = {worker.pipe: worker for worker in self._workers if worker.jobs}
+                for pipe in wait(list(by_pipe)):
+                    worker = by_pipe[pipe]  # type: ignore[index]
+                    _receive(worker, settled)
+                    _refill(worker, jobs, window)
+            for worker in self._workers:
+                worker.pipe.send([None])
+        except (EOFError, ConnectionError):
+            raise DataError(
+                "a worker process died, perhaps for want of memory; nothing that was finished is lost: run the same "
+                "command again"
+            ) from None
+
+
+def _receive(worker: _Worker, settled: Settled) -> None:
+    entries = worker.pipe.recv()
+    settled(entries)
+    for token, _, _ in entries:
+        worker.bytes_ahead -= worker.jobs.pop(token)
+
+
+def _refill(worker: _Worker, jobs: Iterator[Job], window: int) -> None:
+    batch: list[Job] = []
+    while len(worker.jobs) < window and worker.bytes_ahead < _BYTES_AHEAD and (job := next(jobs, None)) is not None:
+        worker.jobs[job.token] = len(job.body or b"")
+        worker.bytes_ahead += worker.jobs[job.token]
+        batch.append(job)
+    if batch:
+        worker.pipe.send(batch)

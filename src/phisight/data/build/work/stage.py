@@ -1,0 +1,122 @@
+"""First half of a build: the source's rows, typed, checked and staged; a job for every picture still to be had."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from phisight.core.errors import EmptyFieldError, TaskError
+from phisight.data.build.finish.table import RowsFile
+from phisight.data.build.plan.columns import Columns
+from phisight.data.build.plan.groups import GroupRule
+from phisight.data.build.work.journal import Journal, StagedRow
+from phisight.data.fetch.request import Job, job_for, redacted
+from phisight.data.images.rejection import Refusal
+from phisight.data.sources import Source, SourceBatch
+
+_OFFENDERS_SHOWN = 3
+
+
+@dataclass
+class Stager:
+    """Reads the source once; ``jobs`` yields pictures while rows are staged."""
+
+    source: Source
+    columns: Columns
+    group: GroupRule
+    root: Path | None
+    journal: Journal
+    question: str | None = None
+    """Rows that ask another question are refused (conversations only)."""
+    read: int = 0
+    _bad: Counter[str] = field(default_factory=Counter)
+    _offenders: dict[str, list[str]] = field(default_factory=dict)
+
+    def jobs(self) -> Iterator[Job]:
+        """Stage every row; yield a job for each picture that is not settled yet."""
+        with RowsFile(self.journal.rows_path, self.source, self.columns) as rows_file:
+            for batch in self.source.batches():
+                jobs = self._stage(batch)
+                rows_file.add(batch)
+                self._stop_if_mostly_bad()
+                yield from jobs
+
+    def _stage(self, batch: SourceBatch) -> list[Job]:
+        staged = [
+            StagedRow(bad.number, "", None, "", refusal=Refusal("malformed_row", bad.reason)) for bad in batch.malformed
+        ]
+        jobs: dict[str, Job] = {}
+        for number, row in zip(batch.numbers, batch.table.to_pylist(), strict=True):
+            row_staged, job = self._staged_row(number, row)
+            staged.append(row_staged)
+            if job is not None:
+                jobs.setdefault(job.token, job)
+        self.read += len(staged)
+        return [jobs[token] for token in self.journal.stage(staged, jobs)]
+
+    def _staged_row(self, number: int, row: dict[str, Any]) -> tuple[StagedRow, Job | None]:
+        cell = row[self.columns.image]
+        key = _text(row[self.columns.key]) if self.columns.key else str(number)
+        url = _shown(cell)
+        try:
+            if not key:
+                raise Refusal("no_key", f"column {self.columns.key!r} is empty")
+            if self.question is not None and row["question"] != self.question:
+                raise Refusal("other_question", f"asks {_text(row['question'])[:80]!r}")
+            self._check_task(number, row)
+            job = job_for(cell, self.root)
+        except Refusal as refusal:
+            return StagedRow(number, key, None, url, refusal=refusal), None
+        task = self.columns.task
+        categories, numbers = task.of_kind("category"), task.of_kind("number")
+        group = self.group.group_of(_text(row[self.group.column]) if self.group.column else key) or key
+        category = _text(row[categories[0]]) if categories else ""
+        price = float(row[numbers[0]]) if numbers else None
+        return StagedRow(number, key, job.token, url, group, category, price), job
+
+    def _check_task(self, number: int, row: dict[str, Any]) -> None:
+        task = self.columns.task
+        try:
+            values = task.values(row)
+        except EmptyFieldError as error:
+            raise Refusal("empty_field", str(error)) from error
+        except TaskError as error:
+            name = next(name for name in task.names if f"field {name!r}" in str(error))
+            self._bad[name] += 1
+            if len(self._offenders.setdefault(name, [])) < _OFFENDERS_SHOWN:
+                self._offenders[name].append(f"row {number}: {_text(row[name])[:40]!r}")
+            raise Refusal("bad_value", str(error)) from error
+        try:
+            task.render(values)
+        except TaskError as error:
+            raise Refusal("unwritable_answer", str(error)) from error
+
+    def offenders(self) -> list[str]:
+        """A sentence for each field that some rows hold in the wrong type: count and the first rows."""
+        return [
+            f"field {name!r} should be a {self.columns.task.fields[name].kind} but {count} of {self.read} rows hold "
+            f"something else ({'; '.join(self._offenders[name])})"
+            for name, count in self._bad.items()
+        ]
+
+    def _stop_if_mostly_bad(self) -> None:
+        for name, count in self._bad.items():
+            if count * 2 > self.read:
+                sentence = next(text for text in self.offenders() if f"{name!r}" in text)
+                raise TaskError(f"{sentence}; choose another column or kind with --field, or mend the source")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _shown(cell: Any) -> str:
+    """What a reject shows of a picture's place: an address without secrets, a path, nothing for bytes."""
+    if isinstance(cell, dict):
+        cell = None if cell.get("bytes") else cell.get("path")
+    if not isinstance(cell, str):
+        return ""
+    return redacted(cell.strip()) if "://" in cell else cell.strip()[:500]

@@ -1,0 +1,90 @@
+"""Read a data set folder: the card, the rows, the pictures. Written by ``phisight.data.build.build_dataset``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from phisight.core.dataset_folder import FILE_NAME, METADATA, REJECTS, SPLIT, SPLITS, DatasetCard
+from phisight.core.errors import DatasetError, MissingImageError, some
+from phisight.core.task import Task
+from phisight.data.build.work.worklog import WORKSPACE
+
+
+class DatasetFolder:
+    """A finished data set folder, opened for reading; pictures are read when asked for."""
+
+    def __init__(self, path: Path, card: DatasetCard, table: pa.Table) -> None:
+        self.path = path
+        self.card = card
+        self.table = table
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open DIR; DatasetError when it is no data set folder, is unfinished, or table and card disagree."""
+        folder = Path(path)
+        if (folder / WORKSPACE).exists():
+            raise DatasetError(
+                f"{folder} is not finished: its build was interrupted or still runs; run the same "
+                "`phisight data build` again, it asks only for what is missing"
+            )
+        card = DatasetCard.read(folder)
+        try:
+            table = pq.read_table(folder / METADATA)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DatasetError(f"{folder / METADATA} cannot be read: {error}; build the folder again") from error
+        missing = [name for name in (FILE_NAME, SPLIT, card.key, *card.task.names) if name not in table.column_names]
+        if missing:
+            raise DatasetError(
+                f"{folder / METADATA} has no column {some(missing)}; its columns are {some(table.column_names, 20)}"
+            )
+        if table.num_rows != card.rows:
+            raise DatasetError(
+                f"{folder}: the card says {card.rows} rows but the table has {table.num_rows}; build the folder again"
+            )
+        return cls(folder, card, table)
+
+    @property
+    def task(self) -> Task:
+        """Prompt, template and fields of this data set."""
+        return self.card.task
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def split_names(self) -> list[str]:
+        """Splits that have rows, in the order train, validation, test."""
+        found = set(self.table[SPLIT].unique().to_pylist())
+        return [name for name in SPLITS if name in found]
+
+    def rows(self, split: str | None = None) -> list[dict[str, Any]]:
+        """Rows of one split (or all), in table order, without pictures; DatasetError for a split without rows."""
+        if split is None:
+            return list(self.table.to_pylist())
+        if split not in self.split_names:
+            raise DatasetError(f"{self.path} has no rows in split {split!r}; it has {some(self.split_names)}")
+        return list(self.table.filter(pc.equal(self.table[SPLIT], split)).to_pylist())
+
+    def image_path(self, row: Mapping[str, Any]) -> Path:
+        """Path of a row's picture; MissingImageError, naming the row, when it is not there or leads elsewhere."""
+        name = str(row[FILE_NAME])
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise MissingImageError(f"row {row[self.card.key]!r}: {name!r} leads out of {self.path}")
+        if not path.is_file():
+            raise MissingImageError(
+                f"row {row[self.card.key]!r}: there is no picture {name!r} in {self.path}; build the folder again"
+            )
+        return path
+
+    @property
+    def rejects_path(self) -> Path:
+        """Where the rejects of the build stand."""
+        return self.path / REJECTS

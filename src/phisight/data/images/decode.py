@@ -1,0 +1,245 @@
+"""Bytes in, a checked picture out; a stored picture in, a decoded one out.
+
+    bytes -> named format -> size within limits -> metadata cut out -> decoded whole -> fingerprint -> stored bytes
+
+A good JPEG, PNG or WebP keeps its compressed pixels; what is decoded and checked is the very file that is stored.
+Other formats and pictures that must be turned, put on white or brought to 8-bit RGB are encoded anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from phisight.core.errors import MissingImageError, UnreadableImageError
+from phisight.core.layout import IMAGES
+from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
+from phisight.data.images.rejection import Refusal, StoredImage
+from phisight.data.images.strip_metadata import STRIP
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What a picture may be; checked before anything is decoded."""
+
+    max_bytes: int = 50_000_000
+    max_pixels: int = 50_000_000
+    min_side: int = 8
+
+
+_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+}
+"""The only decoders that ever see foreign bytes."""
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError)
+_DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
+
+
+def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Image:
+    """Decode a picture file whole, as it is stored (mode untouched); MissingImageError or UnreadableImageError."""
+    limits = limits or ImageLimits()
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > limits.max_bytes:
+            raise UnreadableImageError(f"{path}: {size} bytes, more than the {limits.max_bytes} allowed")
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise MissingImageError(f"there is no picture {path}; check the path or build the data set again") from None
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        image = _open(data, sniff(data), limits)
+        with _decoding():
+            image.load()
+    except Refusal as refusal:
+        raise UnreadableImageError(f"{path}: {refusal.reason}") from refusal
+    return image
+
+
+def sniff(data: bytes) -> str:
+    """Pillow's name of the format by the first bytes; Refusal for anything that is not one of the named formats."""
+    if not data:
+        raise Refusal("empty_body", "no bytes")
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith(b"BM"):
+        return "BMP"
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<!--")):
+        raise Refusal("html", "a web page instead of a picture")
+    raise Refusal("not_an_image", f"none of {', '.join(_OPENERS)}; it begins with {data[:8].hex()}")
+
+
+def take_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
+    """Check foreign bytes and make the file that is stored: its description and its bytes; Refusal with the reason."""
+    if len(data) > limits.max_bytes:
+        raise Refusal("too_large", f"{len(data)} bytes, more than the {limits.max_bytes} allowed")
+    name = sniff(data)
+    original = _open(data, name, limits)
+    notes = _notes(original, name)
+    kept: bytes | None = None
+    if not notes & {"oriented", "alpha", "cmyk", "16bit", "converted"} and not (name == "WEBP" and "animated" in notes):
+        with contextlib.suppress(ValueError):
+            kept = STRIP[name](data)
+    if kept is None:
+        image, kept, name = _encode_anew(original, name)
+        size = image.size
+    else:
+        size = original.size
+        image = _decoded_small(original if kept == data else _open(kept, name, limits))
+        if name == "JPEG" and data.find(kept[-64:]) + 64 < len(data):
+            notes.add("trailing")
+    if _is_one_colour(image) and _is_one_colour(_decoded(kept, name, limits)):
+        notes.add("one_colour")
+    if min(size) < 32:
+        notes.add("tiny")
+    phash, colours = fingerprint(image)
+    sha256 = hashlib.sha256(kept).hexdigest()
+    stored = StoredImage(
+        file_name=f"{IMAGES}/{sha256[:2]}/{sha256[:32]}.{EXTENSIONS[name]}",
+        sha256=sha256,
+        width=size[0],
+        height=size[1],
+        format=name.lower(),
+        size=len(kept),
+        phash=phash,
+        colours=colours,
+        notes=",".join(sorted(notes)),
+    )
+    return stored, kept
+
+
+def _open(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
+    """Read the header with the one decoder of that name and check the size before a pixel is decoded."""
+    with _decoding():
+        image = _OPENERS[name](io.BytesIO(data))
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise Refusal("too_many_pixels", f"{width} x {height} pixels, more than the {limits.max_pixels} allowed")
+    if min(width, height) < limits.min_side:
+        raise Refusal("too_small", f"{width} x {height} pixels, a side under the {limits.min_side} allowed")
+    return image
+
+
+def _decoded(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
+    """The picture, decoded whole."""
+    image = _open(data, name, limits)
+    with _decoding():
+        image.load()
+    return image
+
+
+def _decoded_small(image: ImageFile.ImageFile) -> Image.Image:
+    """The picture from all of its bytes, but a JPEG at a half to an eighth of its size where that leaves 128 pixels.
+
+    Every compressed byte is read and checked all the same: what is saved is the inverse transform of frequencies that
+    the fingerprint does not look at, half of a JPEG's decoding time.
+    """
+    scale = min(image.size) // FINGERPRINT_SIDE
+    with _decoding():
+        if scale > 1:
+            image.draft(None, (image.width // scale, image.height // scale))
+        image.load()
+    return image
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever a decoder raises on foreign bytes into a Refusal."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Refusal("too_many_pixels", "more pixels than any picture may have") from error
+    except _DECODER_FAULTS as error:
+        text = str(error).lower()
+        cut = any(word in text for word in ("truncated", "unexpected end", "cut off", "eof", "incomplete"))
+        if cut:
+            raise Refusal("truncated", "only a part of the picture is there") from error
+        raise Refusal("corrupt", "the picture cannot be decoded") from error
+
+
+def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
+    """What the header says: names of ``outcomes.NOTES``."""
+    found = set()
+    with _decoding():
+        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+            found.add("oriented")
+        if getattr(image, "n_frames", 1) > 1:
+            found.add("animated")
+    if image.mode == "CMYK":
+        found.add("cmyk")
+    if image.mode == "P":
+        found.add("palette")
+    if image.mode.startswith(("I", "F")):
+        found.add("16bit")
+    if image.has_transparency_data:
+        found.add("alpha")
+    unusual = image.mode not in ("L", "RGB", "P", "1") and not found & {"cmyk", "16bit", "alpha"}
+    if name not in STRIP or unusual:
+        found.add("converted")
+    return found
+
+
+def _encode_anew(image: Image.Image, name: str) -> tuple[Image.Image, bytes, str]:
+    """Turn, put on white, bring to 8-bit RGB or grey; JPEG (quality 95) where the pixels were lossy, else PNG."""
+    with _decoding():
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            image = Image.new("RGB", rgba.size, "white")
+            image.paste(rgba, mask=rgba.getchannel("A"))
+        elif image.mode.startswith("I"):
+            image = image.convert("I").point(lambda value: value / 257).convert("L")
+        elif image.mode not in ("L", "RGB"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        file = io.BytesIO()
+        plain = Image.frombytes(image.mode, image.size, image.tobytes())
+        if name == "JPEG":
+            plain.save(file, "JPEG", quality=95, subsampling=0)
+            return plain, file.getvalue(), "JPEG"
+        plain.save(file, "PNG")
+        return plain, file.getvalue(), "PNG"
+
+
+def _is_one_colour(image: Image.Image) -> bool:
+    """A picture that is not constant at four pixels cannot be constant as a whole: most are told cheaply."""
+    corners = {image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)}
+    if len(corners) > 1:
+        return False
+    plain = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+    return all(low == high for low, high in (band.getextrema() for band in plain.split()))
