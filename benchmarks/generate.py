@@ -26,8 +26,8 @@ from phisight.core.settings import ModelSettings
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.generate import Predictor, Request
 from phisight.pipelines.loading import load_model, new_model
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 
 TARGET = 5.0
 """At least this many times the tokens per second."""

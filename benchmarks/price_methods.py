@@ -55,8 +55,8 @@ from phisight.evaluate import evaluate
 from phisight.pipelines.loading import load_run, read_run
 from phisight.pipelines.predictors import predictor_of
 from phisight.pipelines.training import train
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 
 TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
     "text": ("text", "expected"),

@@ -24,15 +24,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from price_table import price_table
 
-from phisight.sample.catalogue import make
-from phisight.sample.design import design_sizes, listings
-from phisight.sample.fidelity import compare, quality
-from phisight.sample.like.model import TableModel
-from phisight.sample.like.tables import RealTable, read_table
-from phisight.sample.picture import draw_picture
-from phisight.sample.pricing import prices
-from phisight.sample.products import KINDS
-from phisight.sample.settings import SampleSettings, preset
+from phisight.sample.catalogue.designs import design_sizes, listings
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.catalogue.pricing import prices
+from phisight.sample.catalogue.products import KINDS
+from phisight.sample.like.fidelity import compare, quality
+from phisight.sample.like.real_table import RealTable, read_table
+from phisight.sample.like.table_model import TableModel
+from phisight.sample.presets import SampleSettings, preset
+from phisight.sample.render import draw_picture
 
 ROWS = 3040
 SEEDS = (1, 2, 3)
@@ -121,8 +121,8 @@ def drawing(folder: Path) -> dict[str, float]:
 _PEAK = """
 import sys
 from pathlib import Path
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 make(int(sys.argv[1]), Path(sys.argv[2]), seed=0, settings=preset("demo", smallest=32, largest=32, elongation=1.0))
 print(int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024)
 """

@@ -25,8 +25,8 @@ from phisight.core.run_folder import BEST, METRICS
 from phisight.pipelines.answering import evaluate_run
 from phisight.pipelines.demo import QUICK, QUICK_ROWS, RECIPE
 from phisight.pipelines.training import train
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 
 SCORES = ("category_accuracy", "title_exact", "price_median_ape")
 SHARES = (0.0, 0.25, 0.5, 0.75)

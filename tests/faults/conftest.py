@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from phisight.core.settings import Recipe
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 from tests.faults.small_run import save_small_model, small_recipe
 
 

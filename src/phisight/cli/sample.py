@@ -49,11 +49,11 @@ def make_command(
     Example: phisight sample make --rows 500 --out data/sample --seed 1
     """
     from phisight.core.errors import SampleError
-    from phisight.sample.catalogue import make
-    from phisight.sample.contact import contact_sheet
+    from phisight.sample.catalogue.draw_catalogue import make
+    from phisight.sample.contact_sheet import contact_sheet
     from phisight.sample.faults import parse_rates
-    from phisight.sample.imitation import imitate
-    from phisight.sample.settings import preset as preset_of
+    from phisight.sample.like.imitate import imitate
+    from phisight.sample.presets import preset as preset_of
 
     settings, rates = preset_of(preset), parse_rates(faults)
     if like is not None and rates:
@@ -98,7 +98,7 @@ def check_command(
     """
     from rich.table import Table
 
-    from phisight.sample.fidelity import check
+    from phisight.sample.like.fidelity import check
 
     report = check(real, sample, holdout=holdout)
     table = Table("", "figure", "what it means", title=f"{sample} beside {real}")

@@ -18,8 +18,8 @@ from phisight.core.settings import Recipe
 from phisight.pipelines.answering import Progress, evaluate_run
 from phisight.pipelines.training import Prepared, train
 from phisight.report import write_report
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 from phisight.train.watching import Watcher
 
 ROWS, QUICK_ROWS = 3000, 200

@@ -15,7 +15,7 @@ from typing import Any
 from phisight.core.dataset_folder import FILE_NAME, GROUP, SHA256, SPLIT
 from phisight.core.errors import SampleError, some
 from phisight.core.seeding import hashed_fraction, named_seed
-from phisight.sample.rows import KEY
+from phisight.sample.catalogue.table_rows import KEY
 
 Row = dict[str, Any]
 

@@ -8,8 +8,8 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.pipelines.before import starting_model
 from phisight.pipelines.loading import read_run
 from phisight.pipelines.training import save_best
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 from tests.unit.pipelines.runs import trained
 
 

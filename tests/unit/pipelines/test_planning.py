@@ -11,8 +11,8 @@ from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
 from phisight.pipelines.planning import plan
 from phisight.pipelines.training import train
-from phisight.sample.catalogue import make
-from phisight.sample.settings import preset
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.presets import preset
 
 
 class Steps:

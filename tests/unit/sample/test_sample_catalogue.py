@@ -18,14 +18,14 @@ from PIL import Image
 from phisight.core.dataset_folder import METADATA, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError, SampleError
 from phisight.sample.card import ATTRIBUTES, SampleCard
-from phisight.sample.catalogue import make
-from phisight.sample.design import listings
-from phisight.sample.pool import in_order
-from phisight.sample.pricing import DISCOUNTS, EUR_PER_USD, ending, rule_price
-from phisight.sample.products import KINDS, Product
-from phisight.sample.rows import PRICE_LIST
-from phisight.sample.settings import PRESETS, preset
-from phisight.sample.titles import product_code, title
+from phisight.sample.catalogue.designs import listings
+from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.catalogue.pricing import DISCOUNTS, EUR_PER_USD, ending, rule_price
+from phisight.sample.catalogue.products import KINDS, Product
+from phisight.sample.catalogue.table_rows import PRICE_LIST
+from phisight.sample.catalogue.titles import product_code, title
+from phisight.sample.parallel import in_order
+from phisight.sample.presets import PRESETS, preset
 
 ROWS = 240
 SMALL = preset("fashion", smallest=40, largest=64)
@@ -253,7 +253,8 @@ def test_memory_holds_a_bounded_number_of_batches() -> None:
 
 def test_torch_stays_out() -> None:
     code = (
-        "import sys, phisight.sample.catalogue, phisight.sample.imitation, phisight.sample.fidelity; "
+        "import sys, phisight.sample.catalogue.draw_catalogue, phisight.sample.like.imitate; "
+        "import phisight.sample.like.fidelity; "
         "print('torch' in sys.modules, 'sdmetrics' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

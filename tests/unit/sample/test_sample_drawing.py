@@ -8,14 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from phisight.sample.catalogue.products import (
+    COLOURS,
+    DEMO_COLOURS,
+    DEMO_KINDS,
+    HARDWARE,
+    KINDS,
+    MATERIALS,
+    PATTERNS,
+    Product,
+)
 from phisight.sample.draw import DRAWINGS, sketch_of
 from phisight.sample.draw.cloth import Cloth
 from phisight.sample.draw.look import Look
 from phisight.sample.draw.outline import ellipse, mirrored, outline
 from phisight.sample.draw.scene import Shot, photograph
-from phisight.sample.picture import draw_picture
-from phisight.sample.products import COLOURS, DEMO_COLOURS, DEMO_KINDS, HARDWARE, KINDS, MATERIALS, PATTERNS, Product
-from phisight.sample.settings import PRESETS, preset
+from phisight.sample.presets import PRESETS, preset
+from phisight.sample.render import draw_picture
 
 SHOT = Shot(96, 96)
 

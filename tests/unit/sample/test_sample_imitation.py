@@ -17,11 +17,11 @@ from phisight.core.dataset_folder import METADATA, REJECTS, DatasetCard
 from phisight.core.errors import SampleError, SourceError
 from phisight.core.task import Task
 from phisight.sample.card import SampleCard
-from phisight.sample.imitation import imitate, task_for
-from phisight.sample.like.model import TableModel
-from phisight.sample.like.tables import RealTable, read_table
-from phisight.sample.like.text import TextModel, normal
-from phisight.sample.settings import preset
+from phisight.sample.like.imitate import imitate, task_for
+from phisight.sample.like.real_table import RealTable, read_table
+from phisight.sample.like.table_model import TableModel
+from phisight.sample.like.title_model import TextModel, normal
+from phisight.sample.presets import preset
 
 SMALL = preset("demo", smallest=48, largest=64)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phisight.sample.like.columns import Column
+from phisight.sample.like.column_kinds import Column
 
 Rows = NDArray[np.int64]
 RARE = 2

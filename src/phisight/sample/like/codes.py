@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phisight.sample.titles import slug
+from phisight.sample.catalogue.titles import slug
 
 _DIGITS, _UPPER, _LOWER = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 _HOST = re.compile(r"^([a-z]+://)[^/?#]+", re.IGNORECASE)

@@ -7,7 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from phisight.sample.products import COLOURS, DEMO_COLOURS, HARDWARE, KINDS, MATERIALS, PATTERNS, Colour, Product
+from phisight.sample.catalogue.products import (
+    COLOURS,
+    DEMO_COLOURS,
+    HARDWARE,
+    KINDS,
+    MATERIALS,
+    PATTERNS,
+    Colour,
+    Product,
+)
 
 PARCEL = "parcel"
 """Drawn for what no word of the row names: a labelled box."""

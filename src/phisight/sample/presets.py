@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from phisight.core.errors import SampleError, some
-from phisight.sample.products import COLOURS, DEMO_COLOURS, DEMO_KINDS, DEMO_PATTERNS, KINDS, PATTERNS
+from phisight.sample.catalogue.products import COLOURS, DEMO_COLOURS, DEMO_KINDS, DEMO_PATTERNS, KINDS, PATTERNS
 
 
 class SampleSettings(BaseModel):

@@ -31,16 +31,16 @@ from phisight.core.errors import EmptyFieldError, SampleError, TaskError
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task, TaskField
 from phisight.sample.card import SampleCard
-from phisight.sample.folder import new_folder
+from phisight.sample.catalogue.products import Colour, Product
+from phisight.sample.catalogue.table_rows import ADDED, split_of
 from phisight.sample.like.depict import depict
-from phisight.sample.like.model import TableModel
-from phisight.sample.like.tables import read_table
-from phisight.sample.like.text import normal
-from phisight.sample.picture import draw_picture, encode
-from phisight.sample.pool import in_order
-from phisight.sample.products import Colour, Product
-from phisight.sample.rows import ADDED, split_of
-from phisight.sample.settings import PRESETS, SampleSettings
+from phisight.sample.like.real_table import read_table
+from phisight.sample.like.table_model import TableModel
+from phisight.sample.like.title_model import normal
+from phisight.sample.output_folder import new_folder
+from phisight.sample.parallel import in_order
+from phisight.sample.presets import PRESETS, SampleSettings
+from phisight.sample.render import draw_picture, encode
 
 _BATCH = 64
 _KEY = "product_code"

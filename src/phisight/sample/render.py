@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 
 from phisight.core.seeding import named_seed
+from phisight.sample.catalogue.products import HARDWARE, SIZE_STEPS, Colour, Product
 from phisight.sample.draw import sketch_of
 from phisight.sample.draw.cloth import Cloth
 from phisight.sample.draw.look import Look
 from phisight.sample.draw.scene import Shot, photograph
-from phisight.sample.products import HARDWARE, SIZE_STEPS, Colour, Product
-from phisight.sample.settings import SampleSettings
+from phisight.sample.presets import SampleSettings
 
 _PAPER: tuple[Colour, ...] = ((246, 245, 243), (236, 234, 230), (226, 228, 232), (240, 236, 226), (214, 216, 218))
 _PAINT: tuple[Colour, ...] = (

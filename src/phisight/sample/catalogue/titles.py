@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from phisight.core.seeding import named_seed
-from phisight.sample.products import HARDWARE, KINDS, MATERIALS, Product
-from phisight.sample.settings import SampleSettings
+from phisight.sample.catalogue.products import HARDWARE, KINDS, MATERIALS, Product
+from phisight.sample.presets import SampleSettings
 
 SHOP = "https://shop.example"
 _CODES = 90_000_000

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from phisight.core.seeding import hashed_fraction, named_seed
-from phisight.sample.products import HARDWARE, KINDS, Product
-from phisight.sample.settings import SampleSettings
+from phisight.sample.catalogue.products import HARDWARE, KINDS, Product
+from phisight.sample.presets import SampleSettings
 
 
 @dataclass(frozen=True)

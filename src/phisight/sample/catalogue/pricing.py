@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from phisight.core.seeding import hashed_fraction, named_seed
-from phisight.sample.products import HARDWARE, KINDS, MATERIALS, SIZE_FACTORS, Product
-from phisight.sample.settings import SampleSettings
+from phisight.sample.catalogue.products import HARDWARE, KINDS, MATERIALS, SIZE_FACTORS, Product
+from phisight.sample.presets import SampleSettings
 
 EUR_PER_USD = 0.92
 DISCOUNTS = (0.2, 0.3, 0.4, 0.5)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phisight.core.errors import MissingExtraError, SampleError, SourceError, some
-from phisight.sample.like.columns import Column, as_number, classify, plain_column
+from phisight.sample.like.column_kinds import Column, as_number, classify, plain_column
+from phisight.sample.like.real_table import RealTable, read_table
 from phisight.sample.like.rules import Rules, find_rules
-from phisight.sample.like.tables import RealTable, read_table
-from phisight.sample.like.text import normal
+from phisight.sample.like.title_model import normal
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from phisight.core.seeding import named_seed
 from phisight.sample.like.categories import CategoryModel
 from phisight.sample.like.codes import AddressModel, CodeModel, as_like
-from phisight.sample.like.columns import Column, classify, date_formats, write_date
-from phisight.sample.like.numbers import draw_numbers
+from phisight.sample.like.column_kinds import Column, classify, date_formats, write_date
+from phisight.sample.like.number_model import draw_numbers
+from phisight.sample.like.real_table import RealTable
 from phisight.sample.like.rules import Rules, decimals_of, find_rules
-from phisight.sample.like.tables import RealTable
-from phisight.sample.like.text import TextModel
+from phisight.sample.like.title_model import TextModel
 
 _TEXTUAL = ("text", "key", "url", "picture")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phisight.sample.like.categories import Leaf, Rows
-from phisight.sample.like.columns import Column
+from phisight.sample.like.column_kinds import Column
 from phisight.sample.like.rules import Rules, decimals_of
 
 Floats = NDArray[np.float64]

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, IMAGES, SHA256, SPLIT, WIDTH, Split
 from phisight.core.seeding import hashed_fraction
-from phisight.sample.design import Listing
-from phisight.sample.pricing import EUR_PER_USD, Prices
-from phisight.sample.products import KINDS
-from phisight.sample.settings import SampleSettings
-from phisight.sample.titles import image_url, item_url, product_code, title
+from phisight.sample.catalogue.designs import Listing
+from phisight.sample.catalogue.pricing import EUR_PER_USD, Prices
+from phisight.sample.catalogue.products import KINDS
+from phisight.sample.catalogue.titles import image_url, item_url, product_code, title
+from phisight.sample.presets import SampleSettings
 
 KEY = "product_code"
 PRICE_LIST = pa.schema(

@@ -22,13 +22,9 @@ from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, METADATA, SHA
 from phisight.core.errors import SampleError
 from phisight.core.task import Task
 from phisight.sample.card import ATTRIBUTES, FAULTS, SampleCard
-from phisight.sample.design import design_sizes, listings
-from phisight.sample.faults import plant
-from phisight.sample.folder import new_folder
-from phisight.sample.picture import draw_picture, encode
-from phisight.sample.pool import in_order
-from phisight.sample.pricing import describe, prices
-from phisight.sample.rows import (
+from phisight.sample.catalogue.designs import design_sizes, listings
+from phisight.sample.catalogue.pricing import describe, prices
+from phisight.sample.catalogue.table_rows import (
     KEY,
     TABLE,
     TRUTH,
@@ -39,7 +35,11 @@ from phisight.sample.rows import (
     truth_row,
     with_text_prices,
 )
-from phisight.sample.settings import PRESETS, SampleSettings
+from phisight.sample.faults import plant
+from phisight.sample.output_folder import new_folder
+from phisight.sample.parallel import in_order
+from phisight.sample.presets import PRESETS, SampleSettings
+from phisight.sample.render import draw_picture, encode
 
 Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
