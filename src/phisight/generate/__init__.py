@@ -10,7 +10,7 @@
 """
 
 from phisight.generate.constrained import AnswerGrammar, token_bytes
-from phisight.generate.numbers import ExpectedNumbers, HeadNumbers, NumberWriter, number_writer
+from phisight.generate.number_decoding import ExpectedNumbers, HeadNumbers, NumberWriter, number_writer
 from phisight.generate.places import number_places
 from phisight.generate.predictor import Likelihood, OnFailure, Predictor
 from phisight.generate.requests import Picture, Request, load_picture

@@ -20,7 +20,7 @@ from transformers import LogitsProcessorList
 from phisight.core.errors import EvaluationError, ImageError
 from phisight.generate.batches import Batch, Encoder, batches, split
 from phisight.generate.constrained import AnswerGrammar
-from phisight.generate.numbers import Generated, NumberWriter
+from phisight.generate.number_decoding import Generated, NumberWriter
 from phisight.generate.requests import Request
 
 _LOG = logging.getLogger(__name__)

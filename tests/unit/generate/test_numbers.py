@@ -23,8 +23,8 @@ from phisight.generate import (
     number_writer,
     token_bytes,
 )
-from phisight.generate.digits import DigitSearch
-from phisight.generate.numbers import Generated, replaced, weighted_median
+from phisight.generate.digit_distribution import DigitSearch
+from phisight.generate.number_decoding import Generated, replaced, weighted_median
 from phisight.model.number_head import NumberHead, attach_head, head_of
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
@@ -90,7 +90,7 @@ def test_string_probabilities_are_those_of_one_pass_each(
 ) -> None:
     """Strings of all rows share a cache that is reordered at every step; each must keep its own past."""
     model, processor = tiny
-    monkeypatch.setattr("phisight.generate.digits.MOST_STEPS", 3)
+    monkeypatch.setattr("phisight.generate.digit_distribution.MOST_STEPS", 3)
     prompts = [f"Name: Thing {number}, Price:" for number in (1, 22, 333)]
     inputs = dict(processor.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left"))
     width = inputs["input_ids"].shape[1]
@@ -134,7 +134,7 @@ def test_the_written_number_is_the_median(tiny: tuple[Any, Any], monkeypatch: py
         seen.append(strings)
         return weighted_median(strings)
 
-    monkeypatch.setattr("phisight.generate.numbers.weighted_median", spy)
+    monkeypatch.setattr("phisight.generate.number_decoding.weighted_median", spy)
     writer = number_writer("expected", LAST, processor.tokenizer)
     assert isinstance(writer, ExpectedNumbers)
     options: dict[str, Any] = {"batch_size": 4, "max_new_tokens": 40, "grammar": constrained(tiny)}

@@ -21,7 +21,7 @@ from phisight.core.errors import CheckpointError
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
 from phisight.generate.constrained import token_bytes
-from phisight.generate.digits import DigitSearch
+from phisight.generate.digit_distribution import DigitSearch
 from phisight.generate.places import number_places
 from phisight.model.number_head import bearer, head_of
 
