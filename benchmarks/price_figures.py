@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from phisight.core.dataset_folder import GROUP, METADATA, SPLITS, Split
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
-from phisight.evaluate.intervals import SplitConformal
 from phisight.evaluate.metrics import MEAN
+from phisight.evaluate.statistics.bootstrap import SplitConformal
 
 Array = NDArray[np.float64]
 Answers = Mapping[str, float | None]

@@ -79,7 +79,7 @@ def test_modules_import_each_other_without_a_cycle() -> None:
         ("phisight.core.task", "from phisight import model"),
         ("phisight.core.task", "from ..train import trainer"),
         ("phisight.data.build.build_dataset", "from phisight.sample import catalogue"),
-        ("phisight.train.trainer", "def f():\n    from phisight.evaluate.runner import evaluate"),
+        ("phisight.train.trainer", "def f():\n    from phisight.evaluate.generate_answers import evaluate"),
         ("phisight.report.page", "import importlib\nimportlib.import_module('phisight.evaluate')"),
         ("phisight.report.page", "if TYPE_CHECKING:\n    from phisight.train import trainer"),
         ("phisight.model.tiny", "import phisight.generate.predictor as p"),

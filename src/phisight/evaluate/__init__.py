@@ -20,16 +20,16 @@ Then, each adding one key to the scores:
 """
 
 from phisight.evaluate.baselines import Baseline, against_baselines, fit_baselines
-from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
-from phisight.evaluate.grounding import certificate, likelihoods, teacher_forced, untested
-from phisight.evaluate.intervals import Interval, SplitConformal, interval, paired_difference
+from phisight.evaluate.certificate import certificate, likelihoods, teacher_forced, untested
+from phisight.evaluate.generate_answers import evaluate
+from phisight.evaluate.image_conditions import MODES, Images, possible_modes
 from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of
-from phisight.evaluate.pictures import MODES, Images, possible_modes
-from phisight.evaluate.prediction_intervals import PredictionIntervals, fit_prediction_intervals
 from phisight.evaluate.predictions import Predictions, write_predictions
 from phisight.evaluate.rows import EvalRow, EvalRows, read_rows, sample_of
-from phisight.evaluate.runner import evaluate
 from phisight.evaluate.scores import figures, scores_of
+from phisight.evaluate.statistics.bootstrap import Interval, SplitConformal, interval, paired_difference
+from phisight.evaluate.statistics.comparison import Comparison, compare_predictions, deciding
+from phisight.evaluate.statistics.conformal import PredictionIntervals, fit_prediction_intervals
 from phisight.evaluate.verdict import verdict_of
 
 __all__ = [

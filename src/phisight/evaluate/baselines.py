@@ -25,9 +25,9 @@ from sklearn.preprocessing import StandardScaler
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import FieldValue, Task
-from phisight.evaluate.comparison import compare, deciding
 from phisight.evaluate.metrics import Column, alias, metrics_of
 from phisight.evaluate.predictions import Predictions
+from phisight.evaluate.statistics.comparison import compare, deciding
 
 Features = NDArray[np.floating[Any]]
 Row = Mapping[str, FieldValue]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 from phisight.core.task import FieldKind, FieldValue, Task
-from phisight.evaluate.resampling import Median, OfCells, OfMeans
+from phisight.evaluate.statistics.resamples import Median, OfCells, OfMeans
 
 Array = NDArray[np.float64]
 Column = Sequence[FieldValue | None]

@@ -41,8 +41,8 @@ from phisight.core import run_folder
 from phisight.core.errors import ImageError
 from phisight.core.seeding import named_seed
 from phisight.core.task import FieldValue, Task
+from phisight.evaluate.image_conditions import Images
 from phisight.evaluate.metrics import row_error
-from phisight.evaluate.pictures import Images
 from phisight.evaluate.rows import EvalRow
 from phisight.generate import load_picture
 

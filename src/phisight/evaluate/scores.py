@@ -15,10 +15,10 @@ from typing import Any
 
 from phisight.core.errors import EvaluationError
 from phisight.evaluate.breakdown import by_band, by_category, confusion
-from phisight.evaluate.intervals import interval
+from phisight.evaluate.image_conditions import MODES, Images
 from phisight.evaluate.metrics import alias, metrics_of
-from phisight.evaluate.pictures import MODES, Images
 from phisight.evaluate.predictions import Predictions
+from phisight.evaluate.statistics.bootstrap import interval
 
 FORMAT = "phisight-scores/1"
 

@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import bootstrap
 
 from phisight.core.errors import EvaluationError
-from phisight.evaluate import METRICS, Metric, SplitConformal, interval, paired_difference, resampling
+from phisight.evaluate import METRICS, Metric, SplitConformal, interval, paired_difference
 from phisight.evaluate.metrics import headline
-from phisight.evaluate.resampling import Median, Resamples
+from phisight.evaluate.statistics import resamples
+from phisight.evaluate.statistics.resamples import Median, Resamples
 
 
 def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -83,8 +84,8 @@ def test_a_median_far_from_the_middle_is_found() -> None:
 
 def test_what_is_not_kept_is_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = np.concatenate(list(Resamples(50, 20, 1).chunks()))
-    monkeypatch.setattr(resampling, "_KEPT_BYTES", 0)
-    monkeypatch.setattr(resampling, "_CELLS", 170)
+    monkeypatch.setattr(resamples, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(resamples, "_CELLS", 170)
     chunks = list(Resamples(50, 20, 1).chunks())
     assert [len(one) for one in chunks] == [3] * 6 + [2]
     assert np.array_equal(np.concatenate(chunks), kept)

@@ -21,7 +21,7 @@ from phisight.evaluate import (
     fit_prediction_intervals,
     write_predictions,
 )
-from phisight.evaluate.prediction_intervals import WIDEST
+from phisight.evaluate.statistics.conformal import WIDEST
 from phisight.pipelines.prediction_intervals import intervals_around
 
 TASK = Task(answer="{title}: {price}", fields={"title": "text", "price": "number"})

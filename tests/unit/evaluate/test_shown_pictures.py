@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
-from phisight.evaluate.pictures import pictures_shown, shown_rows
+from phisight.evaluate.image_conditions import pictures_shown, shown_rows
 from phisight.evaluate.rows import EvalRow
 
 

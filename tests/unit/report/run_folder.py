@@ -24,7 +24,7 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
-from phisight.evaluate.pictures import shown_rows
+from phisight.evaluate.image_conditions import shown_rows
 from phisight.track import Example, JsonlTracker
 
 CATEGORIES = ("HATS", "BAGS", "SCARVES", "SHOES", "COATS & JACKETS")

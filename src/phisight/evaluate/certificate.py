@@ -20,11 +20,11 @@ from scipy.stats import wilcoxon
 
 from phisight.core.errors import EvaluationError
 from phisight.core.seeding import named_seed
-from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
-from phisight.evaluate.intervals import interval
+from phisight.evaluate.image_conditions import Images, pictures_shown
 from phisight.evaluate.metrics import MEAN, alias
-from phisight.evaluate.pictures import Images, pictures_shown
 from phisight.evaluate.predictions import Predictions
+from phisight.evaluate.statistics.bootstrap import interval
+from phisight.evaluate.statistics.comparison import Comparison, compare_predictions, deciding
 from phisight.evaluate.words import change
 from phisight.generate import Likelihood, Predictor, Request
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phisight.core.errors import EvaluationError
-from phisight.evaluate.resampling import Resamples, resampled
+from phisight.evaluate.statistics.resamples import Resamples, resampled
 
 Array = NDArray[np.float64]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import FieldKind, FieldValue
-from phisight.evaluate.intervals import paired_difference
 from phisight.evaluate.metrics import METRICS, Column, Metric, alias
 from phisight.evaluate.predictions import Predictions
+from phisight.evaluate.statistics.bootstrap import paired_difference
 
 COMPARED: dict[FieldKind, str] = {"category": "accuracy", "text": "exact", "number": "mae_penalised"}
 """The metric that decides for each kind of field. It has a value for every row: an unanswered number counts as 0."""

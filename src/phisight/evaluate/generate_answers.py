@@ -9,8 +9,8 @@ from pathlib import Path
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
-from phisight.evaluate.journal import Journal
-from phisight.evaluate.pictures import Images, pictures_shown, shown_rows
+from phisight.evaluate.answer_log import Journal
+from phisight.evaluate.image_conditions import Images, pictures_shown, shown_rows
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.rows import EvalRow
 from phisight.generate import Predictor, Request
