@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from phisight.report.charts import svg, whisker
 from phisight.report.collect import RunData
-from phisight.report.figures import svg, whisker
-from phisight.report.words import EXPLAINED, metric_names, split_name, written
+from phisight.report.format import EXPLAINED, metric_names, split_name, written
 
 SHUFFLED = "another row's picture"
 MODES = {"shuffled": SHUFFLED, "blank": "blank picture", "mismatched": "picture of another category"}

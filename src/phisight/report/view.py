@@ -9,10 +9,10 @@ from typing import Any
 
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task
-from phisight.report import figures
+from phisight.report import charts
 from phisight.report.collect import ExampleRow, RunData, Shown
+from phisight.report.format import EXPLAINED, TILES, metric_names, number, percent, split_name, written
 from phisight.report.tables import SHUFFLED
-from phisight.report.words import EXPLAINED, TILES, metric_names, number, percent, split_name, written
 
 GRID = 50
 """Pictures of the two selections that people look at: the worst and a random sample."""
@@ -79,10 +79,10 @@ def curve_figures(runs: Sequence[RunData]) -> list[dict[str, Any]]:
             groups.setdefault(title, {})[line] = points
     drawn = []
     for title in sorted(groups, key=_curve_rank):
-        picture = figures.curves(groups[title], "step", title)
+        picture = charts.curves(groups[title], "step", title)
         if picture:
             lines = list(groups[title])
-            drawn.append({"title": _curve_title(title, runs), "svg": figures.svg(picture), "lines": lines})
+            drawn.append({"title": _curve_title(title, runs), "svg": charts.svg(picture), "lines": lines})
     return drawn
 
 
@@ -186,9 +186,9 @@ def number_figures(run: RunData) -> list[dict[str, Any]]:
             {
                 "name": alias,
                 "shown": len(pairs),
-                "scatter": figures.svg(figures.scatter(pairs, alias, _band(run, alias))),
+                "scatter": charts.svg(charts.scatter(pairs, alias, _band(run, alias))),
                 "interval": interval_line(run, alias),
-                "bands": figures.svg(figures.bars(values, "median error in %")),
+                "bands": charts.svg(charts.bars(values, "median error in %")),
             }
         )
     return found

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from phisight.report import write_report
+from phisight.report.charts import scatter
 from phisight.report.collect import collect
-from phisight.report.figures import scatter
 from phisight.report.view import card_lines, interval_line
 from tests.unit.report.run_folder import make_run
 

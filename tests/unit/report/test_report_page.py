@@ -15,9 +15,9 @@ from PIL import Image
 from phisight.core.errors import RunError
 from phisight.evaluate import write_predictions
 from phisight.report import report_json, write_pdf, write_report
+from phisight.report.charts import MOST_POINTS, Axis, bars, curves, scatter, thinned
 from phisight.report.collect import collect
-from phisight.report.figures import MOST_POINTS, Axis, bars, curves, scatter, thinned
-from phisight.report.words import duration, number, split_name, written
+from phisight.report.format import duration, number, split_name, written
 from tests.unit.report import run_folder
 from tests.unit.report.run_folder import HOSTILE, make_run
 
