@@ -22,7 +22,7 @@ from phisight.core.task import Task
 from phisight.model.image_processing import Phi3VImageProcessor
 from phisight.model.processing import Phi3VProcessor
 from phisight.model.tiny import tiny_config, tiny_model, train_tokenizer
-from phisight.train.examples import ExampleSet
+from phisight.train.examples.dataset import ExampleSet
 
 NUM_CROPS = 4
 VOCABULARY, OFFICIAL_VOCABULARY = 4096, 32064

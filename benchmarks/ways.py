@@ -21,10 +21,10 @@ from phisight.core.settings import Recipe
 from phisight.model.processing import Phi3VProcessor
 from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.train.arguments import training_arguments
-from phisight.train.examples import Conversation, encode_answer
-from phisight.train.methods import apply_method
-from phisight.train.trainer import fit
-from phisight.train.watching import passes_on
+from phisight.train.callbacks import passes_on
+from phisight.train.examples.dataset import Conversation, encode_answer
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
 
 Rows = list[dict[str, Any]]
 

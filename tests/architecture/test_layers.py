@@ -79,7 +79,7 @@ def test_modules_import_each_other_without_a_cycle() -> None:
         ("phisight.core.task", "from phisight import model"),
         ("phisight.core.task", "from ..train import trainer"),
         ("phisight.data.build.build_dataset", "from phisight.sample import catalogue"),
-        ("phisight.train.trainer", "def f():\n    from phisight.evaluate.generate_answers import evaluate"),
+        ("phisight.train.loop", "def f():\n    from phisight.evaluate.generate_answers import evaluate"),
         ("phisight.report.page", "import importlib\nimportlib.import_module('phisight.evaluate')"),
         ("phisight.report.page", "if TYPE_CHECKING:\n    from phisight.train import trainer"),
         ("phisight.model.tiny", "import phisight.generate.predictor as p"),
@@ -93,9 +93,9 @@ def test_an_import_upwards_or_sideways_is_seen(module: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("phisight.train.trainer", "from phisight.model.tiny import preset\nfrom phisight.core import task"),
-        ("phisight.train.trainer", "from phisight.train.loss import answer_loss"),
-        ("phisight.train.trainer", "from . import loss\nfrom phisight import __version__"),
+        ("phisight.train.loop", "from phisight.model.tiny import preset\nfrom phisight.core import task"),
+        ("phisight.train.loop", "from phisight.train.loss import answer_loss"),
+        ("phisight.train.loop", "from . import loss\nfrom phisight import __version__"),
         ("phisight.cli.train", "def run():\n    from phisight.pipelines import train"),
     ],
 )

@@ -44,15 +44,15 @@ def forbid_writing() -> None:
     """Only the first process may store features, write checkpoints and figures."""
     from phisight.pipelines import training
     from phisight.track import JsonlTracker
-    from phisight.train import checkpoints
-    from phisight.train.tensor_store import TensorStore
+    from phisight.train.cache.store import TensorStore
+    from phisight.train.checkpoint import manifest
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("this process must not write")
 
     TensorStore.keep = refuse  # type: ignore[method-assign]
     JsonlTracker.start = refuse  # type: ignore[method-assign]
-    checkpoints.publish = checkpoints.clear_partial = refuse  # type: ignore[assignment]
+    manifest.publish = manifest.clear_partial = refuse  # type: ignore[assignment]
     training.save_best = refuse
 
 
@@ -117,9 +117,9 @@ def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
     from phisight.data.dataset.folder import DatasetFolder
     from phisight.pipelines.loading import load_model
     from phisight.pipelines.training import _examples
-    from phisight.train.methods import apply_method
-    from phisight.train.processes import joined
-    from phisight.train.trainer import fit
+    from phisight.train.distributed.process_group import joined
+    from phisight.train.loop import fit
+    from phisight.train.trainable.methods import apply_method
 
     with joined():
         folder = DatasetFolder.open(recipe.data.path)

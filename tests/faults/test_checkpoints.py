@@ -13,7 +13,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
 from phisight.pipelines import training
 from phisight.pipelines.training import train
-from phisight.train import checkpoints
+from phisight.train.checkpoint import manifest
 from tests.faults.small_run import curve, small_recipe, weights
 
 
@@ -98,7 +98,7 @@ def test_a_broken_checkpoint_is_passed_over(
     wanted = before.model_copy(update={"out": tmp_path / "moved"})
     shutil.copytree(before.out, wanted.out)
     folder = wanted.out / "checkpoints"
-    assert checkpoints.steps_kept(folder) == [6, 4]
+    assert manifest.steps_kept(folder) == [6, 4]
     state = folder / "checkpoint-6" / "optimizer.pt"
     if damage == "truncated":
         state.write_bytes(state.read_bytes()[:-100])
@@ -117,8 +117,8 @@ def test_a_broken_checkpoint_is_passed_over(
     assert "optimizer.pt" in said[0] or "manifest.json is missing" in said[0]
     assert "after step 4 (1 lines of metrics after it" in said[1]
     assert curve(wanted.out) == figures
-    assert checkpoints.steps_kept(folder) == [7, 6]
-    assert all(checkpoints.fault(folder / checkpoints.name_of(step)) is None for step in (6, 7))
+    assert manifest.steps_kept(folder) == [7, 6]
+    assert all(manifest.fault(folder / manifest.name_of(step)) is None for step in (6, 7))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_every_way_of_training_goes_on(settings: dict[str, Any], recipe: Callabl
     wanted.evaluate.max_new_tokens = 4
     whole = wanted.model_copy(update={"out": tmp_path / "whole"})
     train(whole)
-    last = checkpoints.steps_kept(whole.out / "checkpoints")[0]
+    last = manifest.steps_kept(whole.out / "checkpoints")[0]
     assert last == (4 if "patience" in settings else 6)
     cut_at(wanted, last - 1)
     best = weights(whole.out)
@@ -167,7 +167,7 @@ def test_another_recipe_does_not_go_on(recipe: Callable[..., Recipe]) -> None:
         train(recipe(steps=4, save_every=2, accumulate=1), resume=True)
     train(recipe(steps=4, save_every=1, batch_size=1, accumulate=4, workers=1), resume=True)
     assert [line["step"] for line in curve(recipe().out)] == [2, 3, 4, 4]
-    assert checkpoints.steps_kept(recipe().out / "checkpoints") == [4, 3]
+    assert manifest.steps_kept(recipe().out / "checkpoints") == [4, 3]
 
 
 def test_other_rows_do_not_go_on(recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,36 +184,36 @@ def test_overwriting_leaves_nothing_to_go_on_from(recipe: Callable[..., Recipe])
     with pytest.raises(SettingsError, match="--resume"):
         train(recipe(steps=4, save_every=2))
     cut_at(recipe(steps=4, save_every=2, learning_rate=0.02), 1, overwrite=True)
-    assert checkpoints.steps_kept(recipe().out / "checkpoints") == []
+    assert manifest.steps_kept(recipe().out / "checkpoints") == []
 
 
 def whole(folder: Path, step: int) -> None:
-    (folder / checkpoints.PARTIAL / checkpoints.name_of(step)).mkdir(parents=True)
-    (folder / checkpoints.PARTIAL / checkpoints.name_of(step) / "weights").write_text(str(step))
-    checkpoints.publish(folder, step)
+    (folder / manifest.PARTIAL / manifest.name_of(step)).mkdir(parents=True)
+    (folder / manifest.PARTIAL / manifest.name_of(step) / "weights").write_text(str(step))
+    manifest.publish(folder, step)
 
 
 def test_the_best_and_the_good_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         whole(tmp_path, step)
-    checkpoints.prune(tmp_path, best=1)
-    assert checkpoints.steps_kept(tmp_path) == [4, 3, 1]
+    manifest.prune(tmp_path, best=1)
+    assert manifest.steps_kept(tmp_path) == [4, 3, 1]
     (tmp_path / "checkpoint-4" / "weights").unlink()
     (tmp_path / "checkpoint-3" / "weights").write_text("torn apart")
-    checkpoints.prune(tmp_path, best=None)  # one good one is left: nothing goes
-    assert checkpoints.steps_kept(tmp_path) == [4, 3, 1]
+    manifest.prune(tmp_path, best=None)  # one good one is left: nothing goes
+    assert manifest.steps_kept(tmp_path) == [4, 3, 1]
     whole(tmp_path, 5)
-    checkpoints.prune(tmp_path, best=None)
-    assert checkpoints.steps_kept(tmp_path) == [5, 4, 3, 1]
+    manifest.prune(tmp_path, best=None)
+    assert manifest.steps_kept(tmp_path) == [5, 4, 3, 1]
     whole(tmp_path, 6)
-    checkpoints.prune(tmp_path, best=None)
-    assert checkpoints.steps_kept(tmp_path) == [6, 5]
+    manifest.prune(tmp_path, best=None)
+    assert manifest.steps_kept(tmp_path) == [6, 5]
 
 
 def test_a_broken_one_is_replaced(tmp_path: Path) -> None:
     whole(tmp_path, 1)
     (tmp_path / "checkpoint-1" / "weights").write_text("x")
-    assert checkpoints.fault(tmp_path / "checkpoint-1") == "weights holds other bytes than were written"
+    assert manifest.fault(tmp_path / "checkpoint-1") == "weights holds other bytes than were written"
     whole(tmp_path, 1)
-    assert checkpoints.fault(tmp_path / "checkpoint-1") is None
-    assert not (tmp_path / checkpoints.PARTIAL).exists()
+    assert manifest.fault(tmp_path / "checkpoint-1") is None
+    assert not (tmp_path / manifest.PARTIAL).exists()

@@ -27,9 +27,9 @@ from phisight.core.errors import (
 )
 from phisight.core.settings import Recipe
 from phisight.pipelines.training import train
-from phisight.train import checkpoints
-from phisight.train.stopping import Stopping
-from phisight.train.trainer import CheckedTrainer
+from phisight.train.checkpoint import manifest
+from phisight.train.loop import CheckedTrainer
+from phisight.train.shutdown import Stopping
 from tests.faults.ranks import free_port, train_as
 from tests.faults.small_run import curve, weights
 
@@ -60,7 +60,7 @@ def one_line(error: pytest.ExceptionInfo[PhisightError]) -> str:
 
 
 def steps_of(run: Path) -> list[int]:
-    return checkpoints.steps_kept(run / "checkpoints")
+    return manifest.steps_kept(run / "checkpoints")
 
 
 def assert_goes_on(recipe: Recipe, out: Path) -> None:

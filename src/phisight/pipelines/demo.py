@@ -20,7 +20,7 @@ from phisight.pipelines.training import Prepared, train
 from phisight.report import write_report
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
-from phisight.train.watching import Watcher
+from phisight.train.callbacks import Watcher
 
 ROWS, QUICK_ROWS = 3000, 200
 CATEGORY_BAR, TITLE_BAR, NOISE_BAR = 0.95, 0.80, 2.0

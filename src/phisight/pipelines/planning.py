@@ -15,9 +15,8 @@ from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.pipelines.loading import TINY
 from phisight.pipelines.products import product_rows
 from phisight.train.arguments import planned_steps
-from phisight.train.examples import example_lengths, prompt_text, tokens_of_pictures
-from phisight.train.methods import apply_method
-from phisight.train.plan import (
+from phisight.train.examples.dataset import example_lengths, prompt_text, tokens_of_pictures
+from phisight.train.memory_plan import (
     Batch,
     ImageTokens,
     Memory,
@@ -26,6 +25,7 @@ from phisight.train.plan import (
     largest_batch,
     memory_of,
 )
+from phisight.train.trainable.methods import apply_method
 
 METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
 """Method, and whether the tower trains; the recipe's own is added."""
@@ -49,7 +49,7 @@ class Plan:
 
 
 def plan(recipe: Recipe) -> Plan:
-    """Plan a run on one device; see ``phisight.train.plan`` for what memory counts."""
+    """Plan a run on one device; see ``phisight.train.memory_plan`` for what memory counts."""
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
     rows = product_rows(folder, recipe, "train").rows[: recipe.data.train_rows]

@@ -13,7 +13,7 @@ from phisight.core.errors import SettingsError
 from phisight.core.recipe import load_recipe, write_recipe
 from phisight.core.settings import Recipe
 from phisight.track import cut_back, forget
-from phisight.train.checkpoints import newest_good, step_of
+from phisight.train.checkpoint.manifest import newest_good, step_of
 
 FREE = (
     "out",

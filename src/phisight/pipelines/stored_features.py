@@ -8,9 +8,9 @@ from typing import Any
 from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import pictures_of
-from phisight.train.examples import ExampleSet
-from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, image_embedding, is_fixed, tower_key
-from phisight.train.processes import on_first
+from phisight.train.cache.vision_features import FeatureCache, bytes_needed, fill, image_embedding, is_fixed, tower_key
+from phisight.train.distributed.process_group import on_first
+from phisight.train.examples.dataset import ExampleSet
 
 
 def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Callable[[int, int], None]) -> str:

@@ -17,7 +17,7 @@ from phisight.data.images.decode import load_image
 from phisight.model.labels import IGNORED
 from phisight.model.tiny import tiny_processor
 from phisight.pipelines.loading import TINY
-from phisight.train.examples import ExampleSet
+from phisight.train.examples.dataset import ExampleSet
 
 
 @dataclass(frozen=True)

@@ -31,18 +31,18 @@ from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.pipelines.tracking import tracker_options
 from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
-from phisight.train import processes
-from phisight.train.checkpoints import writing
-from phisight.train.collate import Collator
-from phisight.train.examples import ExampleSet, split_by_length
+from phisight.train.callbacks import Watcher
+from phisight.train.checkpoint.manifest import writing
+from phisight.train.distributed import process_group
+from phisight.train.distributed.fsdp import in_one_piece, whole_weights
+from phisight.train.examples.collators import Collator
+from phisight.train.examples.dataset import ExampleSet, split_by_length
+from phisight.train.examples.number_targets import number_targets
 from phisight.train.image_check import ImageCheck, check_images
-from phisight.train.methods import apply_method
-from phisight.train.number_loss import number_targets
-from phisight.train.parts import PartCount, count_parts
-from phisight.train.quantised import merged_in_full, quantise_decoder
-from phisight.train.sharding import in_one_piece, whole_weights
-from phisight.train.trainer import fit
-from phisight.train.watching import Watcher
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
+from phisight.train.trainable.module_groups import PartCount, count_parts
+from phisight.train.trainable.quantize import merged_in_full, quantise_decoder
 
 CHECKED_EXAMPLES = 8
 """Examples of the image check."""
@@ -77,7 +77,7 @@ def train(
     ``filling`` hears of pictures whose features are computed, ``say`` of what a reader of the screen should know. Under
     torchrun every process calls this; the first one writes, prints and stores features for all.
     """
-    with processes.joined():
+    with process_group.joined():
         return _train(recipe, _Listeners(announce, progress, filling, say), overwrite=overwrite, resume=resume)
 
 
@@ -93,7 +93,7 @@ class _Listeners:
 
 def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bool) -> Path:
     run_dir = recipe.out
-    start = processes.on_first(lambda: open_run(recipe, overwrite=overwrite, resume=resume, say=listeners.say))
+    start = process_group.on_first(lambda: open_run(recipe, overwrite=overwrite, resume=resume, say=listeners.say))
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
     rows, left_over = product_rows(folder, recipe, "train")

@@ -18,7 +18,7 @@ from phisight.evaluate import EvalRow, alias, evaluate, figures, metrics_of, rea
 from phisight.pipelines.predictors import predictor_of
 from phisight.pipelines.tracking import examples_of, pairs_of, pictures_of_some
 from phisight.track import Tracker
-from phisight.train.answering import Answers
+from phisight.train.evaluation import Answers
 
 
 def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:
@@ -87,7 +87,7 @@ def _require_times(train: TrainSettings, asked: Sequence[str]) -> None:
 
 
 class ValidationAnswers:
-    """Answers the sample each time it is called; see ``phisight.train.answering.Ask``.
+    """Answers the sample each time it is called; see ``phisight.train.evaluation.Ask``.
 
     A rank without a tracker answers without a word.
     """

@@ -15,9 +15,9 @@ from phisight.core.rank import world_size
 from phisight.core.run_folder import CHECKPOINTS
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
-from phisight.train.examples import ExampleSet
-from phisight.train.processes import TIMEOUT
-from phisight.train.sharding import sharding
+from phisight.train.distributed.fsdp import sharding
+from phisight.train.distributed.process_group import TIMEOUT
+from phisight.train.examples.dataset import ExampleSet
 
 PREFETCHED = 4
 """Micro-batches that each worker keeps ready."""

@@ -3,7 +3,7 @@
 data order   a function of seed, epoch, rank; the place in the epoch is skipped to without opening a picture
 random draws of a step: seeded by (seed, step, rank), whatever else has drawn before
 figures      loss since the last line, padding: kept with the checkpoint
-checkpoints  whole or not there (checkpoints.py); optimiser and schedule by the library, read without pickle
+checkpoints  whole or not there (manifest.py); optimiser and schedule by the library, read without pickle
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.errors import some
 from phisight.core.seeding import named_seed
-from phisight.train import checkpoints, processes
-from phisight.train.batching import LongestFirst, Padding
-from phisight.train.progress import Progress, read_trained, rows_hash, write_trained
-from phisight.train.sharding import load_optimiser, save_optimiser, shard_on_cpu, whole_weights
-from phisight.train.step_batches import Countable, StepBatches
-from phisight.train.stopping import StopAfterStep, Stopping, worker_signals
+from phisight.train.checkpoint import manifest
+from phisight.train.checkpoint.training_state import Progress, read_trained, rows_hash, write_trained
+from phisight.train.distributed import process_group
+from phisight.train.distributed.fsdp import load_optimiser, save_optimiser, shard_on_cpu, whole_weights
+from phisight.train.examples.sampler import LongestFirst, Padding
+from phisight.train.examples.step_batches import Countable, StepBatches
+from phisight.train.shutdown import StopAfterStep, Stopping, worker_signals
 
 TRAINING_ARGUMENTS = "training_args.bin"
 """A pickle that the library leaves with each checkpoint; nobody needs it."""
@@ -144,47 +145,47 @@ class DurableTrainer(Trainer):
         super()._run_epoch(*args, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:  # noqa: ARG002 - the library's
-        return str(self._folder / checkpoints.PARTIAL if self._writing else self._folder)
+        return str(self._folder / manifest.PARTIAL if self._writing else self._folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
         progress = self._progress()
-        older = checkpoints.steps_kept(self._folder)
+        older = manifest.steps_kept(self._folder)
         stands = f"the checkpoint of step {older[0]} stands" if older else "there is no earlier checkpoint"
-        with checkpoints.writing(f"the checkpoint of step {step}", self._folder, stands):
+        with manifest.writing(f"the checkpoint of step {step}", self._folder, stands):
             if self.args.should_save:
-                checkpoints.clear_partial(self._folder)
-            processes.wait_for_all()
+                manifest.clear_partial(self._folder)
+            process_group.wait_for_all()
             self._writing = True
             try:
                 super()._save_checkpoint(model, trial)
             finally:
                 self._writing = False
-            processes.wait_for_all()
+            process_group.wait_for_all()
             if self.state.best_global_step == step:
-                self.state.best_model_checkpoint = str(self._folder / checkpoints.name_of(step))
+                self.state.best_model_checkpoint = str(self._folder / manifest.name_of(step))
             if self.args.should_save:
                 self._publish(step, progress)
             self._whole = None
-            processes.wait_for_all()
+            process_group.wait_for_all()
         if self.stopping.agreed:
             raise self.stopping.stopped(f"the checkpoint of step {step} is saved; go on with --resume")
 
     def _publish(self, step: int, progress: Progress) -> None:
         """Add what the library does not keep, and make the folder a checkpoint."""
-        written = self._folder / checkpoints.PARTIAL / checkpoints.name_of(step)
+        written = self._folder / manifest.PARTIAL / manifest.name_of(step)
         (written / TRAINING_ARGUMENTS).unlink(missing_ok=True)
         write_trained(self.model, written, self._whole)
         self.state.save_to_json(str(written / "trainer_state.json"))
         progress.write(written)
-        checkpoints.publish(self._folder, step)
+        manifest.publish(self._folder, step)
         best = self.state.best_model_checkpoint
-        checkpoints.prune(self._folder, checkpoints.step_of(Path(best)) if best else None)
+        manifest.prune(self._folder, manifest.step_of(Path(best)) if best else None)
 
     def _progress(self) -> Progress:
         """Figures of every process; called by all of them."""
         mine = [float(self._tr_loss), *map(float, self.padding.counts())]
-        each = processes.from_each(mine)
+        each = process_group.from_each(mine)
         return Progress(
             rows=self._rows,
             examples_a_step=self.examples_a_step,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from phisight.model.labels import labelled_places
-from phisight.train.processes import from_each
+from phisight.train.distributed.process_group import from_each
 
 
 @torch.no_grad()

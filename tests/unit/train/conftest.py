@@ -10,8 +10,8 @@ from PIL import Image
 
 from phisight.core.task import Task
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
-from phisight.train.collate import Collator
-from phisight.train.examples import ExampleSet
+from phisight.train.examples.collators import Collator
+from phisight.train.examples.dataset import ExampleSet
 
 TASK = Task(
     answer="Product: {title}, Category: {kind}, Price: {price}",

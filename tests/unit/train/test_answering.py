@@ -15,10 +15,10 @@ import torch
 
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings
-from phisight.train.answering import Answers, undisturbed
-from phisight.train.examples import ExampleSet
-from phisight.train.methods import apply_method
-from phisight.train.trainer import fit
+from phisight.train.evaluation import Answers, undisturbed
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
 from tests.unit.train.test_fit import Recorder
 
 ROOT = Path(__file__).parents[3]
@@ -140,7 +140,7 @@ TWO_RANKS = """
 import torch
 from types import SimpleNamespace
 from accelerate import PartialState
-from phisight.train.answering import Answers
+from phisight.train.evaluation import Answers
 rank = PartialState(cpu=True).process_index
 model = torch.nn.Linear(2, 2)
 model.config = SimpleNamespace(use_cache=False)

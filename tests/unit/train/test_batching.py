@@ -10,11 +10,11 @@ import torch
 from phisight.core.geometry import image_tokens
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings
-from phisight.train.batching import LengthSampler, epoch_order, padding_share, smallest_pool
-from phisight.train.collate import Collator
-from phisight.train.examples import ExampleSet
-from phisight.train.methods import apply_method
-from phisight.train.trainer import CheckedTrainer, fit
+from phisight.train.examples.collators import Collator
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.sampler import LengthSampler, epoch_order, padding_share, smallest_pool
+from phisight.train.loop import CheckedTrainer, fit
+from phisight.train.trainable.methods import apply_method
 from tests.unit.train.test_fit import Recorder
 
 

@@ -8,8 +8,8 @@ import torch
 from phisight.core.errors import DataError, EmptyFieldError
 from phisight.core.geometry import image_tokens
 from phisight.data.dataset.image_groups import PICTURES
-from phisight.train.collate import Collator
-from phisight.train.examples import ExampleSet, split_by_length
+from phisight.train.examples.collators import Collator
+from phisight.train.examples.dataset import ExampleSet, split_by_length
 from tests.unit.train.conftest import TASK, picture
 
 

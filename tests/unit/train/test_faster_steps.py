@@ -15,11 +15,11 @@ import torch
 from phisight.core.errors import SettingsError
 from phisight.core.settings import LoraSettings
 from phisight.model.attention import require_backend
-from phisight.train import compiling
-from phisight.train.examples import ExampleSet
-from phisight.train.liger import use_liger
-from phisight.train.methods import apply_method
-from phisight.train.trainer import fit
+from phisight.train.acceleration import compile
+from phisight.train.acceleration.liger import use_liger
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
 from tests.unit.train.conftest import TASK, picture
 from tests.unit.train.test_fit import Recorder, recipe, run
 
@@ -42,7 +42,7 @@ def test_compiled_layers_give_the_same_curve(
         return graph.forward
 
     plain = curve(model, processor, examples, tmp_path / "plain")
-    monkeypatch.setattr(compiling, "BACKEND", backend)
+    monkeypatch.setattr(compile, "BACKEND", backend)
     assert curve(model, processor, examples, tmp_path / "compiled", compile=True) == pytest.approx(plain, abs=1e-5)
     assert 0 < len(compiled) <= 8, "layers of a kind share a graph"
     assert all(layer._compiled_call_impl is None for layer in model.model.layers)

@@ -10,12 +10,12 @@ import torch
 
 from phisight.core.errors import FeatureCacheError, ImageSlotError
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.collate import Collator
-from phisight.train.examples import ExampleSet
-from phisight.train.feature_cache import FeatureCache, bytes_needed, fill, is_fixed, tower_key
+from phisight.train.cache.vision_features import FeatureCache, bytes_needed, fill, is_fixed, tower_key
+from phisight.train.examples.collators import Collator
+from phisight.train.examples.dataset import ExampleSet
 from phisight.train.image_check import check_images
-from phisight.train.methods import apply_method
-from phisight.train.trainer import fit
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
 from tests.unit.train.conftest import example_set
 from tests.unit.train.test_fit import Recorder, recipe
 

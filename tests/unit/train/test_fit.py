@@ -11,9 +11,9 @@ from phisight.core.errors import NonFiniteLossError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings, Recipe, TrainSettings
 from phisight.train.arguments import steps_in
-from phisight.train.examples import ExampleSet
-from phisight.train.methods import apply_method
-from phisight.train.trainer import fit
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
 from tests.unit.train.conftest import TASK, picture
 
 

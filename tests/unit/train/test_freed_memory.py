@@ -9,7 +9,7 @@ import pytest
 SCRIPT = """
 import sys, torch
 from torch import nn
-from phisight.train.freed_memory import give_back_freed_memory
+from phisight.train.acceleration.freed_memory import give_back_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -11,9 +11,9 @@ from torch.nn.functional import linear
 
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.train.acceleration.fused_linear import ACTIVATIONS, Adapter, fused_linear, product
+from phisight.train.acceleration.patch import fused_forwards, fused_layers
 from phisight.train.acceleration.rms_norm import rms_norm
-from phisight.train.fused_layers import fused_forwards, fused_layers
-from phisight.train.methods import apply_method
+from phisight.train.trainable.methods import apply_method
 
 
 def gradients(loss: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:

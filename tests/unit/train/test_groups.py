@@ -7,8 +7,8 @@ import torch
 
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.model.number_head import NumberHead, attach_head
-from phisight.train.groups import HEAD_STEP, parameter_groups
-from phisight.train.methods import apply_method
+from phisight.train.trainable.methods import apply_method
+from phisight.train.trainable.param_groups import HEAD_STEP, parameter_groups
 
 SETTINGS = TrainSettings(
     method="full",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.methods import apply_method
+from phisight.train.trainable.methods import apply_method
 
 
 def gradients(model: Any, **inputs: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

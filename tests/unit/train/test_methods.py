@@ -7,8 +7,8 @@ import torch
 
 from phisight.core.errors import SettingsError
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.methods import apply_method
-from phisight.train.parts import count_parts
+from phisight.train.trainable.methods import apply_method
+from phisight.train.trainable.module_groups import count_parts
 
 LORA = LoraSettings(rank=2)
 

@@ -16,11 +16,11 @@ from phisight.model.labels import IGNORED
 from phisight.model.loss import weighted_loss
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
 from phisight.pipelines.training import save_best
-from phisight.train.collate import Collator
-from phisight.train.examples import ExampleSet
-from phisight.train.methods import apply_method
-from phisight.train.number_loss import FIRST_DIGIT, NumberTargets, digit_weights, number_targets
-from phisight.train.trainer import fit
+from phisight.train.examples.collators import Collator
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.number_targets import FIRST_DIGIT, NumberTargets, digit_weights, number_targets
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
 from tests.unit.train.test_fit import Recorder
 
 

@@ -12,9 +12,9 @@ from phisight.model.attention import SDPA_BY_SAMPLE, attend_by_sample
 from phisight.model.labels import IGNORED
 from phisight.model.rope import last_positions
 from phisight.model.tiny import tiny_config, tiny_model
-from phisight.train.collate import Collator, without_needless_mask
-from phisight.train.examples import Example, ExampleSet, encode_answer
-from phisight.train.packing import PackingCollator
+from phisight.train.examples.collators import Collator, without_needless_mask
+from phisight.train.examples.dataset import Example, ExampleSet, encode_answer
+from phisight.train.examples.packing import PackingCollator
 from tests.unit.train.conftest import TASK, picture
 from tests.unit.train.test_fit import run
 

@@ -9,9 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 from phisight.core.geometry import image_tokens
 from phisight.core.recipe import recipe_from
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
-from phisight.train.fused_layers import fused_layers
-from phisight.train.methods import apply_method
-from phisight.train.plan import Batch, image_token_table, memory_of
+from phisight.train.acceleration.patch import fused_layers
+from phisight.train.memory_plan import Batch, image_token_table, memory_of
+from phisight.train.trainable.methods import apply_method
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"examples": 4, "tokens": 150},

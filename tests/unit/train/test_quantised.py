@@ -9,10 +9,10 @@ import torch
 
 from phisight.core.errors import SettingsError
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.methods import apply_method
-from phisight.train.parts import count_parts
-from phisight.train.plan import stored_bytes
-from phisight.train.quantised import merged_in_full, quantise_decoder
+from phisight.train.memory_plan import stored_bytes
+from phisight.train.trainable.methods import apply_method
+from phisight.train.trainable.module_groups import count_parts
+from phisight.train.trainable.quantize import merged_in_full, quantise_decoder
 
 pytest.importorskip("bitsandbytes", reason="the extra quantise is not installed")
 

@@ -11,7 +11,7 @@ from phisight.core.recipe import changed, recipe_from, write_recipe
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.pipelines.loading import load_run
 from phisight.pipelines.training import save_best
-from phisight.train.methods import apply_method
+from phisight.train.trainable.methods import apply_method
 
 
 def trained_with_lora(model: Any, batch: Any) -> Any:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from phisight.train.batching import LengthSampler
-from phisight.train.step_batches import Countable, StepBatches
+from phisight.train.examples.sampler import LengthSampler
+from phisight.train.examples.step_batches import Countable, StepBatches
 
 LENGTHS = [5, 9, 3, 7, 8, 2, 6, 4, 1, 10, 12, 11, 13, 20, 19, 17, 18]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from phisight.pipelines.tokens import runs_of
-from phisight.train.examples import ExampleSet
+from phisight.train.examples.dataset import ExampleSet
 from tests.unit.train.conftest import TASK
 
 

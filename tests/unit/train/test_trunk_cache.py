@@ -11,13 +11,13 @@ from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings, Recipe, TrainSettings
 from phisight.model.attention import attend_by_sample
 from phisight.model.tiny import tiny_config, tiny_model
-from phisight.train.collate import Collator
-from phisight.train.examples import ExampleSet
-from phisight.train.methods import apply_method
-from phisight.train.packing import PackingCollator
-from phisight.train.resting import rest_below, weights_below
-from phisight.train.trainer import fit
-from phisight.train.trunk_cache import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
+from phisight.train.cache.hidden_states import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
+from phisight.train.cache.offload import rest_below, weights_below
+from phisight.train.examples.collators import Collator
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.packing import PackingCollator
+from phisight.train.loop import fit
+from phisight.train.trainable.methods import apply_method
 from tests.unit.train.conftest import example_set
 from tests.unit.train.test_fit import Recorder
 

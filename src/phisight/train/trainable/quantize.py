@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from phisight.core.errors import SettingsError
-from phisight.train.parts import is_decoder_layer
+from phisight.train.trainable.module_groups import is_decoder_layer
 
 
 def quantise_decoder(model: Any) -> Any:

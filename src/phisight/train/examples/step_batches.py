@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from phisight.model.labels import IGNORED
-from phisight.train.batching import LengthSampler, LongestFirst
+from phisight.train.examples.sampler import LengthSampler, LongestFirst
 
 UNCOUNTED = {"labels": IGNORED, "label_weights": 0.0, "numbers": torch.nan}
 """What an example holds that would count in the loss, and the value with which it does not."""

@@ -24,7 +24,7 @@ from torch import nn
 
 from phisight.core.errors import SettingsError, some
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.parts import is_below, part_of
+from phisight.train.trainable.module_groups import is_below, part_of
 
 ADAPTERS = ("lora", "dora", "qlora")
 """Methods that leave the weights as they are and train adapters beside them."""

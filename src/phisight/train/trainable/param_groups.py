@@ -9,7 +9,7 @@ from torch import nn
 
 from phisight.core.settings import TrainSettings
 from phisight.model.number_head import ATTRIBUTE, head_of
-from phisight.train.parts import part_of
+from phisight.train.trainable.module_groups import part_of
 
 HEAD_STEP = 0.5
 """Least peak learning rate of a number head times the width it reads: it starts from nothing where the rest has long

@@ -22,22 +22,22 @@ from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.model.attention import attend_by_sample
 from phisight.model.number_head import reloaded, save_head, split_off
-from phisight.train.answering import Answers, outcome_of, stops_early
+from phisight.train.acceleration.compile import compiled_layers, without_compiling
+from phisight.train.acceleration.freed_memory import give_back_freed_memory
+from phisight.train.acceleration.liger import use_liger
+from phisight.train.acceleration.patch import fused_layers
 from phisight.train.arguments import steps_in, training_arguments
-from phisight.train.batching import LengthSampler
-from phisight.train.collate import Collator, without_needless_mask
-from phisight.train.compiling import compiled_layers, without_compiling
+from phisight.train.callbacks import Watcher, passes_on
 from phisight.train.durable import DurableTrainer
-from phisight.train.examples import ExampleSet
-from phisight.train.faults import named_faults
-from phisight.train.freed_memory import give_back_freed_memory
-from phisight.train.fused_layers import fused_layers
-from phisight.train.groups import parameter_groups
-from phisight.train.liger import use_liger
-from phisight.train.packing import PackingCollator
+from phisight.train.error_translation import named_faults
+from phisight.train.evaluation import Answers, outcome_of, stops_early
+from phisight.train.examples.collators import Collator, without_needless_mask
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.packing import PackingCollator
+from phisight.train.examples.sampler import LengthSampler
+from phisight.train.trainable.param_groups import parameter_groups
 from phisight.train.validation_loss import mean_over_tokens
 from phisight.train.waiting import DataWait
-from phisight.train.watching import Watcher, passes_on
 
 
 def fit(

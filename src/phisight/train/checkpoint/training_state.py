@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, RunError, some
 from phisight.core.run_folder import write_json
-from phisight.train.sharding import like
+from phisight.train.distributed.fsdp import like
 
 PROGRESS = "progress.json"
 TRAINED = "trained.safetensors"

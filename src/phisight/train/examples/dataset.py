@@ -23,9 +23,9 @@ from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task
 from phisight.data.dataset.image_groups import pictures_of
 from phisight.model.labels import IGNORED
-from phisight.train.feature_cache import FeatureCache
-from phisight.train.number_loss import NumberTargets
-from phisight.train.trunk_cache import TrunkCache, example_name
+from phisight.train.cache.hidden_states import TrunkCache, example_name
+from phisight.train.cache.vision_features import FeatureCache
+from phisight.train.examples.number_targets import NumberTargets
 
 TURN_END = "<|end|>"
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from phisight.train.feature_cache import processing_of
-from phisight.train.parts import is_below
-from phisight.train.resting import RESTING_WEIGHTS, weights_below
-from phisight.train.tensor_store import HEADER_BYTES, TensorStore, key_of
+from phisight.train.cache.offload import RESTING_WEIGHTS, weights_below
+from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
+from phisight.train.cache.vision_features import processing_of
+from phisight.train.trainable.module_groups import is_below
 
 FORMAT = 1
 """Raised whenever states of the same example come out otherwise."""

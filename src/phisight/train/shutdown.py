@@ -14,7 +14,7 @@ from typing import Any, Self
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from phisight.core.errors import StoppedError
-from phisight.train.processes import any_process
+from phisight.train.distributed.process_group import any_process
 
 GRACE_SECONDS = 25.0
 """Schedulers kill 30 seconds after they have asked."""

@@ -23,8 +23,8 @@ from phisight.core.geometry import hd_grid, image_tokens
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import pictures_of
-from phisight.train.batching import LengthSampler, padding_share
-from phisight.train.parts import is_decoder_layer, part_of
+from phisight.train.examples.sampler import LengthSampler, padding_share
+from phisight.train.trainable.module_groups import is_decoder_layer, part_of
 
 FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a value in NF4: blocks of 64 share a scale of 8 bits, 256 scales one of 32 (QLoRA, section 3)."""
@@ -142,7 +142,7 @@ def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: 
 
 
 def _fused(recipe: Recipe) -> bool:
-    """Whether MLPs run fused; see ``train/fused_layers.py``."""
+    """Whether MLPs run fused; see ``train/acceleration/patch.py``."""
     plain_adapters = recipe.train.method == "lora" and not recipe.lora.dropout
     return plain_adapters or recipe.train.method in ("full", "projector")
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.geometry import PIXELS_PER_TOKEN, hd_grid
-from phisight.train.tensor_store import HEADER_BYTES, TensorStore, key_of
+from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 
 FORMAT = 1
 """Raised whenever pixels or features of the same picture come out otherwise."""

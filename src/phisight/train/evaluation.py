@@ -21,7 +21,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from phisight.core.settings import TrainSettings
-from phisight.train.sharding import head_in_one_piece
+from phisight.train.distributed.fsdp import head_in_one_piece
 
 _LOG = logging.getLogger(__name__)
 

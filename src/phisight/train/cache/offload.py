@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from phisight.train.parts import is_below
-from phisight.train.tensor_store import TensorStore
+from phisight.train.cache.store import TensorStore
+from phisight.train.trainable.module_groups import is_below
 
 RESTING_WEIGHTS = "weights"
 """Name under which they are stored."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from phisight.model.labels import IGNORED
-from phisight.train.examples import Example
+from phisight.train.examples.dataset import Example
 
 
 class Collator:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 
 from phisight.model.labels import IGNORED
-from phisight.train.collate import stacked_pictures
-from phisight.train.examples import Example
+from phisight.train.examples.collators import stacked_pictures
+from phisight.train.examples.dataset import Example
 
 PER_TOKEN: tuple[Literal["label_weights", "numbers"], ...] = ("label_weights", "numbers")
 """What an example may carry for each of its tokens."""
