@@ -25,9 +25,9 @@ from PIL import Image
 from phisight.core.settings import ModelSettings
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.generate import Predictor, Request
-from phisight.pipelines.loading import load_model, new_model
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
+from phisight.workflows.load import load_model, new_model
 
 TARGET = 5.0
 """At least this many times the tokens per second."""

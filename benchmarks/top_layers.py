@@ -22,11 +22,11 @@ from pathlib import Path
 
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST, METRICS
-from phisight.pipelines.answering import evaluate_run
-from phisight.pipelines.demo import QUICK, QUICK_ROWS, RECIPE
-from phisight.pipelines.training import train
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
+from phisight.workflows.demo import QUICK, QUICK_ROWS, RECIPE
+from phisight.workflows.evaluate import evaluate_run
+from phisight.workflows.train import train
 
 SCORES = ("category_accuracy", "title_exact", "price_median_ape")
 SHARES = (0.0, 0.25, 0.5, 0.75)

@@ -19,12 +19,12 @@ from transformers import PrinterCallback, Trainer
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
 from phisight.model.processing import Phi3VProcessor
-from phisight.pipelines.stored_trunk import store_what_rests
 from phisight.train.arguments import training_arguments
 from phisight.train.callbacks import passes_on
 from phisight.train.examples.dataset import Conversation, encode_answer
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
+from phisight.workflows.precompute import store_what_rests
 
 Rows = list[dict[str, Any]]
 

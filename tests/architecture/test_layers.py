@@ -83,7 +83,7 @@ def test_modules_import_each_other_without_a_cycle() -> None:
         ("phisight.report.page", "import importlib\nimportlib.import_module('phisight.evaluate')"),
         ("phisight.report.page", "if TYPE_CHECKING:\n    from phisight.train import trainer"),
         ("phisight.model.tiny", "import phisight.generate.predictor as p"),
-        ("phisight.pipelines.train", "from phisight.cli.console import console"),
+        ("phisight.workflows.train", "from phisight.cli.console import console"),
     ],
 )
 def test_an_import_upwards_or_sideways_is_seen(module: str, text: str) -> None:
@@ -96,7 +96,7 @@ def test_an_import_upwards_or_sideways_is_seen(module: str, text: str) -> None:
         ("phisight.train.loop", "from phisight.model.tiny import preset\nfrom phisight.core import task"),
         ("phisight.train.loop", "from phisight.train.loss import answer_loss"),
         ("phisight.train.loop", "from . import loss\nfrom phisight import __version__"),
-        ("phisight.cli.train", "def run():\n    from phisight.pipelines import train"),
+        ("phisight.cli.train", "def run():\n    from phisight.workflows import train"),
     ],
 )
 def test_an_import_downwards_or_at_home_is_fine(module: str, text: str) -> None:

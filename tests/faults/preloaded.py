@@ -6,7 +6,7 @@ import peft  # noqa: F401
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 import phisight.model
-import phisight.pipelines.training  # noqa: F401
+import phisight.workflows.train  # noqa: F401
 
 get_checkpoint_conversion_mapping("phi3_v")
 gc.freeze()

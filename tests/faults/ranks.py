@@ -26,7 +26,7 @@ def become(rank: int, ranks: int, port: int) -> None:
 def train_as(rank: int, ranks: int, port: int, recipe: Recipe, **options: Any) -> None:
     """``train`` as process ``rank`` of ``ranks``; an error is left in OUT.errors/RANK as 'Type: message'."""
     become(rank, ranks, port)
-    from phisight.pipelines.training import train
+    from phisight.workflows.train import train
 
     if rank:
         forbid_writing()
@@ -42,10 +42,10 @@ def train_as(rank: int, ranks: int, port: int, recipe: Recipe, **options: Any) -
 
 def forbid_writing() -> None:
     """Only the first process may store features, write checkpoints and figures."""
-    from phisight.pipelines import training
     from phisight.track import JsonlTracker
     from phisight.train.cache.store import TensorStore
     from phisight.train.checkpoint import manifest
+    from phisight.workflows import train
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("this process must not write")
@@ -53,14 +53,12 @@ def forbid_writing() -> None:
     TensorStore.keep = refuse  # type: ignore[method-assign]
     JsonlTracker.start = refuse  # type: ignore[method-assign]
     manifest.publish = manifest.clear_partial = refuse  # type: ignore[assignment]
-    training.save_best = refuse
+    train.save_best = refuse
 
 
 def note_shards(out: Path, rank: int) -> None:
     """Write the share of all weights that this process holds, at the end of a sharded run."""
     from torch.distributed.tensor import DTensor
-
-    from phisight.pipelines import training
 
     names = vars(training)
     gather = names["whole_weights"]
@@ -115,11 +113,11 @@ def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
     """Train on examples with and without pictures; the first process leaves the losses in OUT.losses."""
     become(rank, ranks, port)
     from phisight.data.dataset.folder import DatasetFolder
-    from phisight.pipelines.loading import load_model
-    from phisight.pipelines.training import _examples
     from phisight.train.distributed.process_group import joined
     from phisight.train.loop import fit
     from phisight.train.trainable.methods import apply_method
+    from phisight.workflows.load import load_model
+    from phisight.workflows.train import _examples
 
     with joined():
         folder = DatasetFolder.open(recipe.data.path)

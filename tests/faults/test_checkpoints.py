@@ -11,9 +11,9 @@ from phisight.core.errors import RunError, SettingsError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
-from phisight.pipelines import training
-from phisight.pipelines.training import train
 from phisight.train.checkpoint import manifest
+from phisight.workflows import train
+from phisight.workflows.train import train
 from tests.faults.small_run import curve, small_recipe, weights
 
 
@@ -54,7 +54,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return load_image(path)
 
-    monkeypatch.setattr("phisight.pipelines.training.load_image", noted)
+    monkeypatch.setattr("phisight.workflows.train.load_image", noted)
     return names
 
 
@@ -65,7 +65,7 @@ def test_the_order_goes_on_and_nothing_is_opened_twice(recipe: Callable[..., Rec
     train(wanted)
     whole, figures, best = loaded.copy(), curve(wanted.out), weights(wanted.out)
     train_rows = 20
-    before, at_end = training.CHECKED_EXAMPLES, len(whole) - training.CHECKED_EXAMPLES - 9 * 4
+    before, at_end = train.CHECKED_EXAMPLES, len(whole) - train.CHECKED_EXAMPLES - 9 * 4
     assert 0 <= at_end <= 24 - train_rows  # validation, once
     shutil.rmtree(wanted.out)
     cut_at(wanted, 8)

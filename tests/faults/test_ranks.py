@@ -17,8 +17,8 @@ from transformers import AutoModelForImageTextToText
 from phisight.core.dataset_folder import METADATA
 from phisight.core.recipe import changed, write_recipe
 from phisight.core.settings import LoraSettings, ModelSettings, Recipe
-from phisight.pipelines.loading import load_run
-from phisight.pipelines.training import train
+from phisight.workflows.load import load_run
+from phisight.workflows.train import train
 from tests.faults.ranks import fit_mixed, free_port, train_as
 from tests.faults.small_run import curve, weights
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from phisight.core.settings import Recipe
-from phisight.pipelines.training import train
+from phisight.workflows.train import train
 from tests.faults.ranks import free_port, train_as
 from tests.faults.small_run import curve, weights
 

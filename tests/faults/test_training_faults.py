@@ -26,10 +26,10 @@ from phisight.core.errors import (
     UnreadableImageError,
 )
 from phisight.core.settings import Recipe
-from phisight.pipelines.training import train
 from phisight.train.checkpoint import manifest
 from phisight.train.loop import CheckedTrainer
 from phisight.train.shutdown import Stopping
+from phisight.workflows.train import train
 from tests.faults.ranks import free_port, train_as
 from tests.faults.small_run import curve, weights
 

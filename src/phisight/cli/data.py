@@ -185,7 +185,7 @@ def show_command(
 def _show_tokens(folder: Path, model: str, split: str | None, rows: int) -> None:
     from rich.text import Text
 
-    from phisight.pipelines.tokens import labelled_tokens
+    from phisight.workflows.show_tokens import labelled_tokens
 
     for name, runs in labelled_tokens(folder, model=model, split=split, rows=rows):
         line = Text()

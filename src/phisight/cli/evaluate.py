@@ -43,8 +43,8 @@ def evaluate_command(
     """
     from phisight.core.errors import SettingsError
     from phisight.core.recipe import changed, load_recipe, recipe_from
-    from phisight.pipelines.answering import evaluate_model, evaluate_run
-    from phisight.pipelines.loading import is_run, read_run
+    from phisight.workflows.evaluate import evaluate_model, evaluate_run
+    from phisight.workflows.load import is_run, read_run
 
     quiet_libraries()
     run = Path(subject)

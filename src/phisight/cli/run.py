@@ -16,7 +16,7 @@ from phisight.core.errors import SettingsError
 from phisight.core.rank import is_first
 
 if TYPE_CHECKING:
-    from phisight.pipelines.training import Prepared
+    from phisight.workflows.train import Prepared
 
 
 def train_command(
@@ -35,7 +35,7 @@ def train_command(
     Example: phisight train recipes/tiny-cpu.yaml --set data.path=data/products --set out=runs/products
     """
     from phisight.core.recipe import load_recipe
-    from phisight.pipelines.training import train
+    from phisight.workflows.train import train
 
     quiet_libraries()
     loaded = load_recipe(recipe, overrides or [])
@@ -64,7 +64,7 @@ def plan_command(
     Example: phisight plan recipes/tiny-cpu.yaml --set data.path=data/products
     """
     from phisight.core.recipe import load_recipe
-    from phisight.pipelines.planning import plan
+    from phisight.workflows.plan import plan
 
     quiet_libraries()
     made = plan(load_recipe(recipe, overrides or []))
@@ -101,7 +101,7 @@ def predict_command(
 
     Example: phisight predict runs/products photo.jpg
     """
-    from phisight.pipelines.answering import predict
+    from phisight.workflows.evaluate import predict
 
     quiet_libraries()
     for image, answer in predict(run, images, together=together, data=data):
@@ -141,7 +141,7 @@ def demo_command(
     Takes about ten minutes on two cores, and fails if the trained model does not name the category of 95 % of products
     that it has never seen.
     """
-    from phisight.pipelines.demo import QUICK_ROWS, ROWS, Listeners, require_category_bar, run_demo
+    from phisight.workflows.demo import QUICK_ROWS, ROWS, Listeners, require_category_bar, run_demo
 
     quiet_libraries()
     with progress_bar() as progress:

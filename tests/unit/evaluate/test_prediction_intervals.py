@@ -22,7 +22,7 @@ from phisight.evaluate import (
     write_predictions,
 )
 from phisight.evaluate.statistics.conformal import WIDEST
-from phisight.pipelines.prediction_intervals import intervals_around
+from phisight.workflows.fit_intervals import intervals_around
 
 TASK = Task(answer="{title}: {price}", fields={"title": "text", "price": "number"})
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.pipelines.before import starting_model
-from phisight.pipelines.loading import read_run
-from phisight.pipelines.training import save_best
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
+from phisight.workflows.base_model import starting_model
+from phisight.workflows.load import read_run
+from phisight.workflows.train import save_best
 from tests.unit.pipelines.runs import trained
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core.recipe import recipe_from
-from phisight.pipelines.training import train
+from phisight.workflows.train import train
 
 
 def trained(

@@ -11,8 +11,8 @@ from phisight.cli import app
 from phisight.core.errors import CheckpointError, RunError
 from phisight.core.settings import ModelSettings
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.pipelines.answering import predict
-from phisight.pipelines.loading import load_model, load_run
+from phisight.workflows.evaluate import predict
+from phisight.workflows.load import load_model, load_run
 from tests.unit.pipelines.runs import trained
 
 

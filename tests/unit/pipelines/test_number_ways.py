@@ -13,8 +13,8 @@ import torch
 from phisight.core.errors import CheckpointError
 from phisight.core.recipe import changed
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
-from phisight.pipelines.answering import evaluate_run, predict
-from phisight.pipelines.loading import load_run, read_run
+from phisight.workflows.evaluate import evaluate_run, predict
+from phisight.workflows.load import load_run, read_run
 from tests.unit.pipelines.runs import trained
 
 PATHS = ["full", "lora"]

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 from phisight.cli import app
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
-from phisight.pipelines.planning import plan
-from phisight.pipelines.training import train
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
+from phisight.workflows.plan import plan
+from phisight.workflows.train import train
 
 
 class Steps:

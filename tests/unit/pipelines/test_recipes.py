@@ -11,9 +11,9 @@ import yaml
 from phisight.core.recipe import known_keys, load_recipe
 from phisight.core.run_folder import BEST, METRICS
 from phisight.core.settings import Recipe
-from phisight.pipelines.training import Prepared, train
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
+from phisight.workflows.train import Prepared, train
 
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

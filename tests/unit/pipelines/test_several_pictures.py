@@ -14,7 +14,7 @@ from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import METRICS
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import read_rows
-from phisight.pipelines.training import train
+from phisight.workflows.train import train
 
 PRODUCTS = 30
 

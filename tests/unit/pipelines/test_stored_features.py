@@ -8,9 +8,9 @@ import pytest
 
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import METRICS
-from phisight.pipelines.training import Prepared, train
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
+from phisight.workflows.train import Prepared, train
 
 
 @pytest.fixture(scope="module")

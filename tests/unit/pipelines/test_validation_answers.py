@@ -10,11 +10,11 @@ import pytest
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import changed, recipe_from
 from phisight.core.task import Task
-from phisight.pipelines.answering import evaluate_run
-from phisight.pipelines.loading import read_run
-from phisight.pipelines.validation import judged_by, known_figures
 from phisight.report.collect import collect
 from phisight.track import EXAMPLES, PAIRS, read_metrics, read_steps
+from phisight.workflows.evaluate import evaluate_run
+from phisight.workflows.load import read_run
+from phisight.workflows.validate import judged_by, known_figures
 from tests.unit.pipelines.runs import trained
 
 SPLITS = ["train", "validation"]

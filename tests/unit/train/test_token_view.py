@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from phisight.pipelines.tokens import runs_of
 from phisight.train.examples.dataset import ExampleSet
+from phisight.workflows.show_tokens import runs_of
 from tests.unit.train.conftest import TASK
 
 

@@ -15,12 +15,12 @@ from typing import Any
 from phisight.core.errors import EvaluationError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
-from phisight.pipelines.answering import Progress, evaluate_run
-from phisight.pipelines.training import Prepared, train
 from phisight.report import write_report
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
 from phisight.train.callbacks import Watcher
+from phisight.workflows.evaluate import Progress, evaluate_run
+from phisight.workflows.train import Prepared, train
 
 ROWS, QUICK_ROWS = 3000, 200
 CATEGORY_BAR, TITLE_BAR, NOISE_BAR = 0.95, 0.80, 2.0

@@ -23,13 +23,6 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
 from phisight.model.number_head import save_head, split_off
-from phisight.pipelines.before import starting_model
-from phisight.pipelines.loading import TINY
-from phisight.pipelines.products import product_rows
-from phisight.pipelines.runs import open_run
-from phisight.pipelines.stored_trunk import store_what_rests
-from phisight.pipelines.tracking import tracker_options
-from phisight.pipelines.validation import ValidationAnswers, judged_by
 from phisight.track import Tracker, open_tracker
 from phisight.train.callbacks import Watcher
 from phisight.train.checkpoint.manifest import writing
@@ -43,6 +36,13 @@ from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
 from phisight.train.trainable.quantize import merged_in_full, quantise_decoder
+from phisight.workflows.base_model import starting_model
+from phisight.workflows.load import TINY
+from phisight.workflows.open_run import open_run
+from phisight.workflows.precompute import store_what_rests
+from phisight.workflows.product_rows import product_rows
+from phisight.workflows.tracking import tracker_options
+from phisight.workflows.validate import ValidationAnswers, judged_by
 
 CHECKED_EXAMPLES = 8
 """Examples of the image check."""

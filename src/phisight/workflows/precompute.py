@@ -10,11 +10,11 @@ import torch
 from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import pictures_of
-from phisight.pipelines.stored_features import store_features
 from phisight.train.cache.hidden_states import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
 from phisight.train.cache.offload import rest_below
 from phisight.train.distributed.process_group import on_first
 from phisight.train.examples.dataset import ExampleSet
+from phisight.workflows.stored_features import store_features
 
 
 def store_what_rests(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Callable[[int, int], None]) -> str:

@@ -15,10 +15,10 @@ from phisight.core.errors import SettingsError, some
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow, alias, evaluate, figures, metrics_of, read_rows
-from phisight.pipelines.predictors import predictor_of
-from phisight.pipelines.tracking import examples_of, pairs_of, pictures_of_some
 from phisight.track import Tracker
 from phisight.train.evaluation import Answers
+from phisight.workflows.predictors import predictor_of
+from phisight.workflows.tracking import examples_of, pairs_of, pictures_of_some
 
 
 def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:

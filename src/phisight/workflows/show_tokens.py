@@ -16,8 +16,8 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
 from phisight.model.labels import IGNORED
 from phisight.model.tiny import tiny_processor
-from phisight.pipelines.loading import TINY
 from phisight.train.examples.dataset import ExampleSet
+from phisight.workflows.load import TINY
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.evaluate import Predictions, alias, compare_predictions, deciding, figures
 from phisight.model.tiny import tiny_model
-from phisight.pipelines.loading import TINY, Change, load_model, new_model
+from phisight.workflows.load import TINY, Change, load_model, new_model
 
 BEFORE_ROWS = 100
 """Rows that the model before training answers unless told otherwise; the comparison is over these."""

@@ -41,13 +41,13 @@ from phisight.evaluate import (
 )
 from phisight.generate import Predictor, Request
 from phisight.model.number_head import head_of
-from phisight.pipelines.before import BEFORE_ROWS, about, base_model, before_and_after
-from phisight.pipelines.features import tower_features
-from phisight.pipelines.loading import ADAPTER, is_run, load_model, load_run, read_checkpoint, read_run
-from phisight.pipelines.prediction_intervals import intervals_around
-from phisight.pipelines.predictors import predictor_of
-from phisight.pipelines.tracking import evaluation_tracker, send_evaluation
 from phisight.track import CompositeTracker
+from phisight.workflows.base_model import BEFORE_ROWS, about, base_model, before_and_after
+from phisight.workflows.fit_intervals import intervals_around
+from phisight.workflows.load import ADAPTER, is_run, load_model, load_run, read_checkpoint, read_run
+from phisight.workflows.predictors import predictor_of
+from phisight.workflows.tower_features import tower_features
+from phisight.workflows.tracking import evaluation_tracker, send_evaluation
 
 FEATURE_ROWS = 5000
 """Most training rows that the baselines on picture features learn from."""

@@ -12,8 +12,6 @@ from phisight.core.errors import CheckpointError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
-from phisight.pipelines.loading import TINY
-from phisight.pipelines.products import product_rows
 from phisight.train.arguments import planned_steps
 from phisight.train.examples.dataset import example_lengths, prompt_text, tokens_of_pictures
 from phisight.train.memory_plan import (
@@ -26,6 +24,8 @@ from phisight.train.memory_plan import (
     memory_of,
 )
 from phisight.train.trainable.methods import apply_method
+from phisight.workflows.load import TINY
+from phisight.workflows.product_rows import product_rows
 
 METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
 """Method, and whether the tower trains; the recipe's own is added."""
