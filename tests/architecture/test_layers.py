@@ -16,8 +16,8 @@ ROWS = {
     "train": 4,
     "evaluate": 4,
     "report": 4,
-    "pipelines": 5,
-    "cli": 6,  # over the pipelines it calls, never the other way
+    "workflows": 5,
+    "cli": 6,  # over the workflows it calls, never the other way
 }
 FRONT_DOOR = {"__init__", "__main__", "registration"}  # phisight itself: may reach for any part, imports none at once
 
@@ -41,7 +41,7 @@ def offences(module: str, imports: list[Import]) -> list[str]:
         if other != own and ROWS[other] >= ROWS[own]:
             found.append(
                 f"{module}:{imported.line} (row {ROWS[own]}) imports {imported.module} (row {ROWS[other]}); "
-                "pass what is needed in from pipelines, or move it to a lower row"
+                "pass what is needed in from workflows, or move it to a lower row"
             )
     return found
 

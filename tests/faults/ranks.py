@@ -60,7 +60,9 @@ def note_shards(out: Path, rank: int) -> None:
     """Write the share of all weights that this process holds, at the end of a sharded run."""
     from torch.distributed.tensor import DTensor
 
-    names = vars(training)
+    from phisight.workflows import train
+
+    names = vars(train)
     gather = names["whole_weights"]
 
     def noted(model: Any) -> Any:

@@ -12,8 +12,7 @@ from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
 from phisight.train.checkpoint import manifest
-from phisight.workflows import train
-from phisight.workflows.train import train
+from phisight.workflows.train import CHECKED_EXAMPLES, train
 from tests.faults.small_run import curve, small_recipe, weights
 
 
@@ -65,7 +64,7 @@ def test_the_order_goes_on_and_nothing_is_opened_twice(recipe: Callable[..., Rec
     train(wanted)
     whole, figures, best = loaded.copy(), curve(wanted.out), weights(wanted.out)
     train_rows = 20
-    before, at_end = train.CHECKED_EXAMPLES, len(whole) - train.CHECKED_EXAMPLES - 9 * 4
+    before, at_end = CHECKED_EXAMPLES, len(whole) - CHECKED_EXAMPLES - 9 * 4
     assert 0 <= at_end <= 24 - train_rows  # validation, once
     shutil.rmtree(wanted.out)
     cut_at(wanted, 8)

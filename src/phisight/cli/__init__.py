@@ -1,4 +1,4 @@
-"""The command line: parse, call a pipeline, print. One file a group of commands.
+"""The command line: parse, call a workflow, print. One file a group of commands.
 
 A command imports what it runs inside its function, so that ``phisight --help`` starts without torch.
 """

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from phisight import __version__
 from phisight.core import run_folder
 from phisight.core.errors import RunError
-from phisight.report import tables, view
+from phisight.report import figure_tables, view
 from phisight.report.collect import PICTURES, RunData, collect
 
 
@@ -82,7 +82,7 @@ def render(runs: Sequence[RunData]) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         policy=_policy(script),
         runs=[_run_view(run) for run in runs],
-        comparison=tables.comparison(runs) if len(runs) > 1 else [],
+        comparison=figure_tables.comparison(runs) if len(runs) > 1 else [],
         first_curves=view.FIRST_CURVES,
         curves=view.curve_figures(runs) if len(runs) > 1 else [],
     )
@@ -108,9 +108,9 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "missing": run.missing,
         "verdict": view.verdict(run),
         "tiles": view.tiles(run),
-        "table": tables.metric_table(run),
+        "table": figure_tables.metric_table(run),
         "forced": "teacher_forced" in run.scores,
-        "before": tables.before_title(run.scores) if "before" in run.scores else "",
+        "before": figure_tables.before_title(run.scores) if "before" in run.scores else "",
         "curves": view.curve_figures([run]),
         "steps": run.steps,
         "examples": view.examples(run),
@@ -119,7 +119,7 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "fields": run.task.names if run.task else [],
         "answered": run.answered,
         "numbers": view.number_figures(run),
-        "by_category": tables.category_table(run),
-        "confusions": tables.confusions(run),
+        "by_category": figure_tables.category_table(run),
+        "confusions": figure_tables.confusions(run),
         "facts": view.facts(run),
     }

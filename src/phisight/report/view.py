@@ -11,8 +11,8 @@ from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task
 from phisight.report import charts
 from phisight.report.collect import ExampleRow, RunData, Shown
+from phisight.report.figure_tables import SHUFFLED
 from phisight.report.format import EXPLAINED, TILES, metric_names, number, percent, split_name, written
-from phisight.report.tables import SHUFFLED
 
 GRID = 50
 """Pictures of the two selections that people look at: the worst and a random sample."""

@@ -11,11 +11,11 @@ JSONL in the run folder is always on; ``read_metrics(run_dir)`` and ``read_steps
 imported when named: wandb, tensorboard, mlflow, trackio. A tracker that fails never stops training.
 """
 
-from phisight.track.base import Example, Pairs, Tracker
+from phisight.track.choose import TRACKERS, open_tracker
 from phisight.track.composite import CompositeTracker
 from phisight.track.forgetting import forget
 from phisight.track.jsonl import EXAMPLES, PAIRS, SUMMARY, JsonlTracker, cut_back, read_metrics, read_steps
-from phisight.track.open_tracker import TRACKERS, open_tracker
+from phisight.track.tracker import Example, Pairs, Tracker
 
 __all__ = [
     "EXAMPLES",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phisight.track.base import Example, Pairs, Tracker
+from phisight.track.tracker import Example, Pairs, Tracker
 
 _LOG = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from phisight.core import run_folder
 from phisight.core.errors import RunError, StorageError
-from phisight.track.base import Example, Pairs
+from phisight.track.tracker import Example, Pairs
 
 EXAMPLES = "examples.jsonl"
 PICTURES = "examples"

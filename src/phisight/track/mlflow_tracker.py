@@ -14,8 +14,8 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from phisight.core.run_folder import write_json
-from phisight.track.base import Example, Pairs
 from phisight.track.forgetting import MLFLOW_ID
+from phisight.track.tracker import Example, Pairs
 
 FOLDER = "mlruns"
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from phisight.track.base import Example, Pairs
+from phisight.track.tracker import Example, Pairs
 
 FOLDER = "tensorboard"
 

@@ -10,7 +10,7 @@ from typing import Any
 import trackio
 from PIL import Image
 
-from phisight.track.base import Example, Pairs
+from phisight.track.tracker import Example, Pairs
 
 
 class TrackioTracker:

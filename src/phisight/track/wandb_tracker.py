@@ -22,8 +22,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from phisight.core.run_folder import write_json
-from phisight.track.base import Example, Pairs
 from phisight.track.forgetting import WANDB_ID
+from phisight.track.tracker import Example, Pairs
 
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing is sent unless asked for, crash reports neither
 import wandb

@@ -1,6 +1,6 @@
 """Answers during training: before the first step and at each evaluation, validation rows are answered and scored.
 
-What is asked and how it is scored comes from the pipelines (``ask``); here lies what makes it safe within a training
+What is asked and how it is scored comes from the workflows (``ask``); here lies what makes it safe within a training
 loop: one rank answers and the others learn the figures from it, and nothing that training relies on is different
 afterwards - random states, which modules are in training mode, the cache setting.
 """

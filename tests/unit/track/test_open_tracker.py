@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from phisight.core.errors import MissingExtraError, SettingsError
-from phisight.track import CompositeTracker, JsonlTracker, open_tracker, read_metrics
+from phisight.track import TRACKERS, CompositeTracker, JsonlTracker, open_tracker, read_metrics
 
 
 class Broken(JsonlTracker):
@@ -58,7 +58,7 @@ def test_a_package_that_is_not_there_names_its_extra(monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_heavy_is_imported_until_named() -> None:
-    heavy = ["torch", "mlflow", "tensorboardX", *(name for name in open_tracker.TRACKERS)]
+    heavy = ["torch", "mlflow", "tensorboardX", *TRACKERS]
     code = f"import sys, phisight.track; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from phisight.track import EXAMPLES, read_metrics, read_steps
-from tests.unit.pipelines.runs import trained
+from tests.unit.workflows.runs import trained
 
 wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
 

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import Any, cast
 
 from phisight.core.errors import MissingExtraError, SettingsError, some
-from phisight.track.base import Tracker
 from phisight.track.composite import CompositeTracker
 from phisight.track.jsonl import JsonlTracker
+from phisight.track.tracker import Tracker
 
 _ADAPTERS = {
     "wandb": ("phisight.track.wandb_tracker", "WandbTracker"),
