@@ -11,7 +11,6 @@ from rich.table import Table
 
 from phisight.cli.bars import AnswerBars
 from phisight.cli.console import Overrides, console, progress_bar, quiet_libraries
-from phisight.core.run_folder import CONFIG
 
 
 def evaluate_command(
@@ -42,7 +41,7 @@ def evaluate_command(
         phisight evaluate microsoft/Phi-3.5-vision-instruct --data data/products --out runs/base
     """
     from phisight.core.errors import SettingsError
-    from phisight.core.recipe import changed, load_recipe, recipe_from
+    from phisight.core.recipe import changed, recipe_from
     from phisight.workflows.evaluate import evaluate_model, evaluate_run
     from phisight.workflows.load import is_run, read_run
 
@@ -54,8 +53,7 @@ def evaluate_command(
         if is_run(run):
             if out is not None:
                 raise SettingsError(f"{run} is a run and keeps its own results; --out is for a model that is no run")
-            read_run(run)
-            recipe = load_recipe(run / CONFIG, overrides or [])
+            recipe = read_run(run, overrides or [])
             settings = changed(recipe.evaluate, **changes)
             scores = evaluate_run(
                 run, data=data, settings=settings, track=recipe.track, before_rows=before_rows, progress=bars

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.errors import DatasetError
 from phisight.core.layout import IMAGES as IMAGES
+from phisight.core.migrations import DATASET_FORMAT, require_format, translate
 from phisight.core.run_folder import write_text_atomically
 from phisight.core.task import Task
 
@@ -44,7 +46,7 @@ class DatasetCard(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    format: Literal["phisight-dataset/1"] = "phisight-dataset/1"
+    format: Literal["phisight-dataset/1"] = DATASET_FORMAT
     task: Task
     key: str = Field(description="Column that names a product.")
     rows: int = Field(description="Rows in metadata.parquet.")
@@ -66,7 +68,13 @@ class DatasetCard(BaseModel):
                 f"make one with `phisight data build {folder} --out DIR`"
             )
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(values, dict):
+                require_format(values.get("format"), DATASET_FORMAT, path, DatasetError)
+                values = translate("dataset", values)
+            return cls.model_validate(values)
+        except DatasetError:
+            raise
         except ValueError as error:
             raise DatasetError(
                 f"{path} cannot be read: {str(error).splitlines()[0]}; build the folder again"

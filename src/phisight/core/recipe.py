@@ -2,7 +2,8 @@
 
     recipe = load_recipe(Path("recipe.yaml"), ["train.learning_rate=1e-4"])
 
-Every problem of a recipe is gathered and told at once; an unknown key comes with the nearest known one.
+Every problem of a recipe is gathered and raised at once; an unknown key comes with the nearest known one, an old key
+with its new name. The recipe in a run folder (``read_config``) may be of any earlier version: its keys are translated.
 """
 
 from __future__ import annotations
@@ -15,15 +16,41 @@ from typing import Any, TypeVar, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from phisight.core.errors import SettingsError
+from phisight.core.errors import RunError, SettingsError
+from phisight.core.migrations import RUN_FORMAT, renamed, require_format, translate
 from phisight.core.settings import Recipe, Settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
+FORMAT = "format"
+"""Key of ``config.yaml`` beside the recipe's own."""
+
 
 def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply ``key=value`` overrides; SettingsError tells every problem at once."""
-    return recipe_from(_read_yaml(path) if path is not None else {}, overrides, source=str(path or "the command line"))
+    """Read a recipe and apply ``key=value`` overrides; SettingsError names every problem at once.
+
+    A file with a ``format`` is the ``config.yaml`` of a run and read as ``read_config`` does.
+    """
+    if path is None:
+        return recipe_from({}, overrides, source="the command line")
+    values = _read_yaml(path)
+    return recipe_from(current_config(values, path) if FORMAT in values else values, overrides, source=str(path))
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The resolved recipe of a run folder, whichever version wrote it, with ``key=value`` overrides.
+
+    Raises:
+        RunError: A newer version wrote it.
+        SettingsError: It holds no recipe, or an override cannot be used.
+    """
+    return recipe_from(current_config(_read_yaml(path), path), overrides, source=str(path))
+
+
+def current_config(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Values of a ``config.yaml`` with current keys and without the format."""
+    require_format(values.get(FORMAT), RUN_FORMAT, path, RunError)
+    return translate("config", {key: value for key, value in values.items() if key != FORMAT})
 
 
 def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str = "the recipe") -> Recipe:
@@ -39,7 +66,7 @@ def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, sou
 
 
 def changed(settings: AnySettings, **changes: Any) -> AnySettings:
-    """A copy with some settings replaced; none leaves one as it is. SettingsError tells every problem."""
+    """A copy with some settings replaced; None leaves one as it is. SettingsError names every problem."""
     given = {name: value for name, value in changes.items() if value is not None}
     try:
         return type(settings).model_validate({**settings.model_dump(), **given})
@@ -48,8 +75,9 @@ def changed(settings: AnySettings, **changes: Any) -> AnySettings:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved recipe as YAML, as a run folder's ``config.yaml`` holds it: its format, then every setting."""
+    values = {FORMAT: RUN_FORMAT, **recipe.model_dump(mode="json")}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def known_keys() -> list[str]:
@@ -107,6 +135,11 @@ def _scalar(text: str) -> Any:
 def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
+        new = renamed("config", key)
+        if new is None:
+            return f"{key!r} is no setting any more; leave it out"
+        if new != key:
+            return f"{key!r} is now called {new!r}"
         nearest = _nearest(key)
         return f"unknown setting {key!r}" + (f", did you mean {nearest!r}?" if nearest else "")
     return f"{key} = {str(error.get('input'))[:40]!r}: {error['msg']}"

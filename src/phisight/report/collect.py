@@ -19,6 +19,8 @@ import yaml
 
 from phisight.core import dataset_folder, run_folder
 from phisight.core.errors import RunError
+from phisight.core.migrations import current_names, translate
+from phisight.core.recipe import current_config
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task
 from phisight.track import EXAMPLES, SUMMARY, read_metrics, read_steps
@@ -97,11 +99,11 @@ def collect(run_dir: Path, pictures: int = PICTURES) -> RunData:
     if not run_dir.is_dir():
         raise RunError(f"there is no run folder {run_dir}; train one with `phisight train RECIPE.yaml`")
     run = RunData(name=run_dir.resolve().name, path=run_dir)
-    run.config = _yaml(run_dir / run_folder.CONFIG)
+    run.config = current_config(_yaml(run_dir / run_folder.CONFIG), run_dir / run_folder.CONFIG)
     run.environment = _json(run_dir / run_folder.ENVIRONMENT)
-    run.card = _json(run_dir / dataset_folder.CARD)
-    run.scores = _json(run_dir / run_folder.SCORES)
-    run.summary = _json(run_dir / SUMMARY).get("summary", {})
+    run.card = translate("dataset", _json(run_dir / dataset_folder.CARD))
+    run.scores = translate("scores", _json(run_dir / run_folder.SCORES))
+    run.summary = translate("metrics", _json(run_dir / SUMMARY).get("summary", {}))
     run.curves = {name: points for name, points in read_metrics(run_dir).items() if _drawable(points)}
     run.examples = _examples(run_dir)
     _read_predictions(run, run_dir / run_folder.PREDICTIONS, pictures)
@@ -194,10 +196,10 @@ def _read_predictions(run: RunData, path: Path, pictures: int) -> None:
 
 
 def _real(file: Any) -> Iterator[dict[str, Any]]:
-    held = set(file.schema_arrow.names)
+    held = current_names("predictions", file.schema_arrow.names)
     columns = [name for name in (*Shown.__dataclass_fields__, "images") if name in held]
-    for batch in file.iter_batches(_BATCH, columns=columns):
-        for line in batch.to_pylist():
+    for batch in file.iter_batches(_BATCH, columns=[held[name] for name in columns]):
+        for line in batch.select([held[name] for name in columns]).rename_columns(columns).to_pylist():
             if line["images"] == "real":
                 yield line
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from phisight.core import run_folder
 from phisight.core.errors import RunError, StorageError
+from phisight.core.migrations import translate
 from phisight.track.tracker import Example, Pairs
 
 EXAMPLES = "examples.jsonl"
@@ -174,7 +175,7 @@ def read_metrics(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """Curves by name: (step, value) in the order of the steps; empty without a metrics.jsonl."""
     curves: dict[str, dict[int, float]] = {}
     for line in read_steps(run_dir / run_folder.METRICS):
-        for name, value in line.items():
+        for name, value in translate("metrics", line).items():
             if name not in ("step", "time"):
                 curves.setdefault(name, {})[line["step"]] = float(value)
     return {name: sorted(points.items()) for name, points in curves.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from phisight.core.errors import CheckpointError, RunError
-from phisight.core.recipe import load_recipe
+from phisight.core.recipe import read_config
 from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
@@ -119,11 +119,11 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or (folder.is_dir() and not is_model)
 
 
-def read_run(run: Path) -> Recipe:
-    """The resolved recipe of a run folder."""
+def read_run(run: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The resolved recipe of a run folder, with ``key=value`` overrides; RunError where the folder is no run."""
     if not (run / CONFIG).is_file():
         raise RunError(f"{run} is no run folder: it has no {CONFIG}; name the folder that `phisight train` wrote")
-    return load_recipe(run / CONFIG)
+    return read_config(run / CONFIG, overrides)
 
 
 def read_checkpoint(run: Path) -> Recipe:

@@ -10,7 +10,7 @@ from typing import Any
 from phisight.core import run_folder
 from phisight.core.environment import environment
 from phisight.core.errors import SettingsError
-from phisight.core.recipe import load_recipe, write_recipe
+from phisight.core.recipe import read_config, write_recipe
 from phisight.core.settings import Recipe
 from phisight.track import cut_back, forget
 from phisight.train.checkpoint.manifest import newest_good, step_of
@@ -60,7 +60,7 @@ def open_run(recipe: Recipe, *, overwrite: bool, resume: bool, say: Callable[[st
 
 
 def _go_on(recipe: Recipe, say: Callable[[str], None]) -> Path | None:
-    before = load_recipe(recipe.out / run_folder.CONFIG)
+    before = read_config(recipe.out / run_folder.CONFIG)
     differing = sorted(_differing(before.model_dump(mode="json"), recipe.model_dump(mode="json")))
     if differing:
         changes = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, was, now in differing)

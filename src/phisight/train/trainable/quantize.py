@@ -53,7 +53,7 @@ def _bitsandbytes() -> Any:
             import bitsandbytes
     except ImportError as error:
         raise SettingsError(
-            f"train.method qlora needs bitsandbytes ({error}); pip install 'phisight[quantise]', or take lora"
+            f"train.method qlora needs bitsandbytes ({error}); pip install 'phisight[quantize]', or take lora"
         ) from error
     return bitsandbytes
 
