@@ -71,7 +71,7 @@ def draw_pictures(folder: Path, count: int, side: int = 512) -> float:
 @contextmanager
 def serving(folder: Path, latency: float) -> Iterator[str]:
     """The image server in a process of its own; its address."""
-    command = [sys.executable, "-m", "tests.servers.image_server", str(folder), "--latency", str(latency)]
+    command = [sys.executable, "-m", "tests.helpers.image_server", str(folder), "--latency", str(latency)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -4,7 +4,7 @@ import graphlib
 
 import pytest
 
-from tests.architecture.imports import Import, imports_by_module, imports_of
+from tests.helpers.imports import Import, imports_by_module, imports_of
 
 ROWS = {
     "core": 0,

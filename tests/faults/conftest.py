@@ -14,7 +14,7 @@ import pytest
 from phisight.core.settings import Recipe
 from phisight.sample.catalogue.draw_catalogue import make
 from phisight.sample.presets import preset
-from tests.faults.small_run import save_small_model, small_recipe
+from tests.helpers.small_run import save_small_model, small_recipe
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def child() -> Callable[..., BaseProcess]:
     """Starts a function of phisight in a process that was forked when its imports were done."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.preloaded"])
+    context.set_forkserver_preload(["tests.helpers.preloaded"])
 
     def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
         process = context.Process(target=target, args=args, kwargs=kwargs)

@@ -13,7 +13,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
 from phisight.train.checkpoint import manifest
 from phisight.workflows.train import CHECKED_EXAMPLES, train
-from tests.faults.small_run import curve, small_recipe, weights
+from tests.helpers.small_run import curve, small_recipe, weights
 
 
 class PowerCutError(Exception):

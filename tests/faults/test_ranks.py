@@ -19,8 +19,8 @@ from phisight.core.recipe import changed, write_recipe
 from phisight.core.settings import LoraSettings, ModelSettings, Recipe
 from phisight.workflows.load import load_run
 from phisight.workflows.train import train
-from tests.faults.ranks import fit_mixed, free_port, train_as
-from tests.faults.small_run import curve, weights
+from tests.helpers.ranks import fit_mixed, free_port, train_as
+from tests.helpers.small_run import curve, weights
 
 Child = Callable[..., BaseProcess]
 PATIENCE = 120.0

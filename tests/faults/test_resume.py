@@ -13,8 +13,8 @@ import torch
 
 from phisight.core.settings import Recipe
 from phisight.workflows.train import train
-from tests.faults.ranks import free_port, train_as
-from tests.faults.small_run import curve, weights
+from tests.helpers.ranks import free_port, train_as
+from tests.helpers.small_run import curve, weights
 
 KILLS = 20
 STATE = ("optimizer.pt", "scheduler.pt", "trained.safetensors", "progress.json")

@@ -30,8 +30,8 @@ from phisight.train.checkpoint import manifest
 from phisight.train.loop import CheckedTrainer
 from phisight.train.shutdown import Stopping
 from phisight.workflows.train import train
-from tests.faults.ranks import free_port, train_as
-from tests.faults.small_run import curve, weights
+from tests.helpers.ranks import free_port, train_as
+from tests.helpers.small_run import curve, weights
 
 Build = Callable[..., Recipe]
 

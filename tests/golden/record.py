@@ -17,10 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.golden import small
-from tests.parity import official
-from tests.parity.case import GoldenCase, Prompt
-from tests.parity.comparison import clip_sample, deviations, lattice, observe, require_parity
+from tests.helpers import official, small_model
+from tests.helpers.comparison import clip_sample, deviations, lattice, observe, require_parity
+from tests.helpers.golden_case import GoldenCase, Prompt
 
 RECORDED = Path(__file__).with_name("small.safetensors")
 NUM_CROPS = 6
@@ -35,21 +34,21 @@ GRADIENTS_OF = (
 
 
 def prompts() -> dict[str, tuple[list[Prompt], str | None]]:
-    """The cases: rows and padding side. Pictures make grids of 2 x 3, 3 x 1 and 3 x 2 tiles."""
+    """The cases: rows and padding side. Images make grids of 2 x 3, 3 x 1 and 3 x 2 tiles."""
     question = "<|user|>\n<|image_1|>\nWhat?<|end|>\n<|assistant|>\n"
-    turned = small.picture(4, 60, 90)
+    turned = small_model.image(4, 60, 90)
     turned.getexif()[0x0112] = 6
     mixed = [
-        Prompt(question, [small.picture(2, 40, 130)]),
+        Prompt(question, [small_model.image(2, 40, 130)]),
         Prompt("<|user|>\nHello there<|end|>\n"),
-        Prompt(question, [small.picture(3, 40, 130, "RGBA")]),
+        Prompt(question, [small_model.image(3, 40, 130, "RGBA")]),
         Prompt("<|image_1|>", [turned]),
     ]
     return {
         "text": ([Prompt("<|user|>\nHello, who are you?<|end|>\n<|assistant|>\n")], None),
         "at_the_switch": ([Prompt("ab cd " * 15 + "abcde")], None),
         "past_the_switch": ([Prompt("ab cd " * 15 + "abcdef")], None),
-        "picture": ([Prompt(question, [small.picture(1, 160, 100)])], None),
+        "image": ([Prompt(question, [small_model.image(1, 160, 100)])], None),
         "batch_right": (mixed, "right"),
         "batch_left": (mixed[:2], "left"),
     }
@@ -92,7 +91,7 @@ def _labels(batch: dict[str, Tensor], image_token_id: int) -> Tensor:
 
 def record() -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of every case, and what is said about them; parameters are named once and numbered."""
-    model, processor = small.model(), small.processor(NUM_CROPS)
+    model, processor = small_model.model(), small_model.processor(NUM_CROPS)
     tensors: dict[str, Tensor] = {}
     about: dict[str, Any] = {}
     for name, (rows, pad_side) in prompts().items():

@@ -2,24 +2,12 @@
 
 import pytest
 
-from phisight.core.errors import ImageSlotError
-from tests.parity import official
-from tests.parity.comparison import deviations, observe, over_the_limit
-from tests.parity.faults import FAULTS
+from tests.helpers import official
+from tests.helpers.comparison import deviations, observe, over_the_limit
+from tests.helpers.fault_detection import noticed_by
+from tests.helpers.planted_faults import FAULTS
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
-
-
-def noticed_by(fault: str, patch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Deviations over their limits under a planted fault; an error raised by the model counts as noticed."""
-    planted = FAULTS[fault]
-    case = official.load_case(planted.official)
-    model, processor = official.load_model(planted.official, "sdpa")
-    planted.plant(model, processor, patch)
-    try:
-        return over_the_limit(deviations(case, observe(case, model, processor)))
-    except ImageSlotError:
-        return {"refused": float("inf")}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

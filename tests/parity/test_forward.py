@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.parity import official
-from tests.parity.comparison import LIMITS, deviations, observe, over_the_limit
+from tests.helpers import official
+from tests.helpers.comparison import LIMITS, deviations, observe, over_the_limit
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 

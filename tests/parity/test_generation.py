@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.parity import official
+from tests.helpers import official
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from transformers import AutoModelForImageTextToText
 
 from phisight.core.errors import ImageSlotError, ImageTagError
-from tests.parity import official
-from tests.parity.case import GoldenCase, Prompt
-from tests.parity.comparison import deviations, observe, over_the_limit, require_parity
+from tests.helpers import official
+from tests.helpers.comparison import deviations, observe, over_the_limit, require_parity
+from tests.helpers.golden_case import GoldenCase, Prompt
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 

@@ -16,7 +16,7 @@ from phisight.core.errors import ElongatedImageError
 from phisight.core.geometry import hd_grid, image_tokens
 from phisight.model import Phi3VImageProcessor
 from phisight.model.image_processing import scaled_and_padded
-from tests.parity import official
+from tests.helpers import official
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from phisight.model.rope import LongRotaryEmbedding
-from tests.parity import official
+from tests.helpers import official
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 

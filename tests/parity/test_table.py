@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.parity import official
-from tests.parity.comparison import LIMITS
-from tests.parity.faults import FAULTS
+from tests.helpers import official
+from tests.helpers.comparison import LIMITS
+from tests.helpers.planted_faults import FAULTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "numerics.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from phisight.core.errors import ElongatedImageError, ImageError, ImageTagError, TruncationError
-from tests.parity import official
+from tests.helpers import official
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 

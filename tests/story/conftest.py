@@ -3,13 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.helpers.command_line import ROOT, Command
 
 
 @pytest.fixture(scope="session")

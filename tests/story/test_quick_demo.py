@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from tests.story.conftest import Command
+from tests.helpers.command_line import Command
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.story.conftest import ROOT, Command
+from tests.helpers.command_line import ROOT, Command
 
 PRODUCTS = ROOT.parent / "shared" / "data" / "products"
 

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.image_server import ImageServer, running
-from tests.unit.data.pictures import encoded, picture
+from tests.helpers.image_server import ImageServer, running
+from tests.helpers.images import encoded, smooth_image
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[bytes]:
+def jpegs() -> list[bytes]:
     """Forty different JPEGs."""
-    return [encoded(picture(seed), quality=90) for seed in range(40)]
+    return [encoded(smooth_image(seed), quality=90) for seed in range(40)]
 
 
 @pytest.fixture
-def server(pictures: list[bytes]) -> Iterator[ImageServer]:
+def server(jpegs: list[bytes]) -> Iterator[ImageServer]:
     """An image server on loopback."""
-    with running(ImageServer(pictures)) as found:
+    with running(ImageServer(jpegs)) as found:
         yield found

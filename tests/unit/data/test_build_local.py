@@ -15,7 +15,7 @@ from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
-from tests.unit.data.pictures import encoded, picture, write_pictures
+from tests.helpers.images import encoded, smooth_image, write_images
 
 TASK = Task.model_validate({"answer": "{title} costs {price}", "fields": {"title": "text", "price": "number"}})
 HEADER = ["code", "title", "price", "photo"]
@@ -34,7 +34,7 @@ def rejects(folder: Path) -> list[dict]:
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     source = tmp_path / "shop"
-    names = write_pictures(source, 12)
+    names = write_images(source, 12)
     rows = [[f"{at:05d}", f"Thing {at}", f"{10 + at}.50", name] for at, name in enumerate(names)]
     return write_csv(source / "things.csv", rows)
 
@@ -59,9 +59,9 @@ def test_guesses_are_made_and_said(table: Path, tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_named_and_counted(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 8)
+    names = write_images(tmp_path, 8)
     (tmp_path / "page.jpg").write_bytes(b"<!DOCTYPE html><html></html>")
-    (tmp_path / "half.jpg").write_bytes(encoded(picture(9))[:-700])
+    (tmp_path / "half.jpg").write_bytes(encoded(smooth_image(9))[:-700])
     (tmp_path / "empty.jpg").write_bytes(b"")
     good = [[f"k{at}", "T", "1", name] for at, name in enumerate(names)]
     bad = [
@@ -93,7 +93,7 @@ def test_bad_rows_are_named_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_column_of_the_wrong_type_stops_the_build_with_count_and_rows(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 3)
+    names = write_images(tmp_path, 3)
     table = write_csv(tmp_path / "t.csv", [["k", "T", "on request", name] for name in names])
     with pytest.raises(TaskError, match=r"'price' should be a number but 3 of 3 rows .*row 1: 'on request'"):
         build(str(table), tmp_path / "ds", BuildOptions(task=TASK))
@@ -117,7 +117,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 6)
+    names = write_images(tmp_path, 6)
     code = pa.array([str(n) for n in range(6)])
     values = {"code": code, "title": code, "price": pa.array(range(6), pa.int64()), "photo": names, "n": [1.5] * 6}
     pq.write_table(pa.table(values), tmp_path / "t.parquet")
@@ -128,7 +128,7 @@ def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
 
 
 def test_pictures_inside_a_parquet(tmp_path: Path) -> None:
-    pictures = [{"bytes": encoded(picture(n), "PNG"), "path": "../x.png"} for n in range(5)]
+    pictures = [{"bytes": encoded(smooth_image(n), "PNG"), "path": "../x.png"} for n in range(5)]
     values = {"sku": [f"{n}" for n in range(5)], "title": ["T"] * 5, "price": [1.0] * 5, "image": pictures}
     pq.write_table(pa.table(values), tmp_path / "t.parquet")
     build(str(tmp_path / "t.parquet"), tmp_path / "ds", BuildOptions(task=TASK))
@@ -138,7 +138,7 @@ def test_pictures_inside_a_parquet(tmp_path: Path) -> None:
 
 
 def test_json_lines_with_broken_lines(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 4)
+    names = write_images(tmp_path, 4)
     lines = [json.dumps({"id": f"00{n}", "title": "T", "price": n, "image": name}) for n, name in enumerate(names)]
     (tmp_path / "t.jsonl").write_text("\n".join([*lines, "{broken", "[1]", ""]))
     result = build(str(tmp_path / "t.jsonl"), tmp_path / "ds", BuildOptions(task=TASK))
@@ -152,7 +152,7 @@ def test_folder_names_are_categories(tmp_path: Path) -> None:
     for n in range(8):
         path = tmp_path / "shop" / ("hats" if n % 2 else "bags") / f"thing {n}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture(n)))
+        path.write_bytes(encoded(smooth_image(n)))
     build(str(tmp_path / "shop"), tmp_path / "ds")
     data = DatasetFolder.open(tmp_path / "ds")
     assert data.task.render(data.rows()[0]) == "Product: thing 0, Category: bags"
@@ -160,7 +160,7 @@ def test_folder_names_are_categories(tmp_path: Path) -> None:
 
 
 def test_imagefolder_with_metadata(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 4)
+    names = write_images(tmp_path, 4)
     write_csv(tmp_path / "metadata.csv", [[n, "T", "3"] for n in names], ["file_name", "title", "price"])
     build(str(tmp_path), tmp_path / "ds", BuildOptions(task=TASK))
     data = DatasetFolder.open(tmp_path / "ds")
@@ -169,7 +169,7 @@ def test_imagefolder_with_metadata(tmp_path: Path) -> None:
 
 
 def test_group_rules_keep_products_together(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 40)
+    names = write_images(tmp_path, 40)
     rows = [[f"P{at // 4}-{at % 4}", f"T{at}", "1", name] for at, name in enumerate(names)]
     table = write_csv(tmp_path / "t.csv", rows)
     options = BuildOptions(task=TASK, group=GroupRule(patterns=(r"^(P\d+)-",)))

@@ -1,6 +1,5 @@
 """Builds over the network: nothing is lost, nothing is asked for twice, and a kill changes no byte."""
 
-import csv
 import json
 import os
 import signal
@@ -13,29 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from phisight.core.task import Task
 from phisight.data.build.build_dataset import build
-from phisight.data.build.plan.config import BuildOptions
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.fetch.limits import FetchLimits
 from phisight.data.images.decode import ImageLimits
-from tests.servers.image_server import ImageServer, running
-from tests.unit.data.pictures import encoded, picture
-
-TASK = Task.model_validate({"answer": "{title}", "fields": {"title": "text"}})
-QUICK = FetchLimits(total_s=4, read_s=3, backoff_s=0.02, allow_private=True)
-OPTIONS = BuildOptions(task=TASK, fetch=QUICK, limits=ImageLimits(max_bytes=5_000_000))
-
-
-def write_list(path: Path, urls: list[str]) -> Path:
-    with path.open("w", newline="") as file:
-        rows = [[f"k{at:04d}", f"T{at}", url] for at, url in enumerate(urls)]
-        csv.writer(file).writerows([["id", "title", "image_url"], *rows])
-    return path
-
-
-def folder_bytes(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+from tests.helpers.image_server import ImageServer, running
+from tests.helpers.images import encoded, smooth_image
+from tests.helpers.url_list import OPTIONS, folder_bytes, write_list
 
 
 def rejects(folder: Path) -> list[dict]:
@@ -62,8 +44,8 @@ def test_the_fault_mix(server: ImageServer, tmp_path: Path) -> None:
 
 
 def server_strips_query(server: ImageServer) -> None:
-    find = server.picture
-    server.picture = lambda path: find(path.split("?")[0])  # type: ignore[method-assign]
+    find = server.image
+    server.image = lambda path: find(path.split("?")[0])  # type: ignore[method-assign]
 
 
 def test_an_address_in_two_rows_is_fetched_once(server: ImageServer, tmp_path: Path) -> None:
@@ -122,7 +104,7 @@ def command(table: Path, out: Path, processes: int) -> list[str]:
 def test_kill_loses_nothing_and_changes_no_byte(tmp_path: Path, processes: int) -> None:
     """kill -9 in mid-flight; then the build is run to its end and compared with an undisturbed one."""
     rows = 120
-    with running(ImageServer([encoded(picture(seed, (48, 40))) for seed in range(rows)], latency_s=0.3)) as server:
+    with running(ImageServer([encoded(smooth_image(seed, (48, 40))) for seed in range(rows)], latency_s=0.3)) as server:
         urls = [f"{server.url}/{'404' if n % 20 == 7 else 'ok'}/{n}" for n in range(rows)]
         table, out = write_list(tmp_path / "t.csv", urls), tmp_path / "ds"
         process = subprocess.Popen(command(table, out, processes), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

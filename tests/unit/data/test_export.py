@@ -11,14 +11,14 @@ from phisight.core.errors import DatasetError, SettingsError
 from phisight.data.build.build_dataset import build
 from phisight.data.dataset.export import export, harmless
 from phisight.data.dataset.folder import DatasetFolder
-from tests.servers.hub_server import Hub, running_hub
-from tests.unit.data.pictures import write_pictures
+from tests.helpers.hub_server import Hub, running_hub
+from tests.helpers.images import write_images
 from tests.unit.data.test_sources import phisight
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> DatasetFolder:
-    names = write_pictures(tmp_path / "in", 24)
+    names = write_images(tmp_path / "in", 24)
     lines = [f"{at:04d},\"=cmd|' /C calc'!A{at}\",{at + 1},{name}" for at, name in enumerate(names)]
     (tmp_path / "in" / "t.csv").write_text("\n".join(["sku,title,price,photo", *lines]))
     build(str(tmp_path / "in" / "t.csv"), tmp_path / "ds")

@@ -13,8 +13,8 @@ import pytest
 from phisight.data.fetch.client import Fetcher
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.images.rejection import KINDS, Refusal
-from tests.servers.http2_server import Http2Server, certificate
-from tests.servers.image_server import HUGE_BYTES, ImageServer, running
+from tests.helpers.http2_server import Http2Server, certificate
+from tests.helpers.image_server import HUGE_BYTES, ImageServer, running
 
 QUICK = FetchLimits(total_s=2.5, read_s=1.5, connect_s=1.5, backoff_s=0.02, allow_private=True)
 CAP = 5_000_000
@@ -41,8 +41,8 @@ def fetch(url: str, limits: FetchLimits = QUICK, cap: int = CAP) -> bytes | Refu
 
 
 @pytest.mark.parametrize("kind", ["ok", "flaky", "busy", "redirect", "gzip", "chunked", "bare"])
-def test_what_can_be_had_is_had(server: ImageServer, pictures: list[bytes], kind: str) -> None:
-    assert fetch(f"{server.url}/{kind}/7") == pictures[7]
+def test_what_can_be_had_is_had(server: ImageServer, jpegs: list[bytes], kind: str) -> None:
+    assert fetch(f"{server.url}/{kind}/7") == jpegs[7]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_a_huge_body_stops_at_the_cap_and_costs_no_memory(server: ImageServer) -
     assert peak < 60_000_000
 
 
-def test_connections_are_reused_and_bounded_for_each_host(server: ImageServer, pictures: list[bytes]) -> None:
+def test_connections_are_reused_and_bounded_for_each_host(server: ImageServer, jpegs: list[bytes]) -> None:
     server.latency_s = 0.01
     bodies = fetch_all([f"{server.url}/ok/{n}" for n in range(40)], replace(QUICK, per_host=4))
-    assert bodies == pictures
+    assert bodies == jpegs
     assert server.open_most <= 4
 
 
@@ -151,11 +151,11 @@ def test_nonsense_is_named_and_its_connection_is_not_kept(answer: bytes, kind: s
     assert (second, connections) == (b"ab", 2)
 
 
-def test_a_pause_the_server_asks_for_is_kept(pictures: list[bytes]) -> None:
-    with running(ImageServer(pictures, retry_after="0.3")) as server:
+def test_a_pause_the_server_asks_for_is_kept(jpegs: list[bytes]) -> None:
+    with running(ImageServer(jpegs, retry_after="0.3")) as server:
         urls = [f"{server.url}/busy/{n}" for n in range(3)]
-        assert fetch_all(urls, replace(QUICK, total_s=0.2)) == pictures[:3], "waiting is not the picture's time"
-    with running(ImageServer(pictures, retry_after="3600")) as server:
+        assert fetch_all(urls, replace(QUICK, total_s=0.2)) == jpegs[:3], "waiting is not the picture's time"
+    with running(ImageServer(jpegs, retry_after="3600")) as server:
         outcome = fetch(f"{server.url}/busy/1")
         assert isinstance(outcome, Refusal)
         assert outcome.kind == "rate_limited"
@@ -176,11 +176,11 @@ def test_kinds_that_heal_are_the_ones_that_were_tried_again() -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")
-def test_http1_over_tls_checks_the_certificate(pictures: list[bytes], tmp_path: Path) -> None:
+def test_http1_over_tls_checks_the_certificate(jpegs: list[bytes], tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    body = pictures[0] * 200
+    body = jpegs[0] * 200
     requests = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -208,13 +208,13 @@ def test_http1_over_tls_checks_the_certificate(pictures: list[bytes], tmp_path: 
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")
-def test_http2_shares_one_connection_and_still_checks_the_certificate(pictures: list[bytes], tmp_path: Path) -> None:
+def test_http2_shares_one_connection_and_still_checks_the_certificate(jpegs: list[bytes], tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     trusting = ssl.create_default_context(cafile=str(cert))
     limits = replace(QUICK, http2=True, attempts=1, total_s=20, read_s=10)
 
     async def run(context: ssl.SSLContext | None) -> tuple[list[bytes | Refusal], Http2Server]:
-        server = Http2Server(pictures[0] * 20)
+        server = Http2Server(jpegs[0] * 20)
         listening = await server.start(cert, key)
         url = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
         async with Fetcher(limits, CAP, context) as fetcher:
@@ -225,7 +225,7 @@ def test_http2_shares_one_connection_and_still_checks_the_certificate(pictures: 
         return [first, *rest], server
 
     bodies, server = asyncio.run(run(trusting))
-    assert bodies == [pictures[0] * 20] * 21
+    assert bodies == [jpegs[0] * 20] * 21
     assert (server.connections, server.streams) == (1, 21)
     strangers, server = asyncio.run(run(None))
     assert {outcome.kind for outcome in strangers if isinstance(outcome, Refusal)} == {"connection"}

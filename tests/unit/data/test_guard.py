@@ -13,7 +13,7 @@ from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import checked_scheme, job_for, redacted
 from phisight.data.fetch.ssrf_guard import Guard, is_public
 from phisight.data.images.rejection import Refusal
-from tests.servers.image_server import ImageServer
+from tests.helpers.image_server import ImageServer
 
 STRICT = FetchLimits(total_s=2, backoff_s=0.01)
 

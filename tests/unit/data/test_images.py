@@ -17,8 +17,8 @@ from phisight.data.images.decode import ImageLimits, load_image, take_image
 from phisight.data.images.phash import as_arrays, fingerprint, near_duplicates, perceptual_hash
 from phisight.data.images.rejection import KINDS, NOTES, Refusal, StoredImage
 from phisight.data.images.strip_metadata import strip_jpeg, strip_png, strip_webp
-from tests.servers.image_server import png_bomb
-from tests.unit.data.pictures import encoded, picture
+from tests.helpers.image_server import png_bomb
+from tests.helpers.images import encoded, smooth_image
 
 LIMITS = ImageLimits()
 SECRET = b"taken at home, 52.5200 N 13.4050 E"
@@ -46,11 +46,11 @@ def with_metadata(kind: str) -> bytes:
         info = PngImagePlugin.PngInfo()
         info.add_text("Comment", SECRET.decode())
         info.add_itxt("XML:com.adobe.xmp", f"<x>{SECRET.decode()}</x>")
-        return encoded(picture(1), "PNG", pnginfo=info, exif=exif())
+        return encoded(smooth_image(1), "PNG", pnginfo=info, exif=exif())
     xmp = b"<x:xmpmeta>" + SECRET + b"</x:xmpmeta>"
     if kind == "JPEG":
-        return encoded(picture(1), "JPEG", exif=exif(), xmp=xmp, comment=SECRET, icc_profile=SECRET * 3)
-    return encoded(picture(1), "WEBP", exif=exif(), xmp=xmp, icc_profile=SECRET * 3)
+        return encoded(smooth_image(1), "JPEG", exif=exif(), xmp=xmp, comment=SECRET, icc_profile=SECRET * 3)
+    return encoded(smooth_image(1), "WEBP", exif=exif(), xmp=xmp, icc_profile=SECRET * 3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -68,27 +68,27 @@ def test_metadata_is_cut_out_and_pixels_are_not_touched(kind: str) -> None:
 
 
 def test_compressed_pixels_are_copied_byte_for_byte() -> None:
-    plain = encoded(picture(1), "JPEG", quality=83)
-    assert take(encoded(picture(1), "JPEG", quality=83, exif=exif(), comment=SECRET))[1] == plain
+    plain = encoded(smooth_image(1), "JPEG", quality=83)
+    assert take(encoded(smooth_image(1), "JPEG", quality=83, exif=exif(), comment=SECRET))[1] == plain
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 2}, {"subsampling": 0}])
 def test_every_kind_of_jpeg_survives(options: dict) -> None:
-    original = encoded(picture(3), "JPEG", **options)
+    original = encoded(smooth_image(3), "JPEG", **options)
     assert np.array_equal(pixels(strip_jpeg(original)), pixels(original))
 
 
 def test_a_second_picture_behind_the_first_is_cut_off() -> None:
-    original = encoded(picture(1)) + encoded(picture(2), exif=exif())
+    original = encoded(smooth_image(1)) + encoded(smooth_image(2), exif=exif())
     stored, data = take(original)
-    assert data == encoded(picture(1))
+    assert data == encoded(smooth_image(1))
     assert "trailing" in stored.notes
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_orientation_is_applied(orientation: int, kind: str) -> None:
-    stored, data = take(encoded(picture(1, (90, 40)), kind, exif=exif(orientation)))
+    stored, data = take(encoded(smooth_image(1, (90, 40)), kind, exif=exif(orientation)))
     turned = orientation >= 5
     assert (stored.width, stored.height) == ((40, 90) if turned else (90, 40))
     assert "oriented" in stored.notes
@@ -98,7 +98,7 @@ def test_orientation_is_applied(orientation: int, kind: str) -> None:
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
     }  # fmt: skip
-    expected = np.asarray(picture(1, (90, 40)).transpose(transposed[orientation]), dtype=float)
+    expected = np.asarray(smooth_image(1, (90, 40)).transpose(transposed[orientation]), dtype=float)
     assert np.abs(pixels(data) - expected).mean() < 6
 
 
@@ -117,13 +117,13 @@ def test_transparency_is_put_on_white(kind: str) -> None:
 def test_modes_of_all_kinds_become_plain_pictures() -> None:
     grey16 = Image.fromarray((np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64))
     cases = {
-        "cmyk": encoded(picture(1).convert("CMYK"), "JPEG"),
-        "palette": encoded(picture(1).quantize(16), "PNG"),
+        "cmyk": encoded(smooth_image(1).convert("CMYK"), "JPEG"),
+        "palette": encoded(smooth_image(1).quantize(16), "PNG"),
         "16bit": encoded(grey16, "PNG"),
-        "animated": encoded(picture(1), "GIF", save_all=True, append_images=[picture(2)]),
+        "animated": encoded(smooth_image(1), "GIF", save_all=True, append_images=[smooth_image(2)]),
         "one_colour": encoded(Image.new("RGB", (50, 50), "red"), "PNG"),
-        "tiny": encoded(picture(1, (20, 20))),
-        "converted": encoded(picture(1), "BMP"),
+        "tiny": encoded(smooth_image(1, (20, 20))),
+        "converted": encoded(smooth_image(1), "BMP"),
     }
     for note, data in cases.items():
         stored, kept = take(data)
@@ -131,12 +131,12 @@ def test_modes_of_all_kinds_become_plain_pictures() -> None:
         assert note in NOTES
         assert Image.open(io.BytesIO(kept)).mode in ("L", "RGB", "P")
     assert pixels(take(cases["16bit"])[1]).max() > 250, "16 bits are scaled, not clipped"
-    assert np.abs(pixels(take(cases["animated"])[1]) - np.asarray(picture(1), dtype=float)).mean() < 12
+    assert np.abs(pixels(take(cases["animated"])[1]) - np.asarray(smooth_image(1), dtype=float)).mean() < 12
 
 
 def test_an_animated_webp_and_png_keep_their_first_frame() -> None:
     for kind in ("WEBP", "PNG"):
-        data = encoded(picture(1), kind, save_all=True, append_images=[picture(2)], duration=100)
+        data = encoded(smooth_image(1), kind, save_all=True, append_images=[smooth_image(2)], duration=100)
         stored, kept = take(data)
         assert "animated" in stored.notes
         assert getattr(Image.open(io.BytesIO(kept)), "n_frames", 1) == 1
@@ -145,7 +145,7 @@ def test_an_animated_webp_and_png_keep_their_first_frame() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_half_a_picture_is_refused(kind: str, share: float) -> None:
-    data = encoded(picture(7, (200, 200)), kind)
+    data = encoded(smooth_image(7, (200, 200)), kind)
     with pytest.raises(Refusal) as caught:
         take(data[: int(len(data) * share)])
     assert caught.value.kind in ("truncated", "corrupt")
@@ -159,9 +159,9 @@ def test_half_a_picture_is_refused(kind: str, share: float) -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not_an_image"),
         (b"%PDF-1.7", "not_an_image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "not_an_image"),
-        (encoded(picture(1), "ICO"), "not_an_image"),
-        (encoded(picture(1), "PPM"), "not_an_image"),
-        (encoded(picture(1, (300, 4))), "too_small"),
+        (encoded(smooth_image(1), "ICO"), "not_an_image"),
+        (encoded(smooth_image(1), "PPM"), "not_an_image"),
+        (encoded(smooth_image(1, (300, 4))), "too_small"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 100, "corrupt"),
         (b"II*\0" + b"\xff" * 100, "corrupt"),
     ],
@@ -188,11 +188,11 @@ def test_a_bomb_costs_no_memory() -> None:
 
 
 def test_huge_announced_sizes_are_refused_in_every_format() -> None:
-    png = bytearray(encoded(picture(1), "PNG"))
+    png = bytearray(encoded(smooth_image(1), "PNG"))
     png[16:24] = struct.pack(">II", 2**31 - 1, 2**31 - 1)
-    gif = bytearray(encoded(picture(1), "GIF"))
+    gif = bytearray(encoded(smooth_image(1), "GIF"))
     gif[6:10] = struct.pack("<HH", 65535, 65535)
-    bmp = bytearray(encoded(picture(1), "BMP"))
+    bmp = bytearray(encoded(smooth_image(1), "BMP"))
     bmp[18:26] = struct.pack("<ii", 60000, 60000)
     for data in (png, gif, bmp):
         with pytest.raises(Refusal) as caught:
@@ -203,7 +203,7 @@ def test_huge_announced_sizes_are_refused_in_every_format() -> None:
 def test_random_damage_never_raises_anything_else() -> None:
     rng = np.random.default_rng(0)
     for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"):
-        data = encoded(picture(5), kind)
+        data = encoded(smooth_image(5), kind)
         for _ in range(60):
             damaged = bytearray(data)
             for at in rng.integers(0, len(data), 8):
@@ -227,8 +227,8 @@ def test_stripping_says_no_to_what_has_no_structure(strip: object) -> None:
 
 
 def test_loading_stored_pictures(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(encoded(picture(1)))
-    (tmp_path / "half.jpg").write_bytes(encoded(picture(1))[:-500])
+    (tmp_path / "a.jpg").write_bytes(encoded(smooth_image(1)))
+    (tmp_path / "half.jpg").write_bytes(encoded(smooth_image(1))[:-500])
     assert load_image(tmp_path / "a.jpg").size == (96, 64)
     with pytest.raises(MissingImageError, match="no picture"):
         load_image(tmp_path / "b.jpg")
@@ -240,12 +240,12 @@ def test_loading_stored_pictures(tmp_path: Path) -> None:
 
 def test_the_perceptual_hash_is_imagehash_s_bit_for_bit() -> None:
     for seed in range(25):
-        for image in (picture(seed), picture(seed, (301, 207)).convert("L")):
+        for image in (smooth_image(seed), smooth_image(seed, (301, 207)).convert("L")):
             assert perceptual_hash(image) == str(imagehash.phash(image))
 
 
 def test_near_duplicates_are_found_and_others_are_not() -> None:
-    pictures = [picture(seed, (240, 200)) for seed in range(30)]
+    pictures = [smooth_image(seed, (240, 200)) for seed in range(30)]
     copies = [
         Image.open(io.BytesIO(encoded(pictures[0], quality=40))),
         pictures[1].resize((120, 100), Image.Resampling.LANCZOS),

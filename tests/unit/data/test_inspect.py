@@ -9,14 +9,14 @@ from phisight.core.geometry import image_tokens
 from phisight.data.build.build_dataset import build
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.inspect import Spread, describe, page, text
-from tests.unit.data.pictures import encoded, picture
+from tests.helpers.images import encoded, smooth_image
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> DatasetFolder:
     rows = ["sku,title,category,price,photo"]
     for n in range(30):
-        (tmp_path / f"{n}.jpg").write_bytes(encoded(picture(n, (400, 300) if n % 2 else (90, 90))))
+        (tmp_path / f"{n}.jpg").write_bytes(encoded(smooth_image(n, (400, 300) if n % 2 else (90, 90))))
         rows.append(f"k{n},<script>alert({n})</script>,{'hats' if n % 3 else 'bags'},{n + 1},{n}.jpg")
     rows += ["x1,T,hats,1,gone.jpg", "x2,,hats,1,0.jpg", "x3,T,hats,-5,0.jpg"]
     (tmp_path / "t.csv").write_text("\n".join(rows))

@@ -18,7 +18,7 @@ from phisight.core.task import Task
 from phisight.data.build.plan.splits import SplitShares, assign_splits, luck_of
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.leakage import find_leaks
-from tests.unit.data.pictures import encoded, picture
+from tests.helpers.images import encoded, smooth_image
 
 
 def foreign_folder(path: Path, rows: list[dict[str, str]], images: list[bytes]) -> DatasetFolder:
@@ -40,15 +40,20 @@ def row(sku: str, split: str) -> dict[str, str]:
 
 def test_a_clean_foreign_data_set(tmp_path: Path) -> None:
     rows = [row("a", "train"), row("b", "test"), row("a", "train")]
-    assert find_leaks(foreign_folder(tmp_path / "ds", rows, [encoded(picture(n)) for n in range(3)])) == []
+    assert find_leaks(foreign_folder(tmp_path / "ds", rows, [encoded(smooth_image(n)) for n in range(3)])) == []
 
 
 def test_every_kind_of_leak_is_found(tmp_path: Path) -> None:
-    smaller = picture(2).resize((48, 32), Image.Resampling.LANCZOS)
-    images = [encoded(picture(0)), encoded(picture(0)), encoded(picture(2)), encoded(smaller, quality=60)]
+    smaller = smooth_image(2).resize((48, 32), Image.Resampling.LANCZOS)
+    images = [
+        encoded(smooth_image(0)),
+        encoded(smooth_image(0)),
+        encoded(smooth_image(2)),
+        encoded(smaller, quality=60),
+    ]
     rows = [row("a", "train"), row("b", "test"), row("c", "train"), row("d", "validation")]
     rows += [row("e", "train"), row("e", "test")]
-    images += [encoded(picture(4)), encoded(picture(5))]
+    images += [encoded(smooth_image(4)), encoded(smooth_image(5))]
     leaks = {leak.kind: leak for leak in find_leaks(foreign_folder(tmp_path / "ds", rows, images))}
     assert leaks["same picture"].examples == ["a in train", "b in test"]
     assert leaks["near picture"].examples == ["c in train", "d in validation"]

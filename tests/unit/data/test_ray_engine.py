@@ -10,8 +10,8 @@ import pytest
 
 from phisight.core.errors import SettingsError
 from phisight.data.build.build_dataset import build
-from tests.servers.image_server import ImageServer
-from tests.unit.data.test_build_urls import OPTIONS, folder_bytes, write_list
+from tests.helpers.image_server import ImageServer
+from tests.helpers.url_list import OPTIONS, folder_bytes, write_list
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'phisight[ray]'")
 

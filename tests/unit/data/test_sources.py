@@ -19,9 +19,9 @@ from phisight.data.build.plan.config import BuildOptions
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.sources import open_source
 from phisight.data.sources.hub import HubName
-from tests.servers.hub_server import Hub, running_hub
-from tests.servers.image_server import ImageServer
-from tests.unit.data.pictures import encoded, picture, write_pictures
+from tests.helpers.hub_server import Hub, running_hub
+from tests.helpers.image_server import ImageServer
+from tests.helpers.images import encoded, smooth_image, write_images
 
 BURBERRY = {
     "website_name": "Burberry", "competence_date": "2023-08-20", "country_code": "USA", "currency_code": "USD",
@@ -79,7 +79,9 @@ def test_the_study_s_data_set_from_the_hub(server: ImageServer, tmp_path: Path) 
 def test_hub_data_sets_of_files_and_names_that_are_none(tmp_path: Path) -> None:
     hub = Hub()
     table = "file_name,title\n" + "".join(f"{n}.jpg,T{n}\n" for n in range(3))
-    hub.repos["shop/files"] = {f"{n}.jpg": encoded(picture(n)) for n in range(3)} | {"metadata.csv": table.encode()}
+    hub.repos["shop/files"] = {f"{n}.jpg": encoded(smooth_image(n)) for n in range(3)} | {
+        "metadata.csv": table.encode()
+    }
     with running_hub(hub):
         done = phisight(hub, tmp_path / "home", "data", "build", "hf:shop/files", "--out", str(tmp_path / "files"))
         missing = phisight(hub, tmp_path / "home", "data", "build", "hf:shop/nothing", "--out", str(tmp_path / "no"))
@@ -98,7 +100,7 @@ def test_names_of_the_hub() -> None:
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [("tsv", "\t"), ("csv", ";"), ("csv", ",")])
 def test_delimited_files(tmp_path: Path, suffix: str, delimiter: str) -> None:
-    names = write_pictures(tmp_path, 2)
+    names = write_images(tmp_path, 2)
     lines = [["sku", "title", "price", "image"], ["00123", "Ünïcode", "1.5", names[0]], ["1e5", "B", "2", names[1]]]
     (tmp_path / f"t.{suffix}").write_text("\n".join(delimiter.join(line) for line in lines), encoding="utf-8-sig")
     build(str(tmp_path / f"t.{suffix}"), tmp_path / "ds")
@@ -107,7 +109,7 @@ def test_delimited_files(tmp_path: Path, suffix: str, delimiter: str) -> None:
 
 
 def test_other_encodings_are_named_not_guessed(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 1)
+    names = write_images(tmp_path, 1)
     (tmp_path / "t.csv").write_bytes(f"id,title,image\n1,Größe,{names[0]}\n".encode("cp1252"))
     with pytest.raises(SourceError, match="--encoding"):
         build(str(tmp_path / "t.csv"), tmp_path / "ds")
@@ -125,7 +127,7 @@ def conversation(number: int, image: str, *talk: str) -> dict[str, Any]:
 
 
 def test_conversations(tmp_path: Path) -> None:
-    names = write_pictures(tmp_path, 3)
+    names = write_images(tmp_path, 3)
     entries = [
         conversation(0, names[0], "<image>\nWhat is it?", "A hat"),
         conversation(1, names[1], "What is it?\n<image>", "A bag", "Which colour?", "Red"),
@@ -157,11 +159,11 @@ def test_webdataset_shards(tmp_path: Path) -> None:
         with tarfile.open(shards / f"{shard:05d}.tar", "w") as tar:
             for n in range(3):
                 key = f"{shard}{n:04d}"
-                add(tar, f"{key}.jpg", encoded(picture(10 * shard + n)))
+                add(tar, f"{key}.jpg", encoded(smooth_image(10 * shard + n)))
                 add(tar, f"{key}.json", json.dumps({"title": f"T{key}", "price": n + 1}).encode())
     with tarfile.open(shards / "00002.tar", "w") as tar:
         add(tar, "../../evil.json", json.dumps({"title": "E", "price": 1}).encode())
-        add(tar, "../../evil.jpg", encoded(picture(99)))
+        add(tar, "../../evil.jpg", encoded(smooth_image(99)))
         add(tar, "broken.json", b"{")
         add(tar, "blind.json", json.dumps({"title": "no picture", "price": 1}).encode())
     result = build(str(shards), tmp_path / "ds")
@@ -175,7 +177,7 @@ def test_webdataset_shards(tmp_path: Path) -> None:
 
 def test_a_shard_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        add(tar, "1.jpg", encoded(picture(1)))
+        add(tar, "1.jpg", encoded(smooth_image(1)))
         add(tar, "1.txt", b"one")
     (tmp_path / "b.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:900])
     with pytest.raises(SourceError, match="no whole tar file"):

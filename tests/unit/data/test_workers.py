@@ -17,7 +17,7 @@ from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, log_line,
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job
 from phisight.data.images.decode import ImageLimits
-from tests.unit.data.pictures import encoded, picture
+from tests.helpers.images import encoded, smooth_image
 
 LIMITS = FetchLimits(allow_private=True)
 
@@ -28,7 +28,7 @@ def store(folder: Path) -> ImageStore:
 
 
 def jobs(count: int) -> Iterator[Job]:
-    return (Job(f"body:{n}", body=encoded(picture(n, (40, 40)))) for n in range(count))
+    return (Job(f"body:{n}", body=encoded(smooth_image(n, (40, 40)))) for n in range(count))
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -9,7 +9,7 @@ import pytest
 from phisight.core.errors import DatasetError, EvaluationError, TaskError
 from phisight.core.task import Task
 from phisight.evaluate import read_rows
-from tests.unit.evaluate.shop import make_dataset, product
+from tests.helpers.shop import make_dataset, product
 
 
 def test_rows_of_the_split_are_read_with_their_truth(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from phisight.evaluate import (
     teacher_forced,
     verdict_of,
 )
-from tests.unit.evaluate.shop import answer_of, blind, make_rows, predictor, seeing
+from tests.helpers.shop import answer_of, blind, make_rows, predictor, seeing
 
 
 def certified(folder: Path, answer: Callable[[int, int, int], str], count: int = 24) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
 from phisight.evaluate import Images, Predictions, evaluate, scores_of, write_predictions
 from phisight.generate import Predictor
-from tests.unit.evaluate.shop import answer_of, blind, make_rows, predictor, seeing
-from tests.unit.generate.fakes import FakeModel, FakeProcessor
+from tests.helpers.fake_model import FakeModel, FakeProcessor
+from tests.helpers.shop import answer_of, blind, make_rows, predictor, seeing
 
 
 def test_a_model_that_sees_is_right_with_its_own_pictures_only(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ from pathlib import Path
 from phisight.core.task import Task
 from phisight.evaluate import evaluate
 from phisight.generate import Predictor
-from tests.unit.evaluate.shop import make_rows, seeing
-from tests.unit.generate.fakes import FakeModel, FakeProcessor
+from tests.helpers.shop import make_rows, seeing
+from tests.helpers.fake_model import FakeModel, FakeProcessor
 
 class Killed(FakeModel):
     def generate(self, *args, **kwargs):

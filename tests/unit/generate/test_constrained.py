@@ -17,7 +17,7 @@ from phisight.core.task import Task
 from phisight.generate import AnswerGrammar, Predictor, Request
 from phisight.generate.constrained import token_bytes
 from phisight.generate.grammar import Grammar
-from tests.unit.generate.fakes import END, FakeModel, FakeProcessor, FakeTokenizer
+from tests.helpers.fake_model import END, FakeModel, FakeProcessor, FakeTokenizer
 
 CATEGORIES = {"category3_code": ["HATS", "HATS & CAPS", "SCARVES"]}
 GRAMMAR = AnswerGrammar(Task(), FakeTokenizer(), CATEGORIES, END)

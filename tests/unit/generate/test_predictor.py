@@ -19,7 +19,7 @@ from phisight.core.errors import (
     UnreadableImageError,
 )
 from phisight.generate import Predictor, Request, load_picture
-from tests.unit.generate.fakes import FakeModel, FakeProcessor
+from tests.helpers.fake_model import FakeModel, FakeProcessor
 
 
 def colour_answer(red: int, green: int, blue: int) -> str:

@@ -7,7 +7,7 @@ import torch
 from transformers.utils import logging
 
 from phisight.model import Phi3VisionForConditionalGeneration, Phi3VProcessor
-from tests.golden import small
+from tests.helpers import small_model
 
 logging.disable_progress_bar()
 
@@ -15,13 +15,13 @@ logging.disable_progress_bar()
 @pytest.fixture
 def model() -> Phi3VisionForConditionalGeneration:
     """A fresh small model in float32."""
-    return small.model()
+    return small_model.model()
 
 
 @pytest.fixture
 def processor() -> Phi3VProcessor:
     """A fresh processor of the small model, six crops."""
-    return small.processor()
+    return small_model.processor()
 
 
 @pytest.fixture(autouse=True)

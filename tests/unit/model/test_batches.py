@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from phisight.model import Phi3VisionForConditionalGeneration, Phi3VProcessor
-from tests.golden import small
+from tests.helpers import small_model
 
 Model = Phi3VisionForConditionalGeneration
 TOWER = "vision_model.encoder.layers"
@@ -19,7 +19,11 @@ def mixed(processor: Phi3VProcessor) -> dict[str, Tensor]:
     return dict(
         processor(
             text=["<|image_1|>a", "no picture at all", "<|image_1|>and<|image_2|>b"],
-            images=[[small.picture(1, 160, 100)], [], [small.picture(2, 40, 40), small.picture(3, 50, 120)]],
+            images=[
+                [small_model.image(1, 160, 100)],
+                [],
+                [small_model.image(2, 40, 40), small_model.image(3, 50, 120)],
+            ],
             padding=True,
             return_tensors="pt",
         )
@@ -55,7 +59,7 @@ def test_only_used_crops_reach_the_tower(model: Model, mixed: dict[str, Tensor])
     tower = model.model.vision_embed_tokens.img_processor
     tower.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
     model(**mixed)
-    rows, columns = (mixed["image_sizes"] // small.CROP).unbind(1)
+    rows, columns = (mixed["image_sizes"] // small_model.CROP).unbind(1)
     used = int((rows * columns + 1).sum())
     assert mixed["pixel_values"].shape[:2].numel() == 21
     assert seen == [used]
@@ -63,7 +67,7 @@ def test_only_used_crops_reach_the_tower(model: Model, mixed: dict[str, Tensor])
 
 
 def test_a_picture_of_one_tile_is_computed_once(model: Model, processor: Phi3VProcessor) -> None:
-    batch = processor(text="<|image_1|>a", images=small.picture(2, 40, 40), num_crops=1, return_tensors="pt")
+    batch = processor(text="<|image_1|>a", images=small_model.image(2, 40, 40), num_crops=1, return_tensors="pt")
     seen = []
     tower = model.model.vision_embed_tokens.img_processor
     tower.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
@@ -77,17 +81,17 @@ def test_a_picture_of_one_tile_is_computed_once(model: Model, processor: Phi3VPr
 def test_what_lies_in_padding_crops_changes_nothing(model: Model, mixed: dict[str, Tensor]) -> None:
     noisy = mixed["pixel_values"].clone()
     for image, (height, width) in enumerate(mixed["image_sizes"].tolist()):
-        noisy[image, height // small.CROP * (width // small.CROP) + 1 :] = 5.0
+        noisy[image, height // small_model.CROP * (width // small_model.CROP) + 1 :] = 5.0
     assert not torch.equal(noisy, mixed["pixel_values"])
     assert torch.equal(model(**mixed).logits, model(**{**mixed, "pixel_values": noisy}).logits)
 
 
 def test_fewer_padding_crops_change_nothing(model: Model, processor: Phi3VProcessor) -> None:
-    picture = small.picture(1, 40, 40)
+    picture = small_model.image(1, 40, 40)
     full = processor(text="<|image_1|>a", images=picture, return_tensors="pt", num_crops=6)
-    batch = processor(text="<|image_1|>a", images=small.picture(1, 60, 30), return_tensors="pt", pad_crops=False)
+    batch = processor(text="<|image_1|>a", images=small_model.image(1, 60, 30), return_tensors="pt", pad_crops=False)
     assert full["pixel_values"].shape[1] == 7
-    assert batch["pixel_values"].shape[1] == int(batch["image_sizes"].prod()) // small.CROP**2 + 1
+    assert batch["pixel_values"].shape[1] == int(batch["image_sizes"].prod()) // small_model.CROP**2 + 1
 
 
 def test_the_last_tower_layer_is_held_but_never_run(model: Model, mixed: dict[str, Tensor]) -> None:
@@ -147,9 +151,9 @@ def test_a_row_does_not_hear_how_long_its_neighbour_is(model: Model, processor: 
     alone = model(**processor(text=short, return_tensors="pt")).logits
     pair = processor(text=[short, long], padding=True, return_tensors="pt")
     length = alone.shape[1]
-    assert length <= small.ORIGINAL_LENGTH < pair["input_ids"].shape[1]
+    assert length <= small_model.ORIGINAL_LENGTH < pair["input_ids"].shape[1]
     torch.testing.assert_close(model(**pair).logits[0, :length], alone[0], atol=2e-5, rtol=0)
-    by_batch = small.model(rope_switch="batch")
+    by_batch = small_model.model(rope_switch="batch")
     assert (by_batch(**pair).logits[0, :length] - alone[0]).abs().max() > 1e-2
 
 
@@ -165,7 +169,7 @@ def test_padding_alone_does_not_reach_the_long_factors(model: Model, processor: 
 
 
 def test_embedding_dropout_acts_on_pictures_only(mixed: dict[str, Tensor], processor: Phi3VProcessor) -> None:
-    dropping = small.model(embd_pdrop=0.5).train()
+    dropping = small_model.model(embd_pdrop=0.5).train()
     assert isinstance(dropping.model.vision_embed_tokens.drop, nn.Dropout)
     text = processor(text="only text", return_tensors="pt")
     assert torch.equal(dropping(**text).logits, dropping(**text).logits)

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from phisight.core.errors import CheckpointError
 from phisight.model import Phi3VisionForConditionalGeneration, Phi3VProcessor
 from phisight.model.checkpoint import verify_against_files, weight_files
-from tests.golden import small
+from tests.helpers import small_model
 
 Model = Phi3VisionForConditionalGeneration
 NORM = "model.layers.1.input_layernorm.weight"
@@ -89,7 +89,7 @@ def test_nothing_is_left_at_random(folder: Path) -> None:
         strict=True,
     ):
         assert torch.equal(left, right), name
-    fresh = small.model()
+    fresh = small_model.model()
     for name, buffer in fresh.named_buffers():
         assert torch.equal(dict(one.named_buffers())[name], buffer), name
 
@@ -171,7 +171,7 @@ with torch.no_grad():
 
 
 def test_a_fresh_process_gives_the_same_bits(folder: Path, model: Model, processor: Phi3VProcessor) -> None:
-    batch = dict(processor(text="<|image_1|>What?", images=small.picture(1, 160, 100), return_tensors="pt"))
+    batch = dict(processor(text="<|image_1|>What?", images=small_model.image(1, 160, 100), return_tensors="pt"))
     save_file(batch, folder / "batch.safetensors")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run([sys.executable, "-c", FRESH, str(folder)], check=True, env=environment, capture_output=True)
@@ -193,10 +193,10 @@ def test_saved_files_have_the_official_keys(folder: Path) -> None:
     assert config["rope_scaling"]["type"] == "su"
     assert set(config["rope_scaling"]) == {"type", "short_factor", "long_factor"}
     assert config["sliding_window"] == 131072
-    assert config["vision_config"]["image_size"] == small.CROP
+    assert config["vision_config"]["image_size"] == small_model.CROP
     pixels = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     assert pixels["image_processor_type"] == "Phi3VImageProcessor"
-    assert (pixels["num_crops"], pixels["crop_size"]) == (6, small.CROP)
+    assert (pixels["num_crops"], pixels["crop_size"]) == (6, small_model.CROP)
     text = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert text["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert text["processor_class"] == "Phi3VProcessor"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from phisight.model import Phi3VisionForConditionalGeneration, Phi3VProcessor
-from tests.golden import small
+from tests.helpers import small_model
 
 Model = Phi3VisionForConditionalGeneration
 LONG = "word " * 15
@@ -25,9 +25,9 @@ def answers(model: Model, batch: dict[str, Tensor], **options: Any) -> list[list
 def rows() -> list[tuple[str, list[Any]]]:
     """Texts with their pictures: of unequal length, with none, one and two pictures."""
     return [
-        ("<|image_1|>What?", [small.picture(1, 160, 100)]),
+        ("<|image_1|>What?", [small_model.image(1, 160, 100)]),
         ("no picture", []),
-        ("<|image_1|>and<|image_2|>", [small.picture(2, 40, 40), small.picture(3, 50, 120)]),
+        ("<|image_1|>and<|image_2|>", [small_model.image(2, 40, 40), small_model.image(3, 50, 120)]),
         (LONG, []),
     ]
 
@@ -52,7 +52,9 @@ def test_a_left_padded_batch_equals_rows_alone(
     alone = [answers(model, encode(processor, [row]), max_new_tokens=30)[0] for row in rows]
     assert together == alone
     lengths = encode(processor, rows)["attention_mask"].sum(1).tolist()
-    assert sum(length <= small.ORIGINAL_LENGTH < length + 30 for length in lengths) == 2, "two rows cross the switch"
+    assert sum(length <= small_model.ORIGINAL_LENGTH < length + 30 for length in lengths) == 2, (
+        "two rows cross the switch"
+    )
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -61,7 +63,7 @@ def test_a_left_padded_batch_equals_rows_alone(
 def test_crossing_the_switch_equals_a_run_without_cache(
     processor: Phi3VProcessor, rows: list[tuple[str, list[Any]]], chosen: list[int], cache: str, attention: str
 ) -> None:
-    model = small.model(attention=attention)
+    model = small_model.model(attention=attention)
     batch = encode(processor, [rows[number] for number in chosen])
     uncached = answers(model, batch, max_new_tokens=30, use_cache=False)
     cached = answers(model, batch, max_new_tokens=30, cache_implementation=cache)
@@ -69,8 +71,8 @@ def test_crossing_the_switch_equals_a_run_without_cache(
 
 
 def test_a_picture_row_crosses_the_switch(processor: Phi3VProcessor) -> None:
-    model = small.model(original_max_position_embeddings=48)
-    batch = encode(processor, [("<|image_1|>", [small.picture(1, 160, 100)])])
+    model = small_model.model(original_max_position_embeddings=48)
+    batch = encode(processor, [("<|image_1|>", [small_model.image(1, 160, 100)])])
     assert batch["input_ids"].shape[1] < 48
     uncached = answers(model, batch, max_new_tokens=24, use_cache=False)
     assert answers(model, batch, max_new_tokens=24) == uncached
@@ -85,7 +87,7 @@ def test_the_cache_is_used(model: Model, processor: Phi3VProcessor) -> None:
     batch = encode(processor, [(LONG, [])])
     start = batch["input_ids"].shape[1]
     answers(model, batch, max_new_tokens=30)
-    again = small.ORIGINAL_LENGTH + 1
+    again = small_model.ORIGINAL_LENGTH + 1
     assert seen[0] == start
     assert [step for step in seen[1:] if step != 1] == [again], "the prefix is computed once more, at the switch"
 
@@ -93,7 +95,7 @@ def test_the_cache_is_used(model: Model, processor: Phi3VProcessor) -> None:
 def test_the_tower_runs_once(model: Model, processor: Phi3VProcessor) -> None:
     ran = []
     model.model.vision_embed_tokens.register_forward_hook(lambda *_args: ran.append(1))
-    answers(model, encode(processor, [("<|image_1|>", [small.picture(1, 40, 40)])]), max_new_tokens=10)
+    answers(model, encode(processor, [("<|image_1|>", [small_model.image(1, 40, 40)])]), max_new_tokens=10)
     assert len(ran) == 1
 
 
@@ -107,7 +109,7 @@ def test_beams_equal_beams_without_cache(
 
 
 def test_beams_over_a_batch_with_one_picture_a_row(model: Model, processor: Phi3VProcessor) -> None:
-    rows = [("<|image_1|>a", [small.picture(1, 160, 100)]), ("<|image_1|>bcd", [small.picture(2, 40, 40)])]
+    rows = [("<|image_1|>a", [small_model.image(1, 160, 100)]), ("<|image_1|>bcd", [small_model.image(2, 40, 40)])]
     together = answers(model, encode(processor, rows), max_new_tokens=8, num_beams=2)
     alone = [answers(model, encode(processor, [row]), max_new_tokens=8, num_beams=2)[0] for row in rows]
     assert together == alone
@@ -139,12 +141,12 @@ def test_the_image_placeholder_is_never_written(model: Model, processor: Phi3VPr
 
 def test_how_generation_ends_is_saved_with_the_model(model: Model) -> None:
     generation = model.generation_config
-    assert generation.eos_token_id == sorted([2, small.IDS["<|end|>"], small.IDS["<|endoftext|>"]])
-    assert generation.pad_token_id == small.IDS["<|endoftext|>"]
-    assert generation.suppress_tokens == [small.IDS["<|image|>"]]
+    assert generation.eos_token_id == sorted([2, small_model.IDS["<|end|>"], small_model.IDS["<|endoftext|>"]])
+    assert generation.pad_token_id == small_model.IDS["<|endoftext|>"]
+    assert generation.suppress_tokens == [small_model.IDS["<|image|>"]]
 
 
 def test_sampling_runs(model: Model, processor: Phi3VProcessor) -> None:
     torch.manual_seed(0)
-    batch = encode(processor, [("<|image_1|>", [small.picture(1, 40, 40)])])
+    batch = encode(processor, [("<|image_1|>", [small_model.image(1, 40, 40)])])
     assert len(answers(model, batch, max_new_tokens=6, do_sample=True, num_return_sequences=2)) == 2

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import StaticCache
 
 from phisight.model import Phi3VisionForConditionalGeneration, Phi3VProcessor
-from tests.golden import small
+from tests.helpers import small_model
 
 Model = Phi3VisionForConditionalGeneration
 
@@ -19,7 +19,7 @@ def batch(processor: Phi3VProcessor) -> dict[str, Tensor]:
     return dict(
         processor(
             text=["<|image_1|>What?", "a text"],
-            images=[[small.picture(1, 160, 100)], []],
+            images=[[small_model.image(1, 160, 100)], []],
             padding=True,
             return_tensors="pt",
         )
@@ -75,7 +75,7 @@ def test_checkpointing_saves_activations(model: Model, batch: dict[str, Tensor])
 
 def test_eager_equals_sdpa(batch: dict[str, Tensor]) -> None:
     real = batch["attention_mask"].bool()
-    eager, sdpa = (small.model(attention=one)(**batch).logits[real] for one in ("eager", "sdpa"))
+    eager, sdpa = (small_model.model(attention=one)(**batch).logits[real] for one in ("eager", "sdpa"))
     torch.testing.assert_close(eager, sdpa, atol=2e-5, rtol=0)
 
 
@@ -97,7 +97,7 @@ def test_rotary_tables_stay_float32_in_bfloat16(model: Model) -> None:
     half = model.to(torch.bfloat16)
     cos, _ = half.model.rotary_emb(torch.zeros(1), positions)
     # The tables were made in float32; casting the module rounds its buffers, so the model is loaded in its type.
-    fresh = small.model()
+    fresh = small_model.model()
     torch.testing.assert_close(exact, fresh.model.rotary_emb(torch.zeros(1), positions)[0])
     assert (cos - exact).abs().max() < 1.0
 
@@ -123,7 +123,7 @@ def test_the_compiled_decoder_equals_eager(model: Model, compiled: Any, length: 
 def test_a_compiled_step_with_a_static_cache_equals_eager(
     model: Model, processor: Phi3VProcessor, compiled: Any
 ) -> None:
-    prompt = processor(text="<|image_1|>What?", images=small.picture(1, 160, 100), return_tensors="pt")
+    prompt = processor(text="<|image_1|>What?", images=small_model.image(1, 160, 100), return_tensors="pt")
     length = prompt["input_ids"].shape[1]
     token = torch.tensor([[7]])
     position = torch.tensor([[length]])

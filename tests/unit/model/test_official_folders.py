@@ -18,7 +18,7 @@ from transformers import (
 
 from phisight.model import Phi3VConfig, Phi3VImageProcessor, Phi3VisionForConditionalGeneration, Phi3VProcessor
 from phisight.model.configuration import VIT_L_14_336
-from tests.parity import official
+from tests.helpers import official
 
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 

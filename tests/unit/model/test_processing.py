@@ -11,10 +11,10 @@ from transformers import AutoImageProcessor, AutoProcessor
 
 from phisight.core.errors import ElongatedImageError, ImageError, ImageTagError, TruncationError
 from phisight.model import Phi3VImageProcessor, Phi3VProcessor
-from tests.golden import small
+from tests.helpers import small_model
 
-WIDE = small.picture(1, 160, 100)
-SQUARE = small.picture(2, 40, 40)
+WIDE = small_model.image(1, 160, 100)
+SQUARE = small_model.image(2, 40, 40)
 
 
 def test_lists_without_return_tensors(processor: Phi3VProcessor) -> None:
@@ -129,7 +129,7 @@ def test_decoding_leaves_slots_out(processor: Phi3VProcessor) -> None:
     slots = ids == processor.image_token_id
     assert processor.batch_decode(ids.masked_fill(slots, -1), skip_special_tokens=True) == ["abc"]
     assert processor.decode(np.array([-1, -2]), skip_special_tokens=True) == ""
-    assert processor.decode([small.IDS["a"], -5]) == "a"
+    assert processor.decode([small_model.IDS["a"], -5]) == "a"
 
 
 PARTS = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
@@ -166,12 +166,12 @@ def test_messages_with_pictures_become_inputs(processor: Phi3VProcessor) -> None
 
 @pytest.mark.parametrize("loader", [Phi3VProcessor, AutoProcessor])
 def test_round_trip(tmp_path: Path, loader: Any) -> None:
-    processor = small.processor(num_crops=3)
-    small.config().save_pretrained(tmp_path)
+    processor = small_model.processor(num_crops=3)
+    small_model.config().save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     again = loader.from_pretrained(tmp_path)
     assert type(again) is Phi3VProcessor
-    assert (again.image_processor.num_crops, again.image_processor.crop_size) == (3, small.CROP)
+    assert (again.image_processor.num_crops, again.image_processor.crop_size) == (3, small_model.CROP)
     assert again.chat_template == processor.chat_template
     text = "<|user|>\n<|image_1|>\nWhat?<|end|>\n"
     one, other = (each(text=text, images=WIDE, return_tensors="pt") for each in (processor, again))
@@ -180,8 +180,8 @@ def test_round_trip(tmp_path: Path, loader: Any) -> None:
 
 
 def test_settings_can_be_changed_while_loading(tmp_path: Path) -> None:
-    small.config().save_pretrained(tmp_path)
-    small.processor(num_crops=3).save_pretrained(tmp_path)
+    small_model.config().save_pretrained(tmp_path)
+    small_model.processor(num_crops=3).save_pretrained(tmp_path)
     assert AutoProcessor.from_pretrained(tmp_path, num_crops=2).image_processor.num_crops == 2
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from phisight.core.errors import ImageSlotError
 from phisight.model import Phi3VisionForConditionalGeneration, Phi3VProcessor
 from phisight.model.placeholders import SlotRun, images_of_runs, slot_mask, slot_runs
-from tests.golden import small
+from tests.helpers import small_model
 
 IMAGE = 9
 
@@ -65,7 +65,7 @@ def test_numbers_repeat_or_leave_a_gap(row: list[int]) -> None:
 
 
 def test_ids_are_never_changed(model: Phi3VisionForConditionalGeneration, processor: Phi3VProcessor) -> None:
-    batch = processor(text="<|image_1|>a", images=small.picture(1, 60, 40), return_tensors="pt")
+    batch = processor(text="<|image_1|>a", images=small_model.image(1, 60, 40), return_tensors="pt")
     slots = batch["input_ids"] == model.config.image_token_id
     for given in (batch["input_ids"], batch["input_ids"].masked_fill(slots, -1)):
         before = given.clone()
@@ -77,8 +77,8 @@ def test_ids_are_never_changed(model: Phi3VisionForConditionalGeneration, proces
 def test_the_model_reports_a_resized_image(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VProcessor
 ) -> None:
-    batch = processor(text="<|image_1|>a", images=small.picture(1, 40, 40), return_tensors="pt")
-    other = processor.image_processor(small.picture(1, 160, 100), return_tensors="pt")
+    batch = processor(text="<|image_1|>a", images=small_model.image(1, 40, 40), return_tensors="pt")
+    other = processor.image_processor(small_model.image(1, 160, 100), return_tensors="pt")
     with pytest.raises(ImageSlotError, match=r"row 0, image 1: the prompt holds \d+ image slots .* made 35 features"):
         model(batch["input_ids"], pixel_values=other["pixel_values"], image_sizes=other["image_sizes"])
 
@@ -86,7 +86,7 @@ def test_the_model_reports_a_resized_image(
 def test_sizes_that_the_pixels_do_not_hold(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VProcessor
 ) -> None:
-    batch = processor(text="<|image_1|>a", images=small.picture(1, 160, 100), return_tensors="pt")
+    batch = processor(text="<|image_1|>a", images=small_model.image(1, 160, 100), return_tensors="pt")
     with pytest.raises(ImageSlotError, match=r"image 0: image_sizes ask for 2 x 3 tiles .* pixel_values holds 3 crops"):
         model(**{**batch, "pixel_values": batch["pixel_values"][:, :3]})
     vision = model.model.vision_embed_tokens

@@ -9,8 +9,8 @@ import pytest
 
 from phisight.report import write_pdf, write_report
 from phisight.report.pdf import find_browser
-from tests.unit.report.browser import Page, chromium
-from tests.unit.report.run_folder import HOSTILE, make_run
+from tests.helpers.browser import Page, chromium
+from tests.helpers.run_folder import HOSTILE, make_run
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="neither Chromium nor Chrome is installed")
 

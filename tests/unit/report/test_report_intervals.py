@@ -12,7 +12,7 @@ from phisight.report import write_report
 from phisight.report.charts import scatter
 from phisight.report.collect import collect
 from phisight.report.view import card_lines, interval_line
-from tests.unit.report.run_folder import make_run
+from tests.helpers.run_folder import make_run
 
 
 def corners(drawn: str) -> list[tuple[float, float]]:

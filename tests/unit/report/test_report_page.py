@@ -18,8 +18,8 @@ from phisight.report import report_json, write_pdf, write_report
 from phisight.report.charts import MOST_POINTS, Axis, bars, curves, scatter, thinned
 from phisight.report.collect import collect
 from phisight.report.format import duration, number, split_name, written
-from tests.unit.report import run_folder
-from tests.unit.report.run_folder import HOSTILE, make_run
+from tests.helpers import run_folder
+from tests.helpers.run_folder import HOSTILE, make_run
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +128,10 @@ def test_pictures_outside_the_run_folder_are_not_taken_in(copy: Path) -> None:
 def test_five_hundred_pictures_stay_below_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def photo(number: int, side: int = 160) -> Image.Image:
         """As hard to compress as a photograph: a quarter of each pixel is noise."""
-        return Image.blend(run_folder_picture(number, side), Image.effect_noise((side, side), 60).convert("RGB"), 0.25)
+        return Image.blend(drawing(number, side), Image.effect_noise((side, side), 60).convert("RGB"), 0.25)
 
-    run_folder_picture = run_folder.picture
-    monkeypatch.setattr(run_folder, "picture", photo)
+    drawing = run_folder.image
+    monkeypatch.setattr(run_folder, "image", photo)
     run = tmp_path / "run"
     write_predictions(run, [run_folder.predictions(tmp_path, 520, "real")])
     path = write_report([run])

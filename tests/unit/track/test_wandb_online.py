@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from phisight.track import read_metrics
-from tests.servers.wandb_server import WandbServer, wandb_server
+from tests.helpers.wandb_server import WandbServer, wandb_server
 
 pytest.importorskip("wandb", reason="the wandb extra is not installed")
 

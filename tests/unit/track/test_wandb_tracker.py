@@ -17,7 +17,7 @@ from phisight.track import Example, Pairs, open_tracker, read_metrics
 
 wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
-from tests.unit.track.wandb_file import closed, history, records  # noqa: E402
+from tests.helpers.wandb_file import closed, history, records  # noqa: E402
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -19,7 +19,7 @@ from phisight.train.evaluation import Answers, undisturbed
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
-from tests.unit.train.test_fit import Recorder
+from tests.helpers.short_fit import Recorder
 
 ROOT = Path(__file__).parents[3]
 

@@ -15,7 +15,7 @@ from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.sampler import LengthSampler, epoch_order, padding_share, smallest_pool
 from phisight.train.loop import CheckedTrainer, fit
 from phisight.train.trainable.methods import apply_method
-from tests.unit.train.test_fit import Recorder
+from tests.helpers.short_fit import Recorder
 
 
 def mixed_lengths(count: int = 700) -> np.ndarray:

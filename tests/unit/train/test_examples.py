@@ -10,11 +10,11 @@ from phisight.core.geometry import image_tokens
 from phisight.data.dataset.image_groups import PICTURES
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet, split_by_length
-from tests.unit.train.conftest import TASK, picture
+from tests.helpers.training_examples import TASK, noise_image
 
 
 def load_seed(row: Any) -> Any:
-    return picture(row["seed"])
+    return noise_image(row["seed"])
 
 
 def test_labels_are_the_answer_and_its_end(examples: ExampleSet, processor: Any) -> None:
@@ -34,7 +34,7 @@ def test_the_prompt_is_chat_text_with_all_slots(examples: ExampleSet, processor:
 
 def test_the_same_ids_as_the_processor_makes(examples: ExampleSet, processor: Any) -> None:
     text = f"<|user|>\n<|image_1|>\n{TASK.prompt}<|end|>\n<|assistant|>\n{TASK.render(examples.rows[2])}<|end|>"
-    whole = processor(text=text, images=picture(2), return_tensors="pt")
+    whole = processor(text=text, images=noise_image(2), return_tensors="pt")
     example = examples[2]
     assert torch.equal(whole["input_ids"][0], example["input_ids"])
     assert torch.equal(whole["pixel_values"][0], example["pixel_values"][0])
@@ -91,7 +91,7 @@ def test_kept_pictures_are_read_once(rows: list[dict[str, Any]], processor: Any)
 
     def load(row: Any) -> Any:
         reads.append(row["seed"])
-        return picture(row["seed"])
+        return noise_image(row["seed"])
 
     size = 3 * 112 * 112 * 4  # one tile, which is its thumbnail too
     kept = ExampleSet(rows, load, processor, TASK, keep_bytes=2 * size)
@@ -105,13 +105,13 @@ def test_kept_pictures_are_read_once(rows: list[dict[str, Any]], processor: Any)
 def test_special_tokens_in_the_table_are_refused(title: str, rows: list[dict[str, Any]], processor: Any) -> None:
     rows[0]["title"] = title
     with pytest.raises(DataError, match="special token"):
-        ExampleSet(rows, lambda row: picture(0), processor, TASK)[0]
+        ExampleSet(rows, lambda row: noise_image(0), processor, TASK)[0]
 
 
 def test_an_empty_field_is_named(rows: list[dict[str, Any]], processor: Any) -> None:
     rows[0]["title"] = ""
     with pytest.raises(EmptyFieldError, match="'title' is empty"):
-        ExampleSet(rows, lambda row: picture(0), processor, TASK)[0]
+        ExampleSet(rows, lambda row: noise_image(0), processor, TASK)[0]
 
 
 def test_lengths_are_known_without_opening_a_picture(examples: ExampleSet, processor: Any) -> None:
@@ -126,9 +126,9 @@ def test_lengths_are_known_without_opening_a_picture(examples: ExampleSet, proce
 
 def test_several_pictures_go_into_one_prompt(rows: list[dict[str, Any]], processor: Any) -> None:
     joined = [{**rows[0], PICTURES: rows[:2]}, rows[2]]
-    examples = ExampleSet(joined, lambda row: picture(row["seed"]), processor, TASK)
+    examples = ExampleSet(joined, lambda row: noise_image(row["seed"]), processor, TASK)
     text = f"<|user|>\n<|image_1|>\n<|image_2|>\n{TASK.prompt}<|end|>\n<|assistant|>\n{TASK.render(rows[0])}<|end|>"
-    whole = processor(text=text, images=[picture(0), picture(1)], return_tensors="pt")
+    whole = processor(text=text, images=[noise_image(0), noise_image(1)], return_tensors="pt")
     assert torch.equal(examples[0]["input_ids"], whole["input_ids"][0])
     assert list(examples.lengths) == [len(examples[index]["input_ids"]) for index in range(2)]
     batch = Collator(processor.tokenizer.pad_token_id)([examples[0], examples[1]])

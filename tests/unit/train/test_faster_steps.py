@@ -20,8 +20,8 @@ from phisight.train.acceleration.liger import use_liger
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
-from tests.unit.train.conftest import TASK, picture
-from tests.unit.train.test_fit import Recorder, recipe, run
+from tests.helpers.short_fit import Recorder, recipe, run
+from tests.helpers.training_examples import TASK, noise_image
 
 
 def curve(model: Any, processor: Any, examples: ExampleSet, folder: Path, **train: Any) -> list[float]:
@@ -142,7 +142,7 @@ def test_a_picture_is_opened_once_an_epoch_or_once(
 
     def load(row: Mapping[str, Any]) -> Any:
         opened[row["seed"]] += 1
-        return picture(row["seed"])
+        return noise_image(row["seed"])
 
     examples = ExampleSet(rows, load, processor, TASK, keep_bytes=kept)
     _, recorder = run(model, processor, examples, tmp_path, steps=None, epochs=2, batch_size=2)

@@ -16,8 +16,8 @@ from phisight.train.examples.dataset import ExampleSet
 from phisight.train.image_check import check_images
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
-from tests.unit.train.conftest import example_set
-from tests.unit.train.test_fit import Recorder, recipe
+from tests.helpers.short_fit import Recorder, recipe
+from tests.helpers.training_examples import example_set
 
 
 def make_room(cache: FeatureCache, rows: list[dict[str, Any]], needed: int, bound: int) -> bool:

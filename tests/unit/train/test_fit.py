@@ -1,6 +1,5 @@
 """The loop: it learns, it keeps the best, it stops at a loss that is no number, and batch shapes do not matter."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,55 +7,11 @@ import pytest
 import torch
 
 from phisight.core.errors import NonFiniteLossError
-from phisight.core.recipe import recipe_from
-from phisight.core.settings import LoraSettings, Recipe, TrainSettings
+from phisight.core.settings import Recipe, TrainSettings
 from phisight.train.arguments import steps_in
 from phisight.train.examples.dataset import ExampleSet
-from phisight.train.loop import fit
-from phisight.train.trainable.methods import apply_method
-from tests.unit.train.conftest import TASK, picture
-
-
-class Recorder:
-    """Remembers what the loop told."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.steps: list[int] = []
-        self.padding: list[float] = []
-        self.data_wait: list[float] = []
-        self.planned = 0
-
-    def begin(self, steps: int) -> None:
-        self.planned = steps
-
-    def step(self, step: int) -> None:
-        self.steps.append(step)
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if "loss" in metrics:
-            self.losses.append(metrics["loss"])
-            self.padding.append(metrics["padding"])
-            self.data_wait.append(metrics["data_wait"])
-
-
-def recipe(**train: Any) -> Recipe:
-    defaults = {
-        "method": "full",
-        "train_tower": True,
-        "steps": 8,
-        "batch_size": 6,
-        "learning_rate": 3e-3,
-        "log_every": 1,
-    }
-    return recipe_from({"train": {**defaults, "warmup": 0.0, **train}})
-
-
-def run(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path, **train: Any) -> tuple[Any, Recorder]:
-    settings, recorder = recipe(**train), Recorder()
-    model = apply_method(model, settings.train, LoraSettings(rank=2))
-    fit(model, processor, examples, None, settings, tmp_path, recorder)
-    return model, recorder
+from tests.helpers.short_fit import run
+from tests.helpers.training_examples import TASK, noise_image
 
 
 def test_the_loss_falls(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
@@ -69,7 +24,7 @@ def test_the_loss_falls(model: Any, processor: Any, examples: ExampleSet, tmp_pa
 def long_and_short(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
     """16 examples, two steps of eight an epoch; the longest answer holds many times the tokens of the shortest."""
     more = [{**rows[number % 6], "title": "Thing" + " very long" * number, "seed": number} for number in range(16)]
-    return ExampleSet(more, lambda row: picture(row["seed"]), processor, TASK)
+    return ExampleSet(more, lambda row: noise_image(row["seed"]), processor, TASK)
 
 
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(4, 2), (2, 4), (1, 8)])

@@ -21,7 +21,7 @@ from phisight.train.examples.number_targets import FIRST_DIGIT, NumberTargets, d
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
 from phisight.workflows.train import save_best
-from tests.unit.train.test_fit import Recorder
+from tests.helpers.short_fit import Recorder
 
 
 def example(examples: ExampleSet, processor: Any, numbers: Any, index: int = 3) -> Any:

@@ -15,8 +15,8 @@ from phisight.model.tiny import tiny_config, tiny_model
 from phisight.train.examples.collators import Collator, without_needless_mask
 from phisight.train.examples.dataset import Example, ExampleSet, encode_answer
 from phisight.train.examples.packing import PackingCollator
-from tests.unit.train.conftest import TASK, picture
-from tests.unit.train.test_fit import run
+from tests.helpers.short_fit import run
+from tests.helpers.training_examples import TASK, noise_image
 
 SHAPES = [(120, 100), (300, 120), (100, 230), (220, 220)]
 SMALL = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 96}
@@ -29,7 +29,7 @@ def shown(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
         row.update(image_width=width, image_height=height)
 
     def load(row: Mapping[str, Any]) -> Any:
-        return picture(row["seed"], (row["image_width"], row["image_height"]))
+        return noise_image(row["seed"], (row["image_width"], row["image_height"]))
 
     return ExampleSet(rows, load, processor, TASK, num_crops=4)
 

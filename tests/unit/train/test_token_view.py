@@ -4,7 +4,7 @@ from typing import Any
 
 from phisight.train.examples.dataset import ExampleSet
 from phisight.workflows.show_tokens import runs_of
-from tests.unit.train.conftest import TASK
+from tests.helpers.training_examples import TASK
 
 
 def test_runs_cover_the_example_in_order(examples: ExampleSet, processor: Any) -> None:

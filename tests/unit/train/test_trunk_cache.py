@@ -18,8 +18,8 @@ from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.packing import PackingCollator
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
-from tests.unit.train.conftest import example_set
-from tests.unit.train.test_fit import Recorder
+from tests.helpers.short_fit import Recorder
+from tests.helpers.training_examples import example_set
 
 LAYERS, FIRST = 4, 2
 SMALL = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 96}

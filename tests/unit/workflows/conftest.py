@@ -10,7 +10,7 @@ from phisight.sample.presets import preset
 from phisight.workflows.base_model import starting_model
 from phisight.workflows.load import read_run
 from phisight.workflows.train import save_best
-from tests.unit.workflows.runs import trained
+from tests.helpers.trained_run import trained
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from phisight.core.settings import ModelSettings
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.workflows.evaluate import predict
 from phisight.workflows.load import load_model, load_run
-from tests.unit.workflows.runs import trained
+from tests.helpers.trained_run import trained
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from phisight.core.settings import Recipe
 from phisight.report import report_json, write_report
 from phisight.workflows.evaluate import evaluate_model, evaluate_run
 from phisight.workflows.load import read_run
-from tests.unit.workflows.runs import trained
+from tests.helpers.trained_run import trained
 
 FIGURES = ("parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalised")
 

@@ -15,7 +15,7 @@ from phisight.core.recipe import changed
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
 from phisight.workflows.evaluate import evaluate_run, predict
 from phisight.workflows.load import load_run, read_run
-from tests.unit.workflows.runs import trained
+from tests.helpers.trained_run import trained
 
 PATHS = ["full", "lora"]
 

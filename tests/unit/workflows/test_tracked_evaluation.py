@@ -17,7 +17,7 @@ from phisight.workflows.load import read_run
 pytest.importorskip("wandb", reason="the wandb extra is not installed")
 pytest.importorskip("tensorboardX", reason="the tensorboard extra is not installed")
 
-from tests.unit.track.wandb_file import closed, history, records
+from tests.helpers.wandb_file import closed, history, records
 
 RUN_ID = "abcd1234"
 

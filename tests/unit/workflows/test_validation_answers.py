@@ -15,7 +15,7 @@ from phisight.track import EXAMPLES, PAIRS, read_metrics, read_steps
 from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.load import read_run
 from phisight.workflows.validate import judged_by, known_figures
-from tests.unit.workflows.runs import trained
+from tests.helpers.trained_run import trained
 
 SPLITS = ["train", "validation"]
 

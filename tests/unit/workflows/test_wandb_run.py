@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from phisight.track import EXAMPLES, read_metrics, read_steps
-from tests.unit.workflows.runs import trained
+from tests.helpers.trained_run import trained
 
 wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
-from tests.unit.track.wandb_file import closed, history, records  # noqa: E402
+from tests.helpers.wandb_file import closed, history, records  # noqa: E402
 
 
 @pytest.fixture(scope="module")

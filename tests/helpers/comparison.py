@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.parity.case import GoldenCase
+from tests.helpers.golden_case import GoldenCase
 
 CLIP_SAMPLE = torch.tensor([0, 1, 2, 24, 25, 300, 576])
 """Tokens of the tower that a case stores, of its first two crops; a smaller tower stores those it has."""
@@ -113,7 +113,7 @@ def deviations(case: GoldenCase, seen: dict[str, Any]) -> dict[str, float]:
         return found
     if case.has_images:
         found["image_sizes"] = _unequal(stored["image_sizes"], seen["image_sizes"])
-        found |= _picture_deviations(stored, seen)
+        found |= _image_deviations(stored, seen)
     row, column = stored["positions"].unbind(1)
     for name in ("inputs_embeds", "hidden_norm"):
         found[name] = _distance(stored[name], seen[name][row, column])
@@ -124,7 +124,7 @@ def deviations(case: GoldenCase, seen: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def _picture_deviations(stored: dict[str, Tensor], seen: dict[str, Any]) -> dict[str, float]:
+def _image_deviations(stored: dict[str, Tensor], seen: dict[str, Any]) -> dict[str, float]:
     found = {}
     if "pixel_lattice" in stored:
         found["pixel_lattice"] = _distance(stored["pixel_lattice"], lattice(seen["pixel_values"]))

@@ -92,7 +92,7 @@ class Losses:
             self.seen.append(metrics["loss"])
 
 
-class SomeWithoutPicture:
+class SomeWithoutImage:
     """Examples of which every second one is text alone; their lengths are said to be equal, so that steps mix them."""
 
     def __init__(self, examples: Any) -> None:
@@ -112,7 +112,7 @@ class SomeWithoutPicture:
 
 
 def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
-    """Train on examples with and without pictures; the first process leaves the losses in OUT.losses."""
+    """Train on examples with and without images; the first process leaves the losses in OUT.losses."""
     become(rank, ranks, port)
     from phisight.data.dataset.folder import DatasetFolder
     from phisight.train.distributed.process_group import joined
@@ -127,7 +127,7 @@ def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
         model = apply_method(model, recipe.train, recipe.lora)
         examples, _ = _examples(recipe, folder, folder.rows("train"), processor, folder.task)
         losses = Losses()
-        mixed: Any = SomeWithoutPicture(examples)
+        mixed: Any = SomeWithoutImage(examples)
         fit(model, processor, mixed, None, recipe, recipe.out, losses)
     if rank == 0:
         recipe.out.with_suffix(".losses").write_text(" ".join(map(str, losses.seen)))

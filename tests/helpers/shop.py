@@ -1,4 +1,4 @@
-"""A small shop: products whose picture's colour says what they are, and a model that reads it."""
+"""A small shop: products whose image's color says what they are, and a model that reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from phisight.core.dataset_folder import DatasetCard
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow
 from phisight.generate import Predictor
-from tests.unit.generate.fakes import FakeModel, FakeProcessor
+from tests.helpers.fake_model import FakeModel, FakeProcessor
 
 CATEGORIES = ("HATS", "BAGS", "SCARVES", "SHOES")
 
@@ -44,7 +44,7 @@ def make_rows(folder: Path, count: int) -> list[EvalRow]:
 
 
 def seeing(red: int, green: int, blue: int) -> str:
-    """Reads the product off the picture; a grey picture shows nothing."""
+    """Reads the product off the image; a gray image shows nothing."""
     return "nothing to see" if (red, green, blue) == (127, 127, 127) else answer_of(red)
 
 

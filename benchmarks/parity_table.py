@@ -9,10 +9,10 @@ import sys
 import pytest
 from transformers.utils import logging
 
-from tests.parity import official
-from tests.parity.comparison import LIMITS, deviations, observe
-from tests.parity.faults import FAULTS
-from tests.parity.test_faults import noticed_by
+from tests.helpers import official
+from tests.helpers.comparison import LIMITS, deviations, observe
+from tests.helpers.fault_detection import noticed_by
+from tests.helpers.planted_faults import FAULTS
 
 COLUMNS = ("logits", "logsumexp", "loss", "hidden_norm", "image_features", "gradients")
 

@@ -1,17 +1,17 @@
 """An image server on loopback that misbehaves on request: what a path begins with says how it is answered.
 
-    /ok/N         the picture N                       /truncated/N   half of the announced bytes, then closed
+    /ok/N         the image N                       /truncated/N   half of the announced bytes, then closed
     /404/N        not found (410, 403 likewise)       /reset/N       the connection is cut without an answer
-    /flaky/N      500 twice, then the picture         /slow/N        a byte every half second, for ever (slow-loris)
-    /busy/N       429 with Retry-After, then fine     /html/N        a web page that calls itself a picture
+    /flaky/N      500 twice, then the image         /slow/N        a byte every half second, for ever (slow-loris)
+    /busy/N       429 with Retry-After, then fine     /html/N        a web page that calls itself an image
     /down/N       500 always                          /bomb/N        a small PNG of 20,000 x 20,000 pixels
     /redirect/N   302 to /ok/N                        /huge/N        a body of 600 MB
-    /loop/N       302 to itself                       /gzip/N        the picture, Content-Encoding gzip
+    /loop/N       302 to itself                       /gzip/N        the image, Content-Encoding gzip
     /away?URL     302 to URL                          /gzipbomb/N    600 MB of zeros in a small gzip body
-    /chunked/N    the picture in chunks               /bare/N        no length: the body ends with the connection
+    /chunked/N    the image in chunks               /bare/N        no length: the body ends with the connection
     /headers/N    headers without end                 /silent/N      nothing is answered at all
 
-Runs in a thread of the test, or as a program of its own for benchmarks: ``python -m tests.servers.image_server DIR``.
+Runs in a thread of the test, or as a program of its own for benchmarks: ``python -m tests.helpers.image_server DIR``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _CHUNK = b"\0" * 1_000_000
 
 
 class ImageServer:
-    """Answers for ``pictures`` (N is taken modulo their number), each answer ``latency_s`` late; counts requests."""
+    """Answers for ``images`` (N is taken modulo their number), each answer ``latency_s`` late; counts requests."""
 
-    def __init__(self, pictures: list[bytes], latency_s: float = 0.0, retry_after: str = "0.2") -> None:
-        self.pictures = pictures
+    def __init__(self, images: list[bytes], latency_s: float = 0.0, retry_after: str = "0.2") -> None:
+        self.images = images
         self.latency_s = latency_s
         self.retry_after = retry_after
         self.requests: Counter[str] = Counter()
@@ -51,9 +51,9 @@ class ImageServer:
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         return server
 
-    def picture(self, path: str) -> bytes:
-        """The picture a path asks for."""
-        return self.pictures[int(path.split("?")[0].rsplit("/", 1)[-1].split(".")[0]) % len(self.pictures)]
+    def image(self, path: str) -> bytes:
+        """The image a path asks for."""
+        return self.images[int(path.split("?")[0].rsplit("/", 1)[-1].split(".")[0]) % len(self.images)]
 
 
 class _Connection(asyncio.Protocol):
@@ -93,11 +93,11 @@ class _Connection(asyncio.Protocol):
         self.transport.write("\r\n".join(lines).encode() + body)
 
     def ok(self, path: str) -> None:
-        self.send("200 OK", self.server.picture(path), "Content-Type: image/jpeg")
+        self.send("200 OK", self.server.image(path), "Content-Type: image/jpeg")
 
     def missing(self, path: str) -> None:
         status = path.split("/")[1]
-        self.send(f"{status} No", b"no such picture", "Content-Type: text/plain")
+        self.send(f"{status} No", b"no such image", "Content-Type: text/plain")
 
     def down(self, _: str) -> None:
         self.send("500 Internal Server Error", b"")
@@ -124,7 +124,7 @@ class _Connection(asyncio.Protocol):
         self.send("302 Found", b"", f"Location: {path.split('?', 1)[1]}")
 
     def truncated(self, path: str) -> None:
-        body = self.server.picture(path)
+        body = self.server.image(path)
         self.transport.write(
             f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2]
         )
@@ -140,7 +140,7 @@ class _Connection(asyncio.Protocol):
 
     def slow(self, path: str) -> None:
         self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        self.task = asyncio.ensure_future(self._drip(self.server.picture(path), 0.5))
+        self.task = asyncio.ensure_future(self._drip(self.server.image(path), 0.5))
 
     def headers(self, _: str) -> None:
         self.transport.write(b"HTTP/1.1 200 OK\r\n")
@@ -162,11 +162,11 @@ class _Connection(asyncio.Protocol):
 
     def huge(self, path: str) -> None:
         self.transport.write(f"HTTP/1.1 200 OK\r\nContent-Length: {HUGE_BYTES}\r\n\r\n".encode())
-        self.transport.write(self.server.picture(path))
+        self.transport.write(self.server.image(path))
         self.task = asyncio.ensure_future(self._pour())
 
     def chunkedhuge(self, path: str) -> None:
-        self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n" + self.server.picture(path))
+        self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n" + self.server.image(path))
         self.task = asyncio.ensure_future(self._pour())
 
     async def _pour(self) -> None:
@@ -179,20 +179,20 @@ class _Connection(asyncio.Protocol):
 
     def gzip(self, path: str) -> None:
         squeeze = zlib.compressobj(wbits=31)
-        body = squeeze.compress(self.server.picture(path)) + squeeze.flush()
+        body = squeeze.compress(self.server.image(path)) + squeeze.flush()
         self.send("200 OK", body, "Content-Encoding: gzip", "Content-Type: image/jpeg")
 
     def gzipbomb(self, _: str) -> None:
         self.send("200 OK", gzip_bomb(), "Content-Encoding: gzip", "Content-Type: image/jpeg")
 
     def chunked(self, path: str) -> None:
-        body = self.server.picture(path)
+        body = self.server.image(path)
         parts = [body[at : at + 5000] for at in range(0, len(body), 5000)]
         chunks = b"".join(f"{len(part):x}\r\n".encode() + part + b"\r\n" for part in parts)
         self.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
 
     def bare(self, path: str) -> None:
-        self.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + self.server.picture(path))
+        self.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + self.server.image(path))
         self.transport.close()
 
 
@@ -208,7 +208,7 @@ ANSWERS |= dict.fromkeys(("403", "404", "410"), _Connection.missing)
 
 @functools.cache
 def png_bomb(side: int = 20_000) -> bytes:
-    """A grey PNG of side x side black pixels, some 400 kB long; only its last check sum is wrong."""
+    """A gray PNG of side x side black pixels, some 400 kB long; only its last check sum is wrong."""
     squeeze, rows = zlib.compressobj(9), b"\0" * (side + 1) * 50
     first = squeeze.compress(rows) + squeeze.flush(zlib.Z_FULL_FLUSH)
     again = squeeze.compress(rows) + squeeze.flush(zlib.Z_FULL_FLUSH)
@@ -260,15 +260,15 @@ def running(server: ImageServer) -> Iterator[ImageServer]:
 
 
 def main() -> None:
-    """Serve the pictures of a folder until standard input ends; prints the address first."""
+    """Serve the images of a folder until standard input ends; prints the address first."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--latency", type=float, default=0.05)
     options = parser.parse_args()
-    pictures = [path.read_bytes() for path in sorted(options.folder.glob("*.jpg"))]
+    images = [path.read_bytes() for path in sorted(options.folder.glob("*.jpg"))]
 
     async def serve() -> None:
-        server = ImageServer(pictures, options.latency)
+        server = ImageServer(images, options.latency)
         await server.start()
         print(server.url, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, input_ends)

@@ -1,7 +1,7 @@
-"""A processor and a model with transformers' interface and no weights: the answer follows from the picture's colour.
+"""A processor and a model with transformers' interface and no weights: the answer follows from the image's color.
 
-The tokenizer's ids are bytes; a picture takes as many slots as it is wide; the model reads the mean colour of the
-picture that belongs to the row and checks what a real model relies on (left padding, one call with a cache).
+The tokenizer's ids are bytes; an image takes as many slots as it is wide; the model reads the mean color of the
+image that belongs to the row and checks what a real model relies on (left padding, one call with a cache).
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ class FakeProcessor:
         self.batches.append(len(text))
         rows, pixels, sizes = [], [], []
         for position, one in enumerate(text):
-            pictures = images[position] if images else []
-            assert one.count("@") == len(pictures)
+            row_images = images[position] if images else []
+            assert one.count("@") == len(row_images)
             ids: list[int] = []
             for part in one.encode():
                 if part == ord("@"):
-                    picture = pictures[len(ids) and sum(token == -1 for token in ids)]
-                    ids += [-1] + [SLOT] * (picture.width - 1)
-                    pixels.append(torch.tensor(picture.resize((1, 1)).getpixel((0, 0)), dtype=torch.float32))
-                    sizes.append(torch.tensor(picture.size))
+                    image = row_images[len(ids) and sum(token == -1 for token in ids)]
+                    ids += [-1] + [SLOT] * (image.width - 1)
+                    pixels.append(torch.tensor(image.resize((1, 1)).getpixel((0, 0)), dtype=torch.float32))
+                    sizes.append(torch.tensor(image.size))
                 else:
                     ids.append(part)
             rows.append(ids)
@@ -80,7 +80,7 @@ class FakeProcessor:
 
 
 class FakeModel:
-    """``answer(r, g, b)`` of the row's first picture; without a picture ``answer(0, 0, 0)``."""
+    """``answer(r, g, b)`` of the row's first image; without an image ``answer(0, 0, 0)``."""
 
     device = torch.device("cpu")
     dtype = torch.float64
@@ -99,10 +99,10 @@ class FakeModel:
     def _texts(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor | None) -> list[str]:
         assert not self.training
         assert bool(attention_mask[:, -1].all()), "padding must stand on the left"
-        colours = iter(pixel_values.tolist()) if pixel_values is not None else iter([])
+        colors = iter(pixel_values.tolist()) if pixel_values is not None else iter([])
         texts = []
         for row in input_ids.tolist():
-            mine = [next(colours) for _ in range(row.count(-1))]
+            mine = [next(colors) for _ in range(row.count(-1))]
             texts.append(self._answer(*(int(value) for value in mine[0])) if mine else self._answer(0, 0, 0))
         return texts
 

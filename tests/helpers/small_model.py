@@ -1,4 +1,4 @@
-"""A phi3_v of 50 thousand parameters, its tokenizer and pictures: all from seeds, the same on every machine.
+"""A phi3_v of 50 thousand parameters, its tokenizer and images: all from seeds, the same on every machine.
 
 Crops of 56 pixels (2 x 2 tokens), three decoder and three tower layers, a tokenizer of single characters. Weights come
 from NumPy's frozen legacy generator and are scaled so that small mistakes show: token embeddings are small, so a wrong
@@ -114,8 +114,8 @@ def processor(num_crops: int = 6) -> Phi3VProcessor:
     return Phi3VProcessor(Phi3VImageProcessor(num_crops=num_crops, crop_size=CROP), tokenizer())
 
 
-def picture(seed: int, width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Coarse noise under fine noise, so that every place of the picture differs from every other."""
+def image(seed: int, width: int, height: int, mode: str = "RGB") -> Image.Image:
+    """Coarse noise under fine noise, so that every place of the image differs from every other."""
     draw = np.random.RandomState(seed)
     coarse = draw.randint(0, 200, (1 + height // 9, 1 + width // 9, len(mode)))
     fine = np.repeat(np.repeat(coarse, 9, axis=0), 9, axis=1)[:height, :width] + draw.randint(

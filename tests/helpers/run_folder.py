@@ -31,12 +31,12 @@ CATEGORIES = ("HATS", "BAGS", "SCARVES", "SHOES", "COATS & JACKETS")
 HOSTILE = '<script>window.hacked = true</script><img src=x onerror="window.hacked = true">"\'&'
 
 
-def picture(number: int, side: int = 160) -> Image.Image:
+def image(number: int, side: int = 160) -> Image.Image:
     image = Image.new("RGB", (side, side), (245, 242, 236))
     draw = ImageDraw.Draw(image)
-    colour = (number * 47 % 200, number * 83 % 200, number * 131 % 200)
+    color = (number * 47 % 200, number * 83 % 200, number * 131 % 200)
     shapes = (draw.ellipse, draw.rectangle, draw.rounded_rectangle)
-    shapes[number % 3]((30, 25 + number % 20, 130, 135), fill=colour)
+    shapes[number % 3]((30, 25 + number % 20, 130, 135), fill=color)
     return image
 
 
@@ -47,7 +47,7 @@ def product(number: int) -> dict[str, Any]:
 
 
 def answered(number: int, shift: int) -> str:
-    """The model's answer to the picture of row ``number + shift``, with its own faults."""
+    """The model's answer to the image of row ``number + shift``, with its own faults."""
     row = product(number + shift)
     row["full_price"] = round(row["full_price"] * (1 + 0.15 * math.cos(3 * number)), 2)
     if number % 9 == 4:
@@ -65,7 +65,7 @@ def predictions(folder: Path, count: int, images: Images) -> Predictions:
         path = folder / "images" / f"{number}.png"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(number).save(path, compress_level=1)
+            image(number).save(path, compress_level=1)
         rows.append(EvalRow(f"P-{number}", path, Task().values(product(number)), Task().render(product(number))))
     shown = shown_rows(rows, Task(), images, 0)
     answers = {
@@ -95,7 +95,7 @@ def make_run(folder: Path, count: int = 40, *, steps: int = 5, thumbnails: int =
     tracker = JsonlTracker()
     tracker.start(run, {})
     file = io.BytesIO()
-    picture(1, 96).save(file, "JPEG")
+    image(1, 96).save(file, "JPEG")
     for step in range(20, 20 * steps + 1, 20):
         tracker.log(step, {"train/loss": 3 * math.exp(-step / 40), "train/lr": 1e-4 * (1 - step / 200)})
         tracker.log(step, {"eval/loss": 3.1 * math.exp(-step / 45), "eval/category_accuracy": 1 - math.exp(-step / 30)})

@@ -1,4 +1,4 @@
-"""One golden case: prompts with pictures, and what the reference computed from them.
+"""One golden case: prompts with images, and what the reference computed from them.
 
 The official cases (``official.py``) and our own small ones (``tests/golden``) have the same form, so one comparison
 serves both. Names of tensors follow the reference: ``positions`` and ``vocab_ids`` index ``logits``, ``hidden_norm``
@@ -38,7 +38,7 @@ class GoldenCase:
 
     @property
     def has_images(self) -> bool:
-        """Whether any row has a picture."""
+        """Whether any row has an image."""
         return any(prompt.images for prompt in self.prompts)
 
     @property

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import phisight  # noqa: F401 - registers phi3_v with the Auto classes
-from tests.parity.case import GoldenCase, Prompt
+from tests.helpers.golden_case import GoldenCase, Prompt
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 ABSENT = "the recorded results of the official model (../shared/reference) are not beside this clone"
@@ -62,7 +62,7 @@ def entry(case_id: str) -> dict[str, Any]:
 
 
 def image(file: str) -> Image.Image:
-    """An input picture by its path in the manifest."""
+    """An input image by its path in the manifest."""
     with Image.open(REFERENCE / "images" / Path(file).name) as opened:
         opened.load()
         return opened

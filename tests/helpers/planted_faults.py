@@ -76,7 +76,7 @@ def _padding_attended(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -
     patch.setattr(modeling_phi3, "create_causal_mask", lambda **kwargs: right(**{**kwargs, "attention_mask": None}))
 
 
-def _pictures_swapped(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:
+def _images_swapped(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:
     right = images_of_runs
     patch.setattr(modeling, "images_of_runs", lambda *args: right(*args)[::-1])
 
@@ -209,7 +209,7 @@ def _labels_not_shifted(model: Any, _processor: Any, patch: pytest.MonkeyPatch) 
 
 
 def _resized(change: Callable[[Image.Image], Image.Image]) -> Plant:
-    """A change to the picture before anything else sees it."""
+    """A change to the image before anything else sees it."""
 
     def plant(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:
         right = image_processing.Phi3VImageProcessor._as_rgb
@@ -230,10 +230,10 @@ def _black_padding(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> N
 def _portrait_not_mirrored(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:
     right = image_processing.scaled_and_padded
 
-    def direct(picture: Image.Image, grid: HDGrid) -> NDArray[np.uint8]:
+    def direct(image: Image.Image, grid: HDGrid) -> NDArray[np.uint8]:
         if not grid.transposed:
-            return right(picture, grid)
-        scaled = picture.resize((grid.scaled_height, grid.scaled_width), Image.Resampling.BILINEAR)
+            return right(image, grid)
+        scaled = image.resize((grid.scaled_height, grid.scaled_width), Image.Resampling.BILINEAR)
         sides = ((0, 0), (grid.pad_top, grid.pad_bottom), (0, 0))
         return np.pad(np.asarray(scaled), sides, constant_values=image_processing.WHITE)
 
@@ -243,8 +243,8 @@ def _portrait_not_mirrored(_model: Any, _processor: Any, patch: pytest.MonkeyPat
 def _antialiased_thumbnail(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:
     def smooth(planes: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float32]:
         size = (planes.shape[1] // rows, planes.shape[2] // columns)
-        picture = torch.from_numpy(planes)[None].float()
-        made: NDArray[np.float32] = nn.functional.interpolate(picture, size, mode="bicubic", antialias=True)[0].numpy()
+        image = torch.from_numpy(planes)[None].float()
+        made: NDArray[np.float32] = nn.functional.interpolate(image, size, mode="bicubic", antialias=True)[0].numpy()
         return made
 
     patch.setattr(image_processing, "bicubic_thumbnail", smooth)
@@ -268,22 +268,22 @@ FAULTS = {
     "no attention scale": Fault(_no_attention_scale, "p3_text_short", "text"),
     "no causal mask": Fault(_no_causal_mask, "p3_text_short", "text"),
     "padding attended to": Fault(_padding_attended, "p3_batch_left", "batch_left"),
-    "pictures of two rows swapped": Fault(_pictures_swapped, "p3_batch_right", "batch_right"),
-    "two image features swapped": Fault(_feature_rows_swapped, "p3_img_nc1_full", "picture"),
+    "images of two rows swapped": Fault(_images_swapped, "p3_batch_right", "batch_right"),
+    "two image features swapped": Fault(_feature_rows_swapped, "p3_img_nc1_full", "image"),
     "decoder layer dropped": Fault(_layer_dropped, "p3_text_short", "text"),
-    "separators swapped": Fault(_separators_swapped, "p3_img_nc1_full", "picture"),
-    "crops laid out by columns": Fault(_crops_transposed, "p35_img1_gen", "picture"),
-    "thumbnail before the picture": Fault(_thumbnail_first, "p35_img1_gen", "picture"),
-    "last crop taken for the thumbnail": Fault(_thumbnail_is_last_crop, "p35_img1_gen", "picture"),
-    "2 x 2 merge by columns": Fault(_merged_by_columns, "p3_img_nc1_full", "picture"),
-    "image_sizes read as (width, height)": Fault(_sizes_as_width_height, "p35_img1_gen_cross", "picture"),
-    "tower layer -1": Fault(_tower_output(-1), "p3_img_nc1_full", "picture"),
-    "tower layer -3": Fault(_tower_output(-3), "p3_img_nc1_full", "picture"),
-    "tower's post-norm applied": Fault(_tower_output(-2, post_norm=True), "p3_img_nc1_full", "picture"),
-    "class token kept": Fault(_tower_output(-2, first_token=0), "p3_img_nc1_full", "picture"),
-    "tanh GELU in the projector": Fault(_tanh_gelu, "p3_img_nc1_full", "picture"),
-    "exact GELU in the tower": Fault(_exact_gelu_in_tower, "p3_img_nc1_full", "picture"),
-    "tower norm epsilon 1e-6": Fault(_tower_epsilon, "p3_img_nc1_full", "picture"),
+    "separators swapped": Fault(_separators_swapped, "p3_img_nc1_full", "image"),
+    "crops laid out by columns": Fault(_crops_transposed, "p35_img1_gen", "image"),
+    "thumbnail before the image": Fault(_thumbnail_first, "p35_img1_gen", "image"),
+    "last crop taken for the thumbnail": Fault(_thumbnail_is_last_crop, "p35_img1_gen", "image"),
+    "2 x 2 merge by columns": Fault(_merged_by_columns, "p3_img_nc1_full", "image"),
+    "image_sizes read as (width, height)": Fault(_sizes_as_width_height, "p35_img1_gen_cross", "image"),
+    "tower layer -1": Fault(_tower_output(-1), "p3_img_nc1_full", "image"),
+    "tower layer -3": Fault(_tower_output(-3), "p3_img_nc1_full", "image"),
+    "tower's post-norm applied": Fault(_tower_output(-2, post_norm=True), "p3_img_nc1_full", "image"),
+    "class token kept": Fault(_tower_output(-2, first_token=0), "p3_img_nc1_full", "image"),
+    "tanh GELU in the projector": Fault(_tanh_gelu, "p3_img_nc1_full", "image"),
+    "exact GELU in the tower": Fault(_exact_gelu_in_tower, "p3_img_nc1_full", "image"),
+    "tower norm epsilon 1e-6": Fault(_tower_epsilon, "p3_img_nc1_full", "image"),
     "decoder norm epsilon 1e-6": Fault(_decoder_epsilon, "p3_text_short", "text"),
     "gate and up swapped": Fault(_gate_and_up_swapped, "p3_text_short", "text"),
     "key and value swapped": Fault(_key_and_value_swapped, "p3_text_short", "text"),
@@ -291,8 +291,8 @@ FAULTS = {
     "labels not shifted": Fault(_labels_not_shifted, "p3_text_short", "text"),
     "EXIF orientation applied": Fault(_resized(ImageOps.exif_transpose), "p35_four_images", "batch_right"),
     "alpha composited": Fault(_resized(_alpha_composited), "p3_img_nc1_full", "batch_right"),
-    "black padding": Fault(_black_padding, "p3_img_nc1_full", "picture"),
+    "black padding": Fault(_black_padding, "p3_img_nc1_full", "image"),
     "portrait resized without mirroring": Fault(_portrait_not_mirrored, "p3_img_nc1_full", "batch_right"),
-    "thumbnail antialiased": Fault(_antialiased_thumbnail, "p35_img1_gen", "picture"),
-    "no BOS after pictures": Fault(_one_bos, "p3_img_nc1_full", "picture"),
+    "thumbnail antialiased": Fault(_antialiased_thumbnail, "p35_img1_gen", "image"),
+    "no BOS after images": Fault(_one_bos, "p3_img_nc1_full", "image"),
 }
