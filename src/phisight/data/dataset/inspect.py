@@ -211,7 +211,7 @@ def text(description: Description) -> RenderableType:
 def page(data: DatasetFolder, description: Description, target: Path) -> None:
     """Write the description as one self-contained HTML file with a contact sheet."""
     environment = Environment(
-        loader=PackageLoader("phisight.data", "templates"),
+        loader=PackageLoader("phisight.data.dataset"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
