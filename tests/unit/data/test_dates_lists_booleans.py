@@ -15,12 +15,20 @@ from phisight.data.values.date_style import DateStyle, learn_dates, possible_dat
 from phisight.data.values.lists import ListStyle, learn_list
 
 WRITTEN = {
-    "iso": "{y:04}-{m:02}-{d:02}", "iso_time": "{y:04}-{m:02}-{d:02}T12:30:00Z", "compact": "{y:04}{m:02}{d:02}",
-    "german": "{d:02}.{m:02}.{y}", "british": "{d}/{m}/{y}", "american": "{m}/{d}/{y}",
-    "american_time": "{m}/{d}/{y} 3:15 PM",    "named": "{d} {name} {y}", "named_american": "{name} {d}, {y}", "slashes": "{y}/{m}/{d}",
+    "iso": "{y:04}-{m:02}-{d:02}",
+    "iso_time": "{y:04}-{m:02}-{d:02}T12:30:00Z",
+    "compact": "{y:04}{m:02}{d:02}",
+    "german": "{d:02}.{m:02}.{y}",
+    "british": "{d}/{m}/{y}",
+    "american": "{m}/{d}/{y}",
+    "american_time": "{m}/{d}/{y} 3:15 PM",
+    "named": "{d} {name} {y}",
+    "named_american": "{name} {d}, {y}",
+    "slashes": "{y}/{m}/{d}",
     "dashes": "{d:02}-{m:02}-{y}",
-    "abbreviated": "{d}-{name:.3}-{y}", "weekday": "Mon, {d} {name:.3} {y} 10:00:00 +0000",
-}  # fmt: skip
+    "abbreviated": "{d}-{name:.3}-{y}",
+    "weekday": "Mon, {d} {name:.3} {y} 10:00:00 +0000",
+}
 
 
 @pytest.mark.parametrize("form", WRITTEN)
