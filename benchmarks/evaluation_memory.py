@@ -92,7 +92,7 @@ def one_size(data: Path, run: Path) -> None:
     stages["rows"] = peak()
     predictor = cast(Predictor, MadeUp(task))
     every = {
-        kind: evaluate(predictor, found.rows, task, images=kind, journal=run / f"predictions.{kind}.jsonl")
+        kind: evaluate(predictor, found.rows, task, images=kind, answer_log=run / f"predictions.{kind}.jsonl")
         for kind in MODES
     }
     stages["answers"] = peak()

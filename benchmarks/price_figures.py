@@ -16,7 +16,7 @@ from phisight.core.dataset_folder import GROUP, METADATA, SPLITS, Split
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
 from phisight.evaluate.metrics import MEAN
-from phisight.evaluate.statistics.bootstrap import SplitConformal
+from phisight.evaluate.statistics.split_conformal import SplitConformal
 
 Array = NDArray[np.float64]
 Answers = Mapping[str, float | None]

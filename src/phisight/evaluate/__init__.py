@@ -1,8 +1,8 @@
-"""Row 4: how good the answers are, how sure that is, and whether the picture had a part in them.
+"""Layer 4: how good the answers are, how sure that is, and whether the image had a part in them.
 
     found = read_rows(folder, task, "test")
-    real = evaluate(predictor, found.rows, task, images="real", seed=0, journal=run / "predictions.real.jsonl")
-    shuffled = evaluate(predictor, found.rows, task, images="shuffled", seed=0, journal=...)
+    real = evaluate(predictor, found.rows, task, images="real", seed=0, answer_log=run / "predictions.real.jsonl")
+    shuffled = evaluate(predictor, found.rows, task, images="shuffled", seed=0, answer_log=...)
     write_predictions(run, [real, shuffled])
     scores = scores_of({"real": real, "shuffled": shuffled}, left_out=found.left_out)
 
@@ -21,15 +21,16 @@ Then, each adding one key to the scores:
 
 from phisight.evaluate.baselines import Baseline, against_baselines, fit_baselines
 from phisight.evaluate.certificate import certificate, likelihoods, teacher_forced, untested
+from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
+from phisight.evaluate.conformal import PredictionIntervals, fit_prediction_intervals
 from phisight.evaluate.generate_answers import evaluate
 from phisight.evaluate.image_conditions import MODES, Images, possible_modes
 from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of
 from phisight.evaluate.predictions import Predictions, write_predictions
 from phisight.evaluate.rows import EvalRow, EvalRows, read_rows, sample_of
 from phisight.evaluate.scores import figures, scores_of
-from phisight.evaluate.statistics.bootstrap import Interval, SplitConformal, interval, paired_difference
-from phisight.evaluate.statistics.comparison import Comparison, compare_predictions, deciding
-from phisight.evaluate.statistics.conformal import PredictionIntervals, fit_prediction_intervals
+from phisight.evaluate.statistics.bootstrap import Interval, interval, paired_difference
+from phisight.evaluate.statistics.split_conformal import SplitConformal
 from phisight.evaluate.verdict import verdict_of
 
 __all__ = [

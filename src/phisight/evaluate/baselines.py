@@ -2,7 +2,7 @@
 
     constant           the most frequent text and category and the median number of the training split
     category median    the median number of the row's true category (which it is told: more than the model gets)
-    nearest neighbour  the fields of the training picture whose features are closest (cosine)
+    nearest neighbor  the fields of the training image whose features are closest (cosine)
     ridge              ridge regression on the features: numbers (on the logarithm where all are positive), categories
 
 Features are float[n, d] arrays, such as those of the model's own frozen vision tower; without them the last two are
@@ -25,9 +25,9 @@ from sklearn.preprocessing import StandardScaler
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import FieldValue, Task
+from phisight.evaluate.comparison import compare, deciding
 from phisight.evaluate.metrics import Column, alias, metrics_of
 from phisight.evaluate.predictions import Predictions
-from phisight.evaluate.statistics.comparison import compare, deciding
 
 Features = NDArray[np.floating[Any]]
 Row = Mapping[str, FieldValue]
@@ -36,7 +36,7 @@ _ALPHAS = np.logspace(-1, 5, 13)
 
 @dataclass(frozen=True)
 class Baseline:
-    """Answers of a baseline; a field it has nothing to say about is absent."""
+    """Answers of a baseline; a field it does not predict is absent."""
 
     name: str
     about: str
@@ -97,7 +97,7 @@ def _nearest(task: Task, train: Sequence[Row], train_features: Features, test_fe
     index = NearestNeighbors(n_neighbors=1, metric="cosine").fit(train_features)
     closest = index.kneighbors(test_features, return_distance=False)[:, 0]
     values: dict[str, Column] = {name: [train[row][name] for row in closest] for name in task.names}
-    return Baseline("nearest neighbour", "the fields of the most similar training picture", values)
+    return Baseline("nearest neighbor", "the fields of the most similar training image", values)
 
 
 def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_features: Features) -> Baseline:
@@ -108,7 +108,7 @@ def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_feat
         fitted = make_pipeline(StandardScaler(), RidgeCV(_ALPHAS))
         fitted.fit(train_features, np.log(target) if logarithmic else target)
         answers = fitted.predict(test_features)
-        if logarithmic:  # kept within what was seen: a straight line has no limits, its exponential even less
+        if logarithmic:  # clipped to what was seen: a line extrapolates, its exponential even more
             answers = np.exp(np.clip(answers, np.log(target.min()), np.log(target.max())))
         values[name] = [float(answer) for answer in answers]
     for name in task.of_kind("category"):

@@ -40,10 +40,10 @@ def by_band(predictions: Predictions, bands: int = 5) -> dict[str, list[dict[str
 def _bands(predictions: Predictions, name: str, bands: int) -> list[dict[str, Any]]:
     truth = np.asarray(predictions.truth(name), float)
     edges = np.unique(np.quantile(truth, np.linspace(0, 1, bands + 1)))
-    place = np.clip(np.searchsorted(edges, truth, side="right") - 1, 0, max(0, len(edges) - 2))
+    bin_of_row = np.clip(np.searchsorted(edges, truth, side="right") - 1, 0, max(0, len(edges) - 2))
     lines = []
     for band in range(max(1, len(edges) - 1)):
-        rows = np.flatnonzero(place == band).tolist()
+        rows = np.flatnonzero(bin_of_row == band).tolist()
         low, high = float(edges[band]), float(edges[min(band + 1, len(edges) - 1)])
         lines.append({"low": low, "high": high, **_short(predictions, rows, only=name)})
     return lines
@@ -65,7 +65,7 @@ def confusion(task: Task, predictions: Predictions, most: int = 25) -> dict[str,
     """For each category field its labels and counts int[truth][answer].
 
     The ``most`` frequent labels keep their names; an answer that is no label of the split, or none at all, has a column
-    of its own, and rarer labels are put together.
+    of its own, and rarer labels share one.
     """
     return {
         alias(task, name): _confusion(predictions.truth(name), predictions.predicted(name), most)
@@ -75,10 +75,10 @@ def confusion(task: Task, predictions: Predictions, most: int = 25) -> dict[str,
 
 def _confusion(truth: Sequence[FieldValue], predicted: Column, most: int) -> dict[str, Any]:
     frequent = [str(value) for value, _ in Counter(map(str, truth)).most_common()]
-    rest = f"({len(frequent) - most} others)" if len(frequent) > most else None
-    names = {label: label if place < most else str(rest) for place, label in enumerate(frequent)}
+    others = f"({len(frequent) - most} others)" if len(frequent) > most else None
+    names = {label: label if index < most else str(others) for index, label in enumerate(frequent)}
     answers = [UNANSWERED if value is None else names.get(str(value), OTHER) for value in predicted]
-    labels = sorted(set(frequent[:most])) + ([rest] if rest else [])
+    labels = sorted(set(frequent[:most])) + ([others] if others else [])
     columns = labels + [extra for extra in (OTHER, UNANSWERED) if extra in answers]
     pairs = Counter(zip([names[str(value)] for value in truth], answers, strict=True))
     counts = [[pairs[label, answer] for answer in columns] for label in labels]

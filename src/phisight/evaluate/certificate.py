@@ -1,12 +1,12 @@
-"""The grounding certificate: does the picture have a part in the answers?
+"""The grounding certificate: does the image have a part in the answers?
 
-The same rows are asked about with their own pictures, with swapped ones, with blank ones and with those of another
+The same rows are asked about with their own images, with swapped ones, with blank ones and with those of another
 category. Two things are looked at: how probable the true answer is to the model, and how good its answers are.
 
-    uses the image = with swapped pictures the true answer becomes less probable (Wilcoxon signed-rank, one-sided,
+    uses the image = with swapped images the true answer becomes less probable (Wilcoxon signed-rank, one-sided,
                      p < 0.01) and some field's answers become worse (paired bootstrap, 95 %)
 
-Swapped pictures decide, since they are of the same kind as the real ones: a blank may only confuse.
+Swapped images decide, since they are of the same kind as the real ones: a blank may only confuse.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from scipy.stats import wilcoxon
 
 from phisight.core.errors import EvaluationError
 from phisight.core.seeding import named_seed
-from phisight.evaluate.image_conditions import Images, pictures_shown
+from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
+from phisight.evaluate.image_conditions import Images, images_shown
 from phisight.evaluate.metrics import MEAN, alias
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.statistics.bootstrap import interval
-from phisight.evaluate.statistics.comparison import Comparison, compare_predictions, deciding
-from phisight.evaluate.words import change
+from phisight.evaluate.verdict import change_text
 from phisight.generate import Likelihood, Predictor, Request
 
 P_LIMIT = 0.01
@@ -36,16 +36,16 @@ FEW = 10
 def likelihoods(
     predictor: Predictor, predictions: Predictions, *, limit: int = 256, seed: int = 0
 ) -> dict[int, Likelihood]:
-    """How probable the model finds the true answer, by row, with the pictures of ``predictions``.
+    """How probable the model finds the true answer, by row, with the images of ``predictions``.
 
-    On a sample of at most ``limit`` rows that depends on ``seed`` alone, so that it is the same for all pictures. A row
-    whose picture cannot be used has none.
+    On a sample of at most ``limit`` rows that depends on ``seed`` alone, so that it is the same for all images. A row
+    whose image cannot be used has none.
     """
     rows = predictions.rows
     count = min(limit, len(rows))
     generator = np.random.default_rng(named_seed(seed, "likelihoods"))
     sample = sorted(generator.choice(len(rows), count, replace=False).tolist())
-    requests = (Request(predictions.task.prompt, pictures_shown(rows, row, predictions.shown[row])) for row in sample)
+    requests = (Request(predictions.task.prompt, images_shown(rows, row, predictions.shown[row])) for row in sample)
     found = predictor.likelihoods(requests, [rows[row].expected for row in sample], on_failure=lambda *_: None)
     return {sample[index]: likelihood for index, likelihood in found}
 
@@ -58,9 +58,9 @@ def teacher_forced(predictions: Predictions, found: Mapping[int, Likelihood]) ->
     """
     order = sorted(found)
     rows = [predictions.rows[row] for row in order]
-    forced = {place: found[row].forced for place, row in enumerate(order)}
-    places: dict[int | None, int] = {row: place for place, row in enumerate(order)}
-    shown = [places.get(predictions.shown[row]) for row in order]
+    forced = {index: found[row].forced for index, row in enumerate(order)}
+    indices: dict[int | None, int] = {row: index for index, row in enumerate(order)}
+    shown = [indices.get(predictions.shown[row]) for row in order]
     return Predictions.of(predictions.task, rows, predictions.images, shown, forced, {})
 
 
@@ -69,15 +69,15 @@ def certificate(
 ) -> dict[str, Any]:
     """The certificate for scores.json (key ``grounding``).
 
-    ``every`` holds the answers with real and shuffled pictures and any of the others, ``found`` the likelihoods of the
-    true answers with the same pictures.
+    ``every`` holds the answers with real and shuffled images and any of the others, ``found`` the likelihoods of the
+    true answers with the same images.
 
-    Returns ``uses_image``, ``line`` (one sentence with the test behind it), and for each kind of pictures
+    Returns ``uses_image``, ``line`` (one sentence with the test behind it), and for each kind of images
     ``log_likelihood`` (mean drop a row, interval, p) and ``metrics`` (each comparison real - other).
     """
     missing = [mode for mode in ("real", "shuffled") if mode not in every or mode not in found]
     if missing:
-        raise EvaluationError(f"the certificate needs answers and likelihoods with {' and '.join(missing)} pictures")
+        raise EvaluationError(f"the certificate needs answers and likelihoods with {' and '.join(missing)} images")
     others = [mode for mode in every if mode != "real"]
     drops = {mode: _drop(found["real"], found[mode], seed) for mode in others if mode in found}
     changes = {mode: compare_predictions(every["real"], every[mode], seed=seed) for mode in others}
@@ -97,18 +97,18 @@ def untested(why: str) -> dict[str, Any]:
 
 
 def _drop(real: Mapping[int, Likelihood], other: Mapping[int, Likelihood], seed: int) -> dict[str, Any]:
-    """Mean of log p(true answer | real picture) - log p(true answer | other picture), in nats an answer."""
+    """Mean of log p(true answer | real image) - log p(true answer | other image), in nats an answer."""
     rows = sorted(set(real) & set(other))
-    before = np.asarray([real[row].log_probability for row in rows])
-    after = np.asarray([other[row].log_probability for row in rows])
-    found = interval(MEAN, [before - after], seed=seed) if rows else None
+    own = np.asarray([real[row].log_probability for row in rows])
+    swapped = np.asarray([other[row].log_probability for row in rows])
+    found = interval(MEAN, [own - swapped], seed=seed) if rows else None
     return {
         "rows": len(rows),
-        "real": float(before.mean()) if rows else None,
-        "other": float(after.mean()) if rows else None,
-        "drop": float((before - after).mean()) if rows else None,
+        "real": float(own.mean()) if rows else None,
+        "other": float(swapped.mean()) if rows else None,
+        "drop": float((own - swapped).mean()) if rows else None,
         "interval": [found.low, found.high] if found else None,
-        "p_value": _p_value(before - after),
+        "p_value": _p_value(own - swapped),
     }
 
 
@@ -120,7 +120,7 @@ def _p_value(differences: NDArray[np.float64]) -> float:
 
 
 def _worse(real: Predictions, change: Mapping[str, Comparison]) -> list[Comparison]:
-    """The fields whose deciding metric is better with real pictures than with swapped ones."""
+    """The fields whose deciding metric is better with real images than with swapped ones."""
     names = [f"{alias(real.task, field)}_{deciding(real.task.fields[field].kind).name}" for field in real.task.names]
     return [change[name] for name in names if name in change and change[name].better]
 
@@ -129,11 +129,11 @@ def _line(uses: bool, drop: Mapping[str, Any], worse: Sequence[Comparison]) -> s
     if drop["rows"] < FEW:
         return f"uses the image: no (not shown: {drop['rows']} rows are too few to tell, at least {FEW} are needed)"
     test = (
-        f"shown another row's picture, the true answer's log-likelihood changes by {-drop['drop']:+.2f} nats on "
+        f"shown another row's image, the true answer's log-likelihood changes by {-drop['drop']:+.2f} nats on "
         f"average over {drop['rows']} rows, Wilcoxon p = {drop['p_value']:.1g}"
     )
     if worse:
-        answers = ", ".join(change(one.metric, one.left, one.right) for one in worse)
+        answers = ", ".join(change_text(one.metric, one.left, one.right) for one in worse)
         effect = f"answers become worse: {answers}"
     else:
         effect = "no field's answers become worse"

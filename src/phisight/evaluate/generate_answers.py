@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
-from phisight.evaluate.answer_log import Journal
-from phisight.evaluate.image_conditions import Images, pictures_shown, shown_rows
+from phisight.evaluate.image_conditions import Images, images_shown, shown_rows
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.rows import EvalRow
 from phisight.generate import Predictor, Request
+from phisight.track.jsonl import drop_torn_line, read_lines
+
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with (rows finished, rows in all)."""
@@ -26,7 +31,7 @@ def evaluate(
     *,
     images: Images = "real",
     seed: int = 0,
-    journal: Path | None = None,
+    answer_log: Path | None = None,
     identity: str = "",
     progress: Progress | None = None,
 ) -> Predictions:
@@ -36,33 +41,33 @@ def evaluate(
         predictor: Model and processor.
         rows: What to ask about; see ``read_rows``.
         task: Prompt, template and fields.
-        images: Which picture a row is shown.
-        seed: Decides which pictures are swapped.
-        journal: Where finished answers are kept; a second call with the same arguments goes on from there.
+        images: Which image a row is shown.
+        seed: Decides which images are swapped.
+        answer_log: File of finished answers; a second call with the same arguments continues from there.
         identity: Names the model (checkpoint, its hash), so that answers of another one are not taken over.
-        progress: Told how far it is.
+        progress: Called with rows finished and rows in all.
 
-    A picture that cannot be used costs its own row, which then counts as unanswered with that reason.
+    An image that cannot be used costs its own row, which then counts as unanswered with that reason.
     """
     if not rows:
         raise EvaluationError("there are no rows to evaluate; choose a split that has some")
     shown = shown_rows(rows, task, images, seed)
-    with Journal(journal, _fingerprint(predictor, rows, task, images, seed, identity)) as done:
+    with AnswerLog(answer_log, _fingerprint(predictor, rows, task, images, seed, identity)) as done:
         todo = [row for row in range(len(rows)) if row not in done.answers and row not in done.failures]
 
-        def tell() -> None:
+        def report() -> None:
             if progress is not None:
                 progress(len(done.answers) + len(done.failures), len(rows))
 
         def fail(index: int, error: Exception) -> None:
-            done.fail(todo[index], f"picture: {error}")
-            tell()
+            done.fail(todo[index], f"image: {error}")
+            report()
 
-        tell()
-        requests = (Request(task.prompt, pictures_shown(rows, row, shown[row])) for row in todo)
+        report()
+        requests = (Request(task.prompt, images_shown(rows, row, shown[row])) for row in todo)
         for index, text in predictor.answers(requests, on_failure=fail):
             done.answer(todo[index], text)
-            tell()
+            report()
     return Predictions.of(task, rows, images, shown, done.answers, done.failures)
 
 
@@ -78,3 +83,63 @@ def _fingerprint(
             json.dumps([row.key, [str(image) for image in row.images], row.content, dict(row.truth)]).encode()
         )
     return digest.hexdigest()
+
+
+class AnswerLog:
+    """Answers on disk as soon as they exist, one JSON line each, so that a killed evaluation can continue.
+
+    line 1      {"evaluation": fingerprint of task, rows, images and model}
+    then        {"row": 17, "answer": "Product: ..."}   or   {"row": 18, "failed": "why"}
+
+    A context manager; ``answers`` and ``failures`` by row index hold what an earlier process had finished.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str) -> None:
+        self.answers: dict[int, str] = {}
+        self.failures: dict[int, str] = {}
+        self._path = path
+        self._file: Any = None
+        if path is not None:
+            self._open(path, fingerprint)
+
+    def _open(self, path: Path, fingerprint: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(path)
+        lines = list(read_lines(path))
+        fits = bool(lines) and lines[0].get("evaluation") == fingerprint
+        for line in lines[1:] if fits else []:
+            if "failed" in line:
+                self.failures[line["row"]] = line["failed"]
+            else:
+                self.answers[line["row"]] = line["answer"]
+        if fits:
+            _LOG.info("%s holds %d finished rows; continuing from there", path, len(lines) - 1)
+        elif lines:
+            _LOG.info("%s belongs to another model, task or split; starting over", path)
+        self._file = path.open("a" if fits else "w", encoding="utf-8")
+        if not fits:
+            self._write({"evaluation": fingerprint})
+
+    def answer(self, row: int, text: str) -> None:
+        """Store an answer."""
+        self.answers[row] = text
+        self._write({"row": row, "answer": text})
+
+    def fail(self, row: int, reason: str) -> None:
+        """Store why a row has no answer."""
+        self.failures[row] = reason
+        self._write({"row": row, "failed": reason})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()

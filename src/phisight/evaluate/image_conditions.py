@@ -1,7 +1,7 @@
-"""Which picture each row is shown: its own, another row's, one of another category, or none at all.
+"""Which image each row is shown: its own, another row's, one of another category, or none at all.
 
-No row keeps its own picture, nor one with the same content, and where the split allows it none gets a picture with the
-same answer: else a model that looks would score on swapped pictures, too.
+No row keeps its own image, nor one with the same content, and where the split allows it none gets an image with the
+same answer: else a model that looks would score on swapped images, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from phisight.core.errors import EvaluationError
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
 from phisight.evaluate.rows import EvalRow
-from phisight.generate import Picture
+from phisight.generate import ImageSource
 
 Images = Literal["real", "shuffled", "blank", "mismatched"]
 """real: its own; shuffled: another row's; blank: plain grey of the same size; mismatched: of another category."""
@@ -27,7 +27,7 @@ MODES: tuple[Images, ...] = ("real", "shuffled", "blank", "mismatched")
 
 
 def possible_modes(rows: Sequence[EvalRow], task: Task, seed: int) -> tuple[list[Images], dict[str, str]]:
-    """Kinds of pictures that these rows can be shown, and why the others cannot be had (one row, one category)."""
+    """Kinds of images that these rows can be shown, and why the others cannot be had (one row, one category)."""
     possible: list[Images] = []
     refused: dict[str, str] = {}
     for images in MODES:
@@ -41,30 +41,30 @@ def possible_modes(rows: Sequence[EvalRow], task: Task, seed: int) -> tuple[list
 
 
 def shown_rows(rows: Sequence[EvalRow], task: Task, images: Images, seed: int) -> list[int | None]:
-    """For each row the row whose picture it is shown; none for a blank one.
+    """For each row the row whose image it is shown; none for a blank one.
 
     Raises:
-        EvaluationError: Fewer than two different pictures to swap, or no second category to take one from.
+        EvaluationError: Fewer than two different images to swap, or no second category to take one from.
     """
     if images == "real":
         return list(range(len(rows)))
     if images == "blank":
         return [None] * len(rows)
-    pictures = [row.content or str(row.images) for row in rows]
-    if len(set(pictures)) < 2:
+    contents = [row.content or str(row.images) for row in rows]
+    if len(set(contents)) < 2:
         raise EvaluationError(
-            f"{len(rows)} rows with {len(set(pictures))} different picture cannot swap pictures; evaluate more rows"
+            f"{len(rows)} rows with {len(set(contents))} different image cannot swap images; evaluate more rows"
         )
     answers: list[Hashable] = [tuple(row.truth.values()) for row in rows]
     if images == "mismatched":
         categories = task.of_kind("category")
         if not categories or len({row.truth[categories[0]] for row in rows}) < 2:
-            raise EvaluationError("mismatched pictures need a category field with at least two values in the split")
+            raise EvaluationError("mismatched images need a category field with at least two values in the split")
         answers = [row.truth[categories[0]] for row in rows]
-    generator = np.random.default_rng(named_seed(seed, "pictures", images))
-    apart = _exchange([pictures, answers], generator)
-    if any(pictures[row] == pictures[other] for row, other in enumerate(apart)):
-        apart = _exchange([pictures], generator)  # one answer rules the split: at least no row keeps its picture
+    generator = np.random.default_rng(named_seed(seed, "images", images))
+    apart = _exchange([contents, answers], generator)
+    if any(contents[row] == contents[other] for row, other in enumerate(apart)):
+        apart = _exchange([contents], generator)  # one answer rules the split: at least no row keeps its image
     return list(apart)
 
 
@@ -99,8 +99,8 @@ def _groups(columns: Sequence[Sequence[Hashable]]) -> np.ndarray[tuple[int], np.
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def pictures_shown(rows: Sequence[EvalRow], row: int, shown: int | None) -> list[Picture]:
-    """The pictures to show: files, or functions that make blanks of the sizes of the row's own."""
+def images_shown(rows: Sequence[EvalRow], row: int, shown: int | None) -> list[ImageSource]:
+    """The images to show: files, or functions that make blanks of the sizes of the row's own."""
     return list(rows[shown].images) if shown is not None else [_blank(image) for image in rows[row].images]
 
 
@@ -110,7 +110,7 @@ def _blank(path: Path) -> Callable[[], Image.Image]:
             with Image.open(path) as image:
                 size = image.size
         except OSError:
-            size = (336, 336)  # nothing of the row's picture is shown, so it need not be there
+            size = (336, 336)  # nothing of the row's image is shown, so it need not be there
         return Image.new("RGB", size, (127, 127, 127))
 
     return make

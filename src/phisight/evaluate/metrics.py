@@ -4,7 +4,7 @@ A metric's name in scores.json is ``<alias>_<metric>``: ``category_accuracy``, `
 is the first of the words title, category and price that the field's name holds, where no other field's name holds the
 same word (full_price -> price, category3_code -> category), else the field's own name.
 
-An unanswered row (its text could not be read, or its picture could not be used) is wrong for text and category. For
+An unanswered row (its text could not be read, or its image could not be used) is wrong for text and category. For
 numbers it has no value: the plain metrics are over the answered rows, ``<alias>_answered`` says which share that is,
 and ``<alias>_mae_penalised``, ``<alias>_median_ape_penalised`` and ``<alias>_smape_penalised`` count it as a 0.
 
@@ -42,7 +42,7 @@ class Metric:
     """One figure over many rows.
 
     ``rows`` makes arrays float64[n] of truths and answers (answers may be none); ``reduce`` makes one figure of such
-    arrays along ``axis``: float64[..., n] -> float64[...]; see resampling.py for how it does so for many resamples.
+    arrays along ``axis``: float64[..., n] -> float64[...]; see statistics/resamples.py for many of them.
     """
 
     name: str
@@ -127,8 +127,8 @@ def numbers(truth: Sequence[FieldValue], predicted: Column, unanswered: float | 
         (float(wanted), float(given) if given is not None else unanswered)
         for wanted, given in zip(truth, predicted, strict=True)
     ]
-    kept = np.asarray([pair for pair in pairs if pair[1] is not None], float).reshape(-1, 2)
-    return kept[:, 0], kept[:, 1]
+    answered = np.asarray([pair for pair in pairs if pair[1] is not None], float).reshape(-1, 2)
+    return answered[:, 0], answered[:, 1]
 
 
 def _absolute(truth: Array, predicted: Array) -> Array:
@@ -158,7 +158,7 @@ def _number(
     return Metric(name, "number", higher, lambda truth, predicted: (figure(*numbers(truth, predicted)),), reduce)
 
 
-def _penalised(name: str, figure: Callable[[Array, Array], Array], reduce: Callable[..., Any]) -> Metric:
+def _penalized(name: str, figure: Callable[[Array, Array], Array], reduce: Callable[..., Any]) -> Metric:
     def rows(truth: Sequence[FieldValue], predicted: Column) -> tuple[Array, ...]:
         return (figure(*numbers(truth, predicted, unanswered=0.0)),)
 
@@ -183,22 +183,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("r2", "number", True, numbers, OfMeans(_for_r2, _r2)),
     _number("within_10", _within(0.10), MEAN, higher=True),
     _number("within_25", _within(0.25), MEAN, higher=True),
-    _penalised("mae", _absolute, MEAN),
-    _penalised("median_ape", _percentage, Median()),
-    _penalised("smape", _symmetric, MEAN),
+    _penalized("mae", _absolute, MEAN),
+    _penalized("median_ape", _percentage, Median()),
+    _penalized("smape", _symmetric, MEAN),
 )
-HEADLINE: Mapping[FieldKind, str] = {"category": "accuracy", "text": "exact", "number": "mae"}
-"""The metric by which a field is compared with baselines and with swapped pictures."""
 
 
 def metrics_of(kind: FieldKind) -> list[Metric]:
     """The metrics of a kind of field, in the order of METRICS."""
     return [metric for metric in METRICS if metric.kind == kind]
-
-
-def headline(kind: FieldKind) -> Metric:
-    """The metric by which fields of a kind are compared."""
-    return next(metric for metric in metrics_of(kind) if metric.name == HEADLINE[kind])
 
 
 def row_error(task: Task, truth: Mapping[str, FieldValue], predicted: Mapping[str, FieldValue] | None) -> float:

@@ -1,19 +1,19 @@
 """What the model answered, row by row, in memory and as predictions.parquet.
 
-RUN/predictions.parquet, one line for each row and kind of pictures:
+RUN/predictions.parquet, one line for each row and kind of images:
 
     row        int64    position in the evaluated rows
     key        string   names the product
     images     string   real, shuffled, blank or mismatched
-    shown      int64    row whose picture was shown; null for a blank one
-    image      string   path of the row's own picture
+    shown      int64    row whose image was shown; null for a blank one
+    image      string   path of the row's own image
     expected   string   the answer as the task writes it
-    answer     string   what the model wrote; null where its picture could not be used
+    answer     string   what the model wrote; null where its image could not be used
     reason     string   why no fields could be read; null where they could
     truth      struct   the task's fields
     predicted  struct   fields read from the answer; null where they could not be read
     error      double   0 (all right) to 1 (all wrong), the mean over fields; orders rows from best to worst
-    thumbnail  binary   JPEG of the row's own picture, for some of the rows with real pictures
+    thumbnail  binary   JPEG of the row's own image, for some of the rows with real images
     drawn      bool     belongs to the random sample of those (the others are there for being wrong)
     lower      struct   lower ends of the intervals around the numbers; null without intervals (evaluate.coverage)
     upper      struct   upper ends
@@ -44,7 +44,7 @@ from phisight.core.task import FieldValue, Task
 from phisight.evaluate.image_conditions import Images
 from phisight.evaluate.metrics import row_error
 from phisight.evaluate.rows import EvalRow
-from phisight.generate import load_picture
+from phisight.generate import load_rgb
 
 TASK_KEY = b"phisight.task"
 THUMBNAIL_SIDE = 144
@@ -76,7 +76,7 @@ class Predictions:
     rows: Sequence[EvalRow]
     shown: Sequence[int | None]
     answers: Sequence[str | None]
-    """What the model wrote; none where the picture could not be used."""
+    """What the model wrote; none where the image could not be used."""
     parsed: Sequence[Mapping[str, FieldValue] | None]
     """Fields read from the answer; none where they could not be read."""
     reasons: Sequence[str | None]
@@ -94,8 +94,8 @@ class Predictions:
     ) -> Predictions:
         """Parse answers by row; a row without one has a failure.
 
-        What equals the truth of the row, or of the one whose picture was shown, is kept once: 100,000 rows with four
-        kinds of pictures are mostly that.
+        What equals the truth of the row, or of the one whose image was shown, is stored once: 100,000 rows with four
+        kinds of images are mostly that.
         """
         texts: list[str | None] = []
         parsed: list[Mapping[str, FieldValue] | None] = []
@@ -116,16 +116,16 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def only(self, places: Sequence[int]) -> Predictions:
+    def subset(self, indices: Sequence[int]) -> Predictions:
         """Of some rows; ``shown`` still counts in all rows."""
         return Predictions(
             self.task,
             self.images,
-            [self.rows[place] for place in places],
-            [self.shown[place] for place in places],
-            [self.answers[place] for place in places],
-            [self.parsed[place] for place in places],
-            [self.reasons[place] for place in places],
+            [self.rows[index] for index in indices],
+            [self.shown[index] for index in indices],
+            [self.answers[index] for index in indices],
+            [self.parsed[index] for index in indices],
+            [self.reasons[index] for index in indices],
         )
 
     @property
@@ -161,9 +161,9 @@ def write_predictions(
 ) -> Path:
     """Write predictions.parquet, whole or not at all; the rows of ``every`` follow one another.
 
-    ``intervals`` are the intervals around the answers to the real pictures.
+    ``intervals`` are the intervals around the answers to the real images.
 
-    At most ``thumbnails`` rows with real pictures get one: all of them if they are so few, else a random sample
+    At most ``thumbnails`` rows with real images get one: all of them if they are so few, else a random sample
     of four fifths of that number, and the worst.
     """
     path = run_dir / run_folder.PREDICTIONS
@@ -172,7 +172,7 @@ def write_predictions(
     with run_folder.atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for predictions in every:
             errors = predictions.errors()
-            drawn, worst = _pictured(errors, thumbnails if predictions.images == "real" else 0, seed)
+            drawn, worst = _with_thumbnail(errors, thumbnails if predictions.images == "real" else 0, seed)
             for start in range(0, len(predictions), _CHUNK):
                 span = range(start, min(start + _CHUNK, len(predictions)))
                 lines = _lines(predictions, errors, drawn, worst, span)
@@ -239,7 +239,7 @@ def _lines(
         }
 
 
-def _pictured(errors: Sequence[float], limit: int, seed: int) -> tuple[set[int], set[int]]:
+def _with_thumbnail(errors: Sequence[float], limit: int, seed: int) -> tuple[set[int], set[int]]:
     """Rows of the random sample, and the worst of the others: with both, none of the worst rows is left out."""
     if len(errors) <= limit:
         return set(range(len(errors))), set()
@@ -251,12 +251,12 @@ def _pictured(errors: Sequence[float], limit: int, seed: int) -> tuple[set[int],
 
 
 def thumbnail(image: Path, side: int = THUMBNAIL_SIDE) -> bytes | None:
-    """A small JPEG of a picture, its longer side ``side`` pixels; none where the picture cannot be used."""
+    """A small JPEG of an image, its longer side ``side`` pixels; none where the image cannot be used."""
     try:
-        picture = load_picture(image)
+        loaded = load_rgb(image)
     except ImageError:
         return None
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    loaded.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80, optimize=True)
+    loaded.save(file, "JPEG", quality=80, optimize=True)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The rows that are evaluated: key, picture, true fields."""
+"""The rows that are evaluated: key, image, true fields."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class EvalRow:
     """One example with its truth."""
 
     key: str
-    """Names the product; keys may repeat (several pictures of one product)."""
+    """Names the product; keys may repeat (several images of one product)."""
     image: Path
-    """The picture, or the first of several."""
+    """The image, or the first of several."""
     truth: Mapping[str, FieldValue]
     """The task's fields, typed."""
     expected: str
     """The answer as the task writes it."""
     content: str = ""
-    """Rows of equal content show the same picture (its SHA-256); empty: the path says it."""
+    """Rows of equal content show the same image (its SHA-256); empty: the path says it."""
     more: tuple[Path, ...] = ()
-    """Further pictures of the product, shown with the first."""
+    """Further images of the product, shown with the first."""
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """All its pictures."""
+        """All its images."""
         return (self.image, *self.more)
 
 
@@ -52,13 +52,13 @@ class EvalRows:
 
 
 def read_rows(
-    folder: Path, task: Task, split: Split = "test", *, limit: int | None = None, seed: int = 0, pictures: int = 1
+    folder: Path, task: Task, split: Split = "test", *, limit: int | None = None, seed: int = 0, images: int = 1
 ) -> EvalRows:
     """Rows of a split of a data set folder.
 
     A row whose truth is empty, not finite (NaN price) or cannot be written as an answer is left out, counted and
-    logged. ``limit`` takes a sample that depends on keys and seed alone. With more than one of ``pictures`` the rows of
-    a key become one, with as many of their pictures.
+    logged. ``limit`` takes a sample that depends on keys and seed alone. With more than one of ``images`` the rows of
+    a key become one, with as many of their images.
 
     Raises:
         DatasetError: The folder is no data set folder.
@@ -77,7 +77,7 @@ def read_rows(
     columns = list(dict.fromkeys([key, dataset_folder.FILE_NAME, dataset_folder.SPLIT, *task.names, *optional]))
     table = pq.read_table(path, columns=columns, filters=[(dataset_folder.SPLIT, "=", split)])
     rows, left_out = [], Counter[str]()
-    for line in join_pictures(table.to_pylist(), key, task.names, pictures).rows:
+    for line in join_pictures(table.to_pylist(), key, task.names, images).rows:
         try:
             truth, expected = task.values(line), task.render(line)
         except (EmptyFieldError, TaskError) as error:
@@ -97,7 +97,7 @@ def read_rows(
 
 
 def sample_of(rows: Sequence[EvalRow], limit: int | None, seed: int) -> list[int]:
-    """Places of at most ``limit`` rows (all without one), in order; depends on keys, places and seed alone."""
+    """Indices of at most ``limit`` rows (all without one), in order; depends on keys, indices and seed alone."""
     if limit is None or limit >= len(rows):
         return list(range(len(rows)))
     order = sorted(range(len(rows)), key=lambda row: hashed_fraction(seed, "sample", rows[row].key, row))

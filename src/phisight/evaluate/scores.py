@@ -5,7 +5,7 @@
      "by_category": [...], "by_band": {...}, "confusion": {...},
      "shuffled": {"rows", "parse_rate", "title_exact", ..., "intervals", "reasons"}, "blank": ..., "mismatched": ...}
 
-Figures at the top are those with real pictures. A figure that is not defined (no answered row) is null.
+Figures at the top are those with real images. A figure that is not defined (no answered row) is null.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def scores_of(
     seed: int = 0,
     resamples: int = 1000,
 ) -> dict[str, Any]:
-    """All figures of an evaluation, ready for scores.json; ``every`` holds at least the real pictures."""
+    """All figures of an evaluation, ready for scores.json; ``every`` holds at least the real images."""
     if "real" not in every:
-        raise EvaluationError("scores need answers to the real pictures; evaluate with images='real' first")
+        raise EvaluationError("scores need answers to the real images; evaluate with images='real' first")
     real = every["real"]
     task = real.task
     return {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from phisight.evaluate.words import change
+_IN_OWN_UNIT = ("mae", "mae_penalised", "rmsle", "r2")
+_TITLES = {"mae_penalised": "mean error", "accuracy": "right", "exact": "exactly right"}
 
 
 def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,15 +32,15 @@ def _before(scores: Mapping[str, Any]) -> list[str]:
     if "before" not in scores:
         why = scores.get("not_checked", {}).get("before")
         return [f"before fine-tuning: not checked ({why})"] if why else []
-    before = scores["before"]
+    base = scores["before"]
     named = {True: "better", None: "no different", False: "worse"}
     parts = [
-        f"{field} is {named[one['better']]} ({change(one['metric'], one['right'], one['left'])})"
-        for field, one in before["tuned_against"].items()
+        f"{field} is {named[one['better']]} ({change_text(one['metric'], one['right'], one['left'])})"
+        for field, one in base["tuned_against"].items()
         if one
     ]
-    told = f"fine-tuning, against {before['about']} on {before['rows']} rows (paired bootstrap, 95 %)"
-    return [f"{told}: {'; '.join(parts)}"] if parts else []
+    heading = f"fine-tuning, against {base['about']} on {base['rows']} rows (paired bootstrap, 95 %)"
+    return [f"{heading}: {'; '.join(parts)}"] if parts else []
 
 
 def _field(baselines: Mapping[str, Any], field: str, lines: list[str]) -> bool | None:
@@ -49,9 +50,25 @@ def _field(baselines: Mapping[str, Any], field: str, lines: list[str]) -> bool |
         return None
     named = {True: "better than", None: "not distinguishable from", False: "worse than"}
     parts = []
-    for outcome, words in named.items():
-        names = [name for name, one in against.items() if one["better"] is outcome]
+    for better, phrase in named.items():
+        names = [name for name, one in against.items() if one["better"] is better]
         if names:
-            parts.append(f"{words} {', '.join(names)}")
+            parts.append(f"{phrase} {', '.join(names)}")
     lines.append(f"{field}: {'; '.join(parts)} (paired bootstrap, 95 %)")
     return all(one["better"] is True for one in against.values())
+
+
+def figure_text(metric: str, value: float) -> str:
+    """A figure as text: shares in percent, others in the field's own unit, no exponent for everyday sizes."""
+    if metric in _IN_OWN_UNIT:
+        return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
+    return f"{100 * value:.1f}\u00a0%"
+
+
+def change_text(name: str, before: float, after: float) -> str:
+    """``category_accuracy``, 0.99, 0.085 -> "category right from 99.0 % to 8.5 %"."""
+    for metric, title in _TITLES.items():
+        if name.endswith(f"_{metric}"):
+            field = name.removesuffix(f"_{metric}")
+            return f"{field} {title} from {figure_text(metric, before)} to {figure_text(metric, after)}"
+    return f"{name} from {before:.3g} to {after:.3g}"

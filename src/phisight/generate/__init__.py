@@ -1,4 +1,4 @@
-"""Row 3: model and processor -> answers.
+"""Layer 3: model and processor -> answers.
 
     predictor = Predictor(model, processor, batch_size=16, max_new_tokens=64)
     requests = [Request(task.prompt, [Path("images/A-1.jpg")]), ...]
@@ -10,23 +10,28 @@
 """
 
 from phisight.generate.constrained import AnswerGrammar, token_bytes
-from phisight.generate.number_decoding import ExpectedNumbers, HeadNumbers, NumberWriter, number_writer
-from phisight.generate.places import number_places
+from phisight.generate.number_decoding import (
+    ExpectedNumbers,
+    HeadNumbers,
+    NumberWriter,
+    number_positions,
+    number_writer,
+)
 from phisight.generate.predictor import Likelihood, OnFailure, Predictor
-from phisight.generate.requests import Picture, Request, load_picture
+from phisight.generate.requests import ImageSource, Request, load_rgb
 
 __all__ = [
     "AnswerGrammar",
     "ExpectedNumbers",
     "HeadNumbers",
+    "ImageSource",
     "Likelihood",
     "NumberWriter",
     "OnFailure",
-    "Picture",
     "Predictor",
     "Request",
-    "load_picture",
-    "number_places",
+    "load_rgb",
+    "number_positions",
     "number_writer",
     "token_bytes",
 ]

@@ -15,10 +15,10 @@ from typing import Any
 from PIL import Image
 
 from phisight.core.errors import ImageError
-from phisight.generate.requests import Request, load_picture, shape_of
+from phisight.generate.requests import Request, load_rgb, shape_of
 
 Failure = tuple[int, ImageError]
-"""Index of a request, and why its picture cannot be used."""
+"""Index of a request, and why its image cannot be used."""
 
 WINDOW = 64
 """Batches within which requests are sorted: long enough for even batches, short enough for flat memory."""
@@ -31,7 +31,7 @@ class Batch:
     indexes: list[int]
     requests: list[Request]
     inputs: Any
-    """Tensors of the processor, left padded: input_ids and attention_mask int64[B, T], pictures as the model has them;
+    """Tensors of the processor, left padded: input_ids and attention_mask int64[B, T], images as the model has them;
     none where no request of the batch can be used."""
     failures: list[Failure]
 
@@ -41,7 +41,7 @@ class _Loaded:
     index: int
     request: Request
     text: str
-    pictures: list[Image.Image]
+    images: list[Image.Image]
 
 
 class Encoder:
@@ -58,16 +58,16 @@ class Encoder:
                 self._processor.apply_chat_template(request.messages(), add_generation_prompt=True, tokenize=False)
             )
 
-    def tensors(self, texts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> Any:
-        """Left-padded tensors of texts and their pictures."""
-        images = [list(row) for row in pictures] if any(pictures) else None
+    def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Any:
+        """Left-padded tensors of texts and their images."""
+        given = [list(row) for row in images] if any(images) else None
         with self._lock:
             tokenizer = self._processor.tokenizer
-            before, tokenizer.padding_side = tokenizer.padding_side, "left"
+            side, tokenizer.padding_side = tokenizer.padding_side, "left"
             try:
-                return self._processor(text=list(texts), images=images, padding=True, return_tensors="pt")
+                return self._processor(text=list(texts), images=given, padding=True, return_tensors="pt")
             finally:
-                tokenizer.padding_side = before
+                tokenizer.padding_side = side
 
     def answers(self, ids: Any) -> list[str]:
         """Texts of generated ids int64[B, T], special tokens left out."""
@@ -75,7 +75,7 @@ class Encoder:
             return [str(text).strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)]
 
     def tokens(self, text: str) -> list[int]:
-        """Ids of a text without special tokens added (the tags of pictures count as text)."""
+        """Ids of a text without special tokens added (the tags of images count as text)."""
         with self._lock:
             return list(self._processor.tokenizer(text, add_special_tokens=False).input_ids)
 
@@ -118,8 +118,8 @@ def _groups(numbered: Iterator[tuple[int, Request]], batch_size: int) -> Iterato
 
 
 def _length(request: Request) -> tuple[int, int, list[float]]:
-    """A sort key that puts requests of one length side by side; a picture's tokens follow from its shape."""
-    return len(request.pictures), len(request.prompt), [shape_of(picture) for picture in request.pictures]
+    """A sort key that puts requests of one length side by side; an image's tokens follow from its shape."""
+    return len(request.images), len(request.prompt), [shape_of(image) for image in request.images]
 
 
 def _prepare(encoder: Encoder, group: Sequence[tuple[int, Request]], suffixes: Sequence[str] | None) -> Batch:
@@ -128,24 +128,24 @@ def _prepare(encoder: Encoder, group: Sequence[tuple[int, Request]], suffixes: S
     for index, request in group:
         text = encoder.text(request) + (suffixes[index] if suffixes is not None else "")
         try:
-            usable.append(_Loaded(index, request, text, [load_picture(picture) for picture in request.pictures]))
+            usable.append(_Loaded(index, request, text, [load_rgb(image) for image in request.images]))
         except ImageError as error:
             failures.append((index, error))
     try:
         inputs = _encode(encoder, usable)
     except ImageError:  # one of them does not fit the model; find out which
-        refused = {one.index: refusal for one in usable if (refusal := _refusal(encoder, one))}
-        failures += refused.items()
-        usable = [one for one in usable if one.index not in refused]
+        rejected = {one.index: reason for one in usable if (reason := _rejection(encoder, one))}
+        failures += rejected.items()
+        usable = [one for one in usable if one.index not in rejected]
         inputs = _encode(encoder, usable)
     return Batch([one.index for one in usable], [one.request for one in usable], inputs, failures)
 
 
 def _encode(encoder: Encoder, loaded: Sequence[_Loaded]) -> Any:
-    return encoder.tensors([one.text for one in loaded], [one.pictures for one in loaded]) if loaded else None
+    return encoder.tensors([one.text for one in loaded], [one.images for one in loaded]) if loaded else None
 
 
-def _refusal(encoder: Encoder, one: _Loaded) -> ImageError | None:
+def _rejection(encoder: Encoder, one: _Loaded) -> ImageError | None:
     try:
         _encode(encoder, [one])
     except ImageError as error:

@@ -128,7 +128,7 @@ def _byte_alphabet() -> dict[str, int]:
     """Characters that byte-level tokenizers write for bytes: printable ones as they are, the others from 256 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
 def _prefix_tree(tokens: Mapping[int, bytes]) -> dict[Any, Any]:

@@ -1,4 +1,4 @@
-"""The model's distribution over the digit strings that may stand at a place of an answer.
+"""The model's distribution over the digit strings that may stand at one position of an answer.
 
 prompt + answer up to the number --one pass--> cache
   strings of all answers side by side, one digit a step; those that became improbable are dropped
@@ -30,7 +30,7 @@ class DigitSearch:
         pieces: Bytes of each token.
         pad: Id that fills up rows on the left.
         width: Strings followed at once, at most, for each answer.
-        floor: Probability under which a string is given up.
+        floor: Probability under which a string is dropped.
     """
 
     def __init__(self, pieces: Mapping[int, bytes], pad: int, width: int, floor: float) -> None:
@@ -56,10 +56,10 @@ class DigitSearch:
         for _ in range(MOST_STEPS):
             gained = step.log_probabilities[:, self._ids].double().cpu().numpy()
             ends = 1.0 - np.exp(gained).sum(axis=1)
-            for place, string in enumerate(text):
-                if _NUMBER.fullmatch(string) and ends[place] > 0:
-                    numbers, number = found[int(owner[place])], float(string)
-                    numbers[number] = numbers.get(number, 0.0) + float(np.exp(chance[place]) * ends[place])
+            for index, string in enumerate(text):
+                if _NUMBER.fullmatch(string) and ends[index] > 0:
+                    numbers, number = found[int(owner[index])], float(string)
+                    numbers[number] = numbers.get(number, 0.0) + float(np.exp(chance[index]) * ends[index])
             parents, tokens = self._followed(owner, text, chance[:, None] + gained)
             if not len(parents):
                 break
@@ -68,7 +68,7 @@ class DigitSearch:
                 (text[parent] + self._pieces[token]).strip(b" ") for parent, token in zip(parents, tokens, strict=True)
             ]
             owner = owner[parents]
-            step.go_on(parents, np.asarray(self._ids)[tokens])
+            step.extend(parents, np.asarray(self._ids)[tokens])
         return found
 
     def _followed(
@@ -82,8 +82,8 @@ class DigitSearch:
         order = np.lexsort((-chance[parents, tokens], owner[parents]))
         parents, tokens = parents[order], tokens[order]
         _, starts, counts = np.unique(owner[parents], return_index=True, return_counts=True)
-        place = np.arange(len(parents)) - np.repeat(starts, counts)
-        return parents[place < self._width], tokens[place < self._width]
+        rank = np.arange(len(parents)) - np.repeat(starts, counts)
+        return parents[rank < self._width], tokens[rank < self._width]
 
     def _prefixes(self, inputs: Mapping[str, Tensor], ids: Tensor, cuts: Mapping[int, int]) -> dict[str, Tensor]:
         """Tensors of prompts and answers up to the number, left padded, for the rows of ``cuts``."""
@@ -92,10 +92,12 @@ class DigitSearch:
         mask = torch.cat([inputs["attention_mask"], torch.ones_like(ids[:, prompt:])], dim=1)
         shifted = torch.full((len(cuts), width), self._pad, dtype=ids.dtype, device=ids.device)
         seen = torch.zeros_like(shifted)
-        for place, (row, cut) in enumerate(cuts.items()):
-            shifted[place, width - cut :], seen[place, width - cut :] = ids[row, :cut], mask[row, :cut]
-        pictures = {name: value[rows] for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-        return {**pictures, "input_ids": shifted, "attention_mask": seen}
+        for index, (row, cut) in enumerate(cuts.items()):
+            shifted[index, width - cut :], seen[index, width - cut :] = ids[row, :cut], mask[row, :cut]
+        image_inputs = {
+            name: value[rows] for name, value in inputs.items() if name not in ("input_ids", "attention_mask")
+        }
+        return {**image_inputs, "input_ids": shifted, "attention_mask": seen}
 
 
 class _Stepper:
@@ -104,22 +106,22 @@ class _Stepper:
     def __init__(self, model: Any, inputs: dict[str, Tensor]) -> None:
         self._model = model
         accepted = inspect.signature(model.forward).parameters
-        self._placed = "position_ids" in accepted
+        self._takes_positions = "position_ids" in accepted
         self._mask = inputs["attention_mask"]
-        keep = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-        self._run({**inputs, **keep}, None, self._mask.shape[1])
+        options = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._run({**inputs, **options}, None, self._mask.shape[1])
 
-    def go_on(self, parents: NDArray[Any], tokens: NDArray[Any]) -> None:
+    def extend(self, parents: NDArray[Any], tokens: NDArray[Any]) -> None:
         """String f becomes string ``parents[f]`` with the token ``tokens[f]`` behind it."""
-        places = torch.as_tensor(parents, device=self._mask.device)
-        self._cache.batch_select_indices(places)
-        mask = self._mask[places]
+        indices = torch.as_tensor(parents, device=self._mask.device)
+        self._cache.batch_select_indices(indices)
+        mask = self._mask[indices]
         self._mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
         ids = torch.as_tensor(tokens, device=self._mask.device)[:, None]
         self._run({"input_ids": ids, "attention_mask": self._mask}, self._cache, 1)
 
     def _run(self, inputs: dict[str, Any], cache: Any, new: int) -> None:
-        if self._placed:
+        if self._takes_positions:
             inputs["position_ids"] = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -new:]
         outputs = self._model(**inputs, past_key_values=cache, use_cache=True)
         self._cache = outputs.past_key_values

@@ -154,8 +154,8 @@ class Grammar:
         parts: list[Part] = [Choice(["", " "])]  # a tokenizer may begin a text with a space
         literals = task.answer
         for name in task.names:
-            before, literals = literals.split("{" + name + "}", 1)
-            parts += _literal(before)
+            literal, literals = literals.split("{" + name + "}", 1)
+            parts += _literal(literal)
             field = task.fields[name]
             if field.kind == "number":
                 parts.append(_number(field.decimals, (ranges or {}).get(name)))
@@ -197,12 +197,12 @@ class Grammar:
 
     def leave_text(self, states: States) -> States:
         """The states without free text, where something else is open: text ends as soon as it can."""
-        kept = frozenset(
+        outside = frozenset(
             (part, state)
             for part, state in states
             if part == len(self._parts) or not isinstance(self._parts[part], Text)
         )
-        return kept or states
+        return outside or states
 
     def _closed(self, states: set[tuple[int, State]]) -> States:
         """With the beginnings of the parts that may follow; without what a finished literal rules out."""

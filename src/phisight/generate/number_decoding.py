@@ -22,7 +22,6 @@ from phisight.core.settings import Numbers
 from phisight.core.task import Task
 from phisight.generate.constrained import token_bytes
 from phisight.generate.digit_distribution import DigitSearch
-from phisight.generate.places import number_places
 from phisight.model.number_head import bearer, head_of
 
 
@@ -31,16 +30,16 @@ class Generated:
     """What ``generate`` was given and what it returned for a batch."""
 
     inputs: Mapping[str, Tensor]
-    """Tensors of the prompts, left padded: input_ids and attention_mask int64[B, P], pictures."""
+    """Tensors of the prompts, left padded: input_ids and attention_mask int64[B, P], images."""
     ids: Tensor
     """int64[B, P + new]: prompts and answers."""
     texts: list[str]
     """The answers as text."""
 
-    def number_places(self, task: Task, pieces: Mapping[int, bytes], row: int) -> dict[str, int] | None:
+    def number_positions(self, task: Task, pieces: Mapping[int, bytes], row: int) -> dict[str, int] | None:
         """For each number field of a row the token of the answer that holds its first digit."""
         prompt = self.inputs["input_ids"].shape[1]
-        return number_places(
+        return number_positions(
             task, [pieces.get(token, b"") for token in self.ids[row, prompt:].tolist()], self.texts[row]
         )
 
@@ -52,7 +51,7 @@ class NumberWriter(Protocol):
     def name(self) -> str:
         """The setting that chooses it."""
 
-    def listening(self, model: Any) -> AbstractContextManager[None]:
+    def capture(self, model: Any) -> AbstractContextManager[None]:
         """Within it the answers of one batch are generated."""
 
     def rewrite(self, model: Any, generated: Generated) -> list[str]:
@@ -70,16 +69,16 @@ class HeadNumbers:
         self._steps: list[Tensor] = []
 
     @contextmanager
-    def listening(self, model: Any) -> Iterator[None]:
-        """Keeps the hidden states [B, D] that each token of the answers is predicted from."""
+    def capture(self, model: Any) -> Iterator[None]:
+        """Captures the hidden states [B, D] that each token of the answers is predicted from."""
         if head_of(model) is None:
             raise CheckpointError("the model bears no number head; train it with train.numbers=head")
         self._steps = []
 
-        def keep(_module: Any, _inputs: Any, outputs: Any) -> None:
+        def store(_module: Any, _inputs: Any, outputs: Any) -> None:
             self._steps.append(outputs.last_hidden_state[:, -1])
 
-        handle = bearer(model).model.register_forward_hook(keep)
+        handle = bearer(model).model.register_forward_hook(store)
         try:
             yield
         finally:
@@ -92,8 +91,12 @@ class HeadNumbers:
         hidden = torch.stack(self._steps, dim=1)
         texts = []
         for row, text in enumerate(generated.texts):
-            places = generated.number_places(self._task, self._bytes, row) or {}
-            usable = {name: place for name, place in places.items() if place < hidden.shape[1] and name in head.fields}
+            positions = generated.number_positions(self._task, self._bytes, row) or {}
+            usable = {
+                name: position
+                for name, position in positions.items()
+                if position < hidden.shape[1] and name in head.fields
+            }
             states = hidden[row, list(usable.values())]
             numbers = head.numbers(states, [head.fields.index(name) for name in usable]).tolist()
             texts.append(replaced(self._task, text, dict(zip(usable, numbers, strict=True))))
@@ -119,16 +122,16 @@ class ExpectedNumbers:
         self._bytes = token_bytes(tokenizer)
         self._search = DigitSearch(self._bytes, tokenizer.pad_token_id, width, floor)
 
-    def listening(self, model: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - see NumberWriter
-        """Nothing to listen to."""
+    def capture(self, model: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - see NumberWriter
+        """Nothing to capture."""
         return nullcontext()
 
     def rewrite(self, model: Any, generated: Generated) -> list[str]:
         """The answers with the medians; an answer without a readable number stays as it is."""
         texts, prompt = list(generated.texts), generated.inputs["input_ids"].shape[1]
-        places = [generated.number_places(self._task, self._bytes, row) for row in range(len(texts))]
+        positions = [generated.number_positions(self._task, self._bytes, row) for row in range(len(texts))]
         for name in self._task.of_kind("number"):
-            cuts = {row: prompt + known[name] for row, known in enumerate(places) if known}
+            cuts = {row: prompt + known[name] for row, known in enumerate(positions) if known}
             if not cuts:
                 continue
             for row, strings in self._search.strings(model, generated.inputs, generated.ids, cuts).items():
@@ -162,3 +165,27 @@ def weighted_median(weights: Mapping[float, float] | Sequence[tuple[float, float
     values, shares = (np.asarray(column) for column in zip(*pairs, strict=True))
     reached = np.cumsum(shares)
     return float(values[np.searchsorted(reached, reached[-1] / 2)])
+
+
+def number_positions(task: Task, pieces: Sequence[bytes], answer: str) -> dict[str, int] | None:
+    """For each number field the token that holds its first digit, counted from the answer's first token.
+
+    Args:
+        task: Whose number fields are looked for.
+        pieces: Bytes of the answer's tokens, empty for special ones.
+        answer: The same as text; a tokenizer may put a space in front of it.
+
+    None where the text is not in the task's form or not what the tokens spell. A field without a value begins at the
+    token behind it.
+    """
+    spans, start = task.spans(answer), b"".join(pieces).find(answer.encode())
+    if spans is None or start < 0:
+        return None
+    found = {}
+    for name in task.of_kind("number"):
+        left, index = start + len(answer[: spans[name][0]].encode()), 0
+        while index < len(pieces) and left >= len(pieces[index]):
+            left -= len(pieces[index])
+            index += 1
+        found[name] = index
+    return found

@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 OnFailure = Callable[[int, ImageError], None]
-"""Called with the index of a request whose picture cannot be used."""
+"""Called with the index of a request whose image cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Predictor:
         processor: Its processor, with a chat template.
         batch_size: Requests that go through the model together; halved for a batch that does not fit into GPU memory.
         max_new_tokens: Longest answer in tokens.
-        grammar: Holds answers to a task's template; none: the model writes what it likes.
-        numbers: Decides which numbers an answer carries; none: the digits that the model wrote.
+        grammar: Holds answers to a task's template; None means free text.
+        numbers: Decides which numbers an answer carries; None means the digits that the model wrote.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Predictor:
         """Yield (index of the request, answer), greedily decoded, in the order in which batches are finished.
 
         Requests are worked off longest first within a window, so memory stays flat however many there are. Without
-        ``on_failure`` the error of a picture that cannot be used is raised; with it such a request has no answer.
+        ``on_failure`` the error of an image that cannot be used is raised; with it such a request has no answer.
         """
         with _evaluating(self._model):
             for batch in batches(self._encoder, requests, self.batch_size):
@@ -111,7 +111,7 @@ class Predictor:
         except torch.OutOfMemoryError:
             if len(batch.requests) == 1:
                 raise
-            _LOG.warning("a batch of %d requests does not fit into memory; going on in halves", len(batch.requests))
+            _LOG.warning("a batch of %d requests does not fit into memory; continuing in halves", len(batch.requests))
             results = None
         if results is not None:
             yield from results
@@ -125,7 +125,7 @@ class Predictor:
         inputs = self._on_device(batch.inputs)
         prompt = inputs["input_ids"].shape[1]
         constraints = LogitsProcessorList([self._grammar.processor(prompt)]) if self._grammar else None
-        with self._numbers.listening(self._model) if self._numbers else nullcontext():
+        with self._numbers.capture(self._model) if self._numbers else nullcontext():
             ids = self._model.generate(
                 **inputs,
                 max_new_tokens=self.max_new_tokens,

@@ -1,4 +1,4 @@
-"""What is put to the model: a prompt and its pictures, decoded only when their turn comes."""
+"""What is put to the model: a prompt and its images, decoded only when their turn comes."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from PIL import Image, ImageOps
 
 from phisight.data.images.decode import load_image
 
-Picture = Path | Image.Image | Callable[[], Image.Image]
-"""A file, a decoded picture, or a function that makes one."""
+ImageSource = Path | Image.Image | Callable[[], Image.Image]
+"""A file, a decoded image, or a function that makes one."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one or more pictures."""
+    """One question about one or more images."""
 
     prompt: str
-    pictures: Sequence[Picture] = ()
+    images: Sequence[ImageSource] = ()
 
     def messages(self) -> list[dict[str, object]]:
-        """The request as chat messages: the pictures, then the prompt."""
-        parts: list[dict[str, str]] = [{"type": "image"} for _ in self.pictures]
+        """The request as chat messages: the images, then the prompt."""
+        parts: list[dict[str, str]] = [{"type": "image"} for _ in self.images]
         return [{"role": "user", "content": [*parts, {"type": "text", "text": self.prompt}]}]
 
 
-def load_picture(picture: Picture) -> Image.Image:
-    """Decode a picture whole, in RGB.
+def load_rgb(source: ImageSource) -> Image.Image:
+    """Decode an image whole, in RGB.
 
     Raises:
         MissingImageError: The file is not there.
-        UnreadableImageError: The bytes are no picture, or only half of one.
+        UnreadableImageError: The bytes are no image, or only half of one.
     """
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    if isinstance(picture, Path):
-        return ImageOps.exif_transpose(load_image(picture)).convert("RGB")
-    return picture().convert("RGB")
+    if isinstance(source, Image.Image):
+        return source.convert("RGB")
+    if isinstance(source, Path):
+        return ImageOps.exif_transpose(load_image(source)).convert("RGB")
+    return source().convert("RGB")
 
 
-def shape_of(picture: Picture) -> float:
+def shape_of(source: ImageSource) -> float:
     """Width over height, from the header alone; 1.0 where that is not known without decoding."""
-    if isinstance(picture, Image.Image):
-        return picture.width / picture.height
-    if not isinstance(picture, Path):
+    if isinstance(source, Image.Image):
+        return source.width / source.height
+    if not isinstance(source, Path):
         return 1.0
     try:
-        with Image.open(picture) as image:
+        with Image.open(source) as image:
             return image.width / image.height
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return 1.0  # the error is raised, with its name, when the picture is decoded
+        return 1.0  # the error is raised, with its name, when the image is decoded

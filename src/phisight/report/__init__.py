@@ -1,4 +1,4 @@
-"""Row 4: run folders -> one page that a product manager understands. No torch, no network.
+"""Layer 4: run folders -> one page that a product manager understands. No torch, no network.
 
 path = write_report([run])                  RUN/report.html
 path = write_report([run, other], out=...)  several runs side by side

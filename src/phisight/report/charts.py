@@ -1,4 +1,4 @@
-"""Figures as inline SVG. Colours come from the page's style sheet, so they follow light, dark and print.
+"""Figures as inline SVG. Colors come from the page's style sheet, so they follow light, dark and print.
 
 Every text goes through ``escape``: names of metrics, runs and categories are foreign text.
 """
@@ -16,7 +16,7 @@ Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
 MOST_POINTS = 400
-"""Points a curve is drawn with; longer ones are thinned evenly, first and last kept."""
+"""Points a curve is drawn with; longer ones are thinned evenly, first and last included."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Axis:
     end: float
     logarithmic: bool = False
 
-    def place(self, value: float) -> float:
+    def pixel(self, value: float) -> float:
         """Pixel of a value."""
         low, high, at = self.low, self.high, value
         if self.logarithmic:
@@ -73,12 +73,12 @@ def curves(series: Mapping[str, Points], x_label: str, title: str) -> str:
     x = _axis([point[0] for point in every], LEFT, WIDTH - RIGHT)
     y = _axis([point[1] for point in every], HEIGHT - BOTTOM, TOP, room=0.06)
     body = []
-    for place, points in enumerate(finite.values()):
-        path = " ".join(f"{x.place(step):.1f},{y.place(value):.1f}" for step, value in thinned(points))
+    for index, points in enumerate(finite.values()):
+        path = " ".join(f"{x.pixel(step):.1f},{y.pixel(value):.1f}" for step, value in thinned(points))
         if len(points) == 1:
-            body.append(f'<circle class="dot s{place % 6}" cx="{path.split(",")[0]}" cy="{path.split(",")[1]}" r="3"/>')
+            body.append(f'<circle class="dot s{index % 6}" cx="{path.split(",")[0]}" cy="{path.split(",")[1]}" r="3"/>')
         elif points:
-            body.append(f'<polyline class="line s{place % 6}" points="{path}"/>')
+            body.append(f'<polyline class="line s{index % 6}" points="{path}"/>')
     return _svg(x, y, "".join(body), x_label, "", f"{title} over {x_label}")
 
 
@@ -95,11 +95,11 @@ def scatter(pairs: Points, label: str, band: tuple[bool, float] | None = None) -
     x = _axis(values, LEFT, WIDTH - RIGHT, room=0.04, logarithmic=logarithmic)
     y = Axis(x.low, x.high, HEIGHT + 60 - BOTTOM, TOP, logarithmic)
     ends = [
-        f'{a}="{axis.place(value):.1f}"'
+        f'{a}="{axis.pixel(value):.1f}"'
         for value, pair in ((x.low, "x1 y1"), (x.high, "x2 y2"))
         for a, axis in zip(pair.split(), (x, y), strict=True)
     ]
-    dots = "".join(f'<circle cx="{x.place(truth):.1f}" cy="{y.place(answer):.1f}" r="2.6"/>' for truth, answer in pairs)
+    dots = "".join(f'<circle cx="{x.pixel(truth):.1f}" cy="{y.pixel(answer):.1f}" r="2.6"/>' for truth, answer in pairs)
     body = f'{_band(x, y, band)}<line class="diagonal" {" ".join(ends)}/><g class="dots">{dots}</g>'
     return _svg(x, y, body, f"true {label}", f"answered {label}", f"{label}: truth and answer", HEIGHT + 60)
 
@@ -114,7 +114,7 @@ def _band(x: Axis, y: Axis, band: tuple[bool, float] | None) -> str:
     sides = []
     for sign in (-1, 1):
         side = [t * math.exp(sign * radius) if factors else t + sign * radius for t in truths]
-        sides.append([(x.place(t), y.place(min(max(v, y.low), y.high))) for t, v in zip(truths, side, strict=True)])
+        sides.append([(x.pixel(t), y.pixel(min(max(v, y.low), y.high))) for t, v in zip(truths, side, strict=True)])
     points = " ".join(f"{across:.1f},{up:.1f}" for across, up in [*sides[0], *reversed(sides[1])])
     return f'<polygon class="band" points="{points}"/>'
 
@@ -127,10 +127,10 @@ def bars(values: Sequence[tuple[str, float | None, int]], title: str) -> str:
     y = Axis(0, max(known) * 1.1 or 1, HEIGHT - BOTTOM, TOP + 8)
     width = (WIDTH - LEFT - RIGHT) / len(values)
     body = []
-    for place, (name, value, rows) in enumerate(values):
-        middle = LEFT + (place + 0.5) * width
+    for index, (name, value, rows) in enumerate(values):
+        middle = LEFT + (index + 0.5) * width
         if value is not None:
-            top = y.place(value)
+            top = y.pixel(value)
             shown = f"{value:.0f} %" if value >= 10 else f"{value:.1f} %"
             body.append(
                 f'<rect class="bar" x="{middle - width * 0.36:.1f}" y="{top:.1f}" width="{width * 0.72:.1f}" '
@@ -147,7 +147,7 @@ def bars(values: Sequence[tuple[str, float | None, int]], title: str) -> str:
 def whisker(value: float, low: float, high: float, ends: tuple[float, float]) -> str:
     """A figure with its interval on the scale ``ends``, small enough for a table cell."""
     axis = Axis(*ends, 4, 80)
-    left, right, at = (min(80.0, max(4.0, axis.place(one))) for one in (low, high, value))
+    left, right, at = (min(80.0, max(4.0, axis.pixel(one))) for one in (low, high, value))
     return (
         f'<svg class="whisker" viewBox="0 0 84 14" width="84" height="14" role="img" aria-label="interval">'
         f'<line class="track" x1="4" x2="80" y1="7" y2="7"/>'
@@ -157,7 +157,7 @@ def whisker(value: float, low: float, high: float, ends: tuple[float, float]) ->
 
 
 def thinned(points: Points) -> Points:
-    """At most MOST_POINTS of the points, evenly, first and last kept."""
+    """At most MOST_POINTS of the points, evenly, first and last included."""
     if len(points) <= MOST_POINTS:
         return points
     step = (len(points) - 1) / (MOST_POINTS - 1)
@@ -178,15 +178,15 @@ def _axis(values: Sequence[float], begin: float, end: float, room: float = 0.0, 
 def _svg(x: Axis | None, y: Axis, body: str, x_label: str, y_label: str, title: str, height: int = HEIGHT) -> str:
     floor = height - BOTTOM
     grid = "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.place(tick):.1f}" y2="{y.place(tick):.1f}"/>'
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.pixel(tick):.1f}" y2="{y.pixel(tick):.1f}"/>'
         for tick in y.ticks()
     )
     labels = "".join(
-        f'<text x="{LEFT - 6}" y="{y.place(tick) + 3.5:.1f}" text-anchor="end">{tick:g}</text>' for tick in y.ticks()
+        f'<text x="{LEFT - 6}" y="{y.pixel(tick) + 3.5:.1f}" text-anchor="end">{tick:g}</text>' for tick in y.ticks()
     )
     if x is not None:
         labels += "".join(
-            f'<text x="{x.place(tick):.1f}" y="{floor + 15}" text-anchor="middle">{tick:g}</text>' for tick in x.ticks()
+            f'<text x="{x.pixel(tick):.1f}" y="{floor + 15}" text-anchor="middle">{tick:g}</text>' for tick in x.ticks()
         )
     middle = (LEFT + WIDTH - RIGHT) / 2
     return (

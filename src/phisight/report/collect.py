@@ -1,7 +1,7 @@
 """Run folders -> what the report shows. Reads files only: no model, no torch, no network.
 
 A run need not be finished: what is not there yet is named in the report. Memory stays flat for large evaluations:
-predictions are read in pieces, and only the rows that are shown are kept.
+predictions are read in pieces, and only the rows that are shown are stored.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task
 from phisight.track import EXAMPLES, SUMMARY, read_metrics, read_steps
 
-PICTURES = 500
-"""Pictures shown at most, over all runs of a report."""
+MAX_IMAGES = 500
+"""Images shown at most, over all runs of a report."""
 SCATTER = 1500
 """Points of a scatter at most; a sample fixed by the row numbers."""
 EXAMPLE_ROWS = 24
@@ -80,11 +80,11 @@ class RunData:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     examples: list[ExampleRow] = field(default_factory=list)
     task: Task | None = None
-    pictures: list[Shown] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
     pairs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """(truth, answer) of each number field."""
     answered: int = 0
-    """Rows with real pictures in predictions.parquet."""
+    """Rows with real images in predictions.parquet."""
     missing: list[str] = field(default_factory=list)
     """Files that are not there, and what to do about it."""
 
@@ -94,7 +94,7 @@ class RunData:
         return sorted({step for example in self.examples for step in example.answers})
 
 
-def collect(run_dir: Path, pictures: int = PICTURES) -> RunData:
+def collect(run_dir: Path, images: int = MAX_IMAGES) -> RunData:
     """Read a run folder; RunError when it holds nothing of a run."""
     if not run_dir.is_dir():
         raise RunError(f"there is no run folder {run_dir}; train one with `phisight train RECIPE.yaml`")
@@ -106,7 +106,7 @@ def collect(run_dir: Path, pictures: int = PICTURES) -> RunData:
     run.summary = translate("metrics", _json(run_dir / SUMMARY).get("summary", {}))
     run.curves = {name: points for name, points in read_metrics(run_dir).items() if _drawable(points)}
     run.examples = _examples(run_dir)
-    _read_predictions(run, run_dir / run_folder.PREDICTIONS, pictures)
+    _read_predictions(run, run_dir / run_folder.PREDICTIONS, images)
     if not (run.config or run.scores or run.curves or run.task):
         raise RunError(
             f"{run_dir} is no run folder: it holds none of {run_folder.CONFIG}, {run_folder.METRICS}, "
@@ -141,7 +141,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise RunError(f"{path} is no YAML ({' '.join(str(error).split())}); mend it") from error
+        raise RunError(f"{path} is no YAML ({' '.join(str(error).split())}); correct it") from error
     return value if isinstance(value, dict) else {}
 
 
@@ -154,19 +154,19 @@ def _examples(run_dir: Path) -> list[ExampleRow]:
             if name not in found:
                 if len(found) == EXAMPLE_ROWS:
                     continue
-                found[name] = ExampleRow(row["key"], _picture(run_dir, row["image"]), row["truth"])
+                found[name] = ExampleRow(row["key"], _image_file(run_dir, row["image"]), row["truth"])
             found[name].answers[line["step"]] = row["answer"]
     return list(found.values())
 
 
-def _picture(run_dir: Path, name: str) -> bytes | None:
+def _image_file(run_dir: Path, name: str) -> bytes | None:
     path = (run_dir / name).resolve()
     if not path.is_relative_to(run_dir.resolve()) or not path.is_file():
         return None
     return path.read_bytes()
 
 
-def _read_predictions(run: RunData, path: Path, pictures: int) -> None:
+def _read_predictions(run: RunData, path: Path, images: int) -> None:
     if not path.is_file():
         return
     file = pq.ParquetFile(path)
@@ -184,15 +184,15 @@ def _read_predictions(run: RunData, path: Path, pictures: int) -> None:
         if line["thumbnail"] is None:
             continue
         shown = Shown(**{name: line[name] for name in Shown.__dataclass_fields__ if name in line})
-        _keep(worst, (shown.error, -shown.row, shown), pictures)
+        _keep(worst, (shown.error, -shown.row, shown), images)
         if shown.drawn:
-            _keep(drawn, (chance, -shown.row, shown), pictures // 2)
+            _keep(drawn, (chance, -shown.row, shown), images // 2)
     chosen = {shown.row: shown for _, _, shown in drawn}
     for _, _, shown in sorted(worst, reverse=True):
-        if len(chosen) < pictures:
+        if len(chosen) < images:
             chosen[shown.row] = shown
-    run.pictures = sorted(chosen.values(), key=lambda shown: (-shown.error, shown.row))
-    run.pairs = {name: [pair for _, pair in sorted(kept)] for name, kept in points.items()}
+    run.shown = sorted(chosen.values(), key=lambda shown: (-shown.error, shown.row))
+    run.pairs = {name: [pair for _, pair in sorted(heap)] for name, heap in points.items()}
 
 
 def _real(file: Any) -> Iterator[dict[str, Any]]:
@@ -215,9 +215,9 @@ def _keep(heap: list[Any], item: tuple[float, int, Shown], most: int) -> None:
 def _keep_points(points: dict[str, list[Any]], line: Mapping[str, Any], chance: float) -> None:
     if line["predicted"] is None:
         return
-    for name, kept in points.items():
+    for name, heap in points.items():
         pair = (line["truth"][name], line["predicted"][name])
-        if len(kept) < SCATTER:
-            heapq.heappush(kept, (-chance, pair))
-        elif chance < -kept[0][0]:
-            heapq.heapreplace(kept, (-chance, pair))
+        if len(heap) < SCATTER:
+            heapq.heappush(heap, (-chance, pair))
+        elif chance < -heap[0][0]:
+            heapq.heapreplace(heap, (-chance, pair))

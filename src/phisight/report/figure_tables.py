@@ -8,10 +8,10 @@ from typing import Any
 
 from phisight.report.charts import svg, whisker
 from phisight.report.collect import RunData
-from phisight.report.format import EXPLAINED, metric_names, split_name, written
+from phisight.report.format import EXPLAINED, formatted, metric_names, split_name
 
-SHUFFLED = "another row's picture"
-MODES = {"shuffled": SHUFFLED, "blank": "blank picture", "mismatched": "picture of another category"}
+SHUFFLED = "another row's image"
+MODES = {"shuffled": SHUFFLED, "blank": "blank image", "mismatched": "image of another category"}
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,21 @@ class Cell:
 
     text: str
     note: str = ""
-    picture: str = ""
+    chart: str = ""
     best: bool = False
 
 
 def metric_table(run: RunData) -> dict[str, Any]:
-    """Every figure: with its own pictures and interval, with other pictures, before, and the baselines."""
+    """Every figure: with its own images and interval, with other images, before, and the baselines."""
     columns = _columns(run.scores)
     rows = []
     for name in metric_names(run.scores):
         field, metric = split_name(name, run.scores.get("aliases", {}).values())
         label, about, _ = EXPLAINED[metric]
         cells = [_own(run.scores, name, metric)]
-        cells += [Cell(written(metric, column.get(name))) if name in column else Cell("") for _, column in columns]
+        cells += [Cell(formatted(metric, column.get(name))) if name in column else Cell("") for _, column in columns]
         rows.append({"field": field or "answer", "label": label, "about": about, "cells": cells})
-    return {"columns": ["its own picture", *(title for title, _ in columns)], "rows": rows}
+    return {"columns": ["its own image", *(title for title, _ in columns)], "rows": rows}
 
 
 def _columns(scores: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -54,11 +54,11 @@ def before_title(scores: Mapping[str, Any]) -> str:
 def _own(scores: Mapping[str, Any], name: str, metric: str) -> Cell:
     ends = scores.get("intervals", {}).get(name)
     if not ends or scores[name] is None:
-        return Cell(written(metric, scores[name]))
+        return Cell(formatted(metric, scores[name]))
     share = not metric.startswith(("mae", "rmsle", "r2"))
     scale = (0.0, max(1.0, ends[1])) if share else (min(0.0, ends[0]), max(ends[1] * 1.25, 1e-9))
-    note = f"{written(metric, ends[0])} to {written(metric, ends[1])}"
-    return Cell(written(metric, scores[name]), note, svg(whisker(scores[name], ends[0], ends[1], scale)))
+    note = f"{formatted(metric, ends[0])} to {formatted(metric, ends[1])}"
+    return Cell(formatted(metric, scores[name]), note, svg(whisker(scores[name], ends[0], ends[1], scale)))
 
 
 def comparison(runs: Sequence[RunData]) -> list[dict[str, Any]]:
@@ -74,8 +74,8 @@ def comparison(runs: Sequence[RunData]) -> list[dict[str, Any]]:
         cells = []
         for run, value in zip(runs, values, strict=True):
             ends = run.scores.get("intervals", {}).get(name)
-            note = f"{written(metric, ends[0])} to {written(metric, ends[1])}" if ends else ""
-            cells.append(Cell(written(metric, value), note, best=value is not None and value == best))
+            note = f"{formatted(metric, ends[0])} to {formatted(metric, ends[1])}" if ends else ""
+            cells.append(Cell(formatted(metric, value), note, best=value is not None and value == best))
         rows.append({"field": field or "answer", "label": EXPLAINED[metric][0], "cells": cells})
     return rows
 
@@ -87,14 +87,14 @@ def category_table(run: RunData) -> dict[str, Any]:
     names = [name for name in (lines[0] if lines else {}) if split_name(name, aliases)[1] in EXPLAINED]
     titles = [f"{split_name(name, aliases)[0]} {EXPLAINED[split_name(name, aliases)[1]][0]}" for name in names]
     rows = [
-        [line["category"], str(line["rows"]), *(written(split_name(name, aliases)[1], line[name]) for name in names)]
+        [line["category"], str(line["rows"]), *(formatted(split_name(name, aliases)[1], line[name]) for name in names)]
         for line in lines
     ]
     return {"columns": ["category", "rows", *titles], "rows": rows}
 
 
 def confusions(run: RunData) -> list[dict[str, Any]]:
-    """Counts of truth and answer, each cell with its share of the row as a depth of colour."""
+    """Counts of truth and answer, each cell with its share of the row as a depth of color."""
     found = []
     for name, table in run.scores.get("confusion", {}).items():
         rows = []

@@ -49,7 +49,7 @@ def metric_names(scores: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def written(metric: str, value: float | None) -> str:
+def formatted(metric: str, value: float | None) -> str:
     """A figure for people: shares and percentage errors in %, others with three digits that count."""
     if value is None:
         return "–"
@@ -72,11 +72,3 @@ def number(value: float) -> str:
         return f"{value:.2e}"
     decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:,.{decimals}f}"
-
-
-def duration(seconds: float) -> str:
-    """83.2 -> 1 min 23 s."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"

@@ -1,6 +1,6 @@
 """The report: one HTML page that needs nothing but itself.
 
-Style sheet, script, figures and pictures are within the page, and its content security policy forbids everything else:
+Style sheet, script, figures and images are within the page, and its content security policy forbids everything else:
 no request leaves it, and no script but its own runs, whatever a title holds.
 """
 
@@ -20,7 +20,7 @@ from phisight import __version__
 from phisight.core import run_folder
 from phisight.core.errors import RunError
 from phisight.report import figure_tables, view
-from phisight.report.collect import PICTURES, RunData, collect
+from phisight.report.collect import MAX_IMAGES, RunData, collect
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -40,7 +40,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def report_json(runs: Sequence[Path]) -> dict[str, Any]:
-    """What the report says, without pictures, for programs."""
+    """What the report says, without images, for programs."""
     return {
         "format": "phisight-report/1",
         "runs": [
@@ -63,7 +63,7 @@ def report_json(runs: Sequence[Path]) -> dict[str, Any]:
 def _collect(runs: Sequence[Path]) -> list[RunData]:
     if not runs:
         raise RunError("no run folder named; say which: phisight report RUN [RUN ...]")
-    return [collect(run, PICTURES // len(runs)) for run in runs]
+    return [collect(run, MAX_IMAGES // len(runs)) for run in runs]
 
 
 def render(runs: Sequence[RunData]) -> str:
@@ -93,7 +93,7 @@ def _source(name: str) -> str:
 
 
 def _policy(script: str) -> str:
-    """Content security policy: pictures within the page, our script by its hash, nothing from elsewhere."""
+    """Content security policy: images within the page, our script by its hash, nothing from elsewhere."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
@@ -101,7 +101,7 @@ def _policy(script: str) -> str:
 
 
 def _run_view(run: RunData) -> dict[str, Any]:
-    pictures = view.cards(run)
+    cards = view.cards(run)
     return {
         "name": run.name,
         "about": view.about(run),
@@ -114,8 +114,8 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "curves": view.curve_figures([run]),
         "steps": run.steps,
         "examples": view.examples(run),
-        "cards": pictures,
-        "categories": sorted({card["category"] for card in pictures if card["category"]}),
+        "cards": cards,
+        "categories": sorted({card["category"] for card in cards if card["category"]}),
         "fields": run.task.names if run.task else [],
         "answered": run.answered,
         "numbers": view.number_figures(run),

@@ -12,12 +12,12 @@ from phisight.core.task import Task
 from phisight.report import charts
 from phisight.report.collect import ExampleRow, RunData, Shown
 from phisight.report.figure_tables import SHUFFLED
-from phisight.report.format import EXPLAINED, TILES, metric_names, number, percent, split_name, written
+from phisight.report.format import EXPLAINED, TILES, formatted, metric_names, number, percent, split_name
 
 GRID = 50
-"""Pictures of the two selections that people look at: the worst and a random sample."""
+"""Images of the two selections that people look at: the worst and a random sample."""
 NEAR = 0.10
-"""A number this close to the truth passes as right in the picture grid."""
+"""A number this close to the truth passes as right in the image grid."""
 FIRST_CURVES = 6
 """Curves that are seen at once; the others are folded."""
 _QUIET_CURVES = ("grad_norm", "learning_rate", "lr", "padding")
@@ -25,12 +25,12 @@ _QUIET_CURVES = ("grad_norm", "learning_rate", "lr", "padding")
 
 
 def data_uri(jpeg: bytes | None) -> str:
-    """A picture within the page."""
+    """An image within the page."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() if jpeg else ""
 
 
 def tiles(run: RunData) -> list[dict[str, str]]:
-    """The figures at the top, each with its interval, with another row's picture, and before fine-tuning."""
+    """The figures at the top, each with its interval, with another row's image, and before fine-tuning."""
     aliases = list(run.scores.get("aliases", {}).values())
     found = []
     for name in metric_names(run.scores):
@@ -42,10 +42,10 @@ def tiles(run: RunData) -> list[dict[str, str]]:
             found.append(
                 {
                     "label": f"{field} {EXPLAINED[metric][0]}",
-                    "value": written(metric, run.scores[name]),
-                    "interval": f"{written(metric, ends[0])} to {written(metric, ends[1])}" if ends else "",
-                    "swapped": written(metric, swapped) if swapped is not None else "",
-                    "before": written(metric, before) if before is not None else "",
+                    "value": formatted(metric, run.scores[name]),
+                    "interval": f"{formatted(metric, ends[0])} to {formatted(metric, ends[1])}" if ends else "",
+                    "swapped": formatted(metric, swapped) if swapped is not None else "",
+                    "before": formatted(metric, before) if before is not None else "",
                 }
             )
     return found
@@ -60,7 +60,7 @@ def verdict(run: RunData) -> dict[str, Any]:
     if run.scores:
         lines.append("Neither a grounding certificate nor baselines were computed for this run.")
         lines += [
-            f"{tile['label']}: {tile['value']} with the row's own picture, {tile['swapped']} with {SHUFFLED}."
+            f"{tile['label']}: {tile['value']} with the row's own image, {tile['swapped']} with {SHUFFLED}."
             for tile in tiles(run)
             if tile["swapped"]
         ]
@@ -79,10 +79,10 @@ def curve_figures(runs: Sequence[RunData]) -> list[dict[str, Any]]:
             groups.setdefault(title, {})[line] = points
     drawn = []
     for title in sorted(groups, key=_curve_rank):
-        picture = charts.curves(groups[title], "step", title)
-        if picture:
+        chart = charts.curves(groups[title], "step", title)
+        if chart:
             lines = list(groups[title])
-            drawn.append({"title": _curve_title(title, runs), "svg": charts.svg(picture), "lines": lines})
+            drawn.append({"title": _curve_title(title, runs), "svg": charts.svg(chart), "lines": lines})
     return drawn
 
 
@@ -106,12 +106,12 @@ def _curve_name(name: str) -> tuple[str, str]:
 
 
 def cards(run: RunData) -> list[dict[str, Any]]:
-    """Pictures with truth and answer; each belongs to the worst, to the random sample, to both or to neither."""
+    """Images with truth and answer; each belongs to the worst, to the random sample, to both or to neither."""
     if run.task is None:
         return []
-    worst = {shown.row for shown in run.pictures[:GRID]}
+    worst = {shown.row for shown in run.shown[:GRID]}
     drawn = sorted(
-        (shown for shown in run.pictures if shown.drawn), key=lambda shown: hashed_fraction(1, "grid", shown.row)
+        (shown for shown in run.shown if shown.drawn), key=lambda shown: hashed_fraction(1, "grid", shown.row)
     )
     random = {shown.row for shown in drawn[:GRID]}
     category = next(iter(run.task.of_kind("category")), None)
@@ -126,7 +126,7 @@ def cards(run: RunData) -> list[dict[str, Any]]:
             "unread": shown.reason,
             "answer": shown.answer,
         }
-        for shown in run.pictures
+        for shown in run.shown
     ]
 
 

@@ -90,7 +90,7 @@ class _Asked:
             self.task,
             images=kind,
             seed=self.recipe.seed,
-            journal=self.out / f"predictions.{name}.jsonl",
+            answer_log=self.out / f"predictions.{name}.jsonl",
             identity=self.identity,
             progress=lambda done, every: self.progress(name, done, every),
         )
@@ -120,7 +120,7 @@ def evaluate_run(
     chosen, folder = settings or recipe.evaluate, data or recipe.data.path
     task = recipe.task or _task_of_run(run, recipe)
     pictures = recipe.data.images
-    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, pictures=pictures)
+    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, images=pictures)
     places = sample_of(found.rows, before_rows, recipe.seed)
     asked = _Asked(None, None, recipe, chosen, task, folder, found, run, "", progress, tracker)
     before, base, missing = _before(asked, places) if places else (None, None, {})
@@ -129,7 +129,7 @@ def evaluate_run(
     real = asked.answers("real")
     extra: dict[str, Any] = {}
     if before is not None:
-        extra["before"] = before_and_after(before, real.only(places), about(recipe), seed=recipe.seed)
+        extra["before"] = before_and_after(before, real.subset(places), about(recipe), seed=recipe.seed)
     return _scored(asked, real, extra, missing)
 
 
@@ -213,7 +213,7 @@ def _baselines(asked: _Asked, real: Predictions) -> dict[str, dict[str, Any]]:
     """Cheap answers to the same rows: constant, category median, and two on the tower's features."""
     seed, task = asked.recipe.seed, asked.task
     pictures = asked.recipe.data.images
-    train = read_rows(asked.folder, task, "train", limit=FEATURE_ROWS, seed=seed, pictures=pictures).rows
+    train = read_rows(asked.folder, task, "train", limit=FEATURE_ROWS, seed=seed, images=pictures).rows
     features = [
         tower_features(asked.model, asked.processor, [row.image for row in rows]) for rows in (train, real.rows)
     ]

@@ -33,6 +33,6 @@ def intervals_around(
             "intervals are fitted on the validation split, which is evaluated here; choose another evaluate.split"
         )
     rows = read_rows(
-        folder, task, "validation", limit=VALIDATION_ROWS, seed=recipe.seed, pictures=recipe.data.images
+        folder, task, "validation", limit=VALIDATION_ROWS, seed=recipe.seed, images=recipe.data.images
     ).rows
     return PredictionIntervals.around(real, fit_prediction_intervals(answer(rows), settings.coverage))

@@ -99,7 +99,7 @@ class ValidationAnswers:
         self._processor = processor
         self._tracker = tracker
         limit, pictures = recipe.train.answer_rows, recipe.data.images
-        found = read_rows(folder, task, "validation", limit=limit, seed=recipe.seed, pictures=pictures)
+        found = read_rows(folder, task, "validation", limit=limit, seed=recipe.seed, images=pictures)
         self.rows: list[EvalRow] = found.rows
         self._shown: dict[int, bytes] | None = None
 

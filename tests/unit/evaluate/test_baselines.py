@@ -42,11 +42,11 @@ def test_constant_and_category_median() -> None:
     assert found["category median"] == {"full_price": [120.0, 20.0, 30.0]}
 
 
-def test_nearest_neighbour_copies_the_closest_picture_s_fields() -> None:
+def test_nearest_neighbour_copies_the_closest_image_s_fields() -> None:
     features = np.eye(5, dtype=np.float32)
     found = by_name(train_features=features, test_features=features[[3, 0, 4]] + 0.1)
-    assert found["nearest neighbour"]["title"] == ["Big Bag", "Felt Hat", "Straw Hat"]
-    assert found["nearest neighbour"]["full_price"] == [140.0, 10.0, 30.0]
+    assert found["nearest neighbor"]["title"] == ["Big Bag", "Felt Hat", "Straw Hat"]
+    assert found["nearest neighbor"]["full_price"] == [140.0, 10.0, 30.0]
 
 
 def test_ridge_finds_a_line_on_the_logarithm() -> None:

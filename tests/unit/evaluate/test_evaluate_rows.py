@@ -53,8 +53,8 @@ def test_an_empty_split_is_named(tmp_path: Path) -> None:
 
 def test_fields_that_the_table_lacks_are_named(tmp_path: Path) -> None:
     folder = make_dataset(tmp_path / "data", [product(0)])
-    task = Task(answer="{colour}", fields={"colour": "text"})
-    with pytest.raises(TaskError, match=r"asks for colour but .* has the columns code, title"):
+    task = Task(answer="{color}", fields={"color": "text"})
+    with pytest.raises(TaskError, match=r"asks for color but .* has the columns code, title"):
         read_rows(folder, task)
 
 

@@ -37,7 +37,7 @@ def test_a_model_that_looks(tmp_path: Path) -> None:
     found = certified(tmp_path, seeing)
     assert found["uses_image"] is True
     assert found["line"].startswith(
-        "uses the image: yes (shown another row's picture, the true answer's log-likelihood changes by -"
+        "uses the image: yes (shown another row's image, the true answer's log-likelihood changes by -"
     )
     assert found["log_likelihood"]["shuffled"]["p_value"] < 1e-4
     assert found["log_likelihood"]["shuffled"]["interval"][0] > 0
@@ -69,7 +69,7 @@ def test_few_rows_cannot_tell(tmp_path: Path) -> None:
     assert "5 rows are too few to tell" in found["line"]
 
 
-def test_the_same_sample_of_rows_with_all_pictures(tmp_path: Path) -> None:
+def test_the_same_sample_of_rows_with_all_images(tmp_path: Path) -> None:
     rows = make_rows(tmp_path, 20)
     real, shuffled = (evaluate(predictor(), rows, Task(), images=mode) for mode in ("real", "shuffled"))
     seen = [likelihoods(predictor(), one, limit=6, seed=1) for one in (real, shuffled)]
@@ -77,13 +77,13 @@ def test_the_same_sample_of_rows_with_all_pictures(tmp_path: Path) -> None:
     assert len(seen[0]) == 6
 
 
-def test_a_broken_picture_has_no_likelihood(tmp_path: Path) -> None:
+def test_a_broken_image_has_no_likelihood(tmp_path: Path) -> None:
     rows = make_rows(tmp_path, 4)
     rows[2].image.unlink()
     assert sorted(likelihoods(predictor(), evaluate(predictor(), rows, Task()))) == [0, 1, 3]
 
 
-def test_the_certificate_needs_shuffled_pictures(tmp_path: Path) -> None:
+def test_the_certificate_needs_shuffled_images(tmp_path: Path) -> None:
     real = evaluate(predictor(), make_rows(tmp_path, 3), Task())
     with pytest.raises(EvaluationError, match="shuffled"):
         certificate({"real": real}, {"real": likelihoods(predictor(), real)})

@@ -7,8 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from phisight.core.errors import EvaluationError
-from phisight.evaluate import METRICS, Metric, SplitConformal, interval, paired_difference
-from phisight.evaluate.metrics import headline
+from phisight.evaluate import METRICS, Metric, SplitConformal, deciding, interval, paired_difference
 from phisight.evaluate.statistics import resamples
 from phisight.evaluate.statistics.resamples import Median, Resamples
 
@@ -84,7 +83,7 @@ def test_a_median_far_from_the_middle_is_found() -> None:
 
 def test_what_is_not_kept_is_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = np.concatenate(list(Resamples(50, 20, 1).chunks()))
-    monkeypatch.setattr(resamples, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(resamples, "_CACHED_BYTES", 0)
     monkeypatch.setattr(resamples, "_CELLS", 170)
     chunks = list(Resamples(50, 20, 1).chunks())
     assert [len(one) for one in chunks] == [3] * 6 + [2]
@@ -137,7 +136,7 @@ def test_pairs_need_the_same_rows() -> None:
 
 
 def test_many_rows_are_resampled_in_batches() -> None:
-    metric = headline("category")
+    metric = deciding("category")
     truth = ["a", "b"] * 60_000
     found = interval(metric.reduce, metric.rows(truth, ["a"] * 120_000), resamples=40)
     assert found is not None

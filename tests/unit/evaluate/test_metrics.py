@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phisight.core.task import FieldValue, Task
-from phisight.evaluate.metrics import METRICS, Metric, alias, headline, metrics_of, row_error
+from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of, row_error
 
 NUMBERS: dict[str, Metric] = {metric.name: metric for metric in metrics_of("number")}
 TEXTS: dict[str, Metric] = {metric.name: metric for metric in metrics_of("text")}
@@ -110,17 +110,13 @@ def test_resampled_figures_equal_those_of_each_resample() -> None:
     [
         ({"title": "text", "category3_code": "category", "full_price": "number"}, ["title", "category", "price"]),
         ({"old_price": "number", "new_price": "number"}, ["old_price", "new_price"]),
-        ({"colour": "category", "weight": "number"}, ["colour", "weight"]),
+        ({"color": "category", "weight": "number"}, ["color", "weight"]),
         ({"Category": "category", "subcategory": "category"}, ["Category", "subcategory"]),
     ],
 )
 def test_names_of_metrics(fields: dict[str, str], names: list[str]) -> None:
     task = Task(answer="; ".join(f"{{{name}}}" for name in fields), fields=fields)
     assert [alias(task, name) for name in task.names] == names
-
-
-def test_headlines_exist() -> None:
-    assert [headline(kind).name for kind in ("category", "text", "number")] == ["accuracy", "exact", "mae"]
 
 
 def test_rows_are_ordered_from_right_to_wrong() -> None:

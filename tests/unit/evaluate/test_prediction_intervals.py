@@ -21,7 +21,7 @@ from phisight.evaluate import (
     fit_prediction_intervals,
     write_predictions,
 )
-from phisight.evaluate.statistics.conformal import WIDEST
+from phisight.evaluate.conformal import WIDEST
 from phisight.workflows.fit_intervals import intervals_around
 
 TASK = Task(answer="{title}: {price}", fields={"title": "text", "price": "number"})

@@ -1,4 +1,4 @@
-"""Asking the model about every row, with the pictures asked for, and going on after a kill."""
+"""Asking the model about every row, with the images asked for, and going on after a kill."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from tests.helpers.fake_model import FakeModel, FakeProcessor
 from tests.helpers.shop import answer_of, blind, make_rows, predictor, seeing
 
 
-def test_a_model_that_sees_is_right_with_its_own_pictures_only(tmp_path: Path) -> None:
+def test_a_model_that_sees_is_right_with_its_own_images_only(tmp_path: Path) -> None:
     rows = make_rows(tmp_path, 12)
     real = evaluate(predictor(), rows, Task())
     assert list(real.answers) == [answer_of(number) for number in range(12)]
@@ -43,15 +43,15 @@ def test_scores_of_seeing_and_blind(tmp_path: Path) -> None:
         json.dumps(scores, allow_nan=False)
 
 
-def test_a_broken_picture_costs_its_own_row(tmp_path: Path) -> None:
+def test_a_broken_image_costs_its_own_row(tmp_path: Path) -> None:
     rows = make_rows(tmp_path, 4)
     rows[1].image.unlink()
-    rows[2].image.write_bytes(b"no picture")
+    rows[2].image.write_bytes(b"no image")
     found = evaluate(predictor(), rows, Task())
     assert [answer is None for answer in found.answers] == [False, True, True, False]
     assert found.reasons[1] is not None
-    assert found.reasons[1].startswith("picture: there is no picture")
-    assert found.reason_counts() == {"picture": 2}
+    assert found.reasons[1].startswith("image: there is no ")
+    assert found.reason_counts() == {"image": 2}
     assert found.parse_rate == 0.5
 
 
@@ -80,7 +80,7 @@ def interrupted(rows: Any, journal: Path) -> None:
                 yield answer
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(Failing(FakeModel(seeing), FakeProcessor(), batch_size=1), rows, Task(), journal=journal)
+        evaluate(Failing(FakeModel(seeing), FakeProcessor(), batch_size=1), rows, Task(), answer_log=journal)
 
 
 def test_finished_answers_are_not_asked_for_again(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_finished_answers_are_not_asked_for_again(tmp_path: Path) -> None:
     with journal.open("a") as file:
         file.write('{"row": 5, "answ')  # the line a killed process was writing
     model = Counting(seeing)
-    found = evaluate(Predictor(model, FakeProcessor()), rows, Task(), journal=journal)
+    found = evaluate(Predictor(model, FakeProcessor()), rows, Task(), answer_log=journal)
     assert model.asked == 5
     assert list(found.answers) == [answer_of(number) for number in range(8)]
     assert len(journal.read_text().splitlines()) == 9
@@ -100,13 +100,13 @@ def test_answers_of_another_evaluation_are_not_taken_over(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows, journal = make_rows(tmp_path / "images", 8), tmp_path / "answers.jsonl"
-    evaluate(predictor(blind), rows, Task(), journal=journal)
+    evaluate(predictor(blind), rows, Task(), answer_log=journal)
     changed: dict[str, dict[str, Any]] = {"identity": {"identity": "step-20"}, "seed": {"seed": 5}, "rows": {}}
     options = changed[change]
     with caplog.at_level(logging.INFO):
-        found = evaluate(predictor(), rows[:-1] if change == "rows" else rows, Task(), journal=journal, **options)
+        found = evaluate(predictor(), rows[:-1] if change == "rows" else rows, Task(), answer_log=journal, **options)
     assert found.answers[0] == answer_of(0)
-    assert "beginning anew" in caplog.text
+    assert "starting over" in caplog.text
 
 
 KILLED = """
@@ -126,7 +126,7 @@ class Killed(FakeModel):
 
 folder = Path(sys.argv[1])
 evaluate(Predictor(Killed(seeing), FakeProcessor(), batch_size=3), make_rows(folder / "images", 9), Task(),
-         journal=folder / "answers.jsonl")
+         answer_log=folder / "answers.jsonl")
 """
 
 
@@ -141,7 +141,7 @@ def test_a_killed_process_loses_no_finished_answer(tmp_path: Path) -> None:
     assert done.returncode == -9
     model = Counting(seeing)
     rows = make_rows(tmp_path / "images", 9)
-    found = evaluate(Predictor(model, FakeProcessor()), rows, Task(), journal=tmp_path / "answers.jsonl")
+    found = evaluate(Predictor(model, FakeProcessor()), rows, Task(), answer_log=tmp_path / "answers.jsonl")
     assert model.asked == 3
     assert list(found.answers) == [answer_of(number) for number in range(9)]
 
@@ -160,7 +160,7 @@ def test_one_row_is_enough(tmp_path: Path) -> None:
 
 def test_predictions_parquet(tmp_path: Path) -> None:
     rows = make_rows(tmp_path / "images", 10)
-    rows[4].image.write_bytes(b"no picture")
+    rows[4].image.write_bytes(b"no image")
     every = [evaluate(predictor(), rows, Task(), images=mode) for mode in ("real", "blank")]
     table = pq.read_table(write_predictions(tmp_path / "run", every))
     assert Task.model_validate_json(table.schema.metadata[b"phisight.task"]) == Task()
@@ -181,14 +181,14 @@ def test_thumbnails_are_of_the_worst_and_a_sample(tmp_path: Path) -> None:
         rows[wrong].image.write_bytes(rows[wrong + 1].image.read_bytes())
     real = evaluate(predictor(), rows, Task())
     lines = pq.read_table(write_predictions(tmp_path / "run", [real], thumbnails=10)).to_pylist()
-    pictured = [line["row"] for line in lines if line["thumbnail"]]
-    assert len(pictured) == 10
+    shown = [line["row"] for line in lines if line["thumbnail"]]
+    assert len(shown) == 10
     assert sum(line["drawn"] for line in lines) == 8
-    assert {7, 21} <= set(pictured)
+    assert {7, 21} <= set(shown)
 
 
 def test_answers_that_equal_a_truth_are_kept_once(tmp_path: Path) -> None:
-    """The memory of four kinds of pictures is then about that of one."""
+    """The memory of four kinds of images is then about that of one."""
     rows = make_rows(tmp_path, 8)
     for images in ("real", "shuffled"):
         found = evaluate(predictor(), rows, Task(), images=images)

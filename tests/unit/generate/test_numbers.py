@@ -19,7 +19,7 @@ from phisight.generate import (
     HeadNumbers,
     Predictor,
     Request,
-    number_places,
+    number_positions,
     number_writer,
     token_bytes,
 )
@@ -64,13 +64,13 @@ def constrained(tiny: tuple[Any, Any]) -> AnswerGrammar:
 def test_numbers_begin_at_the_token_of_their_first_digit(
     pieces: list[str], answer: str, places: tuple[int, int]
 ) -> None:
-    found = number_places(TASK, [piece.encode() for piece in pieces], answer)
+    found = number_positions(TASK, [piece.encode() for piece in pieces], answer)
     assert found == {"price": places[0], "weight": places[1]}
 
 
 def test_texts_without_the_form_or_other_tokens_have_no_places() -> None:
-    assert number_places(TASK, [b"no idea"], "no idea") is None
-    assert number_places(LAST, [b"Name: B, Price: 1"], "Name: A, Price: 1") is None
+    assert number_positions(TASK, [b"no idea"], "no idea") is None
+    assert number_positions(LAST, [b"Name: B, Price: 1"], "Name: A, Price: 1") is None
 
 
 def test_a_number_is_replaced_as_the_task_writes_it() -> None:
@@ -191,16 +191,16 @@ def test_the_head_s_number_is_read_where_it_was_trained(tiny: tuple[Any, Any]) -
 
 def _by_hand(model: Any, processor: Any, generated: Generated, row: int) -> float:
     """One forward pass over prompt and answer up to the number."""
-    place = generated.number_places(LAST, token_bytes(processor.tokenizer), row)
+    place = generated.number_positions(LAST, token_bytes(processor.tokenizer), row)
     assert place is not None
     last = generated.inputs["input_ids"].shape[1] + place["price"]
     ids, mask = generated.ids[row : row + 1, :last], torch.ones(1, last, dtype=torch.int64)
     mask[:, : generated.inputs["attention_mask"].shape[1]] = generated.inputs["attention_mask"][row]
-    pictures = {name: generated.inputs[name][row : row + 1] for name in ("pixel_values", "image_sizes")}
+    images = {name: generated.inputs[name][row : row + 1] for name in ("pixel_values", "image_sizes")}
     head = head_of(model)
     assert head is not None
     with torch.no_grad():
-        hidden = model.model(input_ids=ids, attention_mask=mask, **pictures).last_hidden_state[0, -1]
+        hidden = model.model(input_ids=ids, attention_mask=mask, **images).last_hidden_state[0, -1]
         return float(head.numbers(hidden[None], [0])[0])
 
 

@@ -29,8 +29,8 @@ def tiny() -> tuple[Any, Any]:
 
 def requests() -> list[Request]:
     sizes = [(112, 112), (300, 100), (80, 200), (112, 112), (250, 120)]
-    pictures = [Image.effect_noise(size, 90).convert("RGB") for size in sizes]
-    return [Request(Task().prompt + " Say more." * (index % 2), [one]) for index, one in enumerate(pictures)]
+    images = [Image.effect_noise(size, 90).convert("RGB") for size in sizes]
+    return [Request(Task().prompt + " Say more." * (index % 2), [one]) for index, one in enumerate(images)]
 
 
 def test_a_batch_answers_as_each_request_alone(tiny: tuple[Any, Any]) -> None:
@@ -47,8 +47,8 @@ def test_likelihood_is_the_sum_over_the_answer_s_tokens(tiny: tuple[Any, Any]) -
     found = dict(Predictor(model, processor, batch_size=3).likelihoods(asked, ANSWERS))
     for index, (request, answer) in enumerate(zip(asked, ANSWERS, strict=True)):
         prompt = processor.apply_chat_template(request.messages(), add_generation_prompt=True, tokenize=False)
-        inputs = processor(text=[prompt + answer], images=[list(request.pictures)], return_tensors="pt")
-        start = processor(text=[prompt], images=[list(request.pictures)], return_tensors="pt")["input_ids"].shape[1]
+        inputs = processor(text=[prompt + answer], images=[list(request.images)], return_tensors="pt")
+        start = processor(text=[prompt], images=[list(request.images)], return_tensors="pt")["input_ids"].shape[1]
         with torch.no_grad():
             scores = model(**inputs).logits[0].log_softmax(-1)
         ids = inputs["input_ids"][0]

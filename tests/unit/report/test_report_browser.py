@@ -36,7 +36,7 @@ def page(browser: Page, report: Path) -> Page:
 
 
 def choose(page: Page, select: str, value: str) -> int:
-    """Choose in a filter; the number of pictures that are to be seen."""
+    """Choose in a filter; the number of images that are to be seen."""
     return int(
         page.run(
             f"(() => {{ const select = document.querySelector('.grid {select}'); select.value = {value!r};"
@@ -58,7 +58,7 @@ def test_the_filter_shows_what_was_chosen(page: Page) -> None:
     assert choose(page, ".by-set", "random") == 50
     assert choose(page, ".by-set", "") == 70
     assert choose(page, ".by-category", "COATS & JACKETS") == 14
-    assert page.run("document.querySelector('.shown').textContent") == "14 pictures"
+    assert page.run("document.querySelector('.shown').textContent") == "14 images"
     visible = "[...document.querySelectorAll('.grid .card:not([hidden])')]"
     assert page.run(f"{visible}.every((card) => card.dataset.category === 'COATS & JACKETS')")
     assert choose(page, ".by-category", "") == 70

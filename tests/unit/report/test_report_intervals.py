@@ -37,10 +37,10 @@ def test_the_page_says_what_the_intervals_promise_and_hold(tmp_path: Path) -> No
 def test_each_row_shows_its_interval(tmp_path: Path) -> None:
     run = collect(make_run(tmp_path, 30))
     assert run.task is not None
-    lines = {line["field"]: line for shown in run.pictures if shown.predicted for line in card_lines(run.task, shown)}
+    lines = {line["field"]: line for shown in run.shown if shown.predicted for line in card_lines(run.task, shown)}
     assert re.fullmatch(r"[\d.,]+ to [\d.,]+", lines["full_price"]["ends"])
     assert lines["title"]["ends"] == ""
-    shown = next(shown for shown in run.pictures if shown.predicted)
+    shown = next(shown for shown in run.shown if shown.predicted)
     advised = {**vars(shown), "abstained": True}
     assert "better no answer" in card_lines(run.task, type(shown)(**advised))[2]["ends"]
 

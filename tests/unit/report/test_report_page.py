@@ -17,7 +17,7 @@ from phisight.evaluate import write_predictions
 from phisight.report import report_json, write_pdf, write_report
 from phisight.report.charts import MOST_POINTS, Axis, bars, curves, scatter, thinned
 from phisight.report.collect import collect
-from phisight.report.format import duration, number, split_name, written
+from phisight.report.format import formatted, number, split_name
 from tests.helpers import run_folder
 from tests.helpers.run_folder import HOSTILE, make_run
 
@@ -117,7 +117,7 @@ def test_no_run_folder(tmp_path: Path) -> None:
         write_report([])
 
 
-def test_pictures_outside_the_run_folder_are_not_taken_in(copy: Path) -> None:
+def test_images_outside_the_run_folder_are_not_taken_in(copy: Path) -> None:
     secret = copy.parent / "secret.jpg"
     Image.new("RGB", (8, 8)).save(secret)
     row = {"key": "A", "image": "../secret.jpg", "truth": "T", "answer": "A"}
@@ -125,7 +125,7 @@ def test_pictures_outside_the_run_folder_are_not_taken_in(copy: Path) -> None:
     assert collect(copy).examples[0].image is None
 
 
-def test_five_hundred_pictures_stay_below_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_hundred_images_stay_below_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def photo(number: int, side: int = 160) -> Image.Image:
         """As hard to compress as a photograph: a quarter of each pixel is noise."""
         return Image.blend(drawing(number, side), Image.effect_noise((side, side), 60).convert("RGB"), 0.25)
@@ -135,15 +135,15 @@ def test_five_hundred_pictures_stay_below_five_megabytes(tmp_path: Path, monkeyp
     run = tmp_path / "run"
     write_predictions(run, [run_folder.predictions(tmp_path, 520, "real")])
     path = write_report([run])
-    assert len(collect(run).pictures) == 500
+    assert len(collect(run).shown) == 500
     assert 1e6 < path.stat().st_size < 5e6
 
 
 def test_only_the_worst_and_a_sample_are_kept(run: Path) -> None:
-    found = collect(run, pictures=10)
-    assert len(found.pictures) <= 10
+    found = collect(run, images=10)
+    assert len(found.shown) <= 10
     assert found.answered == 30
-    assert found.pictures[0].error == max(shown.error for shown in collect(run).pictures)
+    assert found.shown[0].error == max(shown.error for shown in collect(run).shown)
 
 
 def test_the_same_folder_gives_the_same_page(run: Path) -> None:
@@ -167,10 +167,10 @@ def test_a_pdf_without_a_browser_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_axes() -> None:
     axis = Axis(0, 10, 100, 200)
-    assert (axis.place(0), axis.place(5), axis.place(10)) == (100, 150, 200)
+    assert (axis.pixel(0), axis.pixel(5), axis.pixel(10)) == (100, 150, 200)
     assert axis.ticks() == [0, 2, 4, 6, 8, 10]
     logarithmic = Axis(1, 100, 0, 100, logarithmic=True)
-    assert logarithmic.place(10) == pytest.approx(50)
+    assert logarithmic.pixel(10) == pytest.approx(50)
     assert logarithmic.ticks() == [1, 2, 5, 10, 20, 50, 100]
     assert Axis(5, 5, 0, 10).ticks() == [5]
 
@@ -207,6 +207,5 @@ def test_words() -> None:
         "1,234",
         "2.00e+07",
     ]
-    assert written("mae", None) == "–"
-    assert written("accuracy", 0.1234) == "12.3\u00a0%"
-    assert duration(3723.4) == "1 h 2 min 3 s"
+    assert formatted("mae", None) == "–"
+    assert formatted("accuracy", 0.1234) == "12.3\u00a0%"

@@ -69,7 +69,7 @@ def test_stored_states_and_packing_change_nothing(data: Path, tmp_path: Path, nu
 
 def test_rows_of_a_product_are_evaluated_together(data: Path, tmp_path: Path) -> None:
     task = DatasetFolder.open(data).task
-    joined = read_rows(data, task, "train", pictures=2).rows
+    joined = read_rows(data, task, "train", images=2).rows
     assert len({row.key for row in joined}) == len(joined)
     assert all(len(row.images) == 2 for row in joined)
 
@@ -77,7 +77,7 @@ def test_rows_of_a_product_are_evaluated_together(data: Path, tmp_path: Path) ->
     done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
-    assert scores["rows"] == min(3, len(read_rows(data, task, "test", pictures=2).rows))
+    assert scores["rows"] == min(3, len(read_rows(data, task, "test", images=2).rows))
     asked = CliRunner().invoke(app, ["predict", str(tmp_path / "run"), *_found(data)[:2], "--together", "--json"])
     assert asked.exit_code == 0, asked.output
     assert len(asked.stdout.strip().splitlines()) == 1

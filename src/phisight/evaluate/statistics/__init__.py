@@ -1,1 +1,1 @@
-"""statistics."""
+"""Statistics on plain arrays: bootstrap intervals, tests, split-conformal intervals."""

@@ -22,8 +22,8 @@ Counts = NDArray[np.uint8]
 
 _CELLS = 2_000_000
 """Numbers in memory at once while resampling."""
-_KEPT_BYTES = 128_000_000
-"""Most memory of counts that are kept for the next figure."""
+_CACHED_BYTES = 128_000_000
+"""Most memory of counts that are cached for the next figure."""
 _DEVIATIONS = 8.0
 """Standard deviations around the middle in which a resample's median is looked for; outside it is found, too."""
 
@@ -39,10 +39,10 @@ class Resamples:
     def chunks(self) -> Iterator[Counts]:
         """uint8[some, rows] each: how often each row was drawn, ``number`` resamples in all."""
         step = max(1, _CELLS // self.rows)
-        if self.rows * self.number > _KEPT_BYTES:
+        if self.rows * self.number > _CACHED_BYTES:
             yield from self._drawn(step)
             return
-        counts = _kept(self)
+        counts = _cached(self)
         for start in range(0, self.number, step):
             yield counts[start : start + step]
 
@@ -57,7 +57,7 @@ class Resamples:
 
 
 @lru_cache(maxsize=1)
-def _kept(resamples: Resamples) -> Counts:
+def _cached(resamples: Resamples) -> Counts:
     return np.concatenate(list(resamples._drawn(max(1, _CELLS // resamples.rows))))
 
 
@@ -69,10 +69,10 @@ def resampled(reduce: Callable[..., Any], columns: tuple[Array, ...], resamples:
     """
     if isinstance(reduce, OfMeans | Median | OfCells):
         return reduce.resampled(columns, resamples)
-    place = np.arange(resamples.rows)
+    indices = np.arange(resamples.rows)
     found = []
     for counts in resamples.chunks():
-        drawn = np.stack([np.repeat(place, one) for one in counts])
+        drawn = np.stack([np.repeat(indices, one) for one in counts])
         found.append(np.asarray(reduce(*(column[drawn] for column in columns), axis=-1), float))
     return np.concatenate(found)
 
@@ -104,7 +104,7 @@ class Median:
         return np.median(values, axis=axis)
 
     def resampled(self, columns: tuple[Array, ...], resamples: Resamples) -> Array:
-        """float64[resamples]: the median of each, from counts of the rows around the middle and a sum of the rest."""
+        """float64[resamples]: the median of each, from counts of the rows around the middle and a sum of the others."""
         (values,), rows = columns, resamples.rows
         order = np.argsort(values, kind="stable")
         reach = int(_DEVIATIONS * np.sqrt(rows) / 2) + 1
@@ -118,8 +118,8 @@ class Median:
             start = np.zeros(len(counts)) if low == 0 else counts.astype(np.float64) @ below
             reached = start[:, None] + counts[:, middle].cumsum(axis=1, dtype=np.int64)
             inside = (start <= ranks[0]) & (reached[:, -1] > ranks[1])
-            places = [np.minimum((reached <= rank).sum(axis=1), len(near) - 1) for rank in ranks]
-            medians = (near[places[0]] + near[places[1]]) / 2
+            positions = [np.minimum((reached <= rank).sum(axis=1), len(near) - 1) for rank in ranks]
+            medians = (near[positions[0]] + near[positions[1]]) / 2
             for one in np.flatnonzero(~inside):
                 medians[one] = np.median(np.repeat(values, counts[one]))
             found.append(medians)

@@ -1,5 +1,5 @@
 "use strict";
-// Filters of the picture grid: which set, which category, which outcome.
+// Filters of the image grid: which set, which category, which outcome.
 for (const grid of document.querySelectorAll("section.grid")) {
   const chosen = (name) => { const select = grid.querySelector(name); return select ? select.value : ""; };
   const cards = [...grid.querySelectorAll(".card")].map((card) => ({
@@ -16,7 +16,7 @@ for (const grid of document.querySelectorAll("section.grid")) {
       one.card.hidden = !visible;
       count += visible;
     }
-    grid.querySelector(".shown").textContent = count === 1 ? "1 picture" : `${count} pictures`;
+    grid.querySelector(".shown").textContent = count === 1 ? "1 image" : `${count} images`;
   };
   for (const select of grid.querySelectorAll("select")) select.addEventListener("change", show);
   show();

@@ -16,7 +16,7 @@ from torch import Tensor
 from phisight.core.errors import SettingsError
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
-from phisight.generate import number_places, token_bytes
+from phisight.generate import number_positions, token_bytes
 from phisight.model.labels import IGNORED
 from phisight.model.number_head import NumberHead, attach_head, bearer
 
@@ -47,7 +47,7 @@ class NumberTargets:
 
     def _places(self, row: Row, pieces: Sequence[bytes]) -> dict[str, int]:
         answer = self._task.render(row)
-        places = number_places(self._task, pieces, answer)
+        places = number_positions(self._task, pieces, answer)
         if places is None:
             text = b"".join(pieces).decode(errors="replace")
             raise SettingsError(

@@ -17,7 +17,7 @@ import numpy as np
 from phisight.core.errors import EvaluationError
 from phisight.evaluate.metrics import alias, numbers
 from phisight.evaluate.predictions import Predictions
-from phisight.evaluate.statistics.bootstrap import SplitConformal
+from phisight.evaluate.statistics.split_conformal import SplitConformal
 
 WIDEST = 4.0
 """Upper over lower end from which an interval says too little to answer."""

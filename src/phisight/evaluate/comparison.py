@@ -55,7 +55,7 @@ def compare(
 def compare_predictions(left: Predictions, right: Predictions, *, seed: int = 0) -> dict[str, Comparison]:
     """Every metric that has a value for every row, by its name in scores.json.
 
-    For the same model with other pictures, or two models (before and after fine-tuning) on the same rows.
+    For the same model with other images, or two models (before and after fine-tuning) on the same rows.
     """
     if [row.key for row in left.rows] != [row.key for row in right.rows]:
         raise EvaluationError(f"{len(left)} and {len(right)} rows that are not the same; evaluate both on one split")
