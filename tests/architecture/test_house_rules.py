@@ -10,8 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILE_LINES = {"src": 300, "benchmarks": 300, "tests": 400}
 FUNCTION_LINES = 80
-# Files that are longer, with the length they may not pass. The list only shrinks.
-LONGER: dict[str, int] = {}
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "functions"}
 UNPICKLING = {"pickle.load", "pickle.loads", "dill.load", "dill.loads", "joblib.load", "cloudpickle.load"}
@@ -102,13 +100,7 @@ def test_a_safe_call_is_left_alone(call: str) -> None:
 @pytest.mark.parametrize("name", python_files())
 def test_files_stay_small(name: str) -> None:
     lines = len(python_files()[name].read_text(encoding="utf-8").splitlines())
-    usual = FILE_LINES[name.split("/")[0]]
-    assert lines <= LONGER.get(name, usual), f"{name} has {lines} lines; does it still hold one idea?"
-    assert name not in LONGER or lines > usual, f"{name} has {lines} lines; take it off the list of longer files"
-
-
-def test_the_list_of_longer_files_names_files() -> None:
-    assert set(LONGER) <= set(python_files())
+    assert lines <= FILE_LINES[name.split("/")[0]], f"{name} has {lines} lines; does it still hold one idea?"
 
 
 @pytest.mark.parametrize("name", python_files())

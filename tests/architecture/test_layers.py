@@ -1,12 +1,16 @@
-"""A package imports lower rows and itself, never a neighbour on its row; modules import each other without a cycle."""
+"""A package imports lower layers and itself, never a neighbour on its layer; nothing imports in a ring.
+
+Sub-packages count: neither modules, nor packages, nor what lies side by side in a package import in a ring.
+"""
 
 import graphlib
+from collections.abc import Iterable
 
 import pytest
 
-from tests.helpers.imports import Import, imports_by_module, imports_of
+from tests.helpers.imports import Import, imports_by_module, imports_of, sources
 
-ROWS = {
+LAYERS = {
     "core": 0,
     "data": 1,
     "sample": 1,
@@ -16,32 +20,34 @@ ROWS = {
     "train": 4,
     "evaluate": 4,
     "report": 4,
+    "export": 4,
+    "serve": 4,
     "workflows": 5,
     "cli": 6,  # over the workflows it calls, never the other way
 }
 FRONT_DOOR = {"__init__", "__main__", "registration"}  # phisight itself: may reach for any part, imports none at once
 
 
-def part_of(module: str) -> str:
+def package_of(module: str) -> str:
     """The package below phisight that a dotted name lies in; '__init__' for phisight itself."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
 def offences(module: str, imports: list[Import]) -> list[str]:
-    """The imports of a module that its row does not allow, as sentences."""
-    own = part_of(module)
+    """The imports of a module that its layer does not allow, as sentences."""
+    own = package_of(module)
     if own in FRONT_DOOR:
         return []
     found = []
     for imported in imports:
-        other = part_of(imported.module)
-        if not imported.module.startswith("phisight.") or other not in ROWS:  # __version__ is phisight's own
+        other = package_of(imported.module)
+        if not imported.module.startswith("phisight.") or other not in LAYERS:  # __version__ is phisight's own
             continue
-        if other != own and ROWS[other] >= ROWS[own]:
+        if other != own and LAYERS[other] >= LAYERS[own]:
             found.append(
-                f"{module}:{imported.line} (row {ROWS[own]}) imports {imported.module} (row {ROWS[other]}); "
-                "pass what is needed in from workflows, or move it to a lower row"
+                f"{module}:{imported.line} (layer {LAYERS[own]}) imports {imported.module} (layer {LAYERS[other]}); "
+                "pass what is needed in from workflows, or move it to a lower layer"
             )
     return found
 
@@ -49,9 +55,9 @@ def offences(module: str, imports: list[Import]) -> list[str]:
 MODULES = imports_by_module()
 
 
-def test_every_part_has_a_row() -> None:
-    parts = {part_of(module) for module in MODULES} - FRONT_DOOR
-    assert parts <= set(ROWS), f"give {sorted(parts - set(ROWS))} a row here and in docs/architecture.md"
+def test_every_package_has_a_layer() -> None:
+    parts = {package_of(module) for module in MODULES} - FRONT_DOOR
+    assert parts <= set(LAYERS), f"give {sorted(parts - set(LAYERS))} a layer here and in docs/architecture.md"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -60,15 +66,66 @@ def test_imports_go_downwards(module: str) -> None:
     assert not found, "\n".join(found)
 
 
-def test_modules_import_each_other_without_a_cycle() -> None:
+BEING_UNTIED = ("phisight.data.build", "phisight.evaluate", "phisight.sample")
+
+
+def ring(edges: Iterable[tuple[str, str]]) -> list[str]:
+    """The names of a ring among directed edges, first and last the same; empty where there is none."""
     graph: dict[str, set[str]] = {}
-    for module, imports in MODULES.items():
-        names = [i.module if i.module in MODULES else i.module.rpartition(".")[0] for i in imports if i.at_load]
-        graph[module] = {name for name in names if name in MODULES and name != module}
+    for start, end in edges:
+        if start != end:
+            graph.setdefault(start, set()).add(end)
     try:
         tuple(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
-        pytest.fail("modules import each other in a ring: " + " -> ".join(reversed(error.args[1])))
+        return list(reversed(error.args[1]))
+    return []
+
+
+def known(name: str) -> str | None:
+    """The module that an imported name is, or is defined in; None where it is not phisight's."""
+    stem = name.rpartition(".")[0]
+    return name if name in MODULES else stem if stem in MODULES else None
+
+
+EDGES = [
+    (module, target, imported.at_load)
+    for module, imports in MODULES.items()
+    for imported in imports
+    if package_of(module) not in FRONT_DOOR and (target := known(imported.module)) and target != "phisight.__init__"
+]
+PACKAGES = {module for module, path in sources().items() if path.name == "__init__.py"} - {"phisight.__init__"}
+
+
+def home(module: str) -> str:
+    """The package whose folder holds the module's file; a package's own ``__init__`` lies in it."""
+    return module if module in PACKAGES else module.rpartition(".")[0]
+
+
+def below(package: str, module: str) -> str:
+    """The part of a package, one name deep, that a module below it belongs to."""
+    return module.removeprefix(f"{package}.").partition(".")[0]
+
+
+def test_modules_import_each_other_without_a_ring() -> None:
+    assert not ring((start, end) for start, end, at_load in EDGES if at_load)
+
+
+def test_packages_import_each_other_without_a_ring() -> None:
+    """The modules beside a sub-package either use it or are used by it; imports inside functions count."""
+    assert not ring((home(start), home(end)) for start, end, _ in EDGES if not start.startswith(BEING_UNTIED))
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES - set(BEING_UNTIED)))
+def test_parts_of_a_package_import_each_other_without_a_ring(package: str) -> None:
+    """Of what lies side by side in a package, modules and sub-packages with all below them alike."""
+    inside = [edge for edge in EDGES if all(name.startswith(f"{package}.") for name in edge[:2])]
+    assert not ring((below(package, start), below(package, end)) for start, end, at_load in inside if at_load)
+
+
+def test_a_ring_is_seen() -> None:
+    assert ring([("a", "b"), ("b", "c"), ("c", "a"), ("a", "d")])[1:] != []
+    assert not ring([("a", "b"), ("b", "c"), ("a", "c"), ("c", "c")])
 
 
 @pytest.mark.parametrize(

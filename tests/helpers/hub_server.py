@@ -9,11 +9,15 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -244,3 +248,13 @@ def running_hub(hub: Hub) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+def phisight_on(hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line, with the hub on loopback in place of the real one."""
+    environment = os.environ | {
+        "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret", "COLUMNS": "200",
+        "HF_HUB_DISABLE_XET": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "phisight", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

@@ -11,9 +11,8 @@ from phisight.core.errors import DatasetError, SettingsError
 from phisight.data.build.build_dataset import build
 from phisight.data.dataset.export import export, harmless
 from phisight.data.dataset.folder import DatasetFolder
-from tests.helpers.hub_server import Hub, running_hub
+from tests.helpers.hub_server import Hub, phisight_on, running_hub
 from tests.helpers.images import write_images
-from tests.unit.data.test_sources import phisight
 
 
 @pytest.fixture
@@ -73,11 +72,11 @@ def test_targets_and_layouts_are_checked(data: DatasetFolder, tmp_path: Path) ->
 def test_push_and_build_again_from_the_hub(data: DatasetFolder, tmp_path: Path) -> None:
     hub = Hub()
     with running_hub(hub):
-        pushed = phisight(hub, tmp_path / "home", "data", "push", str(data.path), "tester/shop")
+        pushed = phisight_on(hub, tmp_path / "home", "data", "push", str(data.path), "tester/shop")
         assert pushed.returncode == 0, pushed.stderr
         assert f"{hub.url}/datasets/tester/shop/commit/" in pushed.stdout
         assert {"README.md", "dataset.json", "data/train-00000-of-00001.parquet"} <= set(hub.repos["tester/shop"])
-        built = phisight(hub, tmp_path / "home", "data", "build", "hf:tester/shop", "--out", str(tmp_path / "back"))
+        built = phisight_on(hub, tmp_path / "home", "data", "build", "hf:tester/shop", "--out", str(tmp_path / "back"))
         assert built.returncode == 0, built.stderr
     back = DatasetFolder.open(tmp_path / "back")
     assert pictures(back) == pictures(data)

@@ -2,9 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from phisight.data.build.plan.config import BuildOptions
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.sources import open_source
 from phisight.data.sources.hub import HubName
-from tests.helpers.hub_server import Hub, running_hub
+from tests.helpers.hub_server import Hub, phisight_on, running_hub
 from tests.helpers.image_server import ImageServer
 from tests.helpers.images import encoded, smooth_image, write_images
 
@@ -45,16 +42,6 @@ def burberry_rows(server: ImageServer, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def phisight(hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line, with the hub on loopback in place of the real one."""
-    environment = os.environ | {
-        "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret", "COLUMNS": "200",
-        "HF_HUB_DISABLE_XET": "1",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "phisight", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
 def test_the_study_s_data_set_from_the_hub(server: ImageServer, tmp_path: Path) -> None:
     """Parquet with exactly the 17 columns; the default task fits, pictures come from their addresses."""
     rows = burberry_rows(server, 20)
@@ -62,7 +49,7 @@ def test_the_study_s_data_set_from_the_hub(server: ImageServer, tmp_path: Path) 
     hub.repos["DBQ/Burberry.Product.prices.United.States"] = {"data/train-00000-of-00001.parquet": parquet(rows)}
     with running_hub(hub):
         source = "hf:DBQ/Burberry.Product.prices.United.States"
-        done = phisight(
+        done = phisight_on(
             hub, tmp_path / "home", "data", "build", source, "--out", str(tmp_path / "ds"), "--allow-private"
         )
     assert done.returncode == 0, done.stderr
@@ -83,8 +70,8 @@ def test_hub_data_sets_of_files_and_names_that_are_none(tmp_path: Path) -> None:
         "metadata.csv": table.encode()
     }
     with running_hub(hub):
-        done = phisight(hub, tmp_path / "home", "data", "build", "hf:shop/files", "--out", str(tmp_path / "files"))
-        missing = phisight(hub, tmp_path / "home", "data", "build", "hf:shop/nothing", "--out", str(tmp_path / "no"))
+        done = phisight_on(hub, tmp_path / "home", "data", "build", "hf:shop/files", "--out", str(tmp_path / "files"))
+        missing = phisight_on(hub, tmp_path / "home", "data", "build", "hf:shop/nothing", "--out", str(tmp_path / "no"))
     assert done.returncode == 0, done.stderr
     assert len(DatasetFolder.open(tmp_path / "files")) == 3
     assert missing.returncode == 1
