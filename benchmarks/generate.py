@@ -25,8 +25,8 @@ from PIL import Image
 from phisight.core.settings import ModelSettings
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.generate import Predictor, Request
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.workflows.load import load_model, new_model
 
 TARGET = 5.0

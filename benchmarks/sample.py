@@ -25,14 +25,14 @@ import pyarrow.parquet as pq
 from price_table import price_table
 
 from phisight.sample.catalogue.designs import design_sizes, listings
-from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.catalogue.presets import SampleSettings, preset
 from phisight.sample.catalogue.pricing import prices
 from phisight.sample.catalogue.products import KINDS
+from phisight.sample.draw_catalogue import make
 from phisight.sample.like.fidelity import compare, quality
 from phisight.sample.like.real_table import RealTable, read_table
 from phisight.sample.like.table_model import TableModel
-from phisight.sample.presets import SampleSettings, preset
-from phisight.sample.render import draw_picture
+from phisight.sample.render import draw_image
 
 ROWS = 3040
 SEEDS = (1, 2, 3)
@@ -105,7 +105,7 @@ def drawing(folder: Path) -> dict[str, float]:
     spent = time.perf_counter() - started
     busy = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime + time.process_time() - before
     images = [
-        draw_picture(1, settings, listing.product, n) for n in range(12) for listing in listings(1, settings, n)[:1]
+        draw_image(1, settings, listing.product, n) for n in range(12) for listing in listings(1, settings, n)[:1]
     ]
     started = time.process_time()
     for image in images:
@@ -121,8 +121,8 @@ def drawing(folder: Path) -> dict[str, float]:
 _PEAK = """
 import sys
 from pathlib import Path
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.draw_catalogue import make
+from phisight.sample.catalogue.presets import preset
 make(int(sys.argv[1]), Path(sys.argv[2]), seed=0, settings=preset("demo", smallest=32, largest=32, elongation=1.0))
 print(int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024)
 """

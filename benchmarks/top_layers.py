@@ -22,8 +22,8 @@ from pathlib import Path
 
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST, METRICS
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.workflows.demo import QUICK, QUICK_ROWS, RECIPE
 from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.train import train

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from phisight.core.settings import Recipe
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from tests.helpers.small_run import save_small_model, small_recipe
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from phisight.core.task import Task
-    from phisight.data.build.plan.config import BuildResult
+    from phisight.data.build.finish.finalize import BuildResult
 
 app = typer.Typer(
     help="Build data sets from tables, folders and hub data sets, and look at them.", no_args_is_help=True

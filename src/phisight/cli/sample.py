@@ -49,11 +49,11 @@ def make_command(
     Example: phisight sample make --rows 500 --out data/sample --seed 1
     """
     from phisight.core.errors import SampleError
-    from phisight.sample.catalogue.draw_catalogue import make
+    from phisight.sample.catalogue.presets import preset as preset_of
     from phisight.sample.contact_sheet import contact_sheet
+    from phisight.sample.draw_catalogue import make
     from phisight.sample.faults import parse_rates
     from phisight.sample.like.imitate import imitate
-    from phisight.sample.presets import preset as preset_of
 
     settings, rates = preset_of(preset), parse_rates(faults)
     if like is not None and rates:

@@ -1,1 +1,1 @@
-"""Row 1: tables and images on disk, from a source to a data set folder. Nothing here imports torch."""
+"""Tables and images on disk: sources, builds, data set folders. Imports core only, no torch."""

@@ -15,7 +15,7 @@ from phisight.core.dataset_folder import DatasetCard, Split
 from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import FieldValue, Task
-from phisight.data.dataset.image_groups import join_pictures, pictures_of
+from phisight.data.dataset.image_groups import images_of, join_images
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,14 +77,14 @@ def read_rows(
     columns = list(dict.fromkeys([key, dataset_folder.FILE_NAME, dataset_folder.SPLIT, *task.names, *optional]))
     table = pq.read_table(path, columns=columns, filters=[(dataset_folder.SPLIT, "=", split)])
     rows, left_out = [], Counter[str]()
-    for line in join_pictures(table.to_pylist(), key, task.names, images).rows:
+    for line in join_images(table.to_pylist(), key, task.names, images).rows:
         try:
             truth, expected = task.values(line), task.render(line)
         except (EmptyFieldError, TaskError) as error:
             left_out[str(error).split(";")[0]] += 1
             continue
-        first, *more = [folder / one[dataset_folder.FILE_NAME] for one in pictures_of(line)]
-        content = " ".join(one.get(dataset_folder.SHA256) or "" for one in pictures_of(line)).strip()
+        first, *more = [folder / one[dataset_folder.FILE_NAME] for one in images_of(line)]
+        content = " ".join(one.get(dataset_folder.SHA256) or "" for one in images_of(line)).strip()
         rows.append(EvalRow(str(line[key]), first, truth, expected, content, tuple(more)))
     if left_out:
         _LOG.warning("%d of %d rows are left out: %s", left_out.total(), table.num_rows, dict(left_out))

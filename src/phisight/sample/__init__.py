@@ -1,1 +1,1 @@
-"""Row 1: sample catalogues with pictures. Imports core only, no torch."""
+"""Sample catalogues with drawn images. Imports core only, no torch."""

@@ -22,12 +22,12 @@ class SampleCard(BaseModel):
 
     format: Literal["phisight-sample/1"] = "phisight-sample/1"
     rows: int
-    designs: int = Field(description="Groups: a design in all its colours.")
+    designs: int = Field(description="Groups: a design in all its colors.")
     seed: int
     settings: dict[str, Any] = Field(description="Every setting the sample was drawn with.")
-    price_rule: dict[str, Any] = Field(description="How a price follows from what the picture shows.")
+    price_rule: dict[str, Any] = Field(description="How a price follows from what the image shows.")
     best_price_median_ape: float | None = Field(
-        description="Median absolute percentage error of the price rule itself on these rows: no model of the picture "
+        description="Median absolute percentage error of the price rule itself on these rows: no model of the image "
         "can be expected below it. None for an imitation, whose rule is not known."
     )
     rejected: int = Field(default=0, description="Imitated rows that lack a field of the task; see rejects.jsonl.")

@@ -1,4 +1,4 @@
-"""A contact sheet: the first pictures of a sample with their titles and prices, to be looked at."""
+"""A contact sheet: the first images of a sample with their titles and prices, to be looked at."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEXT = 30
 
 
 def contact_sheet(folder: Path, count: int = 48, columns: int = 8, cell: int = 160) -> Image.Image:
-    """An RGB picture of up to ``count`` products of a data set folder, ``cell`` pixels each."""
+    """An RGB image of up to ``count`` products of a data set folder, ``cell`` pixels each."""
     names = DatasetCard.read(folder).task.names
     rows: list[dict[str, Any]] = pq.read_table(folder / METADATA).slice(0, count).to_pylist()
     high = -(-len(rows) // columns)
@@ -24,10 +24,10 @@ def contact_sheet(folder: Path, count: int = 48, columns: int = 8, cell: int = 1
         x, y = place % columns * cell, place // columns * (cell + _TEXT)
         try:
             with Image.open(folder / row[FILE_NAME]) as opened:
-                picture = ImageOps.contain(opened.convert("RGB"), (cell - 6, cell - 6))
-        except OSError:  # a planted fault: a grey field in its place
-            picture = Image.new("RGB", (cell - 6, cell - 6), (120, 120, 120))
-        sheet.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
+                image = ImageOps.contain(opened.convert("RGB"), (cell - 6, cell - 6))
+        except OSError:  # a planted fault: a gray field in its place
+            image = Image.new("RGB", (cell - 6, cell - 6), (120, 120, 120))
+        sheet.paste(image, (x + (cell - image.width) // 2, y + (cell - image.height) // 2))
         for step, name in enumerate((names[0], names[-1])):
             text = f"{row[name]:,.0f}" if isinstance(row[name], float) else str(row[name])
             while draw.textlength(text) > cell - 4:

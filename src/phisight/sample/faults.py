@@ -60,7 +60,7 @@ def parse_rates(text: str) -> dict[str, float]:
 def plant(
     table: list[Row], folder: Path, seed: int, rates: Mapping[str, float], first_row: int
 ) -> tuple[list[Row], list[Fault]]:
-    """The rows of one batch with faults in them, and what was planted; pictures in ``folder`` are changed in place."""
+    """The rows of one batch with faults in them, and what was planted; images in ``folder`` are changed in place."""
     rows: list[Row] = []
     faults: list[Fault] = []
     for cells in table:
@@ -94,7 +94,7 @@ def _broken_image(cells: Row, _table: list[Row], folder: Path, seed: int) -> _Ch
     how = named_seed(seed, "sample", "broken", cells[KEY]) % 3
     damaged = (content[: len(content) // 3], b"", b"<html><body>404 Not Found</body></html>")[how]
     path.write_bytes(damaged)
-    return FILE_NAME, f"{len(content)} bytes", ("cut to a third", "empty file", "a page instead of a picture")[how]
+    return FILE_NAME, f"{len(content)} bytes", ("cut to a third", "empty file", "a page instead of an image")[how]
 
 
 def _missing_image(cells: Row, _table: list[Row], folder: Path, _seed: int) -> _Change:
@@ -180,4 +180,4 @@ FAULT_KINDS: dict[str, Callable[[Row, list[Row], Path, int], _Change]] = {
     "duplicate_image": _duplicate_image,
     "markup_title": _markup_title,
 }
-"""Name of a fault -> what it does to a row (and to its picture)."""
+"""Name of a fault -> what it does to a row (and to its image)."""

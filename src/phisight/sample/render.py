@@ -1,4 +1,4 @@
-"""A product to picture bytes: which cloth, which photograph."""
+"""A product to image bytes: which cloth, which photograph."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 from PIL import Image
 
 from phisight.core.seeding import named_seed
-from phisight.sample.catalogue.products import HARDWARE, SIZE_STEPS, Colour, Product
+from phisight.sample.catalogue.presets import SampleSettings
+from phisight.sample.catalogue.products import HARDWARE, SIZE_STEPS, Color, Product
 from phisight.sample.draw import sketch_of
 from phisight.sample.draw.cloth import Cloth
 from phisight.sample.draw.look import Look
 from phisight.sample.draw.scene import Shot, photograph
-from phisight.sample.presets import SampleSettings
 
-_PAPER: tuple[Colour, ...] = ((246, 245, 243), (236, 234, 230), (226, 228, 232), (240, 236, 226), (214, 216, 218))
-_PAINT: tuple[Colour, ...] = (
+_PAPER: tuple[Color, ...] = ((246, 245, 243), (236, 234, 230), (226, 228, 232), (240, 236, 226), (214, 216, 218))
+_PAINT: tuple[Color, ...] = (
     (206, 216, 222), (224, 208, 196), (198, 206, 190), (216, 202, 214), (178, 188, 198), (228, 214, 178),
     (150, 158, 166), (236, 220, 216),
 )  # fmt: skip
@@ -24,11 +24,11 @@ _KNITTED = frozenset({"sweater", "cardigan", "beanie", "socks"})
 _FLAT = frozenset({"square_scarf", "wallet", "clutch", "belt", "sunglasses", "ring", "bracelet", "sneaker", "loafer"})
 
 
-def draw_picture(
-    seed: int, settings: SampleSettings, product: Product, row: int, rgb: Colour | None = None
+def draw_image(
+    seed: int, settings: SampleSettings, product: Product, row: int, rgb: Color | None = None
 ) -> Image.Image:
-    """The photograph of one row, RGB; ``rgb`` stands in for a colour without a name."""
-    rgb = rgb or settings.colours[product.colour]
+    """The photograph of one row, RGB; ``rgb`` stands in for a color without a name."""
+    rgb = rgb or settings.colors[product.color]
     look = Look(
         size=SIZE_STEPS[product.size],
         style=product.style,
@@ -47,7 +47,7 @@ def encode(image: Image.Image, settings: SampleSettings) -> bytes:
     return stream.getvalue()
 
 
-def _cloths(product: Product, rgb: Colour) -> dict[str, Cloth]:
+def _cloths(product: Product, rgb: Color) -> dict[str, Cloth]:
     contrast = (244, 240, 230) if sum(rgb) < 400 else (44, 46, 60)
     material = "knit" if product.kind in _KNITTED and product.material in ("wool", "cotton") else product.material
     main = Cloth(rgb, contrast, product.pattern, material)
@@ -82,10 +82,10 @@ def _shot(seed: int, settings: SampleSettings, row: int) -> Shot:
     )
 
 
-def _scaled(rgb: Colour, factor: float) -> Colour:
+def _scaled(rgb: Color, factor: float) -> Color:
     red, green, blue = (max(0, min(255, round(channel * factor))) for channel in rgb)
     return red, green, blue
 
 
-def _ink(rgb: Colour) -> Colour:
+def _ink(rgb: Color) -> Color:
     return _scaled(rgb, 0.42) if sum(rgb) > 160 else (8, 8, 10)

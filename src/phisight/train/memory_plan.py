@@ -22,7 +22,7 @@ from phisight.core.dataset_folder import HEIGHT, WIDTH
 from phisight.core.geometry import hd_grid, image_tokens
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
-from phisight.data.dataset.image_groups import pictures_of
+from phisight.data.dataset.image_groups import images_of
 from phisight.train.examples.sampler import LengthSampler, padding_share
 from phisight.train.trainable.module_groups import is_decoder_layer, part_of
 
@@ -76,7 +76,7 @@ def image_token_table(rows: Sequence[Mapping[str, Any]], limits: Sequence[int], 
     """Median and largest count of image tokens at each limit of crops."""
     table = []
     for limit in sorted(set(limits)):
-        counts = [image_tokens(one[WIDTH], one[HEIGHT], limit, crop_size) for row in rows for one in pictures_of(row)]
+        counts = [image_tokens(one[WIDTH], one[HEIGHT], limit, crop_size) for row in rows for one in images_of(row)]
         table.append(ImageTokens(limit, round(median(counts)), max(counts)))
     return table
 
@@ -88,7 +88,7 @@ def largest_batch(
     limit = recipe.model.num_crops or processor.image_processor.num_crops
     crop_size = processor.image_processor.crop_size
     crops = [
-        sum(hd_grid(one[WIDTH], one[HEIGHT], limit, crop_size).tiles + 1 for one in pictures_of(row)) for row in rows
+        sum(hd_grid(one[WIDTH], one[HEIGHT], limit, crop_size).tiles + 1 for one in images_of(row)) for row in rows
     ]
     return Batch(min(recipe.train.batch_size, len(rows)), max(lengths), max(trained), max(crops))
 

@@ -16,8 +16,8 @@ from phisight.core.errors import EvaluationError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
 from phisight.report import write_report
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.train.callbacks import Watcher
 from phisight.workflows.evaluate import Progress, evaluate_run
 from phisight.workflows.train import Prepared, train

@@ -9,7 +9,7 @@ import torch
 
 from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
-from phisight.data.dataset.image_groups import pictures_of
+from phisight.data.dataset.image_groups import images_of
 from phisight.train.cache.hidden_states import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
 from phisight.train.cache.offload import rest_below
 from phisight.train.distributed.process_group import on_first
@@ -66,6 +66,6 @@ def store_trunk(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: Cal
 
 def why_not(recipe: Recipe, model: Any, sets: list[ExampleSet]) -> str | None:
     """What keeps hidden states from being stored, apart from their size."""
-    if any(SHA256 not in picture for one in sets for row in one.rows for picture in pictures_of(row)):
+    if any(SHA256 not in picture for one in sets for row in one.rows for picture in images_of(row)):
         return f"the data set has no column {SHA256}"
     return changes_below(model, recipe.train.from_layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from phisight.core.errors import DataError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.dataset.image_groups import Products, join_pictures
+from phisight.data.dataset.image_groups import Products, join_images
 
 
 def product_rows(folder: DatasetFolder, recipe: Recipe, split: str) -> Products:
@@ -13,4 +13,4 @@ def product_rows(folder: DatasetFolder, recipe: Recipe, split: str) -> Products:
     if split not in folder.split_names:
         raise DataError(f"{folder.path} has no row in the split {split!r}; splits: {folder.card.splits}")
     task = recipe.task or folder.task
-    return join_pictures(folder.rows(split), folder.card.key, task.names, recipe.data.images)
+    return join_images(folder.rows(split), folder.card.key, task.names, recipe.data.images)

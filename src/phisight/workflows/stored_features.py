@@ -7,7 +7,7 @@ from typing import Any
 
 from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
-from phisight.data.dataset.image_groups import pictures_of
+from phisight.data.dataset.image_groups import images_of
 from phisight.train.cache.vision_features import FeatureCache, bytes_needed, fill, image_embedding, is_fixed, tower_key
 from phisight.train.distributed.process_group import on_first
 from phisight.train.examples.dataset import ExampleSet
@@ -19,7 +19,7 @@ def store_features(recipe: Recipe, model: Any, sets: list[ExampleSet], filling: 
         return "Tower features are computed in every step: data.feature_cache_gb is 0."
     if not is_fixed(model):
         return "Tower features are computed in every step, since the tower trains."
-    first, rows = sets[0], [picture for one in sets for row in one.rows for picture in pictures_of(row)]
+    first, rows = sets[0], [picture for one in sets for row in one.rows for picture in images_of(row)]
     if any(SHA256 not in row for row in rows):
         return f"Tower features are computed in every step: the data set has no column {SHA256}."
     bf16 = recipe.train.bf16

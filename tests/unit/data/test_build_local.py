@@ -127,9 +127,9 @@ def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
     assert schema.field("n").type == pa.float64()
 
 
-def test_pictures_inside_a_parquet(tmp_path: Path) -> None:
-    pictures = [{"bytes": encoded(smooth_image(n), "PNG"), "path": "../x.png"} for n in range(5)]
-    values = {"sku": [f"{n}" for n in range(5)], "title": ["T"] * 5, "price": [1.0] * 5, "image": pictures}
+def test_images_inside_a_parquet(tmp_path: Path) -> None:
+    images = [{"bytes": encoded(smooth_image(n), "PNG"), "path": "../x.png"} for n in range(5)]
+    values = {"sku": [f"{n}" for n in range(5)], "title": ["T"] * 5, "price": [1.0] * 5, "image": images}
     pq.write_table(pa.table(values), tmp_path / "t.parquet")
     build(str(tmp_path / "t.parquet"), tmp_path / "ds", BuildOptions(task=TASK))
     data = DatasetFolder.open(tmp_path / "ds")
@@ -145,7 +145,7 @@ def test_json_lines_with_broken_lines(tmp_path: Path) -> None:
     assert (result.kept, result.rejected["malformed_row"]) == (4, 2)
     row = DatasetFolder.open(tmp_path / "ds").rows()[1]
     assert (row["id"], row["price"]) == ("001", 1)
-    assert row["source_image"] == names[1], "a column called image would hide the picture from the imagefolder loader"
+    assert row["source_image"] == names[1], "a column called image would hide the image from the imagefolder loader"
 
 
 def test_folder_names_are_categories(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_new_rows_alone_are_fetched(server: ImageServer, tmp_path: Path) -> None
     assert set(server.requests) == {"/ok/4", "/ok/5"}
 
 
-def test_pictures_that_no_row_needs_any_more_are_removed(server: ImageServer, tmp_path: Path) -> None:
+def test_images_that_no_row_needs_any_more_are_removed(server: ImageServer, tmp_path: Path) -> None:
     urls = [f"{server.url}/ok/{n}" for n in range(6)]
     build(str(write_list(tmp_path / "t.csv", urls)), tmp_path / "ds", OPTIONS)
     (tmp_path / "ds" / "images" / "stray.tmp").write_bytes(b"left by a kill")
@@ -108,7 +108,7 @@ def test_kill_loses_nothing_and_changes_no_byte(tmp_path: Path, processes: int) 
         urls = [f"{server.url}/{'404' if n % 20 == 7 else 'ok'}/{n}" for n in range(rows)]
         table, out = write_list(tmp_path / "t.csv", urls), tmp_path / "ds"
         process = subprocess.Popen(command(table, out, processes), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for_pictures(out, 30, process)
+        wait_for_images(out, 30, process)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         time.sleep(0.5)  # workers notice that their parent is gone
@@ -119,12 +119,12 @@ def test_kill_loses_nothing_and_changes_no_byte(tmp_path: Path, processes: int) 
         asked = server.requests.total()
         server.latency_s = 0
         assert subprocess.run(command(table, tmp_path / "undisturbed", 1), capture_output=True).returncode == 0
-    assert asked <= rows - len(finished) + 4, "finished pictures were asked for again"
+    assert asked <= rows - len(finished) + 4, "finished images were asked for again"
     assert len(DatasetFolder.open(out)) == rows - len([n for n in range(rows) if n % 20 == 7])
     assert folder_bytes(out) == folder_bytes(tmp_path / "undisturbed")
 
 
-def wait_for_pictures(out: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_images(out: Path, count: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while len(list((out / "images").rglob("*.jpg"))) < count:
         assert process.poll() is None, "the build ended before it could be killed"

@@ -24,12 +24,12 @@ def data(tmp_path: Path) -> DatasetFolder:
     return DatasetFolder.open(tmp_path / "ds")
 
 
-def pictures(data: DatasetFolder) -> dict[str, bytes]:
+def images(data: DatasetFolder) -> dict[str, bytes]:
     return {row["sku"]: data.image_path(row).read_bytes() for row in data.rows()}
 
 
 @pytest.mark.parametrize("layout", ["parquet", "webdataset"])
-def test_shards_hold_every_row_and_picture(data: DatasetFolder, tmp_path: Path, layout: str) -> None:
+def test_shards_hold_every_row_and_image(data: DatasetFolder, tmp_path: Path, layout: str) -> None:
     files = export(data, tmp_path / "out", layout, shard_bytes=12_000)
     shards = [path for path in files if path.suffix in (".parquet", ".tar")]
     assert len(shards) > 4
@@ -37,7 +37,7 @@ def test_shards_hold_every_row_and_picture(data: DatasetFolder, tmp_path: Path, 
     assert [path.read_bytes() for path in files] == [path.read_bytes() for path in again]
     build(str(shards[0].parent), tmp_path / "back")
     back = DatasetFolder.open(tmp_path / "back")
-    assert pictures(back) == pictures(data)
+    assert images(back) == images(data)
     assert {row["sku"]: row["price"] for row in back.rows()} == {row["sku"]: row["price"] for row in data.rows()}
 
 
@@ -79,7 +79,7 @@ def test_push_and_build_again_from_the_hub(data: DatasetFolder, tmp_path: Path) 
         built = phisight_on(hub, tmp_path / "home", "data", "build", "hf:tester/shop", "--out", str(tmp_path / "back"))
         assert built.returncode == 0, built.stderr
     back = DatasetFolder.open(tmp_path / "back")
-    assert pictures(back) == pictures(data)
+    assert images(back) == images(data)
     assert {row["hub_split"] for row in back.rows()} == {"train", "validation", "test"}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from phisight.data.fetch.client import Fetcher
 from phisight.data.fetch.limits import FetchLimits
-from phisight.data.images.rejection import KINDS, Refusal
+from phisight.data.images.rejection import KINDS, Rejection
 from tests.helpers.http2_server import Http2Server, certificate
 from tests.helpers.image_server import HUGE_BYTES, ImageServer, running
 
@@ -20,23 +20,23 @@ QUICK = FetchLimits(total_s=2.5, read_s=1.5, connect_s=1.5, backoff_s=0.02, allo
 CAP = 5_000_000
 
 
-async def one_body(fetcher: Fetcher, url: str) -> bytes | Refusal:
+async def one_body(fetcher: Fetcher, url: str) -> bytes | Rejection:
     try:
         with await fetcher.fetch(url) as body:
             return body.read()
-    except Refusal as refusal:
-        return refusal
+    except Rejection as rejection:
+        return rejection
 
 
-def fetch_all(urls: list[str], limits: FetchLimits = QUICK, cap: int = CAP) -> list[bytes | Refusal]:
-    async def every() -> list[bytes | Refusal]:
+def fetch_all(urls: list[str], limits: FetchLimits = QUICK, cap: int = CAP) -> list[bytes | Rejection]:
+    async def every() -> list[bytes | Rejection]:
         async with Fetcher(limits, cap) as fetcher:
             return list(await asyncio.gather(*(one_body(fetcher, url) for url in urls)))
 
     return asyncio.run(every())
 
 
-def fetch(url: str, limits: FetchLimits = QUICK, cap: int = CAP) -> bytes | Refusal:
+def fetch(url: str, limits: FetchLimits = QUICK, cap: int = CAP) -> bytes | Rejection:
     return fetch_all([url], limits, cap)[0]
 
 
@@ -46,7 +46,7 @@ def test_what_can_be_had_is_had(server: ImageServer, jpegs: list[bytes], kind: s
 
 
 @pytest.mark.parametrize(
-    ("kind", "refused", "requests"),
+    ("kind", "rejected", "requests"),
     [
         ("404", "not_found", 1),
         ("410", "not_found", 1),
@@ -63,22 +63,22 @@ def test_what_can_be_had_is_had(server: ImageServer, jpegs: list[bytes], kind: s
         ("gzipbomb", "too_large", 1),
     ],
 )
-def test_what_cannot_be_had_is_named(server: ImageServer, kind: str, refused: str, requests: int) -> None:
+def test_what_cannot_be_had_is_named(server: ImageServer, kind: str, rejected: str, requests: int) -> None:
     path = f"/{kind}/3"
-    outcome = fetch(server.url + path)
-    assert isinstance(outcome, Refusal), outcome
-    assert outcome.kind == refused
+    result = fetch(server.url + path)
+    assert isinstance(result, Rejection), result
+    assert result.kind == rejected
     assert server.requests[path] == requests
 
 
 def test_a_huge_body_stops_at_the_cap_and_costs_no_memory(server: ImageServer) -> None:
     tracemalloc.start()
     try:
-        outcomes = fetch_all([f"{server.url}/chunkedhuge/0", f"{server.url}/gzipbomb/0"])
+        results = fetch_all([f"{server.url}/chunkedhuge/0", f"{server.url}/gzipbomb/0"])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [outcome.kind for outcome in outcomes if isinstance(outcome, Refusal)] == ["too_large", "too_large"]
+    assert [result.kind for result in results if isinstance(result, Rejection)] == ["too_large", "too_large"]
     assert server.bytes_sent < HUGE_BYTES / 5
     assert peak < 60_000_000
 
@@ -90,7 +90,7 @@ def test_connections_are_reused_and_bounded_for_each_host(server: ImageServer, j
     assert server.open_most <= 4
 
 
-def answers(*connections: list[bytes]) -> tuple[list[bytes | Refusal], int]:
+def answers(*connections: list[bytes]) -> tuple[list[bytes | Rejection], int]:
     """Two fetches one after the other from a server whose n-th connection gives these answers, then ends."""
     count = 0
 
@@ -105,7 +105,7 @@ def answers(*connections: list[bytes]) -> tuple[list[bytes | Refusal], int]:
             await reader.readuntil(b"\r\n\r\n")
         writer.close()
 
-    async def run() -> list[bytes | Refusal]:
+    async def run() -> list[bytes | Rejection]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         async with Fetcher(replace(QUICK, attempts=1), CAP) as fetcher:
@@ -125,7 +125,7 @@ def test_a_kept_connection_that_died_costs_no_attempt() -> None:
 
 def test_bytes_nobody_asked_for_end_a_connection() -> None:
     bodies, connections = answers([OK + OK.replace(b"ab", b"xy")], [OK])
-    assert (bodies, connections) == ([b"ab", b"ab"], 2), "the second answer must not become that of another picture"
+    assert (bodies, connections) == ([b"ab", b"ab"], 2), "the second answer must not become that of another image"
 
 
 def test_answers_before_the_answer_are_skipped() -> None:
@@ -146,7 +146,7 @@ def test_answers_before_the_answer_are_skipped() -> None:
 )
 def test_nonsense_is_named_and_its_connection_is_not_kept(answer: bytes, kind: str) -> None:
     (first, second), connections = answers([answer], [OK])
-    assert isinstance(first, Refusal)
+    assert isinstance(first, Rejection)
     assert first.kind == kind
     assert (second, connections) == (b"ab", 2)
 
@@ -154,23 +154,23 @@ def test_nonsense_is_named_and_its_connection_is_not_kept(answer: bytes, kind: s
 def test_a_pause_the_server_asks_for_is_kept(jpegs: list[bytes]) -> None:
     with running(ImageServer(jpegs, retry_after="0.3")) as server:
         urls = [f"{server.url}/busy/{n}" for n in range(3)]
-        assert fetch_all(urls, replace(QUICK, total_s=0.2)) == jpegs[:3], "waiting is not the picture's time"
+        assert fetch_all(urls, replace(QUICK, total_s=0.2)) == jpegs[:3], "waiting is not the image's time"
     with running(ImageServer(jpegs, retry_after="3600")) as server:
-        outcome = fetch(f"{server.url}/busy/1")
-        assert isinstance(outcome, Refusal)
-        assert outcome.kind == "rate_limited"
+        result = fetch(f"{server.url}/busy/1")
+        assert isinstance(result, Rejection)
+        assert result.kind == "rate_limited"
         assert server.requests["/busy/1"] == 1
 
 
 def test_no_secret_in_a_reason(server: ImageServer) -> None:
     for path in ("/404/1", "/down/1", "/truncated/1", "/loop/1"):
-        outcome = fetch(f"{server.url.replace('//', '//me:hunter2@')}{path}?token=hunter3")
-        assert isinstance(outcome, Refusal)
-        assert "hunter" not in outcome.reason
+        result = fetch(f"{server.url.replace('//', '//me:hunter2@')}{path}?token=hunter3")
+        assert isinstance(result, Rejection)
+        assert "hunter" not in result.reason
 
 
 def test_kinds_that_heal_are_the_ones_that_were_tried_again() -> None:
-    assert {kind for kind, (heals, _) in KINDS.items() if heals == "later"} == {
+    assert {kind for kind, (persistence, _) in KINDS.items() if persistence == "transient"} == {
         "missing_file", "no_address", "connection", "timeout", "rate_limited", "server_error", "incomplete",
     }  # fmt: skip
 
@@ -191,7 +191,7 @@ def test_http1_over_tls_checks_the_certificate(jpegs: list[bytes], tmp_path: Pat
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         writer.close()
 
-    async def run(trusted: ssl.SSLContext | None) -> list[bytes | Refusal]:
+    async def run(trusted: ssl.SSLContext | None) -> list[bytes | Rejection]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
         async with Fetcher(replace(QUICK, attempts=1, total_s=20), CAP, trusted) as fetcher:
@@ -203,7 +203,7 @@ def test_http1_over_tls_checks_the_certificate(jpegs: list[bytes], tmp_path: Pat
     assert asyncio.run(run(ssl.create_default_context(cafile=str(cert)))) == [body] * 3
     assert requests == 3
     strangers = asyncio.run(run(None))
-    assert [outcome.kind for outcome in strangers if isinstance(outcome, Refusal)] == ["connection"] * 3
+    assert [result.kind for result in strangers if isinstance(result, Rejection)] == ["connection"] * 3
     assert requests == 3, "nothing may be sent to a server whose certificate does not hold"
 
 
@@ -213,7 +213,7 @@ def test_http2_shares_one_connection_and_still_checks_the_certificate(jpegs: lis
     trusting = ssl.create_default_context(cafile=str(cert))
     limits = replace(QUICK, http2=True, attempts=1, total_s=20, read_s=10)
 
-    async def run(context: ssl.SSLContext | None) -> tuple[list[bytes | Refusal], Http2Server]:
+    async def run(context: ssl.SSLContext | None) -> tuple[list[bytes | Rejection], Http2Server]:
         server = Http2Server(jpegs[0] * 20)
         listening = await server.start(cert, key)
         url = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
@@ -228,6 +228,6 @@ def test_http2_shares_one_connection_and_still_checks_the_certificate(jpegs: lis
     assert bodies == [jpegs[0] * 20] * 21
     assert (server.connections, server.streams) == (1, 21)
     strangers, server = asyncio.run(run(None))
-    assert {outcome.kind for outcome in strangers if isinstance(outcome, Refusal)} == {"connection"}
+    assert {result.kind for result in strangers if isinstance(result, Rejection)} == {"connection"}
     assert len(strangers) == 21
     assert server.streams == 0

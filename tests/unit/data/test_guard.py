@@ -12,18 +12,18 @@ from phisight.data.fetch.http2 import GuardedBackend
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import checked_scheme, job_for, redacted
 from phisight.data.fetch.ssrf_guard import Guard, is_public
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 from tests.helpers.image_server import ImageServer
 
 STRICT = FetchLimits(total_s=2, backoff_s=0.01)
 
 
-def refusal_of(url: str) -> Refusal:
+def rejection_of(url: str) -> Rejection:
     async def run() -> None:
         async with Fetcher(STRICT, 1000) as fetcher:
             (await fetcher.fetch(url)).close()
 
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         asyncio.run(run())
     return caught.value
 
@@ -52,15 +52,15 @@ def test_addresses_of_the_outside(address: str) -> None:
 )
 def test_loopback_is_refused_in_every_spelling(server: ImageServer, host: str) -> None:
     port = server.url.rsplit(":", 1)[1]
-    assert refusal_of(f"http://{host}:{port}/ok/1").kind in ("private_address", "no_address")
+    assert rejection_of(f"http://{host}:{port}/ok/1").kind in ("private_address", "no_address")
     assert not server.requests, "nothing may have reached the server"
 
 
 def test_every_address_of_a_name_counts(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, ["8.8.8.8", "127.0.0.1"])
-    refusal = refusal_of(f"http://pictures.example:{server.url.rsplit(':', 1)[1]}/ok/1")
-    assert refusal.kind == "private_address"
-    assert "127.0.0.1" in refusal.reason
+    rejection = rejection_of(f"http://images.example:{server.url.rsplit(':', 1)[1]}/ok/1")
+    assert rejection.kind == "private_address"
+    assert "127.0.0.1" in rejection.reason
     assert not server.requests
 
 
@@ -90,7 +90,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
         async with Fetcher(limits, 1000) as fetcher:
             (await fetcher.fetch("http://rebinding.example/a.jpg")).close()
 
-    with pytest.raises(Refusal):
+    with pytest.raises(Rejection):
         asyncio.run(run())
     assert dialled == [("93.184.216.34", 80)]
     assert asked == ["rebinding.example"], "a second question could get a second answer"
@@ -114,9 +114,9 @@ def test_over_http2_too_the_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
     async def run() -> None:
         async with Fetcher(FetchLimits(total_s=2, http2=True), 1000) as fetcher:
-            (await fetcher.fetch("https://pictures.example/a.jpg")).close()
+            (await fetcher.fetch("https://images.example/a.jpg")).close()
 
-    with pytest.raises(Refusal, match=r"10\.0\.0\.1") as caught:
+    with pytest.raises(Rejection, match=r"10\.0\.0\.1") as caught:
         asyncio.run(run())
     assert caught.value.kind == "private_address"
 
@@ -132,8 +132,8 @@ def test_a_redirect_to_the_inside_is_refused(server: ImageServer, monkeypatch: p
 
     original = Guard.resolve
     monkeypatch.setattr(Guard, "resolve", resolve)
-    refusal = refusal_of(f"http://first.example:{port}/away?http://localhost:{port}/ok/1")
-    assert refusal.kind == "private_address"
+    rejection = rejection_of(f"http://first.example:{port}/away?http://localhost:{port}/ok/1")
+    assert rejection.kind == "private_address"
     assert checked == ["first.example", "localhost"]
     assert server.requests["/ok/1"] == 0
 
@@ -143,7 +143,7 @@ def test_a_redirect_to_a_file_is_refused(server: ImageServer) -> None:
         async with Fetcher(FetchLimits(total_s=2, allow_private=True), 1000) as fetcher:
             (await fetcher.fetch(f"{server.url}/away?file:///etc/passwd")).close()
 
-    with pytest.raises(Refusal, match="only http and https"):
+    with pytest.raises(Rejection, match="only http and https"):
         asyncio.run(run())
 
 
@@ -156,7 +156,7 @@ def test_a_redirect_to_a_file_is_refused(server: ImageServer) -> None:
     ],
 )  # fmt: skip
 def test_other_schemes_and_broken_addresses(url: str) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         job_for(url, None)
     assert caught.value.kind == "bad_url"
 

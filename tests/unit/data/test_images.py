@@ -1,4 +1,4 @@
-"""Pictures: pixels are kept, metadata is not, and what is broken or hostile is refused before it costs anything."""
+"""Images: pixels are kept, metadata is not, and what is broken or hostile is rejected before it costs anything."""
 
 import contextlib
 import io
@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from phisight.core.errors import MissingImageError, UnreadableImageError
-from phisight.data.images.decode import ImageLimits, load_image, take_image
+from phisight.data.images.decode import ImageLimits, load_image, prepare_image
 from phisight.data.images.phash import as_arrays, fingerprint, near_duplicates, perceptual_hash
-from phisight.data.images.rejection import KINDS, NOTES, Refusal, StoredImage
+from phisight.data.images.rejection import KINDS, NOTES, Rejection, StoredImage
 from phisight.data.images.strip_metadata import strip_jpeg, strip_png, strip_webp
 from tests.helpers.image_server import png_bomb
 from tests.helpers.images import encoded, smooth_image
@@ -25,7 +25,7 @@ SECRET = b"taken at home, 52.5200 N 13.4050 E"
 
 
 def take(data: bytes, limits: ImageLimits = LIMITS) -> tuple[StoredImage, bytes]:
-    return take_image(data, limits)
+    return prepare_image(data, limits)
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_every_kind_of_jpeg_survives(options: dict) -> None:
     assert np.array_equal(pixels(strip_jpeg(original)), pixels(original))
 
 
-def test_a_second_picture_behind_the_first_is_cut_off() -> None:
+def test_a_second_image_behind_the_first_is_cut_off() -> None:
     original = encoded(smooth_image(1)) + encoded(smooth_image(2), exif=exif())
     stored, data = take(original)
     assert data == encoded(smooth_image(1))
@@ -114,7 +114,7 @@ def test_transparency_is_put_on_white(kind: str) -> None:
     assert stored.format == "png"
 
 
-def test_modes_of_all_kinds_become_plain_pictures() -> None:
+def test_modes_of_all_kinds_become_plain_images() -> None:
     grey16 = Image.fromarray((np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64))
     cases = {
         "cmyk": encoded(smooth_image(1).convert("CMYK"), "JPEG"),
@@ -144,9 +144,9 @@ def test_an_animated_webp_and_png_keep_their_first_frame() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-def test_half_a_picture_is_refused(kind: str, share: float) -> None:
+def test_half_a_image_is_refused(kind: str, share: float) -> None:
     data = encoded(smooth_image(7, (200, 200)), kind)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         take(data[: int(len(data) * share)])
     assert caught.value.kind in ("truncated", "corrupt")
 
@@ -166,8 +166,8 @@ def test_half_a_picture_is_refused(kind: str, share: float) -> None:
         (b"II*\0" + b"\xff" * 100, "corrupt"),
     ],
 )
-def test_what_is_no_picture(data: bytes, kind: str) -> None:
-    with pytest.raises(Refusal) as caught:
+def test_what_is_no_image(data: bytes, kind: str) -> None:
+    with pytest.raises(Rejection) as caught:
         take(data)
     assert caught.value.kind == kind
     assert kind in KINDS
@@ -177,7 +177,7 @@ def test_a_bomb_costs_no_memory() -> None:
     bomb = png_bomb()
     tracemalloc.start()
     try:
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(Rejection) as caught:
             take(bomb)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -195,7 +195,7 @@ def test_huge_announced_sizes_are_refused_in_every_format() -> None:
     bmp = bytearray(encoded(smooth_image(1), "BMP"))
     bmp[18:26] = struct.pack("<ii", 60000, 60000)
     for data in (png, gif, bmp):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(Rejection) as caught:
             take(bytes(data))
         assert caught.value.kind in ("too_many_pixels", "corrupt")
 
@@ -208,7 +208,7 @@ def test_random_damage_never_raises_anything_else() -> None:
             damaged = bytearray(data)
             for at in rng.integers(0, len(data), 8):
                 damaged[at] = rng.integers(0, 256)
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(Rejection):
                 take(bytes(damaged))
 
 
@@ -226,11 +226,11 @@ def test_stripping_says_no_to_what_has_no_structure(strip: object) -> None:
             strip(data)
 
 
-def test_loading_stored_pictures(tmp_path: Path) -> None:
+def test_loading_stored_images(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(smooth_image(1)))
     (tmp_path / "half.jpg").write_bytes(encoded(smooth_image(1))[:-500])
     assert load_image(tmp_path / "a.jpg").size == (96, 64)
-    with pytest.raises(MissingImageError, match="no picture"):
+    with pytest.raises(MissingImageError, match="no image"):
         load_image(tmp_path / "b.jpg")
     with pytest.raises(UnreadableImageError, match="only a part"):
         load_image(tmp_path / "half.jpg")
@@ -245,16 +245,16 @@ def test_the_perceptual_hash_is_imagehash_s_bit_for_bit() -> None:
 
 
 def test_near_duplicates_are_found_and_others_are_not() -> None:
-    pictures = [smooth_image(seed, (240, 200)) for seed in range(30)]
+    images = [smooth_image(seed, (240, 200)) for seed in range(30)]
     copies = [
-        Image.open(io.BytesIO(encoded(pictures[0], quality=40))),
-        pictures[1].resize((120, 100), Image.Resampling.LANCZOS),
-        pictures[2].point(lambda value: min(255, int(value * 1.02))),
+        Image.open(io.BytesIO(encoded(images[0], quality=40))),
+        images[1].resize((120, 100), Image.Resampling.LANCZOS),
+        images[2].point(lambda value: min(255, int(value * 1.02))),
     ]
     red, blue = Image.new("RGB", (240, 200), "white"), Image.new("RGB", (240, 200), "white")
     red.paste((220, 30, 30), (60, 40, 180, 160))
     blue.paste((60, 60, 220), (60, 40, 180, 160))
-    prints = [fingerprint(image) for image in [*pictures, *copies, red, blue]]
+    prints = [fingerprint(image) for image in [*images, *copies, red, blue]]
     pairs = set(near_duplicates(*as_arrays([p for p, _ in prints], [c for _, c in prints])))
     assert pairs == {(0, 30), (1, 31), (2, 32)}
 

@@ -34,7 +34,7 @@ def test_the_numbers_are_the_table_s(data: DatasetFolder) -> None:
     assert found.tokens[16].high == image_tokens(90, 90, 16)
     assert found.tokens[16].low == min(image_tokens(90, 90, 16), image_tokens(400, 300, 16))
     assert {finding["kind"] for finding in found.findings} >= {"price_not_positive", "exact_duplicates"}
-    assert found.same_pictures == 2
+    assert found.same_images == 2
 
 
 def test_the_page_is_self_contained_and_harmless(data: DatasetFolder, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Splits keep products and pictures apart, and the check finds every way in which others did not."""
+"""Splits keep products and images apart, and the check finds every way in which others did not."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ from PIL import Image
 from phisight.core.dataset_folder import SPLITS, DatasetCard
 from phisight.core.errors import SettingsError
 from phisight.core.task import Task
-from phisight.data.build.plan.splits import SplitShares, assign_splits, luck_of
+from phisight.data.build.plan.splits import SplitShares, assign_splits, split_fraction
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.leakage import find_leaks
 from tests.helpers.images import encoded, smooth_image
@@ -55,15 +55,15 @@ def test_every_kind_of_leak_is_found(tmp_path: Path) -> None:
     rows += [row("e", "train"), row("e", "test")]
     images += [encoded(smooth_image(4)), encoded(smooth_image(5))]
     leaks = {leak.kind: leak for leak in find_leaks(foreign_folder(tmp_path / "ds", rows, images))}
-    assert leaks["same picture"].examples == ["a in train", "b in test"]
-    assert leaks["near picture"].examples == ["c in train", "d in validation"]
+    assert leaks["same image"].examples == ["a in train", "b in test"]
+    assert leaks["near image"].examples == ["c in train", "d in validation"]
     assert leaks["key"].examples == ["e in train", "e in test"]
 
 
 def splits_of(groups: list[str], categories: list[str], prices: list[float], seed: int = 0) -> list[str]:
-    luck = np.array([luck_of(seed, group) for group in groups])
+    fraction = np.array([split_fraction(seed, group) for group in groups])
     group_ranks, category_ranks = (np.unique(names, return_inverse=True)[1] for names in (groups, categories))
-    return [SPLITS[at] for at in assign_splits(group_ranks, category_ranks, np.array(prices), luck)]
+    return [SPLITS[at] for at in assign_splits(group_ranks, category_ranks, np.array(prices), fraction)]
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from phisight.core.errors import DataError
-from phisight.data.dataset.image_groups import join_pictures, pictures_of
+from phisight.data.dataset.image_groups import images_of, join_images
 
 ROWS: list[dict[str, Any]] = [
     {"code": "A", "file_name": "front.jpg", "title": "Scarf"},
@@ -16,11 +16,11 @@ ROWS: list[dict[str, Any]] = [
 
 
 def names(row: dict[str, Any]) -> list[str]:
-    return [one["file_name"] for one in pictures_of(row)]
+    return [one["file_name"] for one in images_of(row)]
 
 
-def test_pictures_of_a_product_go_together_in_table_order() -> None:
-    products = join_pictures(ROWS, "code", ["title"], 4)
+def test_images_of_a_product_go_together_in_table_order() -> None:
+    products = join_images(ROWS, "code", ["title"], 4)
     assert [(row["code"], names(row)) for row in products.rows] == [
         ("A", ["front.jpg", "back.jpg", "side.jpg"]),
         ("B", ["one.jpg"]),
@@ -28,14 +28,14 @@ def test_pictures_of_a_product_go_together_in_table_order() -> None:
     assert products.left_over == 0
 
 
-def test_pictures_over_the_limit_are_counted() -> None:
-    products = join_pictures(ROWS, "code", ["title"], 2)
+def test_images_over_the_limit_are_counted() -> None:
+    products = join_images(ROWS, "code", ["title"], 2)
     assert names(products.rows[0]) == ["front.jpg", "back.jpg"]
     assert products.left_over == 1
 
 
-def test_one_picture_an_example_leaves_the_rows_as_they_are() -> None:
-    products = join_pictures(ROWS, "code", ["title"], 1)
+def test_one_image_an_example_leaves_the_rows_as_they_are() -> None:
+    products = join_images(ROWS, "code", ["title"], 1)
     assert products.rows == ROWS
     assert names(products.rows[2]) == ["back.jpg"]
 
@@ -43,4 +43,4 @@ def test_one_picture_an_example_leaves_the_rows_as_they_are() -> None:
 def test_rows_that_disagree_have_no_one_answer() -> None:
     rows = [*ROWS, {"code": "B", "file_name": "two.jpg", "title": "Cap"}]
     with pytest.raises(DataError, match=r"the 2 rows of 'B' differ in 'title' \('Hat', 'Cap'\)"):
-        join_pictures(rows, "code", ["title"], 2)
+        join_images(rows, "code", ["title"], 2)

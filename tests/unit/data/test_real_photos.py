@@ -1,4 +1,4 @@
-"""The real photos: products stay together, and so do the twelve rows that share four pictures."""
+"""The real photos: products stay together, and so do the twelve rows that share four images."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ RULE = GroupRule(patterns=(r"^([MW][A-Z]+[0-9]+)-", r"^(24-WG08)[1-3]-", r"^(24-
 
 
 @pytest.mark.skipif(not PRODUCTS.is_file(), reason="the real photos are not beside the repository")
-def test_products_and_shared_pictures_stay_in_one_split(tmp_path: Path) -> None:
+def test_products_and_shared_images_stay_in_one_split(tmp_path: Path) -> None:
     result = build(str(PRODUCTS), tmp_path / "ds", BuildOptions(group=RULE, processes=1))
     assert (result.read, result.kept) == (344, 344)
     data = DatasetFolder.open(tmp_path / "ds")
@@ -31,10 +31,10 @@ def test_products_and_shared_pictures_stay_in_one_split(tmp_path: Path) -> None:
         by_product.setdefault(code.split("-")[0] if code[0] in "MW" else code, set()).add(row["split"])
     assert all(len(splits) == 1 for splits in by_product.values())
     assert find_leaks(data) == []
-    assert describe(data).same_pictures == 12
+    assert describe(data).same_images == 12
     plain = build(str(PRODUCTS), tmp_path / "plain", BuildOptions(processes=1))
     twelve = [row for row in DatasetFolder.open(plain.folder).rows() if row["product_code"][:6] == "24-WG0"]
-    by_picture: dict[str, set[str]] = {}
+    by_image: dict[str, set[str]] = {}
     for row in twelve:
-        by_picture.setdefault(row["image_sha256"], set()).add(row["group"])
-    assert all(len(found) == 1 for found in by_picture.values()), "shared pictures are grouped without a rule too"
+        by_image.setdefault(row["image_sha256"], set()).add(row["group"])
+    assert all(len(found) == 1 for found in by_image.values()), "shared images are grouped without a rule too"

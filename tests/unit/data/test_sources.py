@@ -1,4 +1,4 @@
-"""Each kind of source gives its rows, its pictures and its types."""
+"""Each kind of source gives its rows, its images and its types."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def burberry_rows(server: ImageServer, count: int) -> list[dict[str, Any]]:
 
 
 def test_the_study_s_data_set_from_the_hub(server: ImageServer, tmp_path: Path) -> None:
-    """Parquet with exactly the 17 columns; the default task fits, pictures come from their addresses."""
+    """Parquet with exactly the 17 columns; the default task fits, images come from their addresses."""
     rows = burberry_rows(server, 20)
     hub = Hub()
     hub.repos["DBQ/Burberry.Product.prices.United.States"] = {"data/train-00000-of-00001.parquet": parquet(rows)}
@@ -117,7 +117,7 @@ def test_conversations(tmp_path: Path) -> None:
     names = write_images(tmp_path, 3)
     entries = [
         conversation(0, names[0], "<image>\nWhat is it?", "A hat"),
-        conversation(1, names[1], "What is it?\n<image>", "A bag", "Which colour?", "Red"),
+        conversation(1, names[1], "What is it?\n<image>", "A bag", "Which color?", "Red"),
         conversation(2, names[2], "What is it?", "A scarf", "A question nobody answered?"),
         {"id": "c3", "conversations": "none"},
         conversation(4, names[2], "only a question"),
@@ -152,7 +152,7 @@ def test_webdataset_shards(tmp_path: Path) -> None:
         add(tar, "../../evil.json", json.dumps({"title": "E", "price": 1}).encode())
         add(tar, "../../evil.jpg", encoded(smooth_image(99)))
         add(tar, "broken.json", b"{")
-        add(tar, "blind.json", json.dumps({"title": "no picture", "price": 1}).encode())
+        add(tar, "blind.json", json.dumps({"title": "no image", "price": 1}).encode())
     result = build(str(shards), tmp_path / "ds")
     assert (result.read, result.kept) == (9, 7)
     assert result.rejected == {"malformed_row": 1, "no_image": 1}

@@ -12,7 +12,7 @@ import pytest
 
 from phisight.core.errors import DataError
 from phisight.data.build.work.download import ImageStore
-from phisight.data.build.work.pool import WorkerPool, obtain
+from phisight.data.build.work.pool import WorkerPool, download
 from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, log_line, log_path, read_log
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job
@@ -34,7 +34,7 @@ def jobs(count: int) -> Iterator[Job]:
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_job_is_settled_once(tmp_path: Path, processes: int) -> None:
     entries: list[Entry] = []
-    obtain(jobs(300), store(tmp_path), entries.extend, LIMITS, processes)
+    download(jobs(300), store(tmp_path), entries.extend, LIMITS, processes)
     assert sorted(token for token, _, _ in entries) == sorted(f"body:{n}" for n in range(300))
     assert {kind for _, kind, _ in entries} == {STORED}
     assert len(list((tmp_path / "images").rglob("*.jpg"))) == 300

@@ -19,13 +19,13 @@ from phisight.core.dataset_folder import METADATA, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError, SampleError
 from phisight.sample.card import ATTRIBUTES, SampleCard
 from phisight.sample.catalogue.designs import listings
-from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.catalogue.presets import PRESETS, preset
 from phisight.sample.catalogue.pricing import DISCOUNTS, EUR_PER_USD, ending, rule_price
 from phisight.sample.catalogue.products import KINDS, Product
 from phisight.sample.catalogue.table_rows import PRICE_LIST
 from phisight.sample.catalogue.titles import product_code, title
+from phisight.sample.draw_catalogue import make
 from phisight.sample.parallel import in_order
-from phisight.sample.presets import PRESETS, preset
 
 ROWS = 240
 SMALL = preset("fashion", smallest=40, largest=64)
@@ -76,7 +76,7 @@ def test_designs_stay_in_one_split_and_share_their_price(folder: Path) -> None:
         assert len({(row["split"], row["category3_code"], row["full_price"]) for row in rows}) == 1
 
 
-def test_near_duplicates_are_the_same_product_in_another_picture(folder: Path) -> None:
+def test_near_duplicates_are_the_same_product_in_another_image(folder: Path) -> None:
     truth = pq.read_table(folder / ATTRIBUTES).to_pylist()
     rows = pq.read_table(folder / METADATA).to_pylist()
     again = [n for n, facts in enumerate(truth) if facts["listed_again"]]
@@ -171,11 +171,11 @@ def test_discount_and_missing_rates_can_be_set(tmp_path: Path) -> None:
     assert len(set(table["group"].to_pylist())) == 200
 
 
-def test_colours_of_a_design_differ() -> None:
+def test_colors_of_a_design_differ() -> None:
     settings = preset("fashion", variants=4, duplicates=0)
     for design in range(40):
-        colours = [listing.product.colour for listing in listings(5, settings, design)]
-        assert len(set(colours)) == len(colours)
+        colors = [listing.product.color for listing in listings(5, settings, design)]
+        assert len(set(colors)) == len(colors)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_memory_holds_a_bounded_number_of_batches() -> None:
 
 def test_torch_stays_out() -> None:
     code = (
-        "import sys, phisight.sample.catalogue.draw_catalogue, phisight.sample.like.imitate; "
+        "import sys, phisight.sample.draw_catalogue, phisight.sample.like.imitate; "
         "import phisight.sample.like.fidelity; "
         "print('torch' in sys.modules, 'sdmetrics' in sys.modules)"
     )

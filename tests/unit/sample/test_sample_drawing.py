@@ -1,4 +1,4 @@
-"""The drawings: every kind draws, what the table says is what the picture shows."""
+"""The drawings: every kind draws, what the table says is what the image shows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from phisight.sample.catalogue.presets import PRESETS, preset
 from phisight.sample.catalogue.products import (
-    COLOURS,
-    DEMO_COLOURS,
+    COLORS,
+    DEMO_COLORS,
     DEMO_KINDS,
     HARDWARE,
     KINDS,
@@ -23,8 +24,7 @@ from phisight.sample.draw.cloth import Cloth
 from phisight.sample.draw.look import Look
 from phisight.sample.draw.outline import ellipse, mirrored, outline
 from phisight.sample.draw.scene import Shot, photograph
-from phisight.sample.presets import PRESETS, preset
-from phisight.sample.render import draw_picture
+from phisight.sample.render import draw_image
 
 SHOT = Shot(96, 96)
 
@@ -33,8 +33,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float64)
 
 
-def _plain(colour: tuple[int, int, int]) -> dict[str, Cloth]:
-    return {"main": Cloth(colour, (250, 250, 250)), "trim": Cloth(colour, (250, 250, 250))}
+def _plain(color: tuple[int, int, int]) -> dict[str, Cloth]:
+    return {"main": Cloth(color, (250, 250, 250)), "trim": Cloth(color, (250, 250, 250))}
 
 
 def test_tables_fit_the_drawings() -> None:
@@ -49,7 +49,7 @@ def test_tables_fit_the_drawings() -> None:
 
 @pytest.mark.parametrize("kind", sorted(DRAWINGS))
 @pytest.mark.parametrize("style", [0, 1, 2])
-def test_every_kind_fills_the_picture_without_leaving_it(kind: str, style: int) -> None:
+def test_every_kind_fills_the_image_without_leaving_it(kind: str, style: int) -> None:
     for size in (0.0, 1.0):
         empty = _pixels(photograph(sketch_of("ring", Look()), _plain((236, 234, 230)), Shot(96, 96, fill=0.001)))
         drawn = _pixels(photograph(sketch_of(kind, Look(size=size, style=style)), _plain((200, 30, 40)), SHOT))
@@ -60,9 +60,9 @@ def test_every_kind_fills_the_picture_without_leaving_it(kind: str, style: int) 
 
 
 @pytest.mark.parametrize("kind", DEMO_KINDS)
-def test_colour_is_seen(kind: str) -> None:
+def test_color_is_seen(kind: str) -> None:
     red, blue = (
-        _pixels(photograph(sketch_of(kind, Look()), _plain(DEMO_COLOURS[name]), SHOT)) for name in ("Red", "Blue")
+        _pixels(photograph(sketch_of(kind, Look()), _plain(DEMO_COLORS[name]), SHOT)) for name in ("Red", "Blue")
     )
     assert (np.abs(red - blue).max(axis=2) > 80).mean() > 0.12
 
@@ -106,19 +106,19 @@ def test_edges_are_anti_aliased() -> None:
     assert ((step > 20) & (step < 150)).sum() > (step >= 200).sum()
 
 
-def test_no_two_colour_names_look_alike() -> None:
-    for table in (COLOURS, DEMO_COLOURS):
+def test_no_two_color_names_look_alike() -> None:
+    for table in (COLORS, DEMO_COLORS):
         values = np.array(list(table.values()), dtype=np.float64)
         gaps = np.abs(values[:, None] - values[None]).sum(axis=2) + 999 * np.eye(len(values))
         assert gaps.min() > 30
-    demo = np.array(list(DEMO_COLOURS.values()), dtype=np.float64)
+    demo = np.array(list(DEMO_COLORS.values()), dtype=np.float64)
     assert (np.linalg.norm(demo[:, None] - demo[None], axis=2) + 999 * np.eye(len(demo))).min() > 70
 
 
-def test_pictures_come_in_any_shape_and_size() -> None:
+def test_images_come_in_any_shape_and_size() -> None:
     settings = PRESETS["fashion"]
     product = Product("scarf", "Navy", "check", "wool", "silver", 1, 0)
-    images = [draw_picture(0, preset("fashion", smallest=64, largest=384), product, row) for row in range(60)]
+    images = [draw_image(0, preset("fashion", smallest=64, largest=384), product, row) for row in range(60)]
     assert all(min(image.size) >= 64 and max(image.size) <= 384 for image in images)
     assert Counter(image.width > image.height for image in images).keys() == {True, False}
     assert max(max(image.size) / min(image.size) for image in images) > 1.5

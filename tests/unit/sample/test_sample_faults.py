@@ -14,9 +14,9 @@ from PIL import Image
 from phisight.core.dataset_folder import METADATA
 from phisight.core.errors import SampleError
 from phisight.sample.card import FAULTS, SampleCard
-from phisight.sample.catalogue.draw_catalogue import make
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.sample.faults import FAULT_KINDS, parse_rates
-from phisight.sample.presets import preset
 
 SMALL = preset("demo", smallest=32, largest=48)
 

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from phisight.cli import app
 from phisight.core.errors import SampleError
+from phisight.sample.catalogue.presets import preset
 from phisight.sample.like.fidelity import check, compare
 from phisight.sample.like.imitate import imitate
 from phisight.sample.like.real_table import RealTable, read_table
 from phisight.sample.like.table_model import TableModel
-from phisight.sample.presets import preset
 
 pytest.importorskip("sdmetrics")
 SMALL = preset("demo", smallest=32, largest=48)

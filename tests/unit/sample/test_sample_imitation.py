@@ -17,11 +17,11 @@ from phisight.core.dataset_folder import METADATA, REJECTS, DatasetCard
 from phisight.core.errors import SampleError, SourceError
 from phisight.core.task import Task
 from phisight.sample.card import SampleCard
+from phisight.sample.catalogue.presets import preset
 from phisight.sample.like.imitate import imitate, task_for
 from phisight.sample.like.real_table import RealTable, read_table
 from phisight.sample.like.table_model import TableModel
 from phisight.sample.like.title_model import TextModel, normal
-from phisight.sample.presets import preset
 
 SMALL = preset("demo", smallest=48, largest=64)
 
@@ -206,7 +206,7 @@ def test_the_task_of_the_study_where_the_table_has_its_columns() -> None:
 
 def test_a_table_with_nothing_to_ask(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": ["x"] * 9, "b": pa.array([None] * 9, pa.string())}), tmp_path / "real.parquet")
-    with pytest.raises(SampleError, match="nothing to ask of a picture"):
+    with pytest.raises(SampleError, match="nothing to ask of an image"):
         imitate(tmp_path / "real.parquet", 5, tmp_path / "out", seed=0)
     assert not (tmp_path / "out").exists()
 
@@ -241,7 +241,7 @@ def test_csv_keeps_leading_zeros(tmp_path: Path) -> None:
     assert all(value.endswith(".50") for value in drawn["price"])
 
 
-def test_folder_with_pictures_same_bytes_on_two_workers(tmp_path: Path) -> None:
+def test_folder_with_images_same_bytes_on_two_workers(tmp_path: Path) -> None:
     pq.write_table(pa.table(price_list(200)), tmp_path / "real.parquet")
     for workers in (1, 2):
         imitate(tmp_path / "real.parquet", 80, tmp_path / f"w{workers}", seed=7, settings=SMALL, workers=workers)

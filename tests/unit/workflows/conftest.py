@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.workflows.base_model import starting_model
 from phisight.workflows.load import read_run
 from phisight.workflows.train import save_best

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from phisight.cli import app
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.workflows.plan import plan
 from phisight.workflows.train import train
 

@@ -11,8 +11,8 @@ import yaml
 from phisight.core.recipe import known_keys, load_recipe
 from phisight.core.run_folder import BEST, METRICS
 from phisight.core.settings import Recipe
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.workflows.train import Prepared, train
 
 ROOT = Path(__file__).parents[3]

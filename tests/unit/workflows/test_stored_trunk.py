@@ -8,8 +8,8 @@ import pytest
 
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST, METRICS
-from phisight.sample.catalogue.draw_catalogue import make
-from phisight.sample.presets import preset
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
 from phisight.workflows.load import load_run
 from phisight.workflows.train import Prepared, train
 

@@ -1,1 +1,1 @@
-"""build."""
+"""Build a data set folder from a source: plan, work, finish."""

@@ -1,8 +1,8 @@
-"""Build a data set folder: source -> rows -> pictures -> groups and splits -> findings -> folder.
+"""Build a data set folder: source -> rows -> images -> groups and splits -> findings -> folder.
 
-Every row of the source ends in the table or in rejects.jsonl. A build that was interrupted, even by kill -9, goes on
-where it stopped, and its folder is the same to the byte as that of an undisturbed one. A build that is repeated asks
-again only for pictures that may have come right by themselves.
+Every row of the source ends in the table or in rejects.jsonl. A build that was interrupted, even by kill -9,
+continues where it stopped, and its folder is the same to the byte as that of an undisturbed one. A repeated build
+downloads again only what failed for a transient reason.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from phisight.core.dataset_folder import CARD, IMAGES, METADATA, REJECTS
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.core.task import Task
-from phisight.data.build.finish.finalize import Finisher
+from phisight.data.build.finish.finalize import BuildResult, Finalizer
 from phisight.data.build.plan.columns import choose_columns, conversation_task
-from phisight.data.build.plan.config import BuildOptions, BuildResult
+from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.work.download import ImageStore
 from phisight.data.build.work.journal import Journal
-from phisight.data.build.work.pool import obtain, processes_for
+from phisight.data.build.work.pool import download, processes_for
 from phisight.data.build.work.resume import resume
 from phisight.data.build.work.stage import Stager
 from phisight.data.build.work.worklog import STORED, Entry
@@ -28,7 +28,7 @@ from phisight.data.sources import Source, open_source
 from phisight.data.sources.conversations import ConversationSource
 
 Report = Callable[[int, int | None, Counter[str]], None]
-"""Called while pictures come in: settled, rows of the source (none: unknown), refused ones by kind."""
+"""Called while images come in: images done, rows of the source (None: unknown), rejections by kind."""
 
 
 def build(
@@ -37,7 +37,7 @@ def build(
     """Build DIR from a source.
 
     Raises SourceError (the source cannot be read), SettingsError (a column that is not there, nothing to guess),
-    TaskError (columns of the wrong type) and DatasetError (DIR holds something else, or nothing was kept).
+    TaskError (columns of the wrong type) and DatasetError (DIR holds something else, or no row was accepted).
     """
     options = options or BuildOptions()
     if options.engine not in ("local", "ray"):
@@ -59,12 +59,12 @@ def build(
         resume(folder, journal, options.limits)
         question = columns.task.prompt if isinstance(source, ConversationSource) else None
         stager = Stager(source, columns, options.group, options.image_root or source.root, journal, question)
-        _obtain_all(stager, ImageStore(folder, options.limits), options, report)
-        result = Finisher(folder, journal, columns, options).finish(source, stager)
+        _download_all(stager, ImageStore(folder, options.limits), options, report)
+        result = Finalizer(folder, journal, columns, options).finalize(source, stager)
     except BaseException:
         journal.close()
         raise
-    journal.finish()
+    journal.remove()
     return result
 
 
@@ -89,22 +89,22 @@ def _check_target(folder: Path) -> None:
         )
 
 
-def _obtain_all(stager: Stager, store: ImageStore, options: BuildOptions, report: Report | None) -> None:
+def _download_all(stager: Stager, store: ImageStore, options: BuildOptions, report: Report | None) -> None:
     total = stager.source.count()
-    refused: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
     done = 0
 
-    def settled(entries: Sequence[Entry]) -> None:
+    def on_results(entries: Sequence[Entry]) -> None:
         nonlocal done
-        stager.journal.settle(entries)
+        stager.journal.record(entries)
         done += len(entries)
-        refused.update(kind for _, kind, _ in entries if kind != STORED)
+        rejected.update(kind for _, kind, _ in entries if kind != STORED)
         if report:
-            report(done, total, refused)
+            report(done, total, rejected)
 
     if options.engine == "ray":
-        from phisight.data.build.work.ray_engine import obtain_on_ray
+        from phisight.data.build.work.ray_engine import download_on_ray
 
-        obtain_on_ray(stager.jobs(), store, settled, options.fetch)
+        download_on_ray(stager.jobs(), store, on_results, options.fetch)
     else:
-        obtain(stager.jobs(), store, settled, options.fetch, options.processes or processes_for(total))
+        download(stager.jobs(), store, on_results, options.fetch, options.processes or processes_for(total))

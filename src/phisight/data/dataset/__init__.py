@@ -1,1 +1,1 @@
-"""dataset."""
+"""A finished data set folder: open, inspect, check for leaks, export, push."""

@@ -1,6 +1,6 @@
-"""A finished data set folder in other layouts: Parquet or WebDataset shards with the pictures inside, or a CSV file.
+"""A finished data set folder in other layouts: Parquet or WebDataset shards with the images inside, or a CSV file.
 
-Shards are planned from the table alone (rows in table order, split by split, up to ``shard_bytes`` of pictures each),
+Shards are planned from the table alone (rows in table order, split by split, up to ``shard_bytes`` of images each),
 so the same folder gives the same files to the byte wherever it is exported.
 """
 
@@ -26,7 +26,7 @@ from phisight.data.dataset.folder import DatasetFolder
 Format = Literal["parquet", "webdataset", "csv"]
 SHARD_BYTES = 400_000_000
 _ROWS_AT_ONCE = 64
-_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -60,17 +60,17 @@ def export(data: DatasetFolder, out: Path, layout: str, shard_bytes: int = SHARD
 
 
 def shards(data: DatasetFolder, shard_bytes: int) -> Iterator[Shard]:
-    """The rows of each split, cut where the pictures reach ``shard_bytes``."""
+    """The rows of each split, cut where the images reach ``shard_bytes``."""
     for split in data.split_names:
         parts: list[list[dict[str, Any]]] = [[]]
         size = 0
         for row in data.rows(split):
-            picture = data.image_path(row).stat().st_size
-            if parts[-1] and size + picture > shard_bytes:
+            image = data.image_path(row).stat().st_size
+            if parts[-1] and size + image > shard_bytes:
                 parts.append([])
                 size = 0
             parts[-1].append(row)
-            size += picture
+            size += image
         for number, rows in enumerate(parts):
             yield Shard(split, number, len(parts), rows)
 
@@ -83,7 +83,7 @@ def _write_parquet(data: DatasetFolder, out: Path, shard_bytes: int) -> list[Pat
         path = out / "data" / shard.name("parquet")
         with atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for start in range(0, len(shard.rows), _ROWS_AT_ONCE):
-                rows = [_with_picture(data, row) for row in shard.rows[start : start + _ROWS_AT_ONCE]]
+                rows = [_with_image(data, row) for row in shard.rows[start : start + _ROWS_AT_ONCE]]
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         written.append(path)
     write_text_atomically(out / "README.md", _hub_card(data))
@@ -91,17 +91,17 @@ def _write_parquet(data: DatasetFolder, out: Path, shard_bytes: int) -> list[Pat
     return [*written, out / "README.md", out / CARD]
 
 
-def _with_picture(data: DatasetFolder, row: dict[str, Any]) -> dict[str, Any]:
+def _with_image(data: DatasetFolder, row: dict[str, Any]) -> dict[str, Any]:
     path = data.image_path(row)
     return {**row, "image": {"bytes": path.read_bytes(), "path": path.name}}
 
 
 def _hub_schema(schema: pa.Schema) -> pa.Schema:
-    """The table's columns with the picture in place of its file name, described for the ``datasets`` library."""
+    """The table's columns with the image in place of its file name, described for the ``datasets`` library."""
     from datasets import Features, Image
 
     columns = [field for field in schema.remove_metadata() if field.name != FILE_NAME]
-    plain = pa.schema([pa.field("image", _PICTURE), *columns])
+    plain = pa.schema([pa.field("image", _IMAGE), *columns])
     features = Features.from_arrow_schema(plain)
     features["image"] = Image()
     return plain.with_metadata({"huggingface": json.dumps({"info": {"features": features.to_dict()}})})
@@ -112,22 +112,22 @@ def _hub_card(data: DatasetFolder) -> str:
     counts = "".join(f"| {name} | {count} |\n" for name, count in data.card.splits.items() if count)
     return (
         f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n\n"
-        f"Pictures with fields, built with phisight.\n\n| split | rows |\n|---|---|\n{counts}\n"
+        f"Images with fields, built with phisight.\n\n| split | rows |\n|---|---|\n{counts}\n"
         f"Question: {data.task.prompt}\n\nAnswer: `{data.task.answer}`\n"
     )
 
 
 def _write_webdataset(data: DatasetFolder, out: Path, shard_bytes: int) -> list[Path]:
-    """``train-00000-of-00001.tar`` with a picture and a JSON member for each row, named by the row's number."""
+    """``train-00000-of-00001.tar`` with an image and a JSON member for each row, named by the row's number."""
     written = []
     for shard in shards(data, shard_bytes):
         path = out / shard.name("tar")
         with atomic_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for row in shard.rows:
-                picture = data.image_path(row)
-                name = f"{int(row['source_row']):09d}" if "source_row" in row else picture.stem
+                image = data.image_path(row)
+                name = f"{int(row['source_row']):09d}" if "source_row" in row else image.stem
                 values = {key: value for key, value in row.items() if key != FILE_NAME}
-                _add_member(tar, f"{name}{picture.suffix}", picture.read_bytes())
+                _add_member(tar, f"{name}{image.suffix}", image.read_bytes())
                 _add_member(tar, f"{name}.json", json.dumps(values, ensure_ascii=False, default=str).encode())
         written.append(path)
     return written

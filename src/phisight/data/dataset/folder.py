@@ -1,4 +1,4 @@
-"""Read a data set folder: the card, the rows, the pictures. Written by ``phisight.data.build.build_dataset``."""
+"""Read a data set folder: the card, the rows, the images. Written by ``phisight.data.build.build_dataset``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from phisight.data.build.work.worklog import WORKSPACE
 
 
 class DatasetFolder:
-    """A finished data set folder, opened for reading; pictures are read when asked for."""
+    """A finished data set folder, opened for reading; images are read when asked for."""
 
     def __init__(self, path: Path, card: DatasetCard, table: pa.Table) -> None:
         self.path = path
@@ -65,7 +65,7 @@ class DatasetFolder:
         return [name for name in SPLITS if name in found]
 
     def rows(self, split: str | None = None) -> list[dict[str, Any]]:
-        """Rows of one split (or all), in table order, without pictures; DatasetError for a split without rows."""
+        """Rows of one split (or all), in table order, without images; DatasetError for a split without rows."""
         if split is None:
             return list(self.table.to_pylist())
         if split not in self.split_names:
@@ -73,14 +73,14 @@ class DatasetFolder:
         return list(self.table.filter(pc.equal(self.table[SPLIT], split)).to_pylist())
 
     def image_path(self, row: Mapping[str, Any]) -> Path:
-        """Path of a row's picture; MissingImageError, naming the row, when it is not there or leads elsewhere."""
+        """Path of a row's image; MissingImageError, naming the row, when it is not there or leads elsewhere."""
         name = str(row[FILE_NAME])
         path = self.path / name
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise MissingImageError(f"row {row[self.card.key]!r}: {name!r} leads out of {self.path}")
         if not path.is_file():
             raise MissingImageError(
-                f"row {row[self.card.key]!r}: there is no picture {name!r} in {self.path}; build the folder again"
+                f"row {row[self.card.key]!r}: there is no image {name!r} in {self.path}; build the folder again"
             )
         return path
 

@@ -1,11 +1,11 @@
-"""Rows of one product to one example with several pictures.
+"""Rows of one product to one example with several images.
 
-    key  picture        key  pictures
+    key  image        key  images
     A    front.jpg      A    front.jpg, back.jpg
     A    back.jpg   ->  B    one.jpg
     B    one.jpg
 
-A joined row is the product's first row with the rows of all its pictures under ``PICTURES``, in table order.
+A joined row is the product's first row with the rows of all its images under ``IMAGE_ROWS``, in table order.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 
 from phisight.core.errors import DataError, some
 
-PICTURES = "pictures"
+IMAGE_ROWS = "__image_rows__"
 
 Row = Mapping[str, Any]
 
 
 class Products(NamedTuple):
-    """Joined rows, and how many pictures were over the limit of their product."""
+    """Joined rows, and how many images were over the limit of their product."""
 
     rows: list[dict[str, Any]]
     left_over: int
 
 
-def join_pictures(rows: Sequence[Row], key: str, fields: Sequence[str], most: int) -> Products:
-    """One row a product, each with its first ``most`` pictures; one row a picture where ``most`` is 1.
+def join_images(rows: Sequence[Row], key: str, fields: Sequence[str], most: int) -> Products:
+    """One row a product, each with its first ``most`` images; one row an image where ``most`` is 1.
 
     DataError when the rows of a product differ in a field of the answer: which of them would be the truth?
     """
@@ -37,23 +37,23 @@ def join_pictures(rows: Sequence[Row], key: str, fields: Sequence[str], most: in
     products: dict[Any, list[Row]] = {}
     for row in rows:
         products.setdefault(row[key], []).append(row)
-    for name, pictures in products.items():
-        _require_one_truth(name, pictures, fields)
-    joined = [{**pictures[0], PICTURES: [dict(one) for one in pictures[:most]]} for pictures in products.values()]
-    return Products(joined, sum(max(0, len(pictures) - most) for pictures in products.values()))
+    for name, images in products.items():
+        _require_one_truth(name, images, fields)
+    joined = [{**images[0], IMAGE_ROWS: [dict(one) for one in images[:most]]} for images in products.values()]
+    return Products(joined, sum(max(0, len(images) - most) for images in products.values()))
 
 
-def pictures_of(row: Row) -> Sequence[Row]:
-    """The rows of a product's pictures; a row that was not joined is its own only one."""
-    pictures: Sequence[Row] = row.get(PICTURES) or [row]
-    return pictures
+def images_of(row: Row) -> Sequence[Row]:
+    """The rows of a product's images; a row that was not joined is its own only one."""
+    images: Sequence[Row] = row.get(IMAGE_ROWS) or [row]
+    return images
 
 
-def _require_one_truth(name: object, pictures: Sequence[Row], fields: Sequence[str]) -> None:
+def _require_one_truth(name: object, images: Sequence[Row], fields: Sequence[str]) -> None:
     for field in fields:
-        values = list(dict.fromkeys(repr(row.get(field)) for row in pictures))
+        values = list(dict.fromkeys(repr(row.get(field)) for row in images))
         if len(values) > 1:
             raise DataError(
-                f"the {len(pictures)} rows of {name!r} differ in {field!r} ({some(values)}): they have no one "
-                "answer; mend the table, or set data.images to 1"
+                f"the {len(images)} rows of {name!r} differ in {field!r} ({some(values)}): they have no one "
+                "answer; repair the table, or set data.images to 1"
             )

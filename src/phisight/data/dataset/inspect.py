@@ -29,7 +29,7 @@ from phisight.data.images.rejection import KINDS
 
 NUM_CROPS = (1, 4, 16)
 _CATEGORIES_SHOWN = 25
-_SHEET_PICTURES = 48
+_SHEET_IMAGES = 48
 _THUMBNAIL = 144
 _REJECTS_SHOWN = 20
 
@@ -66,7 +66,7 @@ class CategoryLine:
 
 @dataclass(frozen=True)
 class Description:
-    """What there is to say of a data set."""
+    """Figures of a data set."""
 
     name: str
     prompt: str
@@ -87,20 +87,20 @@ class Description:
     groups: int
     grouped_rows: int
     """Rows that share their group with another row."""
-    same_pictures: int
+    same_images: int
     rejects: dict[str, int]
     reject_examples: list[dict[str, Any]]
     findings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def describe(data: DatasetFolder) -> Description:
-    """Read the table, the card and the rejects; pictures are not opened."""
+    """Read the table, the card and the rejects; images are not opened."""
     rows = data.rows()
     categories, numbers = data.task.of_kind("category"), data.task.of_kind("number")
     lines = _category_lines(rows, categories[0] if categories else None, numbers[0] if numbers else None)
     sizes = [(row[WIDTH], row[HEIGHT]) for row in rows] if WIDTH in data.table.column_names else []
     group_counts = Counter(row[GROUP] for row in rows) if GROUP in data.table.column_names else Counter()
-    picture_counts = Counter(row[SHA256] for row in rows) if SHA256 in data.table.column_names else Counter()
+    image_counts = Counter(row[SHA256] for row in rows) if SHA256 in data.table.column_names else Counter()
     rejects, examples = _rejects(data)
     return Description(
         name=data.path.resolve().name,
@@ -120,7 +120,7 @@ def describe(data: DatasetFolder) -> Description:
         tokens=_token_spreads(sizes),
         groups=len(group_counts),
         grouped_rows=sum(count for count in group_counts.values() if count > 1),
-        same_pictures=sum(count for count in picture_counts.values() if count > 1),
+        same_images=sum(count for count in image_counts.values() if count > 1),
         rejects=rejects,
         reject_examples=examples,
         findings=(data.card.model_extra or {}).get("findings", []),
@@ -146,7 +146,7 @@ def _category_lines(rows: list[dict[str, Any]], category: str | None, number: st
 
 
 def _token_spreads(sizes: list[tuple[int, int]]) -> dict[int, Spread]:
-    """Image tokens for each num_crops; pictures too elongated for a grid are left out."""
+    """Image tokens for each num_crops; images too elongated for a grid are left out."""
     found = {}
     for crops in NUM_CROPS:
         by_size = {size: _tokens(size, crops) for size in set(sizes)}
@@ -182,7 +182,7 @@ def text(description: Description) -> RenderableType:
     parts: list[RenderableType] = [
         Text(f"{d.name}: {d.rows} rows ({splits}), {d.rejected} rejected"),
         Text(f"question: {d.prompt}\nanswer:   {d.example}"),
-        Text(f"groups:   {d.groups}; {d.grouped_rows} rows share theirs, {d.same_pictures} share their very picture"),
+        Text(f"groups:   {d.groups}; {d.grouped_rows} rows share theirs, {d.same_images} share their very image"),
     ]
     if d.categories:
         table = Table(d.category_field or "", "rows", *d.splits, "low", "median", "high")
@@ -211,7 +211,7 @@ def text(description: Description) -> RenderableType:
 def page(data: DatasetFolder, description: Description, target: Path) -> None:
     """Write the description as one self-contained HTML file with a contact sheet."""
     environment = Environment(
-        loader=PackageLoader("phisight.data.dataset"),
+        loader=PackageLoader("phisight.data.dataset", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -230,18 +230,18 @@ def page(data: DatasetFolder, description: Description, target: Path) -> None:
 
 
 def _place(value: float, top: float) -> float:
-    """Pixels from the left where a price is drawn: square roots, so that one dear thing leaves room for the rest."""
+    """Pixels from the left where a price is drawn: square roots, so that one high price leaves room for the others."""
     return round(272 * math.sqrt(max(value, 0.0) / top), 1)
 
 
 def _contact_sheet(data: DatasetFolder) -> list[dict[str, str]]:
     """Thumbnails of rows evenly spaced over the table, with answer, key and split."""
     rows = data.rows()
-    step = max(1, len(rows) / _SHEET_PICTURES)
-    chosen = [rows[int(at * step)] for at in range(min(len(rows), _SHEET_PICTURES))]
+    step = max(1, len(rows) / _SHEET_IMAGES)
+    chosen = [rows[int(at * step)] for at in range(min(len(rows), _SHEET_IMAGES))]
     return [
         {
-            "picture": _thumbnail(load_image(data.image_path(row))),
+            "image": _thumbnail(load_image(data.image_path(row))),
             "answer": data.task.render(row),
             "key": str(row[data.card.key]),
             "split": str(row[SPLIT]),

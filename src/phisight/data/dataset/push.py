@@ -1,4 +1,4 @@
-"""Push a data set folder to the hub, as Parquet shards with the pictures inside."""
+"""Push a data set folder to the hub, as Parquet shards with the images inside."""
 
 from __future__ import annotations
 

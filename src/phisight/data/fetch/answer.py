@@ -9,7 +9,7 @@ import tempfile
 from typing import IO
 
 from phisight.data.fetch.wire import decoded, decoder_for, redirect_target, retry_after
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 
 _SPOOL_BYTES = 1_000_000
 _RETRIED_STATUS = {408, 425, 429, *range(500, 600)}
@@ -19,9 +19,9 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 class TryAgain(Exception):  # noqa: N818 - a signal between fetching and its protocols
     """An attempt failed in a way that can heal; ``pause_s`` is the server's wish."""
 
-    def __init__(self, refusal: Refusal, pause_s: float | None = None) -> None:
-        super().__init__(refusal.reason)
-        self.refusal = refusal
+    def __init__(self, rejection: Rejection, pause_s: float | None = None) -> None:
+        super().__init__(rejection.reason)
+        self.rejection = rejection
         self.pause_s = pause_s
 
 
@@ -37,26 +37,26 @@ class Answer:
         self._size = 0
 
     def begin(self, status: int, headers: dict[bytes, bytes]) -> bool:
-        """Whether the body is wanted; names in lower case. Refusal or TryAgain when there is nothing to be had."""
+        """Whether the body is wanted; names in lower case. Rejection or TryAgain when there is nothing to be had."""
         if status in _REDIRECTS:
             self.target = redirect_target(headers)
             return False
         _check_status(status, headers)
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > self.max_bytes:
-            raise Refusal("too_large", f"{int(announced)} bytes announced, more than the {self.max_bytes} allowed")
+            raise Rejection("too_large", f"{int(announced)} bytes announced, more than the {self.max_bytes} allowed")
         self._decoder = decoder_for(headers.get(b"content-encoding", b"").decode("latin-1"))
         self.body = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
         return True
 
     def add(self, piece: bytes) -> None:
-        """Append to the body; Refusal past the cap."""
+        """Append to the body; Rejection past the cap."""
         assert self.body is not None
         if self._decoder is not None:
             piece = decoded(self._decoder, piece, self.max_bytes - self._size + 1)
         self._size += len(piece)
         if self._size > self.max_bytes:
-            raise Refusal("too_large", f"more than the {self.max_bytes} bytes allowed")
+            raise Rejection("too_large", f"more than the {self.max_bytes} bytes allowed")
         self.body.write(piece)
 
     def end(self) -> None:
@@ -64,14 +64,14 @@ class Answer:
         if self.body is None:
             return
         if self._decoder is not None and not self._decoder.eof:
-            raise TryAgain(Refusal("incomplete", "the compressed body ends too early"))
+            raise TryAgain(Rejection("incomplete", "the compressed body ends too early"))
         self.body.seek(0)
 
     def failure(self) -> TryAgain:
         """What a connection that was cut or spoke nonsense means at this point."""
         if self.body is not None:
-            return TryAgain(Refusal("incomplete", "the connection ended before the body did"))
-        return TryAgain(Refusal("connection", "the connection failed or was cut"))
+            return TryAgain(Rejection("incomplete", "the connection ended before the body did"))
+        return TryAgain(Rejection("connection", "the connection failed or was cut"))
 
     def discard(self) -> None:
         """Forget what came in."""
@@ -82,16 +82,16 @@ class Answer:
 
 def silent() -> TryAgain:
     """A connection on which nothing happened for too long."""
-    return TryAgain(Refusal("timeout", "no byte within the time limit of a read or a connection"))
+    return TryAgain(Rejection("timeout", "no byte within the time limit of a read or a connection"))
 
 
 def _check_status(status: int, headers: dict[bytes, bytes]) -> None:
     if 200 <= status < 300:
         return
     if status in (404, 410):
-        raise Refusal("not_found", f"status {status}")
+        raise Rejection("not_found", f"status {status}")
     if status not in _RETRIED_STATUS:
-        raise Refusal("http_status", f"status {status}")
+        raise Rejection("http_status", f"status {status}")
     kind = "rate_limited" if status == 429 else "server_error"
     value = headers.get(b"retry-after")
-    raise TryAgain(Refusal(kind, f"status {status}"), retry_after(value.decode("latin-1") if value else None))
+    raise TryAgain(Rejection(kind, f"status {status}"), retry_after(value.decode("latin-1") if value else None))

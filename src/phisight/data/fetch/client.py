@@ -1,9 +1,9 @@
-"""Fetch one picture's bytes from an address: limits, retries, redirects.
+"""Fetch one image's bytes from an address: limits, retries, redirects.
 
     slot of the host -> request -> status -> body under the cap -> content encoding undone under the cap
 
 What can heal (5xx, 429, resets, silence) is tried again after a pause that doubles; what cannot (404, 410) is not.
-A server's Retry-After pauses its whole host. Waiting for a slot or a pause does not count against a picture's time.
+A server's Retry-After pauses its whole host. Waiting for a slot or a pause does not count against an image's time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import checked_scheme
 from phisight.data.fetch.ssrf_guard import Guard
 from phisight.data.fetch.wire import wire_form
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 
 if TYPE_CHECKING:
     from phisight.data.fetch.http2 import Http2
@@ -66,7 +66,7 @@ class Fetcher:
         await self._secure.close()
 
     async def fetch(self, url: str) -> IO[bytes]:
-        """The body behind an address, as a file at its start (in memory while small); Refusal with the reason."""
+        """The body behind an address, as a file at its start (in memory while small); Rejection with the reason."""
         left = self.limits.total_s
         for attempt in range(1, self.limits.attempts + 1):
             spent = _Stopwatch()
@@ -76,18 +76,18 @@ class Fetcher:
                 left -= spent.seconds
                 pause = self._pause(signal, attempt)
                 if attempt == self.limits.attempts or left <= 0 or pause is None:
-                    raise self._final(signal.refusal) from signal
+                    raise self._final(signal.rejection) from signal
                 left -= pause if signal.pause_s is None else 0.0
                 await asyncio.sleep(pause)
                 if left <= 0:
-                    raise self._final(signal.refusal) from signal
+                    raise self._final(signal.rejection) from signal
         raise AssertionError("the last attempt returns or raises")
 
-    def _final(self, refusal: Refusal) -> Refusal:
-        """A refusal after the last attempt; of a server's failure it says how often it could be asked."""
-        if refusal.kind in ("server_error", "rate_limited"):
-            return Refusal(refusal.kind, f"{refusal.reason}, asked up to {self.limits.attempts} times")
-        return refusal
+    def _final(self, rejection: Rejection) -> Rejection:
+        """A rejection after the last attempt; of a server's failure it says how often it could be asked."""
+        if rejection.kind in ("server_error", "rate_limited"):
+            return Rejection(rejection.kind, f"{rejection.reason}, asked up to {self.limits.attempts} times")
+        return rejection
 
     def _pause(self, signal: TryAgain, attempt: int) -> float | None:
         if signal.pause_s is not None:
@@ -104,11 +104,11 @@ class Fetcher:
                         with spent:
                             found = await self._request(url, host)
                 except TimeoutError:
-                    raise Refusal("timeout", f"not whole after {self.limits.total_s:g} s") from None
+                    raise Rejection("timeout", f"not whole after {self.limits.total_s:g} s") from None
             if not isinstance(found, str):
                 return found
             url = urljoin(url, found)
-        raise Refusal("redirects", f"more than {self.limits.redirects} redirects")
+        raise Rejection("redirects", f"more than {self.limits.redirects} redirects")
 
     @asynccontextmanager
     async def _slot(self, url: str) -> AsyncIterator[_Host]:

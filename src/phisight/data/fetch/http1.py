@@ -1,6 +1,6 @@
 """HTTP/1.1 over kept connections: asyncio's transports, and llhttp (the parser of Node.js) through httptools.
 
-A picture costs a fifth of a millisecond of processor time here (docs/decisions/0010-fetching.md), since there is one
+An image costs a fifth of a millisecond of processor time here (docs/decisions/0010-fetching.md), since there is one
 future a request, one receive buffer for all connections, and no parsing in Python. Every new connection asks the guard
 for the addresses of its host and dials one of those.
 """
@@ -18,7 +18,7 @@ from phisight.data.fetch.answer import Answer, TryAgain, silent
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.ssrf_guard import Guard
 from phisight.data.fetch.wire import Request
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 
 _BUFFER_BYTES = 262_144
 _IDLE_S = 15.0
@@ -40,7 +40,7 @@ class Http1:
         self._open: set[_Connection] = set()
 
     async def get(self, request: Request, answer: Answer) -> None:
-        """Send a request and fill the answer; TryAgain or Refusal when that fails."""
+        """Send a request and fill the answer; TryAgain or Rejection when that fails."""
         kept = self._kept(request.origin)
         if kept is not None and await self._exchange(kept, request, answer):
             return
@@ -71,7 +71,7 @@ class Http1:
             connection = kept.pop()
             if not kept:
                 del self._idle[origin]
-            if connection.reusable and connection.heard_at > asyncio.get_running_loop().time() - _IDLE_S:
+            if connection.reusable and connection.received_at > asyncio.get_running_loop().time() - _IDLE_S:
                 return connection
             connection.abort()
             self._open.discard(connection)
@@ -82,7 +82,7 @@ class Http1:
         self._make_room()
         context = self._tls() if request.scheme == "https" else None
         name = request.host if context else None
-        loop, failure = asyncio.get_running_loop(), TryAgain(Refusal("connection", "the connection failed"))
+        loop, failure = asyncio.get_running_loop(), TryAgain(Rejection("connection", "the connection failed"))
         for address in await self._guard.resolve(request.host, request.port):
             try:
                 async with asyncio.timeout(self._limits.connect_s):
@@ -102,7 +102,7 @@ class Http1:
         """Close kept connections, the least recently heard of first, while as many are open as there may be."""
         if len(self._open) < self._limits.connections:
             return
-        for connection in sorted((c for kept in self._idle.values() for c in kept), key=lambda c: c.heard_at):
+        for connection in sorted((c for kept in self._idle.values() for c in kept), key=lambda c: c.received_at):
             if len(self._open) < self._limits.connections:
                 break
             connection.reusable = False
@@ -120,7 +120,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def __init__(self, buffer: memoryview) -> None:
         self.reusable = False
-        self.heard_at = 0.0
+        self.received_at = 0.0
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._parser = HttpResponseParser(self)
@@ -131,7 +131,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Send a request and wait for its answer; False when the connection was dead before a byte came back."""
         assert self._transport is not None
         self.reusable = False
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         self._exchange = _Exchange(answer, self._loop.create_future())
         self._watch(read_s)
         try:
@@ -148,7 +148,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _watch(self, read_s: float) -> None:
         """End an exchange on which nothing was heard for ``read_s``; look again when that could be."""
-        left = self.heard_at + read_s - self._loop.time()
+        left = self.received_at + read_s - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._watch, read_s)
         elif self._exchange is not None:
@@ -170,7 +170,7 @@ class _Connection(asyncio.BufferedProtocol):
             self.reusable = False  # an answer nobody asked for
             self.abort()
             return
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         exchange.heard = True
         exchange.barren += nbytes
         try:
@@ -243,7 +243,7 @@ class _Exchange:
         self.begun = True
         try:
             self.wanted = self.answer.begin(status, self.headers)
-        except (Refusal, TryAgain) as failure:
+        except (Rejection, TryAgain) as failure:
             self.failure = failure
 
     def add(self, piece: bytes) -> None:
@@ -252,7 +252,7 @@ class _Exchange:
         if self.failure is None and self.wanted and not self.complete:
             try:
                 self.answer.add(piece)
-            except Refusal as failure:
+            except Rejection as failure:
                 self.failure = failure
 
     def finish(self, keep: bool) -> None:
@@ -261,7 +261,7 @@ class _Exchange:
             self.complete, self.keep = True, keep and not self.complete
 
     def settle(self) -> bool:
-        """Give the outcome if there is one; whether the connection can take another request."""
+        """Give the result if there is one; whether the connection can take another request."""
         if self.failure is not None:
             self.fail(self.failure)
         elif self.complete or (self.begun and not self.wanted):
@@ -279,7 +279,7 @@ class _Exchange:
             self.done.set_result(False)
 
     def fail(self, failure: Exception) -> None:
-        """The outcome is an error."""
+        """The result is an error."""
         if not self.done.done():
             self.done.set_exception(failure)
 

@@ -14,7 +14,7 @@ from phisight.data.fetch.answer import Answer, silent
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.ssrf_guard import Guard
 from phisight.data.fetch.wire import Request
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 
 
 class Http2:
@@ -37,7 +37,7 @@ class Http2:
         )
 
     async def get(self, request: Request, answer: Answer) -> None:
-        """Send a request and fill the answer; TryAgain or Refusal when that fails."""
+        """Send a request and fill the answer; TryAgain or Rejection when that fails."""
         url = f"{request.scheme}://{request.authority}{request.target}"
         headers: list[tuple[bytes | str, bytes | str]] = list(request.headers.items())
         try:
@@ -53,7 +53,7 @@ class Http2:
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise answer.failure() from error
         except ExceptionGroup as group:
-            raise _first_refusal(group) from group
+            raise _first_rejection(group) from group
 
     async def close(self) -> None:
         """Close every connection."""
@@ -61,7 +61,7 @@ class Http2:
 
 
 class GuardedBackend(AsyncNetworkBackend):
-    """Asks the guard, then dials an address it let through; Refusal when it lets none."""
+    """Asks the guard, then dials an address it let through; Rejection when it lets none."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
@@ -93,17 +93,17 @@ class GuardedBackend(AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002
     ) -> AsyncNetworkStream:
         """Never: an address of the internet is none of the machine's sockets."""
-        raise Refusal("bad_url", "sockets of this machine are not fetched from")
+        raise Rejection("bad_url", "sockets of this machine are not fetched from")
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
 
 
-def _first_refusal(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a group of errors comes down to (the network library may wrap a refused address into one)."""
+def _first_rejection(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a group of errors comes down to (the network library may wrap a rejected address into one)."""
     for error in group.exceptions:
-        found = _first_refusal(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, Refusal):
+        found = _first_rejection(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, Rejection):
             return found
     return group

@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import socket
 
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -31,19 +31,20 @@ def is_public(address: Address) -> bool:
 
 
 class Guard:
-    """Resolves names and checks every address; both protocols dial only what it returns."""
+    """Resolves names and checks every address; only what it returns is dialled."""
 
     def __init__(self, allow_private: bool = False) -> None:
         self.allow_private = allow_private
 
     async def resolve(self, host: str, port: int) -> list[str]:
-        """Every address of a name, checked; Refusal when one of them is not public."""
+        """Every address of a name, checked; Rejection when one of them is not public."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise Refusal("no_address", f"the name {host[:80]!r} cannot be resolved") from error
+            raise Rejection("no_address", f"the name {host[:80]!r} cannot be resolved") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for text in addresses:
             if not self.allow_private and not is_public(ipaddress.ip_address(text.split("%")[0])):
-                raise Refusal("private_address", f"{host[:80]!r} leads to {text}, which is not public; --allow-private")
+                reason = f"{host[:80]!r} leads to {text}, which is not public; --allow-private"
+                raise Rejection("private_address", reason)
         return addresses

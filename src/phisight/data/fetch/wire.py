@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from phisight import __version__
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -44,13 +44,13 @@ class Request(NamedTuple):
 
 
 def wire_form(url: str) -> Request:
-    """The request for an address; Refusal for a host whose name cannot be encoded."""
+    """The request for an address; Rejection for a host whose name cannot be encoded."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
         host = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise Refusal("bad_url", "the host's name cannot be encoded") from error
+        raise Rejection("bad_url", "the host's name cannot be encoded") from error
     scheme, shown = parts.scheme.lower(), f"[{host}]" if ":" in host else host
     authority = f"{shown}:{parts.port}" if parts.port else shown
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
@@ -68,10 +68,10 @@ def wire_form(url: str) -> Request:
 
 
 def redirect_target(headers: dict[bytes, bytes]) -> str:
-    """Where a redirect leads; Refusal when it does not say."""
+    """Where a redirect leads; Rejection when it does not say."""
     target = headers.get(b"location", b"").decode("latin-1").strip()
     if not target:
-        raise Refusal("redirects", "a redirect without a target")
+        raise Rejection("redirects", "a redirect without a target")
     return target
 
 
@@ -90,13 +90,13 @@ def retry_after(value: str | None) -> float | None:
 
 
 def decoder_for(encoding: str) -> zlib._Decompress | None:
-    """What undoes a content encoding; none: there is nothing to undo. Refusal for one that is not known."""
+    """What undoes a content encoding; none: there is nothing to undo. Rejection for one that is not known."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return None
     if name in ("gzip", "x-gzip", "deflate"):
         return zlib.decompressobj(wbits=47 if name != "deflate" else 15)
-    raise Refusal("bad_encoding", f"content encoding {name[:20]!r} was not asked for")
+    raise Rejection("bad_encoding", f"content encoding {name[:20]!r} was not asked for")
 
 
 def decoded(decoder: zlib._Decompress, chunk: bytes, room: int) -> bytes:
@@ -104,4 +104,4 @@ def decoded(decoder: zlib._Decompress, chunk: bytes, room: int) -> bytes:
     try:
         return decoder.decompress(chunk, room)
     except zlib.error as error:
-        raise Refusal("bad_encoding", "the body is not what its content encoding says") from error
+        raise Rejection("bad_encoding", "the body is not what its content encoding says") from error

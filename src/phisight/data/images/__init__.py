@@ -1,1 +1,1 @@
-"""images."""
+"""Image bytes: decode and check, strip metadata, perceptual hashes, reasons for rejection."""

@@ -1,9 +1,9 @@
-"""Bytes in, a checked picture out; a stored picture in, a decoded one out.
+"""Decode images: foreign bytes to a checked image that can be stored, a stored file to pixels.
 
     bytes -> named format -> size within limits -> metadata cut out -> decoded whole -> fingerprint -> stored bytes
 
 A good JPEG, PNG or WebP keeps its compressed pixels; what is decoded and checked is the very file that is stored.
-Other formats and pictures that must be turned, put on white or brought to 8-bit RGB are encoded anew.
+Other formats and images that must be turned, put on white or brought to 8-bit RGB are encoded anew.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from PIL import (
 from phisight.core.errors import MissingImageError, UnreadableImageError
 from phisight.core.layout import IMAGES
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
-from phisight.data.images.rejection import Refusal, StoredImage
+from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.images.strip_metadata import STRIP
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a picture may be; checked before anything is decoded."""
+    """What an image may be; checked before anything is decoded."""
 
     max_bytes: int = 50_000_000
     max_pixels: int = 50_000_000
@@ -54,14 +54,14 @@ _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
-"""The only decoders that ever see foreign bytes."""
+"""The only decoders that foreign bytes reach."""
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError)
 _DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
 
 
 def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Image:
-    """Decode a picture file whole, as it is stored (mode untouched); MissingImageError or UnreadableImageError."""
+    """Decode an image file whole, as it is stored (mode untouched); MissingImageError or UnreadableImageError."""
     limits = limits or ImageLimits()
     path = Path(path)
     try:
@@ -70,22 +70,22 @@ def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Ima
             raise UnreadableImageError(f"{path}: {size} bytes, more than the {limits.max_bytes} allowed")
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise MissingImageError(f"there is no picture {path}; check the path or build the data set again") from None
+        raise MissingImageError(f"there is no image {path}; check the path or build the data set again") from None
     except OSError as error:
         raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         image = _open(data, sniff(data), limits)
         with _decoding():
             image.load()
-    except Refusal as refusal:
-        raise UnreadableImageError(f"{path}: {refusal.reason}") from refusal
+    except Rejection as rejection:
+        raise UnreadableImageError(f"{path}: {rejection.reason}") from rejection
     return image
 
 
 def sniff(data: bytes) -> str:
-    """Pillow's name of the format by the first bytes; Refusal for anything that is not one of the named formats."""
+    """Pillow's name of the format by the first bytes; Rejection for anything that is not one of the named formats."""
     if not data:
-        raise Refusal("empty_body", "no bytes")
+        raise Rejection("empty_body", "no bytes")
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -100,14 +100,14 @@ def sniff(data: bytes) -> str:
         return "TIFF"
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<!--")):
-        raise Refusal("html", "a web page instead of a picture")
-    raise Refusal("not_an_image", f"none of {', '.join(_OPENERS)}; it begins with {data[:8].hex()}")
+        raise Rejection("html", "a web page instead of an image")
+    raise Rejection("not_an_image", f"none of {', '.join(_OPENERS)}; it begins with {data[:8].hex()}")
 
 
-def take_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
-    """Check foreign bytes and make the file that is stored: its description and its bytes; Refusal with the reason."""
+def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
+    """Check foreign bytes and return the file that is stored: its description and its bytes; Rejection otherwise."""
     if len(data) > limits.max_bytes:
-        raise Refusal("too_large", f"{len(data)} bytes, more than the {limits.max_bytes} allowed")
+        raise Rejection("too_large", f"{len(data)} bytes, more than the {limits.max_bytes} allowed")
     name = sniff(data)
     original = _open(data, name, limits)
     notes = _notes(original, name)
@@ -123,11 +123,11 @@ def take_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
         image = _decoded_small(original if kept == data else _open(kept, name, limits))
         if name == "JPEG" and data.find(kept[-64:]) + 64 < len(data):
             notes.add("trailing")
-    if _is_one_colour(image) and _is_one_colour(_decoded(kept, name, limits)):
+    if _is_one_color(image) and _is_one_color(_decoded(kept, name, limits)):
         notes.add("one_colour")
     if min(size) < 32:
         notes.add("tiny")
-    phash, colours = fingerprint(image)
+    phash, colors = fingerprint(image)
     sha256 = hashlib.sha256(kept).hexdigest()
     stored = StoredImage(
         file_name=f"{IMAGES}/{sha256[:2]}/{sha256[:32]}.{EXTENSIONS[name]}",
@@ -137,7 +137,7 @@ def take_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
         format=name.lower(),
         size=len(kept),
         phash=phash,
-        colours=colours,
+        colors=colors,
         notes=",".join(sorted(notes)),
     )
     return stored, kept
@@ -149,14 +149,14 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
         image = _OPENERS[name](io.BytesIO(data))
     width, height = image.size
     if width * height > limits.max_pixels:
-        raise Refusal("too_many_pixels", f"{width} x {height} pixels, more than the {limits.max_pixels} allowed")
+        raise Rejection("too_many_pixels", f"{width} x {height} pixels, more than the {limits.max_pixels} allowed")
     if min(width, height) < limits.min_side:
-        raise Refusal("too_small", f"{width} x {height} pixels, a side under the {limits.min_side} allowed")
+        raise Rejection("too_small", f"{width} x {height} pixels, a side under the {limits.min_side} allowed")
     return image
 
 
 def _decoded(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
-    """The picture, decoded whole."""
+    """The image, decoded whole."""
     image = _open(data, name, limits)
     with _decoding():
         image.load()
@@ -164,7 +164,7 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
 
 
 def _decoded_small(image: ImageFile.ImageFile) -> Image.Image:
-    """The picture from all of its bytes, but a JPEG at a half to an eighth of its size where that leaves 128 pixels.
+    """The image from all of its bytes, but a JPEG at a half to an eighth of its size where that leaves 128 pixels.
 
     Every compressed byte is read and checked all the same: what is saved is the inverse transform of frequencies that
     the fingerprint does not look at, half of a JPEG's decoding time.
@@ -179,21 +179,21 @@ def _decoded_small(image: ImageFile.ImageFile) -> Image.Image:
 
 @contextlib.contextmanager
 def _decoding() -> Iterator[None]:
-    """Turn whatever a decoder raises on foreign bytes into a Refusal."""
+    """Turn whatever a decoder raises on foreign bytes into a Rejection."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Refusal("too_many_pixels", "more pixels than any picture may have") from error
+        raise Rejection("too_many_pixels", "more pixels than any image may have") from error
     except _DECODER_FAULTS as error:
         text = str(error).lower()
         cut = any(word in text for word in ("truncated", "unexpected end", "cut off", "eof", "incomplete"))
         if cut:
-            raise Refusal("truncated", "only a part of the picture is there") from error
-        raise Refusal("corrupt", "the picture cannot be decoded") from error
+            raise Rejection("truncated", "only a part of the image is there") from error
+        raise Rejection("corrupt", "the image cannot be decoded") from error
 
 
 def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
-    """What the header says: names of ``outcomes.NOTES``."""
+    """What the header says: names of ``rejection.NOTES``."""
     found = set()
     with _decoding():
         if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
@@ -215,7 +215,7 @@ def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
 
 
 def _encode_anew(image: Image.Image, name: str) -> tuple[Image.Image, bytes, str]:
-    """Turn, put on white, bring to 8-bit RGB or grey; JPEG (quality 95) where the pixels were lossy, else PNG."""
+    """Turn, put on white, bring to 8-bit RGB or gray; JPEG (quality 95) where the pixels were lossy, else PNG."""
     with _decoding():
         image.load()
         image = ImageOps.exif_transpose(image)
@@ -236,8 +236,8 @@ def _encode_anew(image: Image.Image, name: str) -> tuple[Image.Image, bytes, str
         return plain, file.getvalue(), "PNG"
 
 
-def _is_one_colour(image: Image.Image) -> bool:
-    """A picture that is not constant at four pixels cannot be constant as a whole: most are told cheaply."""
+def _is_one_color(image: Image.Image) -> bool:
+    """An image that is not constant at four pixels cannot be constant as a whole: four pixels settle most of them."""
     corners = {image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)}
     if len(corners) > 1:
         return False

@@ -1,10 +1,10 @@
 """Cut metadata out of JPEG, PNG and WebP files without encoding them again.
 
-Each function walks the container, keeps what a decoder needs and drops the rest (EXIF, GPS, XMP, IPTC, colour
-profiles, comments, thumbnails, second pictures, bytes after the end). Compressed pixels are copied byte for byte.
+Each function walks the container, keeps what a decoder needs and drops the rest (EXIF, GPS, XMP, IPTC, color
+profiles, comments, thumbnails, second images, bytes after the end). Compressed pixels are copied byte for byte.
 
 Sources: ITU-T T.81 annex B (JPEG markers), PNG third edition section 11 (chunks), RFC 9649 (WebP).
-A file whose structure does not hold raises ValueError: half of one, or no picture of this format.
+A file whose structure does not hold raises ValueError: half of one, or no image of this format.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_KEEP = {0xE0, 0xEE}
-"""Application segments a decoder may need: JFIF (APP0) and Adobe's colour transform (APP14)."""
+"""Application segments a decoder may need: JFIF (APP0) and Adobe's color transform (APP14)."""
 _MARKER_IN_SCAN = re.compile(rb"\xff(?=[^\x00\xd0-\xd7\xff])")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEEP = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
@@ -76,7 +76,7 @@ def _end_of_scan(data: bytes, at: int) -> int:
 
 
 def strip_png(data: bytes) -> bytes:
-    """A PNG of its critical chunks and transparency alone; an animated one becomes its still picture."""
+    """A PNG of its critical chunks and transparency alone; an animated one becomes its still image."""
     if not data.startswith(_PNG_SIGNATURE):
         raise ValueError("no PNG signature")
     kept, at = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
@@ -94,7 +94,7 @@ def strip_png(data: bytes) -> bytes:
 
 
 def strip_webp(data: bytes) -> bytes:
-    """A WebP of its picture chunk alone, in the simple layout; ValueError for an animated or transparent lossy one."""
+    """A WebP of its image chunk alone, in the simple layout; ValueError for an animated or transparent lossy one."""
     if len(data) < 20 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise ValueError("no WebP signature")
     (declared,) = struct.unpack_from("<I", data, 4)
@@ -111,7 +111,7 @@ def strip_webp(data: bytes) -> bytes:
             chunk = data[at : at + 8 + length] + b"\0" * (length & 1)
             return b"".join([b"RIFF", struct.pack("<I", 4 + len(chunk)), b"WEBP", chunk])
         at = end
-    raise ValueError("no picture chunk")
+    raise ValueError("no image chunk")
 
 
 STRIP: dict[str, Callable[[bytes], bytes]] = {"JPEG": strip_jpeg, "PNG": strip_png, "WEBP": strip_webp}

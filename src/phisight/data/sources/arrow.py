@@ -1,7 +1,7 @@
 """Arrow columns from Python values without pandas.
 
 ``pyarrow.array`` and ``Table.from_pylist`` import pandas when it is installed (datasets brings it), to see whether the
-values are a Series. That takes half a second, as long as 200 pictures; Arrow's buffers do not.
+values are a Series. That takes half a second, as long as 200 images; Arrow's buffers do not.
 """
 
 from __future__ import annotations

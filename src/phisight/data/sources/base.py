@@ -41,7 +41,7 @@ class Source(Protocol):
     root: Path | None
     """Folder that relative image paths start from; none: the source has no local files."""
     image_column: str | None
-    """Column with the picture where the source knows it."""
+    """Column with the image where the source knows it."""
     key_column: str | None
     """Column that names a row where the source knows it."""
     typed: bool

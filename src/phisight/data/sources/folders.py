@@ -1,4 +1,4 @@
-"""``imagefolder``: a folder of pictures, with a metadata table or with folder names as categories."""
+"""``imagefolder``: a folder of images, with a metadata table or with folder names as categories."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from phisight.core.errors import SourceError
 from phisight.data.sources.base import BATCH_ROWS, Source, SourceBatch
 from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def open_folder(path: Path, encoding: str = "utf-8-sig") -> Source:
-    """The metadata table of an imagefolder, or its pictures where it has none."""
+    """The metadata table of an imagefolder, or its images where it has none."""
     for name in _METADATA_NAMES:
         table = path / name
         if table.is_file():
             source = _open_table(table, encoding)
             if FILE_NAME not in source.schema.names:
-                raise SourceError(
-                    f"{table} has no column {FILE_NAME!r}; an imagefolder's table names its pictures there"
-                )
+                raise SourceError(f"{table} has no column {FILE_NAME!r}; an imagefolder's table names its images there")
             source.image_column = FILE_NAME
             source.description = {**source.description, "kind": f"imagefolder ({source.description['kind']})"}
             return source
-    return PictureFolderSource(path)
+    return ImageFolderSource(path)
 
 
 def _open_table(path: Path, encoding: str) -> DelimitedSource | JsonLinesSource | ParquetSource:
@@ -42,8 +40,8 @@ def _open_table(path: Path, encoding: str) -> DelimitedSource | JsonLinesSource 
 PATH = "path"
 
 
-class PictureFolderSource:
-    """Pictures below a folder in path order; columns path, name (of the file) and category (its folder)."""
+class ImageFolderSource:
+    """Images below a folder in path order; columns path, name (of the file) and category (its folder)."""
 
     typed = True
     schema = pa.schema([(PATH, pa.string()), ("name", pa.string()), ("category", pa.string())])
@@ -55,18 +53,18 @@ class PictureFolderSource:
         self.files = sorted(
             file.relative_to(path).as_posix()
             for file in path.rglob("*")
-            if file.suffix.lower() in PICTURE_SUFFIXES and not any(part.startswith(".") for part in file.parts)
+            if file.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in file.parts)
         )
         if not self.files:
-            raise SourceError(f"{path} holds no table and no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
-        self.description: dict[str, Any] = {"kind": "imagefolder", "name": path.name, "pictures": len(self.files)}
+            raise SourceError(f"{path} holds no table and no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        self.description: dict[str, Any] = {"kind": "imagefolder", "name": path.name, "images": len(self.files)}
 
     def count(self) -> int | None:
-        """Pictures."""
+        """Images."""
         return len(self.files)
 
     def batches(self) -> Iterator[SourceBatch]:
-        """All pictures, in path order."""
+        """All images, in path order."""
         for start in range(0, len(self.files), BATCH_ROWS):
             names = self.files[start : start + BATCH_ROWS]
             rows = [{PATH: name, "name": Path(name).stem, "category": _category(name)} for name in names]

@@ -39,7 +39,7 @@ class HubName:
 
 
 class HubSource:
-    """One data set; all its splits in their order, unless one is named. Picture columns come as bytes."""
+    """One data set; all its splits in their order, unless one is named. Image columns come as bytes."""
 
     root: Path | None = None
     key_column: str | None = None
@@ -60,15 +60,15 @@ class HubSource:
         if name.split is not None and name.split not in found:
             raise SourceError(f"hf:{name.name} has no split {name.split!r}; it has {some(found)}")
         wanted = [name.split] if name.split else list(found)
-        self._splits = {split: _with_raw_pictures(found[split]) for split in wanted}
+        self._splits = {split: _with_raw_images(found[split]) for split in wanted}
         schemas = [part.features.arrow_schema.remove_metadata() for part in self._splits.values()]
         if any(not schema.equals(schemas[0]) for schema in schemas):
             raise SourceError(
                 f"the splits of hf:{name.name} have different columns; name one: hf:{name.name}#{wanted[0]}"
             )
         self.schema: pa.Schema = schemas[0]
-        pictures = [key for key, kind in found[wanted[0]].features.items() if isinstance(kind, datasets.Image)]
-        self.image_column: str | None = pictures[0] if pictures else None
+        images = [key for key, kind in found[wanted[0]].features.items() if isinstance(kind, datasets.Image)]
+        self.image_column: str | None = images[0] if images else None
         if len(wanted) > 1:
             self.schema = self.schema.append(pa.field(SPLIT_COLUMN, pa.string()))
         self.description: dict[str, Any] = {
@@ -104,8 +104,8 @@ class HubSource:
                 done += table.num_rows
 
 
-def _with_raw_pictures(part: Any) -> Any:
-    """The split with its features known and its picture columns left as the files they are."""
+def _with_raw_images(part: Any) -> Any:
+    """The split with its features known and its image columns left as the files they are."""
     import datasets
 
     if part.features is None:
@@ -117,7 +117,7 @@ def _with_raw_pictures(part: Any) -> Any:
 
 
 def _with_bytes(table: pa.Table, column: str) -> pa.Table:
-    """Pictures that are files of the repository are read; embedded ones are there already."""
+    """Images that are files of the repository are read; embedded ones are there already."""
     from huggingface_hub import HfFileSystem
 
     hub = HfFileSystem()

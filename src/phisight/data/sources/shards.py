@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from phisight.core.errors import SourceError
 from phisight.data.sources.base import SourceBatch
-from phisight.data.sources.folders import PICTURE_SUFFIXES
+from phisight.data.sources.folders import IMAGE_SUFFIXES
 from phisight.data.sources.tables import batches_of_records, column_types, file_description, fitted
 
-KEY, PICTURE = "__key__", "image"
+KEY, IMAGE = "__key__", "image"
 _LARGEST_MEMBER = 256_000_000
 _TEXTS = (".txt", ".caption", ".cls")
 
@@ -27,7 +27,7 @@ class ShardSource:
     """Shards in name order; columns are the key, the fields of the JSON members and the text members."""
 
     root: Path | None = None
-    image_column: str | None = PICTURE
+    image_column: str | None = IMAGE
     key_column: str | None = KEY
     typed = True
 
@@ -39,29 +39,29 @@ class ShardSource:
         }
         self._count = 0
         types = column_types(self._counted())
-        types.pop(PICTURE, None)
+        types.pop(IMAGE, None)
         if self._count == 0:
             raise SourceError(f"{paths[0]} holds no samples: members KEY.jpg with KEY.json or KEY.txt are due")
-        self.schema = pa.schema([*types.items(), (PICTURE, pa.binary())])
+        self.schema = pa.schema([*types.items(), (IMAGE, pa.binary())])
 
     def count(self) -> int | None:
         """Samples."""
         return self._count
 
     def _counted(self) -> Iterator[dict[str, Any] | str]:
-        for sample in self._samples(pictures=False):
+        for sample in self._samples(images=False):
             self._count += 1
             yield sample
 
     def batches(self) -> Iterator[SourceBatch]:
-        """All samples; one without a picture is refused later, one with a broken JSON is malformed."""
-        yield from batches_of_records(fitted(self._samples(pictures=True), self.schema), self.schema, rows=64)
+        """All samples; one without an image is rejected later, one with a broken JSON is malformed."""
+        yield from batches_of_records(fitted(self._samples(images=True), self.schema), self.schema, rows=64)
 
-    def _samples(self, pictures: bool) -> Iterator[dict[str, Any] | str]:
+    def _samples(self, images: bool) -> Iterator[dict[str, Any] | str]:
         for path in self.paths:
             sample: dict[str, Any] = {}
             problem = ""
-            for name, suffix, data in _members(path, pictures):
+            for name, suffix, data in _members(path, images):
                 if sample and name != sample[KEY]:
                     yield problem or sample
                     sample, problem = {}, ""
@@ -71,8 +71,8 @@ class ShardSource:
                 yield problem or sample
 
 
-def _members(path: Path, pictures: bool) -> Iterator[tuple[str, str, bytes]]:
-    """(key, suffix, content) of the files in a shard; pictures are skipped over where they are not wanted."""
+def _members(path: Path, images: bool) -> Iterator[tuple[str, str, bytes]]:
+    """(key, suffix, content) of the files in a shard; images are skipped over where they are not wanted."""
     try:
         with tarfile.open(path, "r|*") as tar:
             for member in tar:
@@ -81,7 +81,7 @@ def _members(path: Path, pictures: bool) -> Iterator[tuple[str, str, bytes]]:
                 if not member.isreg() or not dot or not stem:
                     continue
                 suffix = "." + suffix.lower()
-                wanted = member.size <= _LARGEST_MEMBER and (pictures or suffix not in PICTURE_SUFFIXES)
+                wanted = member.size <= _LARGEST_MEMBER and (images or suffix not in IMAGE_SUFFIXES)
                 file = tar.extractfile(member) if wanted else None
                 yield f"{folder}/{stem}".lstrip("/"), suffix, file.read() if file else b""
     except (tarfile.TarError, OSError, EOFError) as error:
@@ -90,8 +90,8 @@ def _members(path: Path, pictures: bool) -> Iterator[tuple[str, str, bytes]]:
 
 def _add(sample: dict[str, Any], suffix: str, data: bytes) -> str:
     """Put one member into its sample; the reason when it cannot be read."""
-    if suffix in PICTURE_SUFFIXES:
-        sample[PICTURE] = data
+    if suffix in IMAGE_SUFFIXES:
+        sample[IMAGE] = data
     elif suffix == ".json":
         try:
             value = json.loads(data)
@@ -99,7 +99,7 @@ def _add(sample: dict[str, Any], suffix: str, data: bytes) -> str:
             return "the JSON member cannot be read"
         if not isinstance(value, dict):
             return "the JSON member is no object"
-        sample.update({name: content for name, content in value.items() if name not in (KEY, PICTURE)})
+        sample.update({name: content for name, content in value.items() if name not in (KEY, IMAGE)})
     elif suffix in _TEXTS:
         sample[suffix[1:]] = data.decode("utf-8", "replace").strip()
     return ""

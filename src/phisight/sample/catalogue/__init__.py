@@ -1,1 +1,1 @@
-"""catalogue."""
+"""What a catalogue holds: kinds of product, designs, titles, prices, table rows."""

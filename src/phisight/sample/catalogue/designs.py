@@ -1,6 +1,6 @@
 """Designs: what is drawn at random, and from which seed.
 
-A design is one product in its colours; its rows share kind, pattern, material and price and form one group. Every
+A design is one product in its colors; its rows share kind, pattern, material and price and form one group. Every
 design has a stream of its own, so any worker can make any design alone.
 """
 
@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from phisight.core.seeding import hashed_fraction, named_seed
+from phisight.sample.catalogue.presets import SampleSettings
 from phisight.sample.catalogue.products import HARDWARE, KINDS, Product
-from phisight.sample.presets import SampleSettings
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def design_sizes(seed: int, settings: SampleSettings, rows: int) -> Iterator[tup
 
 
 def listings(seed: int, settings: SampleSettings, design: int) -> list[Listing]:
-    """The rows of one design: each colour once, some of them listed twice."""
+    """The rows of one design: each color once, some of them listed twice."""
     rng = np.random.default_rng(named_seed(seed, "sample", "design", design))
     kind_name = str(rng.choice(settings.kinds, p=_shares(settings)))
     kind = KINDS[kind_name]
@@ -51,12 +51,12 @@ def listings(seed: int, settings: SampleSettings, design: int) -> list[Listing]:
     hardware = _skewed(rng, tuple(HARDWARE)) if with_hardware else next(iter(HARDWARE))
     size = int(rng.choice(3, p=(0.25, 0.5, 0.25))) if kind.sizes and "size" in settings.attributes else 1
     style = int(rng.integers(3))
-    names = list(settings.colours)
+    names = list(settings.colors)
     weights = 1.0 / (np.arange(len(names)) + 3.0) ** settings.skew
     takes = _takes(seed, settings, design)
     count = len([take for take in takes if take == 0])
-    colours = rng.choice(len(names), size=count, replace=False, p=weights / weights.sum())
-    firsts = [Product(kind_name, names[int(c)], pattern, material, hardware, size, style) for c in colours]
+    colors = rng.choice(len(names), size=count, replace=False, p=weights / weights.sum())
+    firsts = [Product(kind_name, names[int(c)], pattern, material, hardware, size, style) for c in colors]
     repeats = [firsts[0]] * (len(takes) - count)
     return [Listing(design, product, take) for product, take in zip([*firsts, *repeats], takes, strict=True)]
 
@@ -66,7 +66,7 @@ def _takes(seed: int, settings: SampleSettings, design: int) -> list[int]:
     share = extra / (1.0 + extra)
     draw = hashed_fraction(seed, "sample", "variants", design)
     count, mass = 1, share
-    while draw < mass and count < min(8, len(settings.colours)):
+    while draw < mass and count < min(8, len(settings.colors)):
         count, mass = count + 1, mass * share
     repeated = hashed_fraction(seed, "sample", "repeat", design) < settings.duplicates
     return [0] * count + [1] * repeated

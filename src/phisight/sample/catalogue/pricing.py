@@ -2,7 +2,7 @@
 
     full price = ending(kind x pattern x material x hardware x size x exp(noise))
 
-The noise belongs to the design: its colours cost the same. Rule and noise stand in ``sample.json``, so the error that
+The noise belongs to the design: its colors cost the same. Rule and noise stand in ``sample.json``, so the error that
 no model can go below is known.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from phisight.core.seeding import hashed_fraction, named_seed
+from phisight.sample.catalogue.presets import SampleSettings
 from phisight.sample.catalogue.products import HARDWARE, KINDS, MATERIALS, SIZE_FACTORS, Product
-from phisight.sample.presets import SampleSettings
 
 EUR_PER_USD = 0.92
 DISCOUNTS = (0.2, 0.3, 0.4, 0.5)

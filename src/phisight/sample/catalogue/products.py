@@ -1,10 +1,10 @@
-"""What a product can be: kinds, colours, patterns, materials, hardware, sizes. Plain tables; add a line to add one."""
+"""What a product can be: kinds, colors, patterns, materials, hardware, sizes. Plain tables; add a line to add one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ DEMO_KINDS = (
     "puffer_jacket", "boot", "skirt", "backpack", "bucket_hat", "shorts", "sweater",
 )  # fmt: skip
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "Black": (34, 34, 38),
     "Archive Beige": (206, 180, 142),
     "White": (240, 238, 232),
@@ -161,7 +161,7 @@ COLOURS: dict[str, Colour] = {
     "Deep Violet": (86, 46, 116),
 }
 
-DEMO_COLOURS: dict[str, Colour] = {
+DEMO_COLORS: dict[str, Color] = {
     "Red": (200, 30, 40),
     "Blue": (34, 84, 196),
     "Green": (26, 128, 66),
@@ -217,12 +217,12 @@ MATERIALS: dict[str, tuple[str, float]] = {
     "glass": ("", 1.0),
 }
 
-HARDWARE: dict[str, tuple[str, float, Colour]] = {
+HARDWARE: dict[str, tuple[str, float, Color]] = {
     "silver": ("", 1.0, (198, 202, 208)),
     "gold": ("Gold-tone", 1.15, (212, 172, 76)),
     "black": ("Black-tone", 1.06, (48, 48, 52)),
 }
-"""Metal -> its word, what it multiplies the price by, its colour."""
+"""Metal -> its word, what it multiplies the price by, its color."""
 
 SIZE_STEPS = (0.0, 0.5, 1.0)
 SIZE_FACTORS = (0.88, 1.0, 1.18)
@@ -230,10 +230,10 @@ SIZE_FACTORS = (0.88, 1.0, 1.18)
 
 @dataclass(frozen=True)
 class Product:
-    """The true attributes of one row; every one can be seen in its picture."""
+    """The true attributes of one row; every one can be seen in its image."""
 
     kind: str
-    colour: str
+    color: str
     pattern: str
     material: str
     hardware: str

@@ -10,10 +10,10 @@ import pyarrow as pa
 from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, IMAGES, SHA256, SPLIT, WIDTH, Split
 from phisight.core.seeding import hashed_fraction
 from phisight.sample.catalogue.designs import Listing
+from phisight.sample.catalogue.presets import SampleSettings
 from phisight.sample.catalogue.pricing import EUR_PER_USD, Prices
 from phisight.sample.catalogue.products import KINDS
 from phisight.sample.catalogue.titles import image_url, item_url, product_code, title
-from phisight.sample.presets import SampleSettings
 
 KEY = "product_code"
 PRICE_LIST = pa.schema(
@@ -84,7 +84,7 @@ def group_of(design: int) -> str:
 
 
 def file_name(row: int, code: str) -> str:
-    """A thousand pictures a folder."""
+    """A thousand images a folder."""
     return f"{IMAGES}/{row // _PER_FOLDER:04d}/{code}.jpg"
 
 
@@ -123,7 +123,7 @@ def truth_row(listing: Listing, code: str, rule: float) -> dict[str, Any]:
     return {
         KEY: code,
         "kind": product.kind,
-        "colour": product.colour,
+        "colour": product.color,
         "pattern": product.pattern,
         "material": product.material,
         "hardware": product.hardware,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from phisight.core.seeding import named_seed
+from phisight.sample.catalogue.presets import SampleSettings
 from phisight.sample.catalogue.products import HARDWARE, KINDS, MATERIALS, Product
-from phisight.sample.presets import SampleSettings
 
 SHOP = "https://shop.example"
 _CODES = 90_000_000
@@ -14,7 +14,7 @@ _STRIDE = 61_803_401  # shares no factor with _CODES: the codes of one sample ne
 
 
 def title(product: Product, settings: SampleSettings) -> str:
-    """The title: attributes in the order of ``settings.title``, nothing that the picture does not show."""
+    """The title: attributes in the order of ``settings.title``, nothing that the image does not show."""
     kind = KINDS[product.kind]
     words = {
         "size": kind.sizes[product.size] if kind.sizes and "size" in settings.attributes else "",
@@ -22,8 +22,8 @@ def title(product: Product, settings: SampleSettings) -> str:
         "pattern": settings.patterns[product.pattern][0],
         "material": MATERIALS[product.material][0] if "material" in settings.attributes else "",
         "noun": kind.noun,
-        "colour": product.colour,
-        "in colour": f"in {product.colour}",
+        "colour": product.color,
+        "in colour": f"in {product.color}",
     }
     return " ".join(words[part] for part in settings.title if words[part])
 
@@ -45,5 +45,5 @@ def item_url(name: str, code: str) -> str:
 
 
 def image_url(code: str, take: int) -> str:
-    """Address of the picture (a reserved name that never resolves)."""
+    """Address of the image (a reserved name that never resolves)."""
     return f"{SHOP}/images/{code}_{take + 1}.jpg"

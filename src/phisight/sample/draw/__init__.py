@@ -1,4 +1,4 @@
-"""Drawings of products: kind -> sketch -> picture.
+"""Drawings of products: kind -> sketch -> image.
 
 Adding a kind: write a function ``(sketch, look) -> None`` in the file of its family, name it here and give it a line
 in ``products.py``.

@@ -137,10 +137,10 @@ def sunglasses(s: Sketch, look: Look) -> None:
         else:
             lens = outline(f"M4 40 Q26 42 {half * 2 + 10} 32 Q{half * 2 + 10} 52 34 63 Q14 70 6 56 Q3 48 4 40")
         frame = lens if side > 0 else flip(lens)
-        centre = frame.mean(axis=0)
-        s.fill(centre + (frame - centre) * 1.16, "main", light="flat", edge=0.8)
+        center = frame.mean(axis=0)
+        s.fill(center + (frame - center) * 1.16, "main", light="flat", edge=0.8)
         s.fill(frame, (52, 46, 44), light="ball", edge=0.8)
-        glare = centre + np.array([[-9.0, -9.0], [-3.0, -12.0], [-8.0, 4.0], [-12.0, 2.0]])
+        glare = center + np.array([[-9.0, -9.0], [-3.0, -12.0], [-8.0, 4.0], [-12.0, 2.0]])
         s.fill(glare, (120, 116, 118), light="flat", edge=0, solid=False)
     s.fill(mirrored("M0 42 Q3 42 6 45 L6 48 Q3 45.4 0 45.4"), "main", light="flat", edge=0.8)
     for x in (-42, 42):

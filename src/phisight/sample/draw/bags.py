@@ -205,7 +205,7 @@ def umbrella(s: Sketch, look: Look) -> None:
 
 
 def parcel(s: Sketch, look: Look) -> None:
-    """A labelled box: stands for a product that has no drawing of its own."""
+    """A labeled box: stands for a product that has no drawing of its own."""
     half = look.between(26, 34)
     s.fill(outline(f"M{-half} 40 L0 30 L{half} 40 L0 51"), "main", light="flat", shade=0.95)
     s.fill(outline(f"M{-half} 40 L0 51 L0 92 L{-half} 80"), "main", light="flat")

@@ -1,4 +1,4 @@
-"""Cloth: a colour, a pattern and a material as pixels.
+"""Cloth: a color, a pattern and a material as pixels.
 
 Patterns are tiles, drawn once at four times the size and averaged down, then repeated (and turned) over a part.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from phisight.sample.draw.sketch import Colour
+from phisight.sample.draw.sketch import Color
 
 _FINE = 4  # tiles are drawn this many times larger
 
@@ -22,8 +22,8 @@ _FINE = 4  # tiles are drawn this many times larger
 class Cloth:
     """What a part is cut from."""
 
-    colour: Colour
-    contrast: Colour
+    color: Color
+    contrast: Color
     pattern: str = "plain"
     material: str = "cotton"
 
@@ -33,9 +33,9 @@ def patterned(cloth: Cloth, width: int, height: int, unit: float, angle: float, 
     period = max(6, round(unit * _PERIOD[cloth.pattern]))
     angle += _ANGLE.get(cloth.pattern, 0.0)
     if abs(angle) < 0.5:
-        return _repeat(_tile(cloth.pattern, cloth.colour, cloth.contrast, period), width, height, seed)
+        return _repeat(_tile(cloth.pattern, cloth.color, cloth.contrast, period), width, height, seed)
     # twice as fine, turned by nearest pixels, averaged: smooth, and cheaper than interpolating
-    fine = _tile(cloth.pattern, cloth.colour, cloth.contrast, 2 * period)
+    fine = _tile(cloth.pattern, cloth.color, cloth.contrast, 2 * period)
     return _turned(fine, 2 * width, 2 * height, angle, seed).reduce(2)
 
 
@@ -83,7 +83,7 @@ def _tiled(pixels: NDArray[np.uint8], height: int, width: int, seed: int) -> NDA
 
 
 @lru_cache(maxsize=512)
-def _tile(pattern: str, base: Colour, contrast: Colour, period: int) -> Image.Image:
+def _tile(pattern: str, base: Color, contrast: Color, period: int) -> Image.Image:
     size = period * _FINE
     draw = aggdraw.Draw("RGB", (size, size), base)
     _DRAW[pattern](draw, float(size), base, contrast)
@@ -91,11 +91,11 @@ def _tile(pattern: str, base: Colour, contrast: Colour, period: int) -> Image.Im
     return image.resize((period, period), Image.Resampling.BOX)
 
 
-def _stripe(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) -> None:
+def _stripe(draw: aggdraw.Draw, size: float, _base: Color, contrast: Color) -> None:
     draw.rectangle([0, 0, size, size * 0.36], None, aggdraw.Brush(contrast))
 
 
-def _check(draw: aggdraw.Draw, size: float, base: Colour, contrast: Colour) -> None:
+def _check(draw: aggdraw.Draw, size: float, base: Color, contrast: Color) -> None:
     wide = aggdraw.Brush(contrast, 140)
     for low, high in ((0.0, 0.15), (0.25, 0.40)):
         draw.rectangle([0, low * size, size, high * size], None, wide)
@@ -105,7 +105,7 @@ def _check(draw: aggdraw.Draw, size: float, base: Colour, contrast: Colour) -> N
     draw.rectangle([0.72 * size, 0, 0.77 * size, size], None, thin)
 
 
-def _houndstooth(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) -> None:
+def _houndstooth(draw: aggdraw.Draw, size: float, _base: Color, contrast: Color) -> None:
     brush = aggdraw.Brush(contrast)
     half, quarter = size / 2, size / 4
     draw.rectangle([0, 0, half, half], None, brush)
@@ -115,7 +115,7 @@ def _houndstooth(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colou
     draw.polygon([half, half, half, half + quarter, quarter, size, 0, size], None, brush)
 
 
-def _dots(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) -> None:
+def _dots(draw: aggdraw.Draw, size: float, _base: Color, contrast: Color) -> None:
     radius = size * 0.19
     for x, y in ((0.25, 0.25), (0.75, 0.75)):
         draw.ellipse(
@@ -123,7 +123,7 @@ def _dots(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) -> N
         )
 
 
-def _floral(draw: aggdraw.Draw, size: float, base: Colour, contrast: Colour) -> None:
+def _floral(draw: aggdraw.Draw, size: float, base: Color, contrast: Color) -> None:
     leaf, heart = aggdraw.Brush(_leaf(base)), aggdraw.Brush(_accent(base))
     for x, y, radius, turn in (
         (0.28, 0.3, 0.12, 0.0),
@@ -145,10 +145,10 @@ def _disc(draw: aggdraw.Draw, x: float, y: float, radius: float, brush: aggdraw.
     draw.ellipse([x - radius, y - radius, x + radius, y + radius], None, brush)
 
 
-def _argyle(draw: aggdraw.Draw, size: float, base: Colour, contrast: Colour) -> None:
+def _argyle(draw: aggdraw.Draw, size: float, base: Color, contrast: Color) -> None:
     half = size / 2
     low, high, left, right = (size * share for share in (0.08, 0.92, 0.14, 0.86))
-    # three tenths of the cloth: the base stays the colour that names it
+    # three tenths of the cloth: the base stays the color that names it
     draw.polygon([half, low, right, half, half, high, left, half], None, aggdraw.Brush(contrast))
     pen = aggdraw.Pen(_accent(base), size * 0.035, 220)
     for shift in (-half, half):
@@ -156,7 +156,7 @@ def _argyle(draw: aggdraw.Draw, size: float, base: Colour, contrast: Colour) -> 
         draw.line([shift + size, 0, shift, size], pen)
 
 
-def _herringbone(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) -> None:
+def _herringbone(draw: aggdraw.Draw, size: float, _base: Color, contrast: Color) -> None:
     pen = aggdraw.Pen(contrast, size * 0.11, 190)
     for step in range(-2, 3):
         y = step * size / 2
@@ -164,7 +164,7 @@ def _herringbone(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colou
         draw.line([size / 2, y + size / 2, size, y], pen)
 
 
-def _monogram(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) -> None:
+def _monogram(draw: aggdraw.Draw, size: float, _base: Color, contrast: Color) -> None:
     pen = aggdraw.Pen(contrast, size * 0.05)
     for x, y in ((0.25, 0.25), (0.75, 0.75)):
         r = 0.14 * size
@@ -176,7 +176,7 @@ def _monogram(draw: aggdraw.Draw, size: float, _base: Colour, contrast: Colour) 
         draw.polygon([cx, cy - r, cx + r, cy, cx, cy + r, cx - r, cy], None, aggdraw.Brush(contrast))
 
 
-def _quilted(draw: aggdraw.Draw, size: float, base: Colour, _contrast: Colour) -> None:
+def _quilted(draw: aggdraw.Draw, size: float, base: Color, _contrast: Color) -> None:
     steps = 7
     for step in range(steps):
         inset = size * 0.5 * step / steps
@@ -199,17 +199,17 @@ _DRAW = {
 }
 
 
-def _scaled(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (max(0, min(255, round(channel * factor))) for channel in colour)
+def _scaled(color: Color, factor: float) -> Color:
+    red, green, blue = (max(0, min(255, round(channel * factor))) for channel in color)
     return red, green, blue
 
 
-def _accent(base: Colour) -> Colour:
-    """The thin third colour of a pattern: red on pale cloth and on near black, cream on what is saturated."""
+def _accent(base: Color) -> Color:
+    """The thin third color of a pattern: red on pale cloth and on near black, cream on what is saturated."""
     return (186, 34, 48) if sum(base) > 450 or max(base) < 60 else (250, 222, 140)
 
 
-def _leaf(base: Colour) -> Colour:
+def _leaf(base: Color) -> Color:
     return (225, 215, 150) if base[1] > base[0] and base[1] > base[2] and max(base) < 190 else (62, 120, 72)
 
 

@@ -1,11 +1,11 @@
-"""What a drawing function may vary on: everything here is visible in the picture."""
+"""What a drawing function may vary on: everything here is visible in the image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from phisight.sample.draw.outline import Points, flip
-from phisight.sample.draw.sketch import Colour, Light, Sketch, Surface
+from phisight.sample.draw.sketch import Color, Light, Sketch, Surface
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class Look:
     """0 shortest or smallest, 1 longest or largest."""
     style: int = 0
     """Which of the small variations of the kind (0, 1 or 2)."""
-    ink: Colour = (40, 40, 40)
+    ink: Color = (40, 40, 40)
     """Seams and contours: dark on pale cloth, darker on dark cloth."""
-    thread: Colour = (220, 200, 160)
+    thread: Color = (220, 200, 160)
     """Top stitches."""
-    lining: Colour = (90, 80, 70)
-    metal: Colour = (200, 165, 80)
+    lining: Color = (90, 80, 70)
+    metal: Color = (200, 165, 80)
     """Buckles, zips, buttons: gold, silver or black."""
 
     def between(self, small: float, large: float) -> float:
@@ -30,7 +30,7 @@ class Look:
 
 
 def pair(
-    s: Sketch, right: Points, surface: Surface | Colour = "main", *, angle: float = 0.0, light: Light = "round"
+    s: Sketch, right: Points, surface: Surface | Color = "main", *, angle: float = 0.0, light: Light = "round"
 ) -> None:
     """A part and its mirror image; the pattern turns the other way on the left."""
     s.fill(flip(right), surface, angle=-angle, light=light)
@@ -38,11 +38,11 @@ def pair(
 
 
 def seams(
-    s: Sketch, right: Points, colour: Colour, width: float = 0.4, *, opacity: float = 0.7, dash: float = 0.0
+    s: Sketch, right: Points, color: Color, width: float = 0.4, *, opacity: float = 0.7, dash: float = 0.0
 ) -> None:
     """A stroke and its mirror image."""
-    s.line(right, colour, width, opacity=opacity, dash=dash)
-    s.line(flip(right), colour, width, opacity=opacity, dash=dash)
+    s.line(right, color, width, opacity=opacity, dash=dash)
+    s.line(flip(right), color, width, opacity=opacity, dash=dash)
 
 
 def folds(s: Sketch, right: Points, width: float = 1.6, strength: float = 1.0) -> None:

@@ -1,6 +1,6 @@
 """From a sketch to pixels: each part is an anti-aliased mask through which lit cloth is pasted.
 
-Only the part's bounding box is touched, at the final size: no supersampling of whole pictures.
+Only the part's bounding box is touched, at the final size: no supersampling of whole images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageChops
 
 from phisight.sample.draw.cloth import Cloth, grained, patterned
 from phisight.sample.draw.outline import Points
-from phisight.sample.draw.sketch import Colour, Fill, Line, Sketch
+from phisight.sample.draw.sketch import Color, Fill, Line, Sketch
 
 _GLOSS = {"leather": 0.28, "patent leather": 0.6, "silk": 0.42, "satin": 0.5, "nylon": 0.34, "metal": 0.5}
 _GRID = 24
@@ -29,7 +29,7 @@ _LIGHT = {"round": _ROUND, "ball": _BALL, "flat": _FLAT}
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the box lands in the picture: ``points @ matrix.T + shift``, in pixels."""
+    """Where the box lands in the image: ``points @ matrix.T + shift``, in pixels."""
 
     matrix: NDArray[np.float64]
     shift: NDArray[np.float64]
@@ -71,7 +71,7 @@ def paint(
     strokes: list[tuple[Line, Points]] = []
     for part in sketch.parts:
         points = pose.apply(part.points)
-        if strokes and (isinstance(part, Fill) or part.colour != strokes[0][0].colour):
+        if strokes and (isinstance(part, Fill) or part.color != strokes[0][0].color):
             _strokes(image, strokes, pose.unit)
             strokes = []
         if isinstance(part, Fill):
@@ -83,7 +83,7 @@ def paint(
 
 
 def silhouette(sketch: Sketch, pose: Pose, width: int, height: int, scale: float) -> Image.Image:
-    """The union of the solid parts as an 8-bit mask of ``width`` x ``height``, at ``scale`` of the picture."""
+    """The union of the solid parts as an 8-bit mask of ``width`` x ``height``, at ``scale`` of the image."""
     draw = aggdraw.Draw("L", (width, height), 0)
     for part in sketch.parts:
         if not part.solid:
@@ -115,7 +115,7 @@ def _fill(
     gloss = _GLOSS.get(cloth.material, 0.0)
     shade, sheen = _light(part, gloss, rng)
     if cloth.pattern == "plain":
-        lit = shade[:, :, None] * np.array(cloth.colour, dtype=np.float64)
+        lit = shade[:, :, None] * np.array(cloth.color, dtype=np.float64)
         pixels = stretched(lit + sheen[:, :, None] * (255 - lit), mask.size, 1 if gloss else 3)
     else:
         seed = int(rng.integers(1 << 30))
@@ -128,11 +128,11 @@ def _fill(
     image.paste(pixels, (box.left, box.top), mask)
     if part.edge > 0:
         closed = np.concatenate([points, points[:1]])
-        _strokes(image, [(Line(closed, _darker(cloth.colour), 0.55, part.edge), closed)], pose.unit)
+        _strokes(image, [(Line(closed, _darker(cloth.color), 0.55, part.edge), closed)], pose.unit)
 
 
 def _light(part: Fill, gloss: float, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What the cloth's colour is multiplied by, and the share of white on top; float64[GRID, GRID], 0 to 1."""
+    """What the cloth's color is multiplied by, and the share of white on top; float64[GRID, GRID], 0 to 1."""
     wrinkle = Image.fromarray(rng.normal(size=(5, 5)).astype(np.float32))
     soft = np.asarray(wrinkle.resize((_GRID, _GRID), Image.Resampling.BICUBIC), dtype=np.float64)
     shade = np.clip((_LIGHT[part.light] + 0.028 * soft) * part.shade, 0.05, 1.0)
@@ -144,7 +144,7 @@ def _light(part: Fill, gloss: float, rng: np.random.Generator) -> tuple[NDArray[
 
 
 def stretched(values: NDArray[np.float64], size: tuple[int, int], step: int) -> Image.Image:
-    """A small float64[rows, columns, 3] grid of brightness as an RGB picture of ``size``.
+    """A small float64[rows, columns, 3] grid of brightness as an RGB image of ``size``.
 
     Smooth to blocks of ``step`` pixels, which then repeat: where light changes by less than a level a pixel nobody sees
     the blocks, and it takes a fraction of the time.
@@ -155,7 +155,7 @@ def stretched(values: NDArray[np.float64], size: tuple[int, int], step: int) -> 
 
 
 def _strokes(image: Image.Image, lines: list[tuple[Line, Points]], unit: float) -> None:
-    """Strokes of one colour through one mask; a later stroke replaces an earlier one where they cross."""
+    """Strokes of one color through one mask; a later stroke replaces an earlier one where they cross."""
     widest = max(line.width for line, _ in lines) * unit
     box = _Box.around(np.concatenate([points for _, points in lines]), max(0.7, widest), image)
     if box is None:
@@ -166,8 +166,8 @@ def _strokes(image: Image.Image, lines: list[tuple[Line, Points]], unit: float) 
         for piece in _pieces(points - [box.left, box.top], line.dash * unit):
             draw.line(piece.ravel().tolist(), pen)
     mask = Image.frombytes("L", (box.width, box.height), draw.tobytes())
-    # a picture pastes twice as fast as a colour
-    image.paste(Image.new("RGB", mask.size, lines[0][0].colour), (box.left, box.top), mask)
+    # an image pastes twice as fast as a color
+    image.paste(Image.new("RGB", mask.size, lines[0][0].color), (box.left, box.top), mask)
 
 
 def _pieces(points: Points, dash: float) -> list[Points]:
@@ -183,6 +183,6 @@ def _pieces(points: Points, dash: float) -> list[Points]:
     return list(np.stack([x, y], axis=2))
 
 
-def _darker(colour: Colour) -> Colour:
-    red, green, blue = (round(channel * 0.38) for channel in colour)
+def _darker(color: Color) -> Color:
+    red, green, blue = (round(channel * 0.38) for channel in color)
     return red, green, blue

@@ -11,12 +11,12 @@ from PIL import Image, ImageFilter
 
 from phisight.sample.draw.cloth import Cloth
 from phisight.sample.draw.paint import Pose, paint, silhouette, stretched
-from phisight.sample.draw.sketch import Colour, Sketch
+from phisight.sample.draw.sketch import Color, Sketch
 
 
 @dataclass(frozen=True)
 class Shot:
-    """How one picture of a design is taken. Angles in degrees, shares of the shorter side."""
+    """How one image of a design is taken. Angles in degrees, shares of the shorter side."""
 
     width: int
     height: int
@@ -26,14 +26,14 @@ class Shot:
     shift_x: float = 0.0
     shift_y: float = 0.0
     mirrored: bool = False
-    background: Colour = (236, 234, 230)
+    background: Color = (236, 234, 230)
     floor: bool = False
     light: float = 1.0
     seed: int = 0
 
 
 def photograph(sketch: Sketch, cloths: Mapping[str, Cloth], shot: Shot) -> Image.Image:
-    """An RGB picture of ``shot.width`` x ``shot.height`` pixels."""
+    """An RGB image of ``shot.width`` x ``shot.height`` pixels."""
     rng = np.random.default_rng(shot.seed)
     pose = _pose(sketch, shot)
     image = _background(shot, rng)
@@ -53,8 +53,8 @@ def _pose(sketch: Sketch, shot: Shot) -> Pose:
     low, high = turned.min(axis=0), turned.max(axis=0)
     room = np.array([shot.width, shot.height]) * shot.fill
     scale = float((room / (high - low)).min())
-    centre = np.array([shot.width * (0.5 + shot.shift_x), shot.height * (0.5 + shot.shift_y)])
-    return Pose(turn * scale, centre - scale * (low + high) / 2)
+    center = np.array([shot.width * (0.5 + shot.shift_x), shot.height * (0.5 + shot.shift_y)])
+    return Pose(turn * scale, center - scale * (low + high) / 2)
 
 
 def _background(shot: Shot, rng: np.random.Generator) -> Image.Image:

@@ -1,6 +1,6 @@
 """A sketch: what to draw, back to front, in box units; nothing is painted yet.
 
-The scene needs the silhouette before the first pixel (for the shadow), and one sketch serves every picture size.
+The scene needs the silhouette before the first pixel (for the shadow), and one sketch serves every image size.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Literal
 
 from phisight.sample.draw.outline import Points
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Light = Literal["round", "flat", "ball"]
 Surface = Literal["main", "trim"]
 
 
 @dataclass(frozen=True)
 class Fill:
-    """A closed part cut from cloth (``surface``) or of one plain colour."""
+    """A closed part cut from cloth (``surface``) or of one plain color."""
 
     points: Points
-    surface: Surface | Colour = "main"
+    surface: Surface | Color = "main"
     light: Light = "round"
     angle: float = 0.0  # degrees by which the pattern is turned on this part
     edge: float = 0.45  # strength of the contour, 0 to 1
@@ -30,10 +30,10 @@ class Fill:
 
 @dataclass(frozen=True)
 class Line:
-    """Strokes of one colour and width (box units); ``dash`` gives stitches."""
+    """Strokes of one color and width (box units); ``dash`` gives stitches."""
 
     points: Points
-    colour: Colour
+    color: Color
     width: float = 0.5
     opacity: float = 1.0
     dash: float = 0.0
@@ -49,7 +49,7 @@ class Sketch:
     def fill(
         self,
         points: Points,
-        surface: Surface | Colour = "main",
+        surface: Surface | Color = "main",
         *,
         light: Light = "round",
         angle: float = 0.0,
@@ -63,7 +63,7 @@ class Sketch:
     def line(
         self,
         points: Points,
-        colour: Colour,
+        color: Color,
         width: float = 0.5,
         *,
         opacity: float = 1.0,
@@ -71,7 +71,7 @@ class Sketch:
         solid: bool = False,
     ) -> None:
         """Add a stroke."""
-        self.parts.append(Line(points, colour, width, opacity, dash, solid))
+        self.parts.append(Line(points, color, width, opacity, dash, solid))
 
     def fold(self, points: Points, width: float = 1.6, strength: float = 1.0) -> None:
         """A soft crease: dark, with a lighter rim beside it."""

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["empty", "constant", "category", "number", "date", "key", "text", "url", "picture"]
+Kind = Literal["empty", "constant", "category", "number", "date", "key", "text", "url", "image"]
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_PICTURE = re.compile(r"[^\s:]+\.(?:jpe?g|png|webp|gif|bmp|tiff?)", re.IGNORECASE)
+_IMAGE = re.compile(r"[^\s:]+\.(?:jpe?g|png|webp|gif|bmp|tiff?)", re.IGNORECASE)
 DATE_FORMATS = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S",
@@ -161,8 +161,8 @@ def _textual(texts: list[str], distinct: int) -> Kind:
     count = len(texts)
     if sum("://" in text for text in texts) > _MOSTLY * count:
         return "url"
-    if sum(_PICTURE.fullmatch(text) is not None for text in texts) > _MOSTLY * count:
-        return "picture"
+    if sum(_IMAGE.fullmatch(text) is not None for text in texts) > _MOSTLY * count:
+        return "image"
     spaces = sum(" " in text for text in texts) / count
     digits = sum(any(c.isdigit() for c in text) for text in texts) / count
     ascii_only = all(text.isascii() for text in texts)

@@ -1,4 +1,4 @@
-"""Which picture goes with an imitated row: words of its title and categories find kind, colour, pattern, material."""
+"""Which image goes with an imitated row: words of its title and categories find kind, color, pattern, material."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from functools import lru_cache
 import numpy as np
 
 from phisight.sample.catalogue.products import (
-    COLOURS,
-    DEMO_COLOURS,
+    COLORS,
+    DEMO_COLORS,
     HARDWARE,
     KINDS,
     MATERIALS,
     PATTERNS,
-    Colour,
+    Color,
     Product,
 )
 
 PARCEL = "parcel"
-"""Drawn for what no word of the row names: a labelled box."""
+"""Drawn for what no word of the row names: a labeled box."""
 
 _WORDS: dict[str, str] = {
     "trench": "trench_coat", "coat": "wool_coat", "overcoat": "wool_coat", "parka": "puffer_jacket",
@@ -44,8 +44,8 @@ _WORDS: dict[str, str] = {
     "necklace": "necklace", "pendant": "necklace", "ring": "ring", "bracelet": "bracelet", "bangle": "bracelet",
     "perfume": "perfume", "parfum": "perfume", "fragrance": "perfume",
 }  # fmt: skip
-_TINTS: dict[str, Colour] = {
-    **{name.lower(): rgb for name, rgb in DEMO_COLOURS.items()},
+_TINTS: dict[str, Color] = {
+    **{name.lower(): rgb for name, rgb in DEMO_COLORS.items()},
     "navy": (34, 46, 86), "gray": (128, 130, 134), "grey": (128, 130, 134), "orange": (232, 120, 44),
     "purple": (104, 58, 140), "beige": (206, 180, 142), "camel": (184, 132, 80), "burgundy": (104, 26, 44),
     "olive": (104, 106, 58), "tan": (196, 154, 108), "gold": (212, 172, 76), "silver": (190, 194, 200),
@@ -63,15 +63,15 @@ def _stems(text: str) -> tuple[str, ...]:
     )
 
 
-def depict(title: str, categories: list[str], rng: np.random.Generator) -> tuple[Product, Colour]:
-    """What to draw for a row, and in which colour; ``categories`` from coarse to fine."""
+def depict(title: str, categories: list[str], rng: np.random.Generator) -> tuple[Product, Color]:
+    """What to draw for a row, and in which color; ``categories`` from coarse to fine."""
     names = [title, *reversed(categories)]
     kind = next((_WORDS[word] for text in names for word in reversed(_stems(text)) if word in _WORDS), PARCEL)
     words = _stems(title)
     tint = next((_TINTS[word] for word in words if word in _TINTS), None)
     if tint is None:
-        spoken = [rgb for name, rgb in COLOURS.items() if name.lower() in title.lower()]
-        tint = spoken[0] if spoken else list(COLOURS.values())[int(rng.integers(len(COLOURS)))]
+        spoken = [rgb for name, rgb in COLORS.items() if name.lower() in title.lower()]
+        tint = spoken[0] if spoken else list(COLORS.values())[int(rng.integers(len(COLORS)))]
     pattern = next((_FIRST_WORDS[word] for word in words if word in _FIRST_WORDS), None)
     if pattern is None:
         pattern = "plain" if kind == PARCEL or rng.random() < 0.7 else _any(KINDS[kind].patterns, rng)

@@ -53,7 +53,7 @@ class FidelityReport:
 
     @property
     def copied(self) -> int:
-        """Real titles, codes, addresses and pictures found in the sample."""
+        """Real titles, codes, addresses and images found in the sample."""
         return sum(self.verbatim.values()) + self.verbatim_images
 
     def lines(self) -> list[Line]:
@@ -75,7 +75,7 @@ class FidelityReport:
                 Line(f"verbatim: {column}", f"{count:,}", "sample cells that are a real cell; 0 is wanted")
                 for column, count in self.verbatim.items()
             ),
-            Line("verbatim: pictures", f"{self.verbatim_images:,}", "sample pictures with the hash of a real one"),
+            Line("verbatim: images", f"{self.verbatim_images:,}", "sample images with the hash of a real one"),
             Line(
                 "nearer to training rows",
                 near,

@@ -1,4 +1,4 @@
-"""A real table -> a data set folder of its kind: learned, drawn, with pictures, without a real row."""
+"""A real table -> a data set folder of its kind: learned, drawn, with images, without a real row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from phisight.core.errors import EmptyFieldError, SampleError, TaskError
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task, TaskField
 from phisight.sample.card import SampleCard
-from phisight.sample.catalogue.products import Colour, Product
+from phisight.sample.catalogue.presets import PRESETS, SampleSettings
+from phisight.sample.catalogue.products import Color, Product
 from phisight.sample.catalogue.table_rows import ADDED, split_of
 from phisight.sample.like.depict import depict
 from phisight.sample.like.real_table import read_table
@@ -39,8 +40,7 @@ from phisight.sample.like.table_model import TableModel
 from phisight.sample.like.title_model import normal
 from phisight.sample.output_folder import new_folder
 from phisight.sample.parallel import in_order
-from phisight.sample.presets import PRESETS, SampleSettings
-from phisight.sample.render import draw_picture, encode
+from phisight.sample.render import draw_image, encode
 
 _BATCH = 64
 _KEY = "product_code"
@@ -48,14 +48,14 @@ _KEY = "product_code"
 
 @dataclass(frozen=True)
 class _Work:
-    """Pictures of consecutive rows."""
+    """Images of consecutive rows."""
 
     seed: int
     settings: SampleSettings
     folder: Path
     first: int
     names: tuple[str, ...]
-    products: tuple[tuple[Product, Colour], ...]
+    products: tuple[tuple[Product, Color], ...]
 
 
 def imitate(
@@ -69,10 +69,10 @@ def imitate(
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> SampleCard:
-    """Learn from the table ``like`` and write a new one of ``rows`` rows, with pictures, to the folder ``out``.
+    """Learn from the table ``like`` and write a new one of ``rows`` rows, with images, to the folder ``out``.
 
     A data set folder is learned from its split train alone, so that test rows can show later what was remembered.
-    SourceError when the table cannot be read, SampleError when nothing in it can be asked of a picture or ``out`` is
+    SourceError when the table cannot be read, SampleError when nothing in it can be asked of an image or ``out`` is
     taken.
     """
     if rows < 1 or workers < 1:
@@ -109,7 +109,7 @@ def task_for(model: TableModel) -> Task:
     if not fields:
         raise SampleError(
             f"no column of the {len(model.columns)} holds a title, a category or a number that varies: "
-            "there is nothing to ask of a picture; give a table with at least one such column"
+            "there is nothing to ask of an image; give a table with at least one such column"
         )
     return Task(answer=", ".join(parts), fields=fields)
 
@@ -126,17 +126,17 @@ class _Imitation:
     settings: SampleSettings
 
     def write(self, drawn: dict[str, list[Any]], workers: int, progress: Callable[[int], None] | None) -> SampleCard:
-        """Pictures, table, rejects and cards."""
+        """Images, table, rejects and cards."""
         rows = [dict(zip(drawn, cells, strict=True)) for cells in zip(*drawn.values(), strict=True)]
         usable, rejects = _usable(rows, self.task, self.key)
         schema = _schema(drawn)
         done = 0
         with pq.ParquetWriter(self.folder / METADATA, schema) as table:
-            for pictures in self._pictures(usable, workers):
-                batch = usable[done : done + len(pictures)]
-                done += len(pictures)
-                for cells, picture in zip(batch, pictures, strict=True):
-                    self._add(cells, *picture)
+            for images in self._images(usable, workers):
+                batch = usable[done : done + len(images)]
+                done += len(images)
+                for cells, image in zip(batch, images, strict=True):
+                    self._add(cells, *image)
                 table.write_table(pa.Table.from_pylist(batch, schema=schema))
                 if progress:
                     progress(len(batch))
@@ -151,10 +151,10 @@ class _Imitation:
         group = _group(str(cells[title] if title and cells[title] else cells[self.key]))
         cells |= {FILE_NAME: name, SHA256: digest, WIDTH: width, HEIGHT: height, GROUP: group}
         cells[SPLIT] = split_of(self.seed, group)
-        for column in self.model.of_kind("picture"):
+        for column in self.model.of_kind("image"):
             cells[column.name] = None if cells[column.name] is None else name
 
-    def _pictures(self, rows: list[dict[str, Any]], workers: int) -> Iterator[list[tuple[str, str, int, int]]]:
+    def _images(self, rows: list[dict[str, Any]], workers: int) -> Iterator[list[tuple[str, str, int, int]]]:
         columns = self.model.of_kind("category")
         coarse_first = sorted(columns, key=lambda column: len(set(map(str, column.values))))
         title = self.model.title
@@ -232,7 +232,7 @@ def _group(name: str) -> str:
 def _draw(work: _Work) -> list[tuple[str, str, int, int]]:
     results = []
     for row, (name, (product, rgb)) in enumerate(zip(work.names, work.products, strict=True), start=work.first):
-        image = draw_picture(work.seed, work.settings, product, row, rgb)
+        image = draw_image(work.seed, work.settings, product, row, rgb)
         content = encode(image, work.settings)
         path = work.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -120,10 +120,10 @@ class NumberModel:
         z = wide.quantile(ranks)
         if 0 < len(near.z) < len(wide.z):
             weight = len(near.z) / (len(near.z) + _PRIOR)
-            centre = weight * near.mean + (1 - weight) * wide.mean
+            center = weight * near.mean + (1 - weight) * wide.mean
             variance = weight * near.variance + (1 - weight) * 0.5 * wide.variance
             scale = min(1.0, float(np.sqrt(variance / wide.variance))) if wide.variance > 0 else 1.0
-            z = np.clip(centre + scale * (z - wide.mean), self._low, self._high)
+            z = np.clip(center + scale * (z - wide.mean), self._low, self._high)
         return np.exp(z) if self._log else z
 
     def ranks(self, rows: Rows) -> Floats:
@@ -188,7 +188,7 @@ def _free_columns(
 
 
 def _coupled(first: NumberModel, model: NumberModel, leaf: Leaf, lead: Floats, rng: np.random.Generator) -> Floats:
-    """Ranks of a second number beside the first one's: those of real neighbours in rank, moved a little."""
+    """Ranks of a second number beside the first one's: those of real neighbors in rank, moved a little."""
     rows = first.shape(model.context(leaf).filled).filled
     if len(rows) < 3:
         return rng.random(len(lead))

@@ -90,5 +90,5 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float) and value != value:
         return None
     if isinstance(value, bytes | dict | list):
-        return None  # embedded pictures and nested cells are not imitated
+        return None  # embedded images and nested cells are not imitated
     return value

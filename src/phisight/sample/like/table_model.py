@@ -17,7 +17,7 @@ from phisight.sample.like.real_table import RealTable
 from phisight.sample.like.rules import Rules, decimals_of, find_rules
 from phisight.sample.like.title_model import TextModel
 
-_TEXTUAL = ("text", "key", "url", "picture")
+_TEXT_KINDS = ("text", "key", "url", "image")
 
 
 class TableModel:
@@ -89,7 +89,7 @@ class TableModel:
             sample = next(value for value in column.values if value is not None)
             drawn[column.name] = [as_like(codes.draw(rng), sample) for _ in range(count)]
         key, title = self.key, self.title
-        for column in self.of_kind("url", "picture"):
+        for column in self.of_kind("url", "image"):
             rows = [row for row, value in enumerate(column.values) if value is not None]
             model = AddressModel(
                 [str(column.values[row]) for row in rows],

@@ -21,7 +21,7 @@ from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.errors import DataError, some
 from phisight.core.geometry import grid_tokens, image_tokens
 from phisight.core.task import Task
-from phisight.data.dataset.image_groups import pictures_of
+from phisight.data.dataset.image_groups import images_of
 from phisight.model.labels import IGNORED
 from phisight.train.cache.hidden_states import TrunkCache, example_name
 from phisight.train.cache.vision_features import FeatureCache
@@ -83,7 +83,7 @@ class Conversations:
                 f"the answer {answer[:60]!r} holds the special token {some(special) or '<|image_'}; "
                 "take it out of the table"
             )
-        pictures = len(pictures_of(row))
+        pictures = len(images_of(row))
         if pictures not in self._prompts:
             self._prompts[pictures] = prompt_text(self._processor, self._task, pictures)
         return Conversation(self._prompts[pictures], answer + TURN_END)
@@ -166,7 +166,7 @@ class ExampleSet(Dataset[Example]):
         return [self._name(row, self._text(row)[0]) for row in self.rows]
 
     def _name(self, row: Mapping[str, Any], ids: list[int]) -> str:
-        return example_name(" ".join(str(one.get(SHA256)) for one in pictures_of(row)), ids)
+        return example_name(" ".join(str(one.get(SHA256)) for one in images_of(row)), ids)
 
     def _stored(self, index: int, trunk: TrunkCache) -> Example:
         ids, labels = self._text(self.rows[index])
@@ -186,7 +186,7 @@ class ExampleSet(Dataset[Example]):
     def prepare(self, index: int) -> Example:
         """The example with its pixels, or with stored features of the tower; kept nowhere."""
         row = self.rows[index]
-        read = [self.features.read(one[SHA256]) if self.features else self.pixels(one) for one in pictures_of(row)]
+        read = [self.features.read(one[SHA256]) if self.features else self.pixels(one) for one in images_of(row)]
         crops, sizes = [one for one, _ in read], torch.stack([size for _, size in read])
         crop_size = self.processor.image_processor.crop_size
         tokens = [grid_tokens(height, width, crop_size) for height, width in (sizes // crop_size).tolist()]
@@ -216,7 +216,7 @@ def _once(crops: Tensor) -> Tensor:
 
 def tokens_of_pictures(row: Mapping[str, Any], num_crops: int, crop_size: int) -> list[int]:
     """Tokens of each picture of a row, from the sizes that stand there; no picture is opened."""
-    return [image_tokens(one[WIDTH], one[HEIGHT], num_crops, crop_size) for one in pictures_of(row)]
+    return [image_tokens(one[WIDTH], one[HEIGHT], num_crops, crop_size) for one in images_of(row)]
 
 
 def example_lengths(rows: Sequence[Mapping[str, Any]], processor: Any, task: Task, num_crops: int) -> list[int]:

@@ -1,1 +1,1 @@
-"""finish."""
+"""Third part of a build: findings, the table, the card."""

@@ -1,7 +1,7 @@
-"""Second half of a build: from staged rows and settled pictures to the finished folder.
+"""Second half of a build: from staged rows and downloaded images to the finished folder.
 
 The journal is read twice, row by row: once for the rejects and what is compared between rows, once for the table. What
-stays in memory are the arrays of ``KeptRows``, so a long list costs little.
+stays in memory are the arrays of ``AcceptedRows``, so a long list costs little.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,35 @@ import pyarrow.parquet as pq
 from phisight.core.dataset_folder import IMAGES, METADATA, REJECTS, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError
 from phisight.core.run_folder import atomic_file
-from phisight.data.build.finish.findings import Findings, check_pictures, check_table, check_values
-from phisight.data.build.finish.kept_rows import DIGEST, KeptCollector, KeptRows
-from phisight.data.build.finish.table import NUMBER, KeptRow, carried_name, write_metadata
+from phisight.data.build.finish.accepted_rows import DIGEST, AcceptedCollector, AcceptedRows
+from phisight.data.build.finish.findings import Finding, Findings, check_images, check_table, check_values
+from phisight.data.build.finish.table import write_metadata
 from phisight.data.build.plan.columns import Columns
-from phisight.data.build.plan.config import BuildOptions, BuildResult
-from phisight.data.build.plan.splits import assign_splits, luck_of
+from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.splits import assign_splits, split_fraction
+from phisight.data.build.plan.table_columns import NUMBER, AcceptedRow, carried_name
 from phisight.data.build.work.journal import Journal, StagedRow
 from phisight.data.build.work.stage import Stager
-from phisight.data.images.rejection import Refusal, StoredImage
+from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.sources import Source
 
 
-class Finisher:
-    """Writes rejects, table and card."""
+@dataclass
+class BuildResult:
+    """Counts and findings of a finished build; read = kept + rejected."""
+
+    folder: Path
+    read: int
+    kept: int
+    rejected: Counter[str]
+    splits: dict[str, int]
+    findings: list[Finding]
+    guesses: list[str]
+    remarks: list[str]
+
+
+class Finalizer:
+    """Writes rejects.jsonl, metadata.parquet and dataset.json."""
 
     def __init__(self, folder: Path, journal: Journal, columns: Columns, options: BuildOptions) -> None:
         self.folder = folder
@@ -42,7 +57,7 @@ class Finisher:
         self.options = options
         self.findings = Findings()
 
-    def finish(self, source: Source, stager: Stager) -> BuildResult:
+    def finalize(self, source: Source, stager: Stager) -> BuildResult:
         """Write everything; check that every row is accounted for."""
         collected, rejected = self._sort_out()
         if len(collected) + rejected.total() != stager.read:
@@ -51,62 +66,64 @@ class Finisher:
             raise DatasetError(
                 f"none of {stager.read} rows could be kept ({_most(rejected)}); {self.folder / REJECTS} says why"
             )
-        kept = collected.finish(self.journal)
-        leaders, near = kept.grouped(self.options.near_duplicates)
-        splits = self._splits(kept, leaders)
-        write_metadata(self.folder / METADATA, self.journal.rows_path, self._kept_rows(kept, leaders, splits))
-        check_pictures(self.findings, kept, near)
-        check_table(self.findings, kept, leaders)
+        accepted = collected.arrays(self.journal)
+        leaders, near = accepted.grouped(self.options.near_duplicates)
+        splits = self._splits(accepted, leaders)
+        write_metadata(self.folder / METADATA, self.journal.rows_path, self._accepted_rows(accepted, leaders, splits))
+        check_images(self.findings, accepted, near)
+        check_table(self.findings, accepted, leaders)
         self._check_values()
         counts = np.bincount(splits, minlength=len(SPLITS)).tolist()
         result = BuildResult(
             self.folder,
             stager.read,
-            len(kept),
+            len(accepted),
             rejected,
             dict(zip(SPLITS, counts, strict=True)),
-            self.findings.found(lambda at: self.journal.key_of(int(kept.numbers[at]))),
+            self.findings.found(lambda at: self.journal.key_of(int(accepted.numbers[at]))),
             self.columns.guesses,
             stager.offenders(),
         )
         self._write_card(source, result)
-        _prune(self.folder, kept.pictures)
+        _prune(self.folder, accepted.images)
         return result
 
-    def _sort_out(self) -> tuple[KeptCollector, Counter[str]]:
-        """Write rejects.jsonl; the kept rows, and the counts of the others by kind."""
-        kept = KeptCollector()
+    def _sort_out(self) -> tuple[AcceptedCollector, Counter[str]]:
+        """Write rejects.jsonl; the accepted rows, and the counts of the others by kind."""
+        accepted = AcceptedCollector()
         rejected: Counter[str] = Counter()
         with atomic_file(self.folder / REJECTS) as file:
-            for row, outcome in self.journal.rows():
-                if isinstance(outcome, Refusal):
-                    rejected[outcome.kind] += 1
-                    file.write(_reject_line(row, outcome))
+            for row, result in self.journal.rows():
+                if isinstance(result, Rejection):
+                    rejected[result.kind] += 1
+                    file.write(_reject_line(row, result))
                     continue
-                for note in filter(None, outcome.notes.split(",")):
-                    self.findings.add(f"image_{note}", len(kept))
-                kept.add(row, outcome)
-        return kept, rejected
+                for note in filter(None, result.notes.split(",")):
+                    self.findings.add(f"image_{note}", len(accepted))
+                accepted.add(row, result)
+        return accepted, rejected
 
-    def _splits(self, kept: KeptRows, leaders: np.ndarray) -> np.ndarray:
+    def _splits(self, accepted: AcceptedRows, leaders: np.ndarray) -> np.ndarray:
         """uint8[K]: an index into SPLITS. A group is named after its leader's key."""
-        luck = np.zeros(len(kept))
+        fraction = np.zeros(len(accepted))
         at = 0
-        leads = leaders == np.arange(len(kept))
+        leads = leaders == np.arange(len(accepted))
         for number, key in self.journal.numbered_keys():
-            if at < len(kept) and number == kept.numbers[at]:
+            if at < len(accepted) and number == accepted.numbers[at]:
                 if leads[at]:
-                    luck[at] = luck_of(self.options.seed, key)
+                    fraction[at] = split_fraction(self.options.seed, key)
                 at += 1
-        return assign_splits(kept.keys[leaders], kept.categories, kept.prices, luck[leaders], self.options.shares)
+        return assign_splits(
+            accepted.keys[leaders], accepted.categories, accepted.prices, fraction[leaders], self.options.shares
+        )
 
-    def _kept_rows(self, kept: KeptRows, leaders: np.ndarray, splits: np.ndarray) -> Iterator[KeptRow]:
+    def _accepted_rows(self, accepted: AcceptedRows, leaders: np.ndarray, splits: np.ndarray) -> Iterator[AcceptedRow]:
         """The rows of the table, read from the journal once more."""
         stored = ((row, image) for row, image in self.journal.rows() if isinstance(image, StoredImage))
         for at, (row, image) in enumerate(stored):
             leader = int(leaders[at])
-            group = row.key if leader == at else self.journal.key_of(int(kept.numbers[leader]))
-            yield KeptRow(row.number, row.token or "", image, SPLITS[splits[at]], group)
+            group = row.key if leader == at else self.journal.key_of(int(accepted.numbers[leader]))
+            yield AcceptedRow(row.number, row.token or "", image, SPLITS[splits[at]], group)
 
     def _check_values(self) -> None:
         at = 0
@@ -139,8 +156,8 @@ class Finisher:
         card.model_copy(update=extra).write(self.folder)
 
 
-def _reject_line(row: StagedRow, refusal: Refusal) -> bytes:
-    line = {"row": row.number, "key": row.key, "url": row.url, "kind": refusal.kind, "reason": refusal.reason}
+def _reject_line(row: StagedRow, rejection: Rejection) -> bytes:
+    line = {"row": row.number, "key": row.key, "url": row.url, "kind": rejection.kind, "reason": rejection.reason}
     if row.token and row.token.startswith("url:"):
         line["token"] = row.token
     return (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
@@ -150,9 +167,9 @@ def _most(rejected: Counter[str]) -> str:
     return ", ".join(f"{kind} {count}" for kind, count in rejected.most_common(3)) or "the source is empty"
 
 
-def _prune(folder: Path, pictures: np.ndarray) -> None:
-    """Remove pictures that no row needs (left by an interrupted build or an older version of the source)."""
-    wanted = np.unique(pictures)
+def _prune(folder: Path, images: np.ndarray) -> None:
+    """Remove images that no row needs (left by an interrupted build or an older version of the source)."""
+    wanted = np.unique(images)
     if sum(len(names) for _, _, names in os.walk(folder / IMAGES)) == len(wanted):
         return  # what is wanted is there, so there is nothing else
     for parent, _, names in os.walk(folder / IMAGES, topdown=False):
@@ -165,7 +182,7 @@ def _prune(folder: Path, pictures: np.ndarray) -> None:
 
 
 def _digest_in(name: str) -> bytes:
-    """What a picture's name says of its content; nothing for a name phisight did not give."""
+    """The digest in an image's file name; empty for a name that phisight did not give."""
     try:
         return bytes.fromhex(Path(name).stem)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Findings: what looks wrong in the rows that were kept. Nothing is dropped for them; they are counted and shown."""
+"""Findings: suspect values, duplicates and groups among the accepted rows; counted and shown, never dropped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from phisight.core.task import Task
-from phisight.data.build.finish.kept_rows import KeptRows
+from phisight.data.build.finish.accepted_rows import AcceptedRows
 from phisight.data.images.rejection import NOTES
 
 _SHOWN = 5
@@ -20,9 +20,9 @@ _ALL_FINDINGS = {
     "price_above_full_price": "the price is higher than the full price",
     "category_once": "the category occurs once only: it cannot be both learned and tested",
     "key_twice": "the key stands in more than one row",
-    "exact_duplicates": "another row has the very same picture",
-    "near_duplicates": "another row has nearly the same picture",
-    "one_picture_many_answers": "rows with one picture ask for different answers: no model can tell them apart",
+    "exact_duplicates": "another row has the very same image",
+    "near_duplicates": "another row has nearly the same image",
+    "one_image_many_answers": "rows with one image ask for different answers: no model can tell them apart",
     "large_group": "one group holds more than a tenth of all rows: the splits may miss their shares",
 } | {f"image_{name}": sentence for name, sentence in NOTES.items()}
 
@@ -37,7 +37,7 @@ class Finding(BaseModel):
 
 
 class Findings:
-    """Collects rows (by position among the kept ones) by kind of finding: the count and the first few."""
+    """Collects rows (by position among the accepted ones) by kind of finding: the count and the first few."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -64,7 +64,7 @@ class Findings:
 
 
 def check_values(findings: Findings, at: int, row: Mapping[str, Any], task: Task) -> None:
-    """What can be seen in one row: prices that cannot be."""
+    """Findings of one row: impossible prices."""
     numbers = {name: _number(row.get(name)) for name in {*task.of_kind("number"), "price", "full_price"}}
     prices = [numbers[name] for name in numbers if "price" in name.lower()]
     if any(price is not None and price <= 0 for price in prices):
@@ -82,23 +82,23 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def check_pictures(findings: Findings, kept: KeptRows, near: np.ndarray) -> None:
-    """What can be seen between rows: the same or nearly the same picture (bool[K]), and what is asked of it."""
-    _, first, inverse, counts = np.unique(kept.pictures, return_index=True, return_inverse=True, return_counts=True)
+def check_images(findings: Findings, rows: AcceptedRows, near: np.ndarray) -> None:
+    """Findings between rows: the same or nearly the same image (bool[K]), and different answers to it."""
+    _, first, inverse, counts = np.unique(rows.images, return_index=True, return_inverse=True, return_counts=True)
     repeated = np.flatnonzero(counts[inverse] > 1)
     repeated = repeated[np.argsort(first[inverse[repeated]], kind="stable")]
     findings.add_all("exact_duplicates", repeated)
-    columns = (inverse, kept.categories, kept.prices.view(np.int64))
+    columns = (inverse, rows.categories, rows.prices.view(np.int64))
     answers = np.stack([column[repeated] for column in columns], axis=1)
     asked = np.bincount(np.unique(answers, axis=0)[:, 0], minlength=len(first))
-    findings.add_all("one_picture_many_answers", repeated[asked[inverse[repeated]] > 1])
+    findings.add_all("one_image_many_answers", repeated[asked[inverse[repeated]] > 1])
     findings.add_all("near_duplicates", np.flatnonzero(near))
 
 
-def check_table(findings: Findings, kept: KeptRows, leaders: np.ndarray) -> None:
-    """What can be seen in the whole table: rare categories, keys that repeat, groups (int[K]) that are too large."""
-    once = (np.bincount(kept.categories)[kept.categories] == 1) & (kept.categories > 0)
+def check_table(findings: Findings, rows: AcceptedRows, leaders: np.ndarray) -> None:
+    """Findings of the whole table: rare categories, keys that repeat, groups (int[K]) that are too large."""
+    once = (np.bincount(rows.categories)[rows.categories] == 1) & (rows.categories > 0)
     findings.add_all("category_once", np.flatnonzero(once))
-    findings.add_all("key_twice", np.flatnonzero(np.bincount(kept.keys)[kept.keys] > 1))
-    if len(kept) >= 20:
-        findings.add_all("large_group", np.flatnonzero(np.bincount(leaders)[leaders] > len(kept) / 10))
+    findings.add_all("key_twice", np.flatnonzero(np.bincount(rows.keys)[rows.keys] > 1))
+    if len(rows) >= 20:
+        findings.add_all("large_group", np.flatnonzero(np.bincount(leaders)[leaders] > len(rows) / 10))

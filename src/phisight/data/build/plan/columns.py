@@ -1,4 +1,4 @@
-"""Which column is the picture, the key, the group, and what the task is: as told, or guessed and said."""
+"""Which column is the image, the key, the group, and what the task is: as given by options, or guessed and reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from phisight.core.errors import SettingsError, TaskError, some
 from phisight.core.task import FieldKind, Task
 
 _IMAGE_NAMES = (
-    "image", "image_url", "imageurl", "image_link", "image_path", "img", "img_url", "picture", "photo", "file_name",
+    "image", "image_url", "imageurl", "image_link", "image_path", "img", "img_url", "image", "photo", "file_name",
     "filename", "path", "url",
 )  # fmt: skip
 _KEY_NAMES = ("product_code", "product_id", "sku", "key", "id", "code", "asin", "ean", "item_id")
@@ -44,15 +44,15 @@ def choose_columns(
     task: Task | None = None,
     prompt: str | None = None,
 ) -> Columns:
-    """Use what was told, guess the rest from the columns' names; SettingsError when that fails."""
+    """Use the given columns, guess the rest from the columns' names; SettingsError when that fails."""
     guesses: list[str] = []
-    for told, option in ((image, "--image"), (key, "--key")):
-        if told is not None and told not in names:
-            raise SettingsError(f"{option} {told!r} is no column; the columns are {some(names, 30)}")
+    for given, option in ((image, "--image"), (key, "--key")):
+        if given is not None and given not in names:
+            raise SettingsError(f"{option} {given!r} is no column; the columns are {some(names, 30)}")
     if image is None:
         image = _first(names, _IMAGE_NAMES)
         if image is None:
-            raise SettingsError(f"no column looks like a picture; name it with --image, one of {some(names, 30)}")
+            raise SettingsError(f"no column looks like an image; name it with --image, one of {some(names, 30)}")
         guesses.append(f"--image {image}")
     if key is None:
         key = _first([name for name in names if name != image], _KEY_NAMES)
@@ -79,11 +79,11 @@ def guess_task(names: Sequence[str], image: str | None = None) -> Task:
     default = Task()
     if all(name in names for name in default.names):
         return default
-    rest = [name for name in names if name != image]
+    others = [name for name in names if name != image]
     found = {
-        "text": _first(rest, _TITLE_NAMES),
-        "category": _first(rest, _CATEGORY_NAMES),
-        "number": _first(rest, _PRICE_NAMES),
+        "text": _first(others, _TITLE_NAMES),
+        "category": _first(others, _CATEGORY_NAMES),
+        "number": _first(others, _PRICE_NAMES),
     }
     fields = {name: kind for kind, name in found.items() if name is not None}
     if not fields:

@@ -1,13 +1,11 @@
-"""What a build is told, and what it says when it is done."""
+"""Options of a build."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from phisight.core.task import Task
-from phisight.data.build.finish.findings import Finding
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.plan.splits import SplitShares
 from phisight.data.fetch.limits import FetchLimits
@@ -22,7 +20,7 @@ class BuildOptions:
     key: str | None = None
     task: Task | None = None
     prompt: str | None = None
-    """Question put to every picture, where the task is guessed."""
+    """The prompt of every example where the task is guessed."""
     group: GroupRule = field(default_factory=GroupRule)
     near_duplicates: bool = True
     shares: SplitShares = field(default_factory=SplitShares)
@@ -32,20 +30,6 @@ class BuildOptions:
     engine: str = "local"
     """local, or ray: the same build on a cluster."""
     processes: int | None = None
-    """Worker processes; none: by the number of rows."""
+    """Worker processes; None: by the number of rows."""
     image_root: Path | None = None
     encoding: str = "utf-8-sig"
-
-
-@dataclass
-class BuildResult:
-    """What a build did; read = kept + rejected."""
-
-    folder: Path
-    read: int
-    kept: int
-    rejected: Counter[str]
-    splits: dict[str, int]
-    findings: list[Finding]
-    guesses: list[str]
-    remarks: list[str]

@@ -1,6 +1,6 @@
-"""Which rows belong together: one product, one picture, or nearly one picture.
+"""Which rows belong together: one product, one image, or nearly one image.
 
-Rows of a group always land in the same split; a product or a picture on both sides would let a model answer from
+Rows of a group always land in the same split; a product or an image on both sides would let a model answer from
 memory. Groups are joined with a union-find over row positions and named after their smallest key, so that the name
 depends on the rows alone and not on their order.
 """

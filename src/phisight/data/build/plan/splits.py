@@ -3,7 +3,7 @@
 Groups are laid out in one line - by category, inside a category by price band, inside a band by a hash of seed and
 group name - and dealt out along it, each to the split that lags furthest behind its share (systematic sampling: every
 stretch of the line, so every category and band with enough groups, is shared out alike). The first group of a category
-goes to train, so that no category is asked for that was never shown.
+goes to train, so that no category is tested that was never trained on.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def assign_splits(
     groups: np.ndarray,
     categories: np.ndarray,
     prices: np.ndarray,
-    luck: np.ndarray,
+    fraction: np.ndarray,
     shares: SplitShares | None = None,
 ) -> np.ndarray:
     """uint8[K], an index into SPLITS for each of K rows.
 
     ``groups`` int[K] and ``categories`` int[K] are ranks in the order of the names, ``prices`` float[K] (nan: none);
-    ``luck`` float[K] in [0, 1) is a hash of seed and group name, the same for all rows of a group. A group has the
+    ``fraction`` float[K] in [0, 1) is a hash of seed and group name, the same for all rows of a group. A group has the
     category and price of its first row in their order.
     """
     shares = shares or SplitShares()
@@ -57,7 +57,7 @@ def assign_splits(
     begins = _begins(groups[in_order])
     first = in_order[begins]
     rows = np.diff(begins, append=len(groups))
-    line = _line(groups[first], categories[first], priceless[first], np.nan_to_num(prices[first]), luck[first])
+    line = _line(groups[first], categories[first], priceless[first], np.nan_to_num(prices[first]), fraction[first])
     chosen = np.zeros(len(first), dtype=np.uint8)
     chosen[line] = _deal(rows[line], categories[first][line], shares)
     found = np.zeros(len(groups), dtype=np.uint8)
@@ -65,7 +65,7 @@ def assign_splits(
     return found
 
 
-def luck_of(seed: int, name: str) -> float:
+def split_fraction(seed: int, name: str) -> float:
     """Where a group stands inside its category and band, in [0, 1)."""
     return hashed_fraction(seed, "split", name)
 
@@ -76,16 +76,16 @@ def _begins(values: np.ndarray) -> np.ndarray:
 
 
 def _line(
-    names: np.ndarray, categories: np.ndarray, priceless: np.ndarray, prices: np.ndarray, luck: np.ndarray
+    names: np.ndarray, categories: np.ndarray, priceless: np.ndarray, prices: np.ndarray, fraction: np.ndarray
 ) -> np.ndarray:
-    """The groups by category, inside one by price band, inside that by luck."""
+    """The groups by category, inside one by price band, inside that by fraction."""
     by_price = np.lexsort((names, prices, priceless, categories))
     begins = _begins(categories[by_price])
     lengths = np.diff(begins, append=len(names))
     positions = np.arange(len(names)) - np.repeat(begins, lengths)
     bands = np.zeros(len(names), dtype=np.int64)
     bands[by_price] = positions * PRICE_BANDS // np.repeat(lengths, lengths)
-    return np.lexsort((names, luck, bands, categories))
+    return np.lexsort((names, fraction, bands, categories))
 
 
 def _deal(rows: np.ndarray, categories: np.ndarray, shares: SplitShares) -> list[int]:

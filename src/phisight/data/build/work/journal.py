@@ -1,8 +1,8 @@
-"""The journal of a build: staged rows and the outcome of every picture, safe against kill -9.
+"""The journal of a build: staged rows and the result of every image, safe against kill -9.
 
-A SQLite file in DIR/.build. The outcome of a picture is committed after its file is whole under its final name, so
+A SQLite file in DIR/.build. The result of an image is committed after its file is whole under its final name, so
 whatever the journal calls stored is there; a file that has no entry is written again and is the same file, since its
-name is made of its content. Rows are staged anew at every start (the source is cheap to read, pictures are not).
+name is made of its content. Rows are staged anew at every start (the source is cheap to read, images are not).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Literal
 import numpy as np
 
 from phisight.core.errors import DatasetError
-from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, outcome_of, read_log
-from phisight.data.images.rejection import Refusal, StoredImage
+from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, read_log, result_of
+from phisight.data.images.rejection import Rejection, StoredImage
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS images (token TEXT PRIMARY KEY, kind TEXT NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS images (token TEXT PRIMARY KEY, kind TEXT NOT NULL, result TEXT NOT NULL) WITHOUT ROWID;
 DROP TABLE IF EXISTS rows;
 CREATE TABLE rows (number INTEGER PRIMARY KEY, key TEXT, token TEXT, url TEXT, grouped TEXT, category TEXT, price REAL,
                    kind TEXT, reason TEXT);
@@ -37,13 +37,13 @@ class StagedRow:
     number: int
     key: str
     token: str | None
-    """Its picture; none when the row is refused."""
+    """Its image; none when the row is rejected."""
     url: str
-    """Where the picture is, fit to be shown; empty for pictures inside the source."""
+    """Where the image is, fit to be shown; empty for images inside the source."""
     group: str = ""
     category: str = ""
     price: float | None = None
-    refusal: Refusal | None = None
+    rejection: Rejection | None = None
 
 
 class Journal:
@@ -72,30 +72,30 @@ class Journal:
         """Where the source's own columns are staged."""
         return self.workspace / "rows.parquet"
 
-    def absorb_logs(self) -> None:
-        """Take in what worker processes wrote down before they, or this process, were killed."""
+    def read_logs(self) -> None:
+        """Record what worker processes logged before they, or this process, were killed."""
         for path in sorted(self.workspace.glob("finished-*.jsonl")):
-            self.settle(read_log(path))
+            self.record(read_log(path))
             path.unlink()
 
-    def forget(self, folder: Path, again: Callable[[Refusal], bool]) -> None:
-        """Drop what is to be asked again: refusals of that kind, open questions, and pictures that are gone."""
+    def forget(self, folder: Path, again: Callable[[Rejection], bool]) -> None:
+        """Drop what is to be downloaded again: rejections of that kind, jobs without a result, missing files."""
         dropped = [
             (token,)
-            for token, kind, outcome in self._sql.execute("SELECT token, kind, outcome FROM images")
+            for token, kind, result in self._sql.execute("SELECT token, kind, result FROM images")
             if kind == _ASKED
-            or (kind == STORED and not _is_there(folder, StoredImage.from_dict(json.loads(outcome))))
-            or (kind not in (_ASKED, STORED) and again(Refusal(kind, outcome)))
+            or (kind == STORED and not _is_there(folder, StoredImage.from_dict(json.loads(result))))
+            or (kind not in (_ASKED, STORED) and again(Rejection(kind, result)))
         ]
         self._sql.executemany("DELETE FROM images WHERE token = ?", dropped)
 
     def stage(self, rows: Iterable[StagedRow], tokens: Iterable[str]) -> list[str]:
-        """Add rows, in one transaction; of their pictures those that nobody has asked for yet."""
+        """Add rows, in one transaction; of their images those without a result."""
         self._sql.execute("BEGIN")
         self._sql.executemany(
             "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (r.number, r.key, r.token, r.url, r.group, r.category, r.price, *_refusal_columns(r.refusal))
+                (r.number, r.key, r.token, r.url, r.group, r.category, r.price, *_rejection_columns(r.rejection))
                 for r in rows
             ),
         )
@@ -104,24 +104,25 @@ class Journal:
         self._sql.execute("COMMIT")
         return claimed
 
-    def settle(self, entries: Iterable[Entry]) -> None:
-        """Write down what became of pictures, in one transaction."""
+    def record(self, entries: Iterable[Entry]) -> None:
+        """Record the results of images, in one transaction."""
         self._sql.execute("BEGIN")
         self._sql.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", entries)
         self._sql.execute("COMMIT")
 
-    def rows(self) -> Iterator[tuple[StagedRow, StoredImage | Refusal]]:
-        """Every staged row with its outcome, in source order."""
+    def rows(self) -> Iterator[tuple[StagedRow, StoredImage | Rejection]]:
+        """Every staged row with its result, in source order."""
         cursor = self._sql.execute(
-            "SELECT number, key, rows.token, url, grouped, category, price, rows.kind, reason, images.kind, outcome "
+            "SELECT number, key, rows.token, url, grouped, category, price, rows.kind, reason, images.kind, result "
             "FROM rows LEFT JOIN images ON rows.token = images.token ORDER BY number"
         )
-        for number, key, token, url, grouped, category, price, kind, reason, image_kind, outcome in cursor:
-            row = StagedRow(number, key, token, url, grouped, category, price, Refusal(kind, reason) if kind else None)
-            if row.refusal is not None:
-                yield row, row.refusal
+        for number, key, token, url, grouped, category, price, kind, reason, image_kind, result in cursor:
+            rejection = Rejection(kind, reason) if kind else None
+            row = StagedRow(number, key, token, url, grouped, category, price, rejection)
+            if row.rejection is not None:
+                yield row, row.rejection
             else:
-                yield row, outcome_of(image_kind, outcome)
+                yield row, result_of(image_kind, result)
 
     def ranks(self, column: Literal["key", "grouped", "category"]) -> np.ndarray:
         """int32[N + 1]: for each row number the rank of its text from 1, in code point order; 0 for an empty one."""
@@ -147,14 +148,14 @@ class Journal:
         """Close the file; the workspace stays."""
         self._sql.close()
 
-    def finish(self) -> None:
-        """Close, and remove the workspace: the folder is finished."""
+    def remove(self) -> None:
+        """Close, and remove the workspace of a finished folder."""
         self.close()
         shutil.rmtree(self.workspace)
 
 
-def _refusal_columns(refusal: Refusal | None) -> tuple[str | None, str | None]:
-    return (None, None) if refusal is None else (refusal.kind, refusal.reason)
+def _rejection_columns(rejection: Rejection | None) -> tuple[str | None, str | None]:
+    return (None, None) if rejection is None else (rejection.kind, rejection.reason)
 
 
 def _is_there(folder: Path, image: StoredImage) -> bool:

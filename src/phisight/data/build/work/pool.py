@@ -1,4 +1,4 @@
-"""Worker processes of the local engine, seen from the parent: each runs ``obtain.run_jobs`` on what it is sent.
+"""Worker processes of the local engine, seen from the parent: each runs ``download.run_jobs`` on what it is sent.
 
 The parent hands every worker a window of jobs, refills it as entries come back, and is the only one that writes the
 journal.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from phisight.core.errors import DataError
-from phisight.data.build.work.download import ImageStore, Settled, obtain_here
+from phisight.data.build.work.download import ImageStore, OnResults, download_here
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job
 
@@ -25,19 +25,21 @@ _ROWS_WORTH_A_PROCESS = 400
 _SPARE_JOBS = 32
 """Jobs a worker holds beyond those it works on, so that it need not wait for the parent."""
 _BYTES_AHEAD = 64_000_000
-"""Embedded pictures a worker may hold before they are settled; one more may always come."""
+"""Bytes of embedded images a worker may hold; one more image may always come."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """For workers' linear algebra: they are forked, which is safe only while there is one thread."""
 
 
-def obtain(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits, processes: int = 1) -> None:
-    """Run every job and report each outcome, in any order, from the calling thread."""
+def download(
+    jobs: Iterator[Job], store: ImageStore, on_results: OnResults, limits: FetchLimits, processes: int = 1
+) -> None:
+    """Run every job and report each result, in any order, from the calling thread."""
     if processes <= 1 or not hasattr(os, "fork"):
-        obtain_here(jobs, store, settled, limits)
+        download_here(jobs, store, on_results, limits)
     else:
         with WorkerPool(processes) as pool:
-            pool.run(jobs, store, settled, limits)
+            pool.run(jobs, store, on_results, limits)
 
 
 def processes_for(rows: int | None) -> int:
@@ -55,7 +57,7 @@ class _Worker:
 
 
 class WorkerPool:
-    """Workers and the jobs each of them holds; they start at once, and their imports go on beside the caller's."""
+    """Workers and the jobs each of them holds; they start at once, and they import while the caller works."""
 
     def __init__(self, count: int) -> None:
         pairs = [socket.socketpair() for _ in range(count)]
@@ -80,8 +82,8 @@ class WorkerPool:
             worker.pipe.close()
         self._process.wait()
 
-    def run(self, jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits) -> None:
-        """Feed the workers until every job is settled."""
+    def run(self, jobs: Iterator[Job], store: ImageStore, on_results: OnResults, limits: FetchLimits) -> None:
+        """Feed the workers until every job has a result."""
         count = len(self._workers)
         share = replace(
             limits, connections=max(1, limits.connections // count), per_host=max(1, limits.per_host // count)
@@ -96,20 +98,20 @@ class WorkerPool:
                 by_pipe = {worker.pipe: worker for worker in self._workers if worker.jobs}
                 for pipe in wait(list(by_pipe)):
                     worker = by_pipe[pipe]  # type: ignore[index]
-                    _receive(worker, settled)
+                    _receive(worker, on_results)
                     _refill(worker, jobs, window)
             for worker in self._workers:
                 worker.pipe.send([None])
         except (EOFError, ConnectionError):
             raise DataError(
-                "a worker process died, perhaps for want of memory; nothing that was finished is lost: run the same "
+                "a worker process died, perhaps out of memory; nothing that was stored is lost: run the same "
                 "command again"
             ) from None
 
 
-def _receive(worker: _Worker, settled: Settled) -> None:
+def _receive(worker: _Worker, on_results: OnResults) -> None:
     entries = worker.pipe.recv()
-    settled(entries)
+    on_results(entries)
     for token, _, _ in entries:
         worker.bytes_ahead -= worker.jobs.pop(token)
 

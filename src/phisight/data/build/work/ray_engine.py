@@ -1,6 +1,6 @@
-"""The same build on Ray Data: addresses go out to a cluster, checked pictures come back. Extra: ``phisight[ray]``.
+"""The same build on Ray Data: addresses go out to a cluster, checked images come back. Extra: ``phisight[ray]``.
 
-Ray deals out the work, moves the blocks and repeats what a lost node had; the driver stores the pictures and keeps the
+Ray deals out the work, moves the blocks and repeats what a lost node had; the driver stores the images and keeps the
 journal, so resume, rejects and the finished bytes are those of the local engine. Nothing but the driver needs to see
 the folder; local files are read by the driver and travel as bytes.
 """
@@ -15,19 +15,19 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.core.errors import MissingExtraError
-from phisight.data.build.work.download import ImageStore, Settled, run_to_end
+from phisight.data.build.work.download import ImageStore, OnResults, run_to_end
 from phisight.data.build.work.worklog import STORED, Entry, entry
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job
-from phisight.data.images.decode import ImageLimits, take_image
-from phisight.data.images.rejection import Refusal, StoredImage
+from phisight.data.images.decode import ImageLimits, prepare_image
+from phisight.data.images.rejection import Rejection, StoredImage
 
 _JOBS_A_TASK = 64
 _JOBS_A_ROUND = 4096
 """Jobs handed to Ray at once: bounds what the driver and the object store hold, however long the list."""
 
 
-def obtain_on_ray(jobs: Iterator[Job], store: ImageStore, settled: Settled, limits: FetchLimits) -> None:
+def download_on_ray(jobs: Iterator[Job], store: ImageStore, on_results: OnResults, limits: FetchLimits) -> None:
     """Run every job on the cluster Ray is connected to (or starts); MissingExtraError without Ray."""
     try:
         import ray
@@ -36,7 +36,7 @@ def obtain_on_ray(jobs: Iterator[Job], store: ImageStore, settled: Settled, limi
         raise MissingExtraError("--engine ray", "ray") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
-    task: Any = take_batch  # Ray types batches of every format at once
+    task: Any = download_batch  # Ray types batches of every format at once
     ray.data.DataContext.get_current().enable_progress_bars = False
     while batch := list(itertools.islice(jobs, _JOBS_A_ROUND)):
         blocks = [_table(batch[at : at + _JOBS_A_TASK]) for at in range(0, len(batch), _JOBS_A_TASK)]
@@ -47,7 +47,7 @@ def obtain_on_ray(jobs: Iterator[Job], store: ImageStore, settled: Settled, limi
             fn_kwargs={"limits": store.limits, "fetch": limits},
         )
         for row in results.iter_rows():
-            settled([_kept(row, store)])
+            on_results([_stored(row, store)])
 
 
 def _table(jobs: list[Job]) -> pa.Table:
@@ -62,8 +62,8 @@ def _body(job: Job) -> bytes | None:
         return file.read()
 
 
-def take_batch(table: Any, limits: ImageLimits, fetch: FetchLimits) -> Any:
-    """One task on one node: a table of jobs (token, url, body) in, one of outcomes with the bytes to store out."""
+def download_batch(table: Any, limits: ImageLimits, fetch: FetchLimits) -> Any:
+    """One task on one node: a table of jobs (token, url, body) in, one of results with the bytes to store out."""
     found: list[dict[str, Any]] = []
     pending = iter(table.to_pylist())
 
@@ -76,36 +76,36 @@ def take_batch(table: Any, limits: ImageLimits, fetch: FetchLimits) -> Any:
 
             async def one() -> None:
                 for row in pending:
-                    found.append(await _take(row, fetcher, limits))
+                    found.append(await _download(row, fetcher, limits))
 
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(fetch.per_host, _JOBS_A_TASK)):
                     tasks.create_task(one())
 
     run_to_end(work())
-    names = [("token", pa.string()), ("kind", pa.string()), ("outcome", pa.string()), ("data", pa.binary())]
+    names = [("token", pa.string()), ("kind", pa.string()), ("result", pa.string()), ("data", pa.binary())]
     return pa.Table.from_pylist(found, pa.schema(names))
 
 
-async def _take(row: dict[str, Any], fetcher: Any, limits: ImageLimits) -> dict[str, Any]:
+async def _download(row: dict[str, Any], fetcher: Any, limits: ImageLimits) -> dict[str, Any]:
     try:
         if row["body"] is not None:
             body = row["body"]
         else:
             with await fetcher.fetch(row["url"]) as file:
                 body = file.read()
-        stored, data = take_image(body, limits)
-    except Refusal as refusal:
-        return _result(entry(row["token"], refusal), None)
+        stored, data = prepare_image(body, limits)
+    except Rejection as rejection:
+        return _result(entry(row["token"], rejection), None)
     return _result(entry(row["token"], stored), data)
 
 
 def _result(written: Entry, data: bytes | None) -> dict[str, Any]:
     token, kind, text = written
-    return {"token": token, "kind": kind, "outcome": text, "data": data}
+    return {"token": token, "kind": kind, "result": text, "data": data}
 
 
-def _kept(row: dict[str, Any], store: ImageStore) -> Entry:
+def _stored(row: dict[str, Any], store: ImageStore) -> Entry:
     if row["kind"] == STORED:
-        store.keep(StoredImage.from_dict(json.loads(row["outcome"])), row["data"])
-    return row["token"], row["kind"], row["outcome"]
+        store.write(StoredImage.from_dict(json.loads(row["result"])), row["data"])
+    return row["token"], row["kind"], row["result"]

@@ -1,7 +1,7 @@
-"""Go on from what is there: an interrupted build's logs and a finished folder's own table.
+"""Continue from what is there: an interrupted build's logs and a finished folder's own table.
 
-A finished folder needs no hidden file to be repeated: its table names every picture that was asked for and its rejects
-every one that was refused, so a second build asks only for what is new or may have healed.
+A finished folder needs no hidden file to be repeated: its table names every image that was downloaded and its rejects
+every one that was rejected, so a second build downloads only what is new or what failed for a transient reason.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from phisight.core.dataset_folder import CARD, METADATA, REJECTS
-from phisight.data.build.finish.table import ADDED, TOKEN, image_of
+from phisight.data.build.plan.table_columns import ADDED, TOKEN, image_of
 from phisight.data.build.work.journal import Journal
 from phisight.data.build.work.worklog import entry
 from phisight.data.images.decode import ImageLimits
-from phisight.data.images.rejection import KINDS, Refusal, StoredImage
+from phisight.data.images.rejection import KINDS, Rejection, StoredImage
 
 
 def resume(folder: Path, journal: Journal, limits: ImageLimits) -> None:
-    """Bring the journal up to date, and drop from it what is to be asked again."""
-    journal.absorb_logs()
-    journal.settle(entry(token, outcome) for token, outcome in _finished(folder, limits))
-    journal.forget(folder, lambda refusal: KINDS[refusal.kind][0] == "later")
+    """Bring the journal up to date, and drop from it what is to be downloaded again."""
+    journal.read_logs()
+    journal.record(entry(token, result) for token, result in _results_of_finished(folder, limits))
+    journal.forget(folder, lambda rejection: KINDS[rejection.kind][0] == "transient")
 
 
-def _finished(folder: Path, limits: ImageLimits) -> Iterator[tuple[str, StoredImage | Refusal]]:
-    """Outcomes that a finished folder knows, where the limits of today would not change them."""
+def _results_of_finished(folder: Path, limits: ImageLimits) -> Iterator[tuple[str, StoredImage | Rejection]]:
+    """Results in a finished folder that today's limits do not change."""
     if not (folder / CARD).is_file() or not (folder / METADATA).is_file():
         return
     try:
@@ -42,12 +42,12 @@ def _finished(folder: Path, limits: ImageLimits) -> Iterator[tuple[str, StoredIm
                         yield row[TOKEN], image
         lines = (folder / REJECTS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError, KeyError):
-        return  # not built here, or damaged: everything is asked for
+        return  # not built here, or damaged: everything is downloaded
     same = then == asdict(limits)
     for line in map(json.loads, lines):
-        heals = KINDS[line["kind"]][0]
-        if "token" in line and (heals == "never" or (heals == "limits" and same)):
-            yield line["token"], Refusal(line["kind"], line["reason"])
+        persistence = KINDS[line["kind"]][0]
+        if "token" in line and (persistence == "permanent" or (persistence == "limits" and same)):
+            yield line["token"], Rejection(line["kind"], line["reason"])
 
 
 def _within(image: StoredImage, limits: ImageLimits) -> bool:

@@ -1,4 +1,4 @@
-"""First half of a build: the source's rows, typed, checked and staged; a job for every picture still to be had."""
+"""First half of a build: the source's rows, typed, checked and staged; a job for every image that is not there yet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core.errors import EmptyFieldError, TaskError
-from phisight.data.build.finish.table import RowsFile
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.work.journal import Journal, StagedRow
+from phisight.data.build.work.staged_columns import StagedColumns
 from phisight.data.fetch.request import Job, job_for, redacted
-from phisight.data.images.rejection import Refusal
+from phisight.data.images.rejection import Rejection
 from phisight.data.sources import Source, SourceBatch
 
 _OFFENDERS_SHOWN = 3
@@ -22,7 +22,7 @@ _OFFENDERS_SHOWN = 3
 
 @dataclass
 class Stager:
-    """Reads the source once; ``jobs`` yields pictures while rows are staged."""
+    """Reads the source once; ``jobs`` yields images while rows are staged."""
 
     source: Source
     columns: Columns
@@ -30,14 +30,14 @@ class Stager:
     root: Path | None
     journal: Journal
     question: str | None = None
-    """Rows that ask another question are refused (conversations only)."""
+    """Rows that ask another question are rejected (conversations only)."""
     read: int = 0
     _bad: Counter[str] = field(default_factory=Counter)
     _offenders: dict[str, list[str]] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[Job]:
-        """Stage every row; yield a job for each picture that is not settled yet."""
-        with RowsFile(self.journal.rows_path, self.source, self.columns) as rows_file:
+        """Stage every row; yield a job for each image that has no result yet."""
+        with StagedColumns(self.journal.rows_path, self.source, self.columns) as rows_file:
             for batch in self.source.batches():
                 jobs = self._stage(batch)
                 rows_file.add(batch)
@@ -46,7 +46,8 @@ class Stager:
 
     def _stage(self, batch: SourceBatch) -> list[Job]:
         staged = [
-            StagedRow(bad.number, "", None, "", refusal=Refusal("malformed_row", bad.reason)) for bad in batch.malformed
+            StagedRow(bad.number, "", None, "", rejection=Rejection("malformed_row", bad.reason))
+            for bad in batch.malformed
         ]
         jobs: dict[str, Job] = {}
         for number, row in zip(batch.numbers, batch.table.to_pylist(), strict=True):
@@ -63,13 +64,13 @@ class Stager:
         url = _shown(cell)
         try:
             if not key:
-                raise Refusal("no_key", f"column {self.columns.key!r} is empty")
+                raise Rejection("no_key", f"column {self.columns.key!r} is empty")
             if self.question is not None and row["question"] != self.question:
-                raise Refusal("other_question", f"asks {_text(row['question'])[:80]!r}")
+                raise Rejection("other_question", f"asks {_text(row['question'])[:80]!r}")
             self._check_task(number, row)
             job = job_for(cell, self.root)
-        except Refusal as refusal:
-            return StagedRow(number, key, None, url, refusal=refusal), None
+        except Rejection as rejection:
+            return StagedRow(number, key, None, url, rejection=rejection), None
         task = self.columns.task
         categories, numbers = task.of_kind("category"), task.of_kind("number")
         group = self.group.group_of(_text(row[self.group.column]) if self.group.column else key) or key
@@ -82,17 +83,17 @@ class Stager:
         try:
             values = task.values(row)
         except EmptyFieldError as error:
-            raise Refusal("empty_field", str(error)) from error
+            raise Rejection("empty_field", str(error)) from error
         except TaskError as error:
             name = next(name for name in task.names if f"field {name!r}" in str(error))
             self._bad[name] += 1
             if len(self._offenders.setdefault(name, [])) < _OFFENDERS_SHOWN:
                 self._offenders[name].append(f"row {number}: {_text(row[name])[:40]!r}")
-            raise Refusal("bad_value", str(error)) from error
+            raise Rejection("bad_value", str(error)) from error
         try:
             task.render(values)
         except TaskError as error:
-            raise Refusal("unwritable_answer", str(error)) from error
+            raise Rejection("unwritable_answer", str(error)) from error
 
     def offenders(self) -> list[str]:
         """A sentence for each field that some rows hold in the wrong type: count and the first rows."""
@@ -106,7 +107,7 @@ class Stager:
         for name, count in self._bad.items():
             if count * 2 > self.read:
                 sentence = next(text for text in self.offenders() if f"{name!r}" in text)
-                raise TaskError(f"{sentence}; choose another column or kind with --field, or mend the source")
+                raise TaskError(f"{sentence}; choose another column or kind with --field, or repair the source")
 
 
 def _text(value: Any) -> str:
@@ -114,7 +115,7 @@ def _text(value: Any) -> str:
 
 
 def _shown(cell: Any) -> str:
-    """What a reject shows of a picture's place: an address without secrets, a path, nothing for bytes."""
+    """Where an image is, as rejects.jsonl shows it: an address without secrets, a path, empty for bytes."""
     if isinstance(cell, dict):
         cell = None if cell.get("bytes") else cell.get("path")
     if not isinstance(cell, str):

@@ -1,4 +1,4 @@
-"""A worker process of the local engine: jobs in through a socket, pictures into the folder, entries out.
+"""A worker process of the local engine: jobs in through a socket, images into the folder, entries out.
 
     python -m phisight.data.build.work.worker FD...      one worker for each socket; started by ``workers``
 
@@ -29,7 +29,7 @@ _REPORT_S = 0.05
 def main(descriptors: Sequence[int]) -> None:
     """Fork a worker for each socket and wait for their ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged files; what matters is refused
+    warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged files; what matters is rejected
     gc.freeze()
     for mine in descriptors:
         if os.fork() == 0:
@@ -50,7 +50,7 @@ def _serve(descriptor: int) -> None:
         try:
             store, limits = pipe.recv()
         except EOFError:
-            return  # the build ended before it came to pictures
+            return  # the build ended before it came to images
         run_to_end(_work(pipe, store, limits))
 
 
@@ -64,7 +64,7 @@ async def _work(pipe: Connection, store: ImageStore, limits: FetchLimits) -> Non
             for job in pipe.recv():
                 queue.put_nowait(job)
         except (EOFError, OSError):
-            os._exit(0)  # the parent is gone: nobody waits for outcomes
+            os._exit(0)  # the parent is gone: nobody reads results
 
     async def next_job() -> Job | None:
         job = await queue.get()
@@ -78,14 +78,14 @@ async def _work(pipe: Connection, store: ImageStore, limits: FetchLimits) -> Non
 
     with log_path(store.folder, os.getpid()).open("ab", buffering=0) as log:
 
-        def settled(entries: Sequence[Entry]) -> None:
+        def on_results(entries: Sequence[Entry]) -> None:
             log.write(b"".join(map(log_line, entries)))
             if not outbox:
                 loop.call_later(_REPORT_S, report)
             outbox.extend(entries)
 
         loop.add_reader(pipe.fileno(), receive)
-        await run_jobs(next_job, store, settled, limits)
+        await run_jobs(next_job, store, on_results, limits)
         if outbox:
             report()
 

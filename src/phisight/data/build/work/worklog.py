@@ -1,6 +1,6 @@
-"""What became of a picture as it travels and is kept: an entry of three texts; and the logs of worker processes.
+"""Results of images as entries of three texts, and the log files of worker processes.
 
-DIR/.build/finished-PID.jsonl     an entry a line, written before the parent hears of it: survives a kill of both
+DIR/.build/finished-PID.jsonl     an entry a line, written before the parent receives it: survives a kill of both
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from phisight.data.images.rejection import Refusal, StoredImage
+from phisight.data.images.rejection import Rejection, StoredImage
 
 WORKSPACE = ".build"
 """Hidden folder inside a data set that is being built; gone once it is finished."""
 STORED = "stored"
 
 Entry = tuple[str, str, str]
-"""Token; STORED or the kind of the refusal; description as JSON or reason."""
+"""Token; STORED or the kind of the rejection; description as JSON or reason."""
 
 
-def entry(token: str, outcome: StoredImage | Refusal) -> Entry:
-    """An outcome in writing."""
-    if isinstance(outcome, StoredImage):
-        return token, STORED, json.dumps(outcome.as_dict())
-    return token, outcome.kind, outcome.reason
+def entry(token: str, result: StoredImage | Rejection) -> Entry:
+    """The entry of a result."""
+    if isinstance(result, StoredImage):
+        return token, STORED, json.dumps(result.as_dict())
+    return token, result.kind, result.reason
 
 
-def outcome_of(kind: str, text: str) -> StoredImage | Refusal:
-    """What an entry says of its token."""
-    return StoredImage.from_dict(json.loads(text)) if kind == STORED else Refusal(kind, text)
+def result_of(kind: str, text: str) -> StoredImage | Rejection:
+    """The result in an entry."""
+    return StoredImage.from_dict(json.loads(text)) if kind == STORED else Rejection(kind, text)
 
 
 def log_path(folder: Path, worker: int) -> Path:

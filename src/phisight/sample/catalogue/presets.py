@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from phisight.core.errors import SampleError, some
-from phisight.sample.catalogue.products import COLOURS, DEMO_COLOURS, DEMO_KINDS, DEMO_PATTERNS, KINDS, PATTERNS
+from phisight.sample.catalogue.products import COLORS, DEMO_COLORS, DEMO_KINDS, DEMO_PATTERNS, KINDS, PATTERNS
 
 
 class SampleSettings(BaseModel):
@@ -17,7 +17,7 @@ class SampleSettings(BaseModel):
 
     preset: str = Field(default="fashion", description="Name of the preset these settings started from.")
     kinds: tuple[str, ...] = Field(default=tuple(KINDS), description="Kinds of product; see products.py.")
-    colours: dict[str, tuple[int, int, int]] = Field(default=COLOURS, description="Colour names and their RGB values.")
+    colors: dict[str, tuple[int, int, int]] = Field(default=COLORS, description="Color names and their RGB values.")
     patterns: dict[str, tuple[str, float]] = Field(
         default=PATTERNS, description="Patterns: word in the title, factor in the price."
     )
@@ -27,14 +27,14 @@ class SampleSettings(BaseModel):
     )
     attributes: tuple[str, ...] = Field(
         default=("material", "hardware", "size"),
-        description="Attributes that vary and count in the price, beside kind, colour and pattern.",
+        description="Attributes that vary and count in the price, beside kind, color and pattern.",
     )
     plain: float = Field(default=0.4, ge=0, le=1, description="Share of plain cloth where a kind allows patterns.")
     skew: float = Field(default=1.0, ge=0, description="0: all kinds equally frequent; 1: as skewed as a real shop.")
-    smallest: int = Field(default=224, ge=32, description="Shortest side of a picture, pixels.")
-    largest: int = Field(default=1344, le=4096, description="Longest side of a picture, pixels.")
+    smallest: int = Field(default=224, ge=32, description="Shortest side of an image, pixels.")
+    largest: int = Field(default=1344, le=4096, description="Longest side of an image, pixels.")
     elongation: float = Field(default=2.0, ge=1, le=4, description="Longest side over shortest side, at most.")
-    busy: bool = Field(default=True, description="Coloured backgrounds, floors, poses and crops; off: mild ones.")
+    busy: bool = Field(default=True, description="Colored backgrounds, floors, poses and crops; off: mild ones.")
     quality: int = Field(default=90, ge=30, le=100, description="JPEG quality.")
     noise: float = Field(
         default=0.08, ge=0, le=1, description="Standard deviation of the log-normal noise on full prices."
@@ -46,15 +46,15 @@ class SampleSettings(BaseModel):
     duplicates: float = Field(
         default=0.04, ge=0, le=0.5, description="Share of designs listed again with another photograph."
     )
-    variants: float = Field(default=1.9, ge=1, le=6, description="Mean number of colours a design comes in.")
+    variants: float = Field(default=1.9, ge=1, le=6, description="Mean number of colors a design comes in.")
 
     @model_validator(mode="after")
     def _known(self) -> SampleSettings:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         if unknown or not self.kinds:
             raise ValueError(f"kinds {some(unknown)!r} are not drawn; known kinds: {some(KINDS, 60)}")
-        if not self.colours or "plain" not in self.patterns:
-            raise ValueError("a sample needs at least one colour and the pattern 'plain'")
+        if not self.colors or "plain" not in self.patterns:
+            raise ValueError("a sample needs at least one color and the pattern 'plain'")
         if self.smallest > self.largest:
             raise ValueError(f"smallest side {self.smallest} is larger than largest side {self.largest}")
         return self
@@ -65,7 +65,7 @@ PRESETS: dict[str, SampleSettings] = {
     "demo": SampleSettings(
         preset="demo",
         kinds=DEMO_KINDS,
-        colours=DEMO_COLOURS,
+        colors=DEMO_COLORS,
         patterns=DEMO_PATTERNS,
         title=("colour", "pattern", "noun"),
         attributes=(),

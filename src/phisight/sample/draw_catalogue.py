@@ -1,4 +1,4 @@
-"""Seed -> catalogue: a table and its pictures, streamed to a data set folder.
+"""Seed -> catalogue: a table and its images, streamed to a data set folder.
 
 Work is cut into batches of designs. A batch depends on the seed and its designs alone, so the bytes are the same on any
 number of workers, and memory holds a few batches however many rows are asked for.
@@ -23,6 +23,7 @@ from phisight.core.errors import SampleError
 from phisight.core.task import Task
 from phisight.sample.card import ATTRIBUTES, FAULTS, SampleCard
 from phisight.sample.catalogue.designs import design_sizes, listings
+from phisight.sample.catalogue.presets import PRESETS, SampleSettings
 from phisight.sample.catalogue.pricing import describe, prices
 from phisight.sample.catalogue.table_rows import (
     KEY,
@@ -38,8 +39,7 @@ from phisight.sample.catalogue.table_rows import (
 from phisight.sample.faults import plant
 from phisight.sample.output_folder import new_folder
 from phisight.sample.parallel import in_order
-from phisight.sample.presets import PRESETS, SampleSettings
-from phisight.sample.render import draw_picture, encode
+from phisight.sample.render import draw_image, encode
 
 Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
@@ -64,7 +64,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows of a batch whose pictures are on disk."""
+    """Rows of a batch whose images are on disk."""
 
     table: list[dict[str, Any]]
     truth: list[dict[str, Any]]
@@ -108,13 +108,13 @@ def _batches(rows: int, seed: int, settings: SampleSettings, folder: Path) -> It
 
 
 def draw_batch(batch: Batch) -> Drawn:
-    """Draw the rows of a batch, write their pictures, return the rows."""
+    """Draw the rows of a batch, write their images, return the rows."""
     drawn, row = Drawn([], []), batch.first
     for design, count in batch.designs:
         for listing in listings(batch.seed, batch.settings, design)[:count]:
             price = prices(batch.seed, batch.settings, design, row, listing.product)
             cells = price_list_row(batch.seed, batch.settings, listing, row, price)
-            image = draw_picture(batch.seed, batch.settings, listing.product, row)
+            image = draw_image(batch.seed, batch.settings, listing.product, row)
             content = encode(image, batch.settings)
             name = file_name(row, cells[KEY])
             path = batch.folder / name

@@ -1,0 +1,51 @@
+"""The source's own columns while a build runs: a Parquet file in the workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from phisight.data.build.plan.columns import Columns
+from phisight.data.build.plan.table_columns import NUMBER, carried_columns
+from phisight.data.sources.arrow import numbers_of
+from phisight.data.sources.base import Source, SourceBatch
+
+
+class StagedColumns:
+    """The source's own columns while a build runs: one row for each that could be read, in source order."""
+
+    def __init__(self, path: Path, source: Source, columns: Columns) -> None:
+        self._carried = carried_columns(source, columns)
+        self._schema = pa.schema([*self._carried.values(), pa.field(NUMBER, pa.int64())])
+        self._writer = pq.ParquetWriter(path, self._schema)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def add(self, batch: SourceBatch) -> None:
+        """Append the rows of a batch."""
+        arrays = [_cast(batch.table[name], field.type) for name, field in self._carried.items()]
+        arrays.append(pa.chunked_array([numbers_of(batch.numbers, pa.int64())]))
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if column.type.equals(kind):
+        return column
+    return pa.chunked_array([numbers_of([_float(value) for value in column.to_pylist()], kind)])
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
