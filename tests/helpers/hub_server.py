@@ -1,4 +1,4 @@
-"""A small hub on loopback: speaks the part of the hub's protocol that reading and pushing data sets needs.
+"""A small hub on loopback: the part of the hub's protocol that reading and pushing data sets and models needs.
 
 Repositories live in memory as path -> bytes. Point HF_ENDPOINT at ``url`` before huggingface_hub is imported.
 """
@@ -28,7 +28,7 @@ def git_sha(data: bytes) -> str:
 
 
 class Hub:
-    """Data set repositories by name."""
+    """Repositories by name."""
 
     def __init__(self) -> None:
         self.repos: dict[str, dict[str, bytes]] = {}
@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def preupload(self, _name: str, _revision: str, body: bytes) -> None:
         files = json.loads(body)["files"]
-        large = {".parquet", ".jpg", ".png", ".webp", ".tar"}
+        large = {".parquet", ".jpg", ".png", ".webp", ".tar", ".safetensors"}
         modes = ["lfs" if any(f["path"].endswith(suffix) for suffix in large) else "regular" for f in files]
         answer = [
             {"path": f["path"], "uploadMode": mode, "shouldIgnore": False, "oid": None}
@@ -221,14 +221,14 @@ _ROUTES = [
     (r"/api/repos/create", "create"),
     (r"/api/whoami-v2", "who"),
     (r"/api/validate-yaml", "validate"),
-    (rf"/api/datasets/{_NAME}", "info"),
-    (rf"/api/datasets/{_NAME}/revision/([^/]+)", "revision"),
-    (rf"/api/datasets/{_NAME}/tree/([^/]+)(/.*)?", "tree"),
-    (rf"/api/datasets/{_NAME}/paths-info/([^/]+)", "paths_info"),
-    (rf"/api/datasets/{_NAME}/preupload/([^/]+)", "preupload"),
-    (rf"/api/datasets/{_NAME}/commit/([^/]+)", "commit"),
-    (rf"/datasets/{_NAME}/resolve/([^/]+)/(.+)", "resolve"),
-    (rf"/datasets/{_NAME}\.git/info/lfs/objects/batch", "lfs_batch"),
+    (rf"/api/(?:datasets|models)/{_NAME}", "info"),
+    (rf"/api/(?:datasets|models)/{_NAME}/revision/([^/]+)", "revision"),
+    (rf"/api/(?:datasets|models)/{_NAME}/tree/([^/]+)(/.*)?", "tree"),
+    (rf"/api/(?:datasets|models)/{_NAME}/paths-info/([^/]+)", "paths_info"),
+    (rf"/api/(?:datasets|models)/{_NAME}/preupload/([^/]+)", "preupload"),
+    (rf"/api/(?:datasets|models)/{_NAME}/commit/([^/]+)", "commit"),
+    (rf"(?:/datasets)?/{_NAME}/resolve/([^/]+)/(.+)", "resolve"),
+    (rf"(?:/datasets)?/{_NAME}\.git/info/lfs/objects/batch", "lfs_batch"),
     (r"/lfs/([0-9a-f]+)", "lfs_put"),
 ]
 

@@ -13,7 +13,7 @@ import warnings
 import typer
 
 from phisight import __version__
-from phisight.cli import data, evaluate, run, sample
+from phisight.cli import data, evaluate, export, run, sample
 from phisight.cli.console import console, fail
 from phisight.core.errors import PhisightError
 
@@ -49,6 +49,7 @@ app.command("train")(run.train_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("predict")(run.predict_command)
 app.command("report")(run.report_command)
+app.command("export")(export.export_command)
 
 
 def main() -> None:

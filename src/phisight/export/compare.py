@@ -1,0 +1,119 @@
+"""Whether an exported model answers as its run does.
+
+    float32           logits behind prompt and answer within 1e-4, greedy answers equal
+    bfloat16, float16 parsed fields of every row equal
+
+Each side is observed in a process of its own, so that one model is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from phisight.core.errors import CheckpointError, some
+from phisight.core.task import Task
+
+LOGIT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a model wrote about some rows."""
+
+    dtype: str
+    texts: list[str]
+    """Answers, numbers decided as the run decides them."""
+    logits: list[Tensor]
+    """For each row the logits float32[tokens, V] that its answer was chosen from."""
+
+    def write(self, path: Path) -> None:
+        """Store it; ``read`` gives it back."""
+        values = {f"logits_{row}": value.contiguous() for row, value in enumerate(self.logits)}
+        texts = {f"text_{row}": text for row, text in enumerate(self.texts)}
+        save_file(values, path, {"dtype": self.dtype, "rows": str(len(self.texts)), **texts})
+
+    @classmethod
+    def read(cls, path: Path) -> Observation:
+        """An observation that another process has stored."""
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            rows = range(int(about["rows"]))
+            held = set(file.keys())
+            logits = [file.get_tensor(f"logits_{row}") for row in rows if f"logits_{row}" in held]
+        return cls(about["dtype"], [about[f"text_{row}"] for row in rows], logits)
+
+
+@torch.no_grad()
+def greedy_logits(model: Any, processor: Any, prompt: str, images: Sequence[Image.Image], most: int) -> Tensor:
+    """Logits float32[tokens, V] that one greedy answer is chosen from; one row a call, so that nothing is padded."""
+    content = [*({"type": "image"} for _ in images), {"type": "text", "text": prompt}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(text=text, images=list(images) or None, return_tensors="pt")
+    placed = {
+        name: value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
+        for name, value in inputs.items()
+    }
+    found = model.generate(
+        **placed, max_new_tokens=most, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
+    return torch.cat([step.float().cpu() for step in found.logits])
+
+
+def require_equal(run: Observation, export: Observation, task: Task, rows: Sequence[str]) -> str:
+    """What was compared, as a sentence for the card; CheckpointError names the first row that differs.
+
+    Args:
+        run: The model that was scored.
+        export: The exported folder, loaded in a fresh process.
+        task: Reads the fields.
+        rows: A name for each row.
+    """
+    count = len(rows)
+    for row, (mine, theirs) in enumerate(zip(run.texts, export.texts, strict=True)):
+        read, again = task.parse(mine).values, task.parse(theirs).values
+        if read != again or (read is None and mine != theirs):
+            raise CheckpointError(
+                f"the export answers differently from its run on {rows[row]}: {theirs[:80]!r} for {mine[:80]!r}; "
+                f"{_repair(run, export)}"
+            )
+    if export.dtype != "float32" or run.dtype != "float32":
+        return f"Compared with its run in {export.dtype}: parsed fields of {count} rows equal."
+    largest = 0.0
+    for row, (mine, theirs) in enumerate(zip(run.logits, export.logits, strict=True)):
+        gap = float((mine - theirs).abs().max()) if mine.shape == theirs.shape else float("inf")
+        largest = max(largest, gap)
+        if run.texts[row] != export.texts[row] or gap > LOGIT_TOLERANCE:
+            raise CheckpointError(
+                f"the export is not the model of its run: on {rows[row]} logits differ by {gap:.2g}, at most "
+                f"{LOGIT_TOLERANCE:g} is allowed; {_repair(run, export)}"
+            )
+    return (
+        f"Compared with its run in float32: greedy answers of {count} rows equal, logits within {largest:.1e} "
+        f"({LOGIT_TOLERANCE:g} allowed)."
+    )
+
+
+def _repair(run: Observation, export: Observation) -> str:
+    if run.dtype != export.dtype:
+        return f"the run was scored in {run.dtype} and this is {export.dtype}: export it with --dtype {run.dtype}"
+    return "nothing was exported; were base or checkpoint changed since the run was scored?"
+
+
+def equal_layout(written: Mapping[str, tuple[int, ...]], model: Mapping[str, tuple[int, ...]]) -> None:
+    """CheckpointError unless names and shapes of the written tensors are those of the model."""
+    missing, unknown = sorted(set(model) - set(written)), sorted(set(written) - set(model))
+    shapes = sorted(name for name in set(model) & set(written) if tuple(model[name]) != tuple(written[name]))
+    if missing or unknown or shapes:
+        raise CheckpointError(
+            f"what was merged is not this model: {len(missing)} tensors missing, {len(unknown)} unknown, {len(shapes)} "
+            f"of another shape ({some([*missing, *unknown, *shapes])}); is config.json the one of these weights?"
+        )

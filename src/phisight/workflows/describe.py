@@ -1,0 +1,127 @@
+"""Model card and task file beside the weights of a run: after training, and again when it has been evaluated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phisight.core.dataset_folder import CARD, DatasetCard
+from phisight.core.errors import DatasetError
+from phisight.core.run_folder import BEST, SCORES, write_text_atomically
+from phisight.core.settings import Recipe
+from phisight.core.task import Task
+from phisight.export.card import CARD_FILE, CardFacts, licence_of, model_card
+from phisight.export.task_file import FieldCalibration, NumberInterval, TaskFile
+from phisight.workflows.load import TINY
+from phisight.workflows.subject import Subject, origins_of, subject_of
+
+TINY_LICENCE = "mit"
+"""The tiny model is made by phisight itself."""
+PUBLISHED_LICENCES = {"microsoft/phi-3": "mit"}
+"""Licences of published models by the beginning of their names, for bases whose folder states none."""
+
+
+def describe_run(run: Path) -> None:
+    """Write card, task file and origins into ``RUN/best``."""
+    subject = subject_of(run)
+    assert subject.recipe is not None
+    best = run / BEST
+    task_file_for(subject).write(best)
+    write_text_atomically(best / CARD_FILE, model_card(facts_of(subject)))
+    base = subject.weights if subject.adapters else None
+    origins_of(subject.recipe, best, base).write(best)
+
+
+def task_file_for(subject: Subject, task: Task | None = None) -> TaskFile:
+    """The task file of a model: its own where it has one, of a run what recipe, data set and scores say."""
+    if subject.recipe is None or subject.run is None:
+        own = TaskFile.read(subject.folder) if subject.folder is not None else None
+        return own or TaskFile(task=task or Task())
+    recipe, scores = subject.recipe, read_scores(subject.run)
+    task = recipe.task or DatasetCard.read(subject.run if (subject.run / CARD).is_file() else recipe.data.path).task
+    aliases: Mapping[str, str] = scores.get("aliases") or {}
+    return TaskFile(
+        task=task,
+        numbers=recipe.train.numbers,
+        images=recipe.data.images,
+        max_new_tokens=recipe.evaluate.max_new_tokens,
+        constrained=recipe.evaluate.constrained,
+        intervals={
+            name: _interval(one)
+            for name in task.of_kind("number")
+            if (one := (scores.get("prediction_intervals") or {}).get(aliases.get(name, name)))
+        },
+        calibration={
+            name: FieldCalibration.model_validate(one["curve"])
+            for name in task.names
+            if (one := (scores.get("calibration") or {}).get(aliases.get(name, name)))
+        },
+    )
+
+
+def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_code: str = "") -> CardFacts:
+    """What the card of a model tells."""
+    recipe, task = subject.recipe, task_file_for(subject).task
+    base = recipe.model.name if recipe else subject.name
+    data: Mapping[str, Any] = {}
+    if subject.run is not None and (subject.run / CARD).is_file():
+        try:
+            data = DatasetCard.read(subject.run).model_dump(mode="json")
+        except DatasetError:
+            data = {}
+    name = subject.run or subject.folder
+    return CardFacts(
+        title=name.resolve().name if name is not None else subject.name,
+        recipe=recipe,
+        task=task,
+        base="the tiny model that phisight makes" if base == TINY else _shown(base),
+        model_licence=licence_of_base(base, subject),
+        dtype=dtype or (recipe.model.dtype.replace("auto", "the type of the base") if recipe else "its own type"),
+        adapters=subject.adapters is not None and not dtype,
+        data=data,
+        scores=read_scores(subject.run) if subject.run else {},
+        compared=compared,
+        remote_code=remote_code,
+    )
+
+
+def licence_of_base(base: str, subject: Subject) -> str | None:
+    """The licence of the model that training started from, as far as somebody states it."""
+    if base == TINY:
+        return TINY_LICENCE
+    stated = licence_of(Path(subject.weights)) if Path(subject.weights).is_dir() else None
+    known = next((licence for name, licence in PUBLISHED_LICENCES.items() if base.lower().startswith(name)), None)
+    return stated or known
+
+
+def read_scores(run: Path) -> dict[str, Any]:
+    """``scores.json`` of a run; empty where it was not evaluated, or the file cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads((run / SCORES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _interval(one: Mapping[str, Any]) -> NumberInterval:
+    return NumberInterval(
+        level=one["level"], logarithmic=one["logarithmic"], radius=one["radius"], rows=one["fitted_on"]
+    )
+
+
+def _shown(base: str) -> str:
+    """A base's name for the card: of a folder its last part, no path of the machine."""
+    return Path(base).name if Path(base).is_absolute() or Path(base).is_dir() else base
+
+
+def settings_of(recipe: Recipe | None, task: TaskFile) -> Recipe:
+    """The recipe that a model answers under: its run's, or what its task file says."""
+    recipe = recipe or Recipe()
+    evaluate = recipe.evaluate.model_copy(
+        update={"max_new_tokens": task.max_new_tokens, "constrained": task.constrained}
+    )
+    return recipe.model_copy(
+        update={"evaluate": evaluate, "train": recipe.train.model_copy(update={"numbers": task.numbers})}
+    )

@@ -1,0 +1,232 @@
+"""A run to a folder that others load.
+
+what it is -> weights merged -> configuration, processor, number head, task file -> compared with the run -> card -> hub
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from phisight.core.errors import DataError, EvaluationError, SettingsError, StorageError, TaskError
+from phisight.core.origins import Origin, Origins
+from phisight.core.run_folder import write_text_atomically
+from phisight.core.settings import ModelSettings, Recipe
+from phisight.core.task import Task
+from phisight.evaluate import read_rows
+from phisight.export.card import CARD_FILE, model_card
+from phisight.export.compare import require_equal
+from phisight.export.layout import (
+    REMOTE_CODE,
+    copy_number_head,
+    read_config,
+    require_layout,
+    write_config,
+    write_processor,
+)
+from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters, write_merged
+from phisight.export.publish import publish_model
+from phisight.export.task_file import TaskFile
+from phisight.workflows.describe import facts_of, task_file_for
+from phisight.workflows.observe import observed
+from phisight.workflows.subject import Subject, data_of_run, subject_of
+
+COMPARED_ROWS = 10
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ExportDtype = Literal["float32", "bfloat16", "float16"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made."""
+
+    folder: Path
+    compared: str
+    """How it was compared with its run; empty for adapters, which are the run's own files."""
+    address: str | None
+    """Where it stands on the hub, if it was pushed."""
+
+
+def export_model(
+    run: str | Path,
+    out: str | Path,
+    *,
+    adapter: bool = False,
+    dtype: ExportDtype | None = None,
+    remote_code: bool = False,
+    push: str | None = None,
+    private: bool = True,
+    rows: int = COMPARED_ROWS,
+    say: Say = lambda _: None,
+) -> Exported:
+    """Write a model that others load into a new folder.
+
+    Args:
+        run: Run folder, or a folder of adapters.
+        out: The folder to write; it must not exist, or be empty.
+        adapter: Write PEFT's adapters alone, not merged.
+        dtype: Type of the weights; None keeps the one that was scored.
+        remote_code: Name the hub's own code in the configuration, for programs without phisight.
+        push: OWNER/NAME on the hub to upload to.
+        private: Whether a repository made for it is private.
+        rows: Rows that the export and the run both answer before the export counts.
+        say: Called with what happens, as it happens.
+
+    Raises:
+        SettingsError: A folder that holds something, or options that contradict each other.
+        CheckpointError: Parts that do not fit, or an export that answers differently from its run.
+        StorageError: No room.
+    """
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder} is there already and not empty; name another folder with --out")
+    if adapter and (dtype or remote_code):
+        raise SettingsError("--adapter copies the adapters as they are; leave out --dtype and --remote-code")
+    subject = subject_of(run)
+    with _whole_or_not_at_all(folder) as partial:
+        if adapter:
+            compared = _write_adapters(subject, partial)
+        else:
+            compared = _write_whole(subject, partial, dtype, rows, say, remote_code=remote_code)
+    address = None
+    if push:
+        say(f"Uploading to {push}")
+        address = publish_model(folder, push, private=private)
+    return Exported(folder, compared, address)
+
+
+def _write_adapters(subject: Subject, out: Path) -> str:
+    if subject.adapters is None:
+        raise SettingsError(
+            f"{subject.name} holds whole weights and no adapters (a tiny model, or train.method full or projector); "
+            "export it without --adapter"
+        )
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        shutil.copyfile(subject.adapters / name, out / name)
+    Adapters.read(out)
+    write_processor(subject.processor, out)
+    copy_number_head(subject.adapters, out)
+    task_file_for(subject).write(out)
+    Origins(model=Origin.of(subject.weights, out)).write(out)
+    write_text_atomically(out / CARD_FILE, model_card(facts_of(subject)))
+    return ""
+
+
+def _write_whole(
+    subject: Subject, out: Path, dtype: ExportDtype | None, rows: int, say: Say, *, remote_code: bool
+) -> str:
+    task = task_file_for(subject)
+    chosen = DTYPES[dtype] if dtype else _scored_dtype(subject)
+    say(f"Merging {subject.adapters} into {subject.weights}" if subject.adapters else f"Copying {subject.weights}")
+    write_processor(subject.processor, out)
+    config = write_config(subject.weights, out, chosen, remote_code=remote_code)
+    adapters = Adapters.read(subject.adapters) if subject.adapters else None
+    require_layout(write_merged(subject.weights, adapters, out, chosen), config)
+    copy_number_head(subject.folder or Path(subject.weights), out)
+    task.write(out)
+    compared = _compared(subject, out, task, rows, say) if rows else ""
+    name = str(chosen).removeprefix("torch.")
+    facts = facts_of(subject, dtype=name, compared=compared, remote_code=REMOTE_CODE if remote_code else "")
+    write_text_atomically(out / CARD_FILE, model_card(facts))
+    return compared
+
+
+def _scored_dtype(subject: Subject) -> torch.dtype:
+    """The type that the run's model has in memory when it is evaluated."""
+    asked = subject.recipe.model.dtype if subject.recipe else "auto"
+    if asked != "auto":
+        return DTYPES[asked]
+    dtype = read_config(subject.weights).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, say: Say) -> str:
+    """Ask the run and the export about the same rows, one after the other, each in a process of its own."""
+    settings = subject.recipe.model if subject.recipe else ModelSettings()
+    numbers = task.numbers
+    with tempfile.TemporaryDirectory() as scratch:
+        asked = _rows_of_data(subject, task.task, rows)
+        drawn = not asked
+        if drawn:
+            asked = _drawn_rows(Path(scratch), rows)
+        say(f"Asking the run, then the export, about {len(asked)} rows")
+        mine, theirs = (
+            observed(name, asked, task.task, numbers, use, task.max_new_tokens, Path(scratch) / f"{side}.safetensors")
+            for side, name, use in (
+                ("run", subject.name, settings),
+                ("export", str(out), settings.model_copy(update={"dtype": "auto"})),
+            )
+        )
+        told = require_equal(mine, theirs, task.task, [images[0].name for images in asked])
+    return told + (" The data set was not at hand: the images were drawn." if drawn else "")
+
+
+def _rows_of_data(subject: Subject, task: Task, count: int) -> list[list[Path]]:
+    """Images of the first rows of the run's data set, not of the training split where there is another one."""
+    if subject.recipe is None or subject.run is None:
+        return []
+    recipe: Recipe = subject.recipe
+    for split in ("validation", "test", "train"):
+        try:
+            found = read_rows(
+                data_of_run(subject.run, recipe), task, split, limit=count, seed=recipe.seed,
+                pictures=recipe.data.images,
+            )  # fmt: skip
+        except (DataError, EvaluationError, TaskError):
+            continue
+        images = [[path for path in row.images if isinstance(path, Path)] for row in found.rows]
+        there = [paths for paths in images if paths and all(path.is_file() for path in paths)]
+        if there:
+            return there[:count]
+    return []
+
+
+def _drawn_rows(folder: Path, count: int) -> list[list[Path]]:
+    """Images of noise on a gradient, each of another shape, stored in a folder."""
+    rows = []
+    for row in range(count):
+        draw = np.random.default_rng(row)
+        height, width = (int(side) for side in draw.integers(80, 400, size=2))
+        slope = np.linspace(0, 255, width)[None, :, None] * draw.random(3)
+        pixels = np.clip(slope + draw.normal(0, 40, (height, width, 3)), 0, 255).astype(np.uint8)
+        path = folder / f"drawn-{row}.png"
+        Image.fromarray(pixels).save(path)
+        rows.append([path])
+    return rows
+
+
+@contextmanager
+def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
+    """A folder beside the wanted one that takes its name when the block ends well, and goes when it does not."""
+    partial = folder.absolute().with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.is_dir():
+            folder.rmdir()
+        partial.rename(folder)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        free = shutil.disk_usage(_existing(folder)).free / 1e9
+        raise StorageError(
+            f"{folder} cannot be written ({' '.join(str(error).split())[:160]}; {free:.2f} GB are free); nothing is "
+            "left of it and the run stands; make room or choose another folder with --out"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in [folder, *folder.absolute().parents] if path.exists())
