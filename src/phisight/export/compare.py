@@ -88,8 +88,8 @@ def require_equal(run: Observation, export: Observation, task: Task, rows: Seque
     if export.dtype != "float32" or run.dtype != "float32":
         return f"Compared with its run in {export.dtype}: parsed fields of {count} rows equal."
     largest = 0.0
-    for row, (mine, theirs) in enumerate(zip(run.logits, export.logits, strict=True)):
-        gap = float((mine - theirs).abs().max()) if mine.shape == theirs.shape else float("inf")
+    for row, (left, right) in enumerate(zip(run.logits, export.logits, strict=True)):
+        gap = float((left - right).abs().max()) if left.shape == right.shape else float("inf")
         largest = max(largest, gap)
         if run.texts[row] != export.texts[row] or gap > LOGIT_TOLERANCE:
             raise CheckpointError(

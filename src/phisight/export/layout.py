@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, CLIPVisionConfig, GenerationConfig
 
 from phisight.core.errors import CheckpointError
 from phisight.export.compare import equal_layout
@@ -77,7 +77,7 @@ def require_layout(written: list[TensorSpec], config: Phi3VConfig) -> None:
 
 def _name_remote_code(source: str | Path, config: Phi3VConfig, out: Path) -> None:
     """Write ``auto_map`` into the JSON files, as the published ones have it."""
-    vision = config.vision_config.to_dict() if config.vision_config is not None else {}
+    vision = config.vision_config.to_dict() if isinstance(config.vision_config, CLIPVisionConfig) else {}
     differing = [key for key, value in OFFICIAL_SIZE.items() if getattr(config, key) != value]
     differing += [f"vision {key}" for key, value in VIT_L_14_336.items() if vision.get(key) != value]
     if differing:

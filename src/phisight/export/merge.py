@@ -47,10 +47,10 @@ class LayerAdapter:
     def merged(self, weight: Tensor) -> Tensor:
         """Weight [out, in] of the base to the merged one, float32."""
         with torch.no_grad():
-            whole = weight.float() + (self.up.float() @ self.down.float()) * self.scale
+            whole: Tensor = weight.float() + (self.up.float() @ self.down.float()) * self.scale
             if self.magnitude is None:
                 return whole
-            lengths = torch.linalg.vector_norm(whole, dim=1, keepdim=True)
+            lengths: Tensor = torch.linalg.vector_norm(whole, dim=1, keepdim=True)
             return whole * (self.magnitude.float()[:, None] / lengths)
 
 

@@ -79,4 +79,4 @@ def write_shard(path: Path, specs: Iterable[TensorSpec], values: Iterable[tuple[
             assert name == spec.name, f"{name} comes where {spec.name} was announced"
             assert tuple(value.shape) == spec.shape, f"{name} has another shape than was announced"
             plain = value.to(spec.dtype).contiguous().flatten()
-            file.write(memoryview(plain.view(torch.uint8).numpy()))
+            file.write(plain.view(torch.uint8).numpy().data)

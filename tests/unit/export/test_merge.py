@@ -23,18 +23,18 @@ class Net(nn.Module):
         torch.manual_seed(0)
         self.model = nn.ModuleDict({"first": nn.Linear(12, 8, bias=False), "second": nn.Linear(8, 6, bias=False)})
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         return self.model["second"](self.model["first"](x))
 
 
-def trained(folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> Net:
+def trained(folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
     """Adapters with values that matter, saved in PEFT's format; returns the base."""
     base = Net().to(dtype)
-    wrapped = get_peft_model(Net().to(dtype), LoraConfig(r=3, lora_alpha=5, target_modules=["first"], **settings))
+    wrapped: Any = get_peft_model(Net().to(dtype), LoraConfig(r=3, lora_alpha=5, target_modules=["first"], **settings))
     for name, value in wrapped.named_parameters():
         if "lora_" in name:
             value.data.add_(torch.randn_like(value), alpha=0.3)
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(str(folder))
     return base
 
 
@@ -42,7 +42,8 @@ def trained(folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_as_peft_merges(settings: dict[str, Any], dtype: torch.dtype, tmp_path: Path) -> None:
     base = trained(tmp_path, dtype, **settings)
-    expected = PeftModel.from_pretrained(Net().to(dtype), str(tmp_path)).merge_and_unload().state_dict()
+    expected: Any = PeftModel.from_pretrained(Net().to(dtype), str(tmp_path))
+    expected = expected.merge_and_unload().state_dict()
     changed = base.model["first"].weight.detach().clone()
     merge_into(base, Adapters.read(tmp_path))
     assert not base.model["first"].weight.equal(changed)
