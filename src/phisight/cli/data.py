@@ -100,7 +100,7 @@ def build_command(
 
 
 def _export_beside(out: Path, layout: str) -> None:
-    from phisight.data.dataset.export import export
+    from phisight.data.dataset.export_formats import export
     from phisight.data.dataset.folder import DatasetFolder
 
     target = out.with_name(f"{out.resolve().name}-{layout}")
@@ -229,7 +229,7 @@ def export_command(
     shard_mb: Annotated[int, typer.Option(help="Megabytes of pictures in a shard.")] = 400,
 ) -> None:
     """Write a data set as Parquet or WebDataset shards with the pictures inside, or its table as CSV."""
-    from phisight.data.dataset.export import export
+    from phisight.data.dataset.export_formats import export
     from phisight.data.dataset.folder import DatasetFolder
 
     for path in export(DatasetFolder.open(folder), out, layout, shard_mb * 1_000_000):

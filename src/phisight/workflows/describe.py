@@ -12,7 +12,7 @@ from phisight.core.errors import DatasetError
 from phisight.core.run_folder import BEST, SCORES, write_text_atomically
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.export.card import CARD_FILE, CardFacts, licence_of, model_card
+from phisight.export.model_card import CARD_FILE, CardFacts, licence_of, model_card
 from phisight.export.task_file import FieldCalibration, NumberInterval, TaskFile
 from phisight.workflows.load import TINY
 from phisight.workflows.subject import Subject, origins_of, subject_of

@@ -23,9 +23,10 @@ from phisight.core.run_folder import write_text_atomically
 from phisight.core.settings import ModelSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import read_rows
-from phisight.export.card import CARD_FILE, model_card
 from phisight.export.compare import require_equal
-from phisight.export.layout import (
+from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters, write_merged
+from phisight.export.model_card import CARD_FILE, model_card
+from phisight.export.model_folder import (
     REMOTE_CODE,
     copy_number_head,
     read_config,
@@ -33,7 +34,6 @@ from phisight.export.layout import (
     write_config,
     write_processor,
 )
-from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters, write_merged
 from phisight.export.publish import publish_model
 from phisight.export.task_file import TaskFile
 from phisight.workflows.describe import facts_of, task_file_for
@@ -180,7 +180,7 @@ def _rows_of_data(subject: Subject, task: Task, count: int) -> list[list[Path]]:
         try:
             found = read_rows(
                 data_of_run(subject.run, recipe), task, split, limit=count, seed=recipe.seed,
-                pictures=recipe.data.images,
+                images=recipe.data.images,
             )  # fmt: skip
         except (DataError, EvaluationError, TaskError):
             continue

@@ -52,7 +52,7 @@ def observed(
 
 
 def _observe(asked: dict[str, Any]) -> None:
-    from phisight.generate import Request, load_picture
+    from phisight.generate import Request, load_rgb
     from phisight.workflows.load import is_run, load_model, load_run
     from phisight.workflows.predictors import predictor_of
 
@@ -67,7 +67,7 @@ def _observe(asked: dict[str, Any]) -> None:
     if dtype == "float32":
         model.eval()
         for row in rows:
-            images = [load_picture(image) for image in row]
+            images = [load_rgb(image) for image in row]
             logits.append(greedy_logits(model, processor, task.prompt, images, asked["most"]))
     Observation(dtype, [texts[row] for row in range(len(rows))], logits).write(Path(asked["out"]))
 

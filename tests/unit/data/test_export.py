@@ -9,7 +9,7 @@ import pytest
 
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.data.build.build_dataset import build
-from phisight.data.dataset.export import export, harmless
+from phisight.data.dataset.export_formats import export, harmless
 from phisight.data.dataset.folder import DatasetFolder
 from tests.helpers.hub_server import Hub, phisight_on, running_hub
 from tests.helpers.images import write_images

@@ -12,7 +12,7 @@ from torch import nn
 
 from phisight.core.errors import CheckpointError
 from phisight.export.merge import Adapters, merge_into, write_merged
-from phisight.export.shards import TensorSpec, specs_of, values_of, write_shard
+from phisight.export.tensor_files import TensorSpec, specs_of, values_of, write_shard
 
 
 class Net(nn.Module):

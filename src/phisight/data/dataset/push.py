@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from phisight.core.errors import DataError
-from phisight.data.dataset.export import SHARD_BYTES, export
+from phisight.data.dataset.export_formats import SHARD_BYTES, export
 from phisight.data.dataset.folder import DatasetFolder
 
 

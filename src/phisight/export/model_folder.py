@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from phisight.core.errors import CheckpointError
 from phisight.export.compare import equal_layout
-from phisight.export.shards import TensorSpec
+from phisight.export.tensor_files import TensorSpec
 from phisight.model.checkpoint import stop_at_turn_end
 from phisight.model.configuration import VIT_L_14_336, Phi3VConfig
 from phisight.model.number_head import NUMBER_HEAD
