@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest check format constraints clean
+.PHONY: help setup demo test test-fast test-lowest check format constraints clean
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -28,6 +28,9 @@ demo: setup  ## the main job, offline: sample catalogue, training, evaluation, r
 
 test: setup  ## every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: setup  ## the tests that start no process and train no long curve: about a minute on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not slow' $(PYTEST_ARGS)
 
 check: setup  ## formatter, linter, strict types
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Print the tables of docs/numerics.md: ``python -m tests.parity.table`` (``--faults`` for the planted faults)."""
+"""Print the tables of benchmarks/results/parity-*.md: the cases, or with ``--faults`` the planted faults."""
 
 from __future__ import annotations
 
