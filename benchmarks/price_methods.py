@@ -55,7 +55,7 @@ from phisight.evaluate import evaluate
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.workflows.load import load_run, read_run
-from phisight.workflows.predictors import predictor_of
+from phisight.workflows.predict import predictor_of
 from phisight.workflows.train import train
 
 TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {

@@ -95,7 +95,7 @@ def adapt(start: Path, data: Path, layer: int, asked: argparse.Namespace, out: P
     )
     clock = Clock()
     train(recipe, progress=clock)
-    scores = evaluate_run(out, before_rows=0)
+    scores = evaluate_run(out, base_model_rows=0)
     lines = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
     return {
         "samples_per_s": clock.steps * recipe.train.batch_size / clock.seconds if clock.seconds else float("nan"),

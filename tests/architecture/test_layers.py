@@ -140,7 +140,7 @@ def test_a_ring_is_seen() -> None:
         ("phisight.report.page", "import importlib\nimportlib.import_module('phisight.evaluate')"),
         ("phisight.report.page", "if TYPE_CHECKING:\n    from phisight.train import trainer"),
         ("phisight.model.tiny", "import phisight.generate.predictor as p"),
-        ("phisight.workflows.train", "from phisight.cli.console import console"),
+        ("phisight.workflows.train", "from phisight.cli.screen import console"),
     ],
 )
 def test_an_import_upwards_or_sideways_is_seen(module: str, text: str) -> None:

@@ -110,7 +110,7 @@ def test_a_broken_checkpoint_is_passed_over(
     else:
         (folder / "checkpoint-6" / "manifest.json").unlink()
     said: list[str] = []
-    train(wanted, resume=True, say=said.append)
+    train(wanted, resume=True, notify=said.append)
     assert len(said) == 2
     assert said[0].startswith("Checkpoint of step 6 is broken (")
     assert "optimizer.pt" in said[0] or "manifest.json is missing" in said[0]
@@ -153,7 +153,7 @@ def test_without_a_checkpoint_the_run_begins_again(recipe: Callable[..., Recipe]
     cut_at(wanted, 2)
     assert curve(wanted.out)
     said: list[str] = []
-    train(wanted, resume=True, say=said.append)
+    train(wanted, resume=True, notify=said.append)
     assert "from the beginning: there is no checkpoint yet" in said[0]
     assert [line["step"] for line in curve(wanted.out)] == [1, 2, 3, 3]
 

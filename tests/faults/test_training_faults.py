@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from phisight.cli.console import fail
+from phisight.cli.screen import fail
 from phisight.core.errors import (
     DatasetError,
     ImageError,

@@ -53,7 +53,7 @@ def forbid_writing() -> None:
     TensorStore.keep = refuse  # type: ignore[method-assign]
     JsonlTracker.start = refuse  # type: ignore[method-assign]
     manifest.publish = manifest.clear_partial = refuse  # type: ignore[assignment]
-    train.save_best = refuse
+    vars(train)["save_best"] = refuse
 
 
 def note_shards(out: Path, rank: int) -> None:
@@ -119,13 +119,13 @@ def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
     from phisight.train.loop import fit
     from phisight.train.trainable.methods import apply_method
     from phisight.workflows.load import load_model
-    from phisight.workflows.train import _examples
+    from phisight.workflows.train import build_dataset
 
     with joined():
         folder = DatasetFolder.open(recipe.data.path)
         model, processor = load_model(recipe.model.name, recipe.model)
         model = apply_method(model, recipe.train, recipe.lora)
-        examples, _ = _examples(recipe, folder, folder.rows("train"), processor, folder.task)
+        examples, _ = build_dataset(recipe, folder, folder.rows("train"), processor, folder.task)
         losses = Losses()
         mixed: Any = SomeWithoutImage(examples)
         fit(model, processor, mixed, None, recipe, recipe.out, losses)

@@ -13,8 +13,8 @@ import warnings
 import typer
 
 from phisight import __version__
-from phisight.cli import data, evaluate, export, run, sample
-from phisight.cli.console import console, fail
+from phisight.cli import data, demo, evaluate, export, predict, report, sample, train
+from phisight.cli.screen import console, fail
 from phisight.core.errors import PhisightError
 
 app = typer.Typer(
@@ -41,22 +41,22 @@ def options(
     """Options that stand before every command."""
 
 
-app.command("demo")(run.demo_command)
+app.command("demo")(demo.demo_command)
 app.add_typer(sample.app, name="sample")
 app.add_typer(data.app, name="data")
-app.command("plan")(run.plan_command)
-app.command("train")(run.train_command)
+app.command("plan")(train.plan_command)
+app.command("train")(train.train_command)
 app.command("evaluate")(evaluate.evaluate_command)
-app.command("predict")(run.predict_command)
-app.command("report")(run.report_command)
+app.command("predict")(predict.predict_command)
+app.command("report")(report.report_command)
 app.command("export")(export.export_command)
 
 
 def main() -> None:
     """Entry point: a user's error is one line and exit code 1, a traceback only with ``--debug``."""
-    # Threads that wait for each other by spinning make a busy machine twenty times slower; sleeping costs nothing here.
+    # Threads that spin while they wait make a busy machine twenty times slower; sleeping costs nothing here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # PEFT imports bitsandbytes, which speaks of kernels that are missing, and asks for a name that will go.
+    # PEFT imports bitsandbytes, which warns of missing kernels, and reads a deprecated attribute.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
     debug = "--debug" in sys.argv

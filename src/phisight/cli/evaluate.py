@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from phisight.cli.bars import AnswerBars
-from phisight.cli.console import Overrides, console, progress_bar, quiet_libraries
+from phisight.cli.screen import AnswerBars, Overrides, console, progress_bar, quiet_libraries
 
 
 def evaluate_command(
@@ -18,23 +17,30 @@ def evaluate_command(
         str,
         typer.Argument(metavar="RUN|MODEL", help="Folder that `phisight train` wrote, a model folder or a hub name."),
     ],
-    data: Annotated[Path | None, typer.Option(help="Data set folder; none: the run's own.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, validation or test; none: as in the recipe.")] = None,
-    rows: Annotated[int | None, typer.Option(help="Answer only so many rows; none: all.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set folder; default: the run's own.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation or test; default: as in the recipe.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Answer only so many rows (default: all).")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results of a MODEL; a RUN keeps its own.")] = None,
-    before_rows: Annotated[
-        int, typer.Option(min=0, help="Rows of a RUN that the model before training answers, too; 0: none.")
+    base_model_rows: Annotated[
+        int,
+        typer.Option(
+            "--base-model-rows",
+            "--before-rows",
+            min=0,
+            help="Rows of a RUN that the base model (before training) answers, too; 0: none.",
+        ),
     ] = 100,
     constrained: Annotated[
-        bool | None, typer.Option("--constrained/--free", help="Allow only answers of the template; none: the recipe.")
+        bool | None,
+        typer.Option("--constrained/--free", help="Allow only answers of the template (default: as in the recipe)."),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Let a model answer about pictures it was not trained on, and score the answers.
+    """Let a model answer about images it was not trained on, and score the answers.
 
-    Every answer is generated; the truth is only used to score it. More passes show each row another row's picture, one
-    of another category and a blank one: what stays right then was not read off the picture. A run's answers are
-    compared with those of the model before training.
+    Every answer is generated; the truth is only used to score it. More passes show each row another row's image, one
+    of another category and a blank one: what stays right then was not read off the image. A run's answers are
+    compared with those of its base model.
 
     Examples:
         phisight evaluate runs/products --split test
@@ -56,11 +62,11 @@ def evaluate_command(
             recipe = read_run(run, overrides or [])
             settings = changed(recipe.evaluate, **changes)
             scores = evaluate_run(
-                run, data=data, settings=settings, track=recipe.track, before_rows=before_rows, progress=bars
+                run, data=data, settings=settings, track=recipe.track, base_model_rows=base_model_rows, progress=bars
             )
         elif data is None or out is None:
             raise SettingsError(
-                f"{subject} is no run folder; to evaluate it as a model, say --data DIR (a data set folder) and "
+                f"{subject} is no run folder; to evaluate it as a model, add --data DIR (a data set folder) and "
                 "--out DIR (for the results)"
             )
         else:
@@ -73,10 +79,10 @@ def evaluate_command(
 
 
 def show_scores(scores: Mapping[str, Any]) -> None:
-    """The main figures, with real and with shuffled pictures, and of the model before training."""
-    columns = {"shuffled": "shuffled pictures", "before": "before training"}
+    """The main figures, with real and with shuffled images, and of the base model."""
+    columns = {"shuffled": "shuffled images", "base_model": "base model"}
     others = {key: scores[key] for key in columns if key in scores}
-    table = Table("", "real pictures", *(columns[key] for key in others), title="Answers")
+    table = Table("", "real images", *(columns[key] for key in others), title="Answers")
     wanted = ("parse_rate", "_accuracy", "_exact", "_mae", "_median_ape")
     for name, value in scores.items():
         if name.endswith(wanted) and isinstance(value, (int, float)):

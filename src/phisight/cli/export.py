@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from phisight.cli.console import console, errors, quiet_libraries
+from phisight.cli.screen import console, errors, quiet_libraries
 from phisight.core.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phisight.cli.console import console, progress_bar
+from phisight.cli.screen import console, progress_bar
 
 if TYPE_CHECKING:
     from phisight.sample.card import SampleCard
 
-app = typer.Typer(help="Draw a catalogue of products with pictures, without a row of real data.", no_args_is_help=True)
+app = typer.Typer(help="Draw a catalogue of products with images, without a row of real data.", no_args_is_help=True)
 
 
 @app.command("make")
@@ -24,7 +24,7 @@ def make_command(
     out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet, or be empty.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, on any number of workers.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="fashion: full variety, pictures of 224 to 1,344 pixels; demo: small and easy to learn.")
+        str, typer.Option(help="fashion: full variety, images of 224 to 1,344 pixels; demo: small and easy to learn.")
     ] = "fashion",
     like: Annotated[
         Path | None,
@@ -42,7 +42,7 @@ def make_command(
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG or JPEG) to look at.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sample in --out.")] = False,
 ) -> None:
-    """Draw a sample catalogue: a price list of 17 columns, one picture a row, ready for every other command.
+    """Draw a sample catalogue: a price list of 17 columns, one image a row, ready for every other command.
 
     The price rule and its noise are written to sample.json, so the best possible error is known.
 
@@ -75,7 +75,7 @@ def make_command(
             card = imitate(
                 like, rows, out, seed=seed, settings=settings, workers=workers, overwrite=overwrite, progress=progress
             )
-    _tell(card, out)
+    _print_card(card, out)
     if sheet is not None:
         contact_sheet(out).save(sheet)
         console.print(f"contact sheet: {sheet}", highlight=False)
@@ -92,7 +92,7 @@ def check_command(
 ) -> None:
     """Say how alike and how private a sample is: fidelity, rules, copies, nearness to the real rows.
 
-    Needs the extra 'check' (sdmetrics). Exit code 1 when a real title, code, address or picture was copied.
+    Needs the extra 'check' (sdmetrics). Exit code 1 when a real title, code, address or image was copied.
 
     Example: phisight sample check real.csv data/imitation
     """
@@ -116,7 +116,7 @@ def _progress(rows: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.advance(task, done)
 
 
-def _tell(card: SampleCard, out: Path) -> None:
+def _print_card(card: SampleCard, out: Path) -> None:
     console.print(f"{card.rows:,} products of {card.designs:,} designs in {out}", highlight=False)
     if card.best_price_median_ape is not None:
         console.print(

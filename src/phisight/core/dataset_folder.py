@@ -1,6 +1,6 @@
 """The data set folder: names of its files and of the columns phisight adds, and its card.
 
-    DIR/images/...          one picture a row
+    DIR/images/...          one image a row
     DIR/metadata.parquet    the table: file_name, the source's own columns, the added columns below
     DIR/dataset.json        the card: task, counts, splits, where it came from
     DIR/rejects.jsonl       one line for each row that did not make it, with the reason
@@ -27,11 +27,11 @@ CARD = "dataset.json"
 REJECTS = "rejects.jsonl"
 
 FILE_NAME = "file_name"
-"""str: path of the picture, relative to the folder."""
+"""str: path of the image, relative to the folder."""
 SPLIT = "split"
 """str: one of SPLITS."""
 GROUP = "group"
-"""str: rows with one group stay in one split (same product, near-duplicate picture)."""
+"""str: rows with one group stay in one split (same product, near-duplicate image)."""
 SHA256 = "image_sha256"
 """str: SHA-256 of the stored file, in hex."""
 WIDTH, HEIGHT = "image_width", "image_height"

@@ -9,7 +9,7 @@
     │   ├── SourceError               a table, folder or data set that cannot be read
     │   ├── ImageError                one image
     │   │   ├── MissingImageError     the file is not there
-    │   │   ├── UnreadableImageError  the bytes are no picture, or only half of one
+    │   │   ├── UnreadableImageError  the bytes are no image, or only half of one
     │   │   └── ElongatedImageError   too long and thin for the crop grid
     │   ├── EmptyFieldError           a field the task needs holds nothing
     │   └── DatasetError              a data set folder that is not one, or is damaged
@@ -24,7 +24,7 @@
     │   ├── FeatureCacheError         stored features that cannot be read
     │   ├── NonFiniteLossError        the loss became NaN or infinite
     │   ├── MemoryLimitError          a step does not fit into the memory of the device
-    │   ├── WorkerError               a process that prepares pictures died
+    │   ├── WorkerError               a process that prepares images died
     │   ├── RankError                 another process of the run ended or does not answer
     │   └── StoppedError              a signal asked training to stop
     ├── EvaluationError               answers that cannot be scored
@@ -83,11 +83,11 @@ class MissingImageError(ImageError, FileNotFoundError):
 
 
 class UnreadableImageError(ImageError):
-    """The bytes are not a whole picture."""
+    """The bytes are not a whole image."""
 
 
 class ElongatedImageError(ImageError):
-    """The picture is too long and thin for the crop grid."""
+    """The image is too long and thin for the crop grid."""
 
 
 class EmptyFieldError(DataError, ValueError):
@@ -131,7 +131,7 @@ class ImageCheckError(TrainError):
 
 
 class FeatureCacheError(TrainError):
-    """Stored features of a picture cannot be read."""
+    """Stored features of an image cannot be read."""
 
 
 class NonFiniteLossError(TrainError):
@@ -143,7 +143,7 @@ class MemoryLimitError(TrainError):
 
 
 class WorkerError(TrainError):
-    """A process that prepares pictures died."""
+    """A process that prepares images died."""
 
 
 class RankError(TrainError):

@@ -1,6 +1,6 @@
-"""The HD grid: how a picture is scaled, padded and cut, and how many tokens it becomes. Integers only.
+"""The HD grid: how an image is scaled, padded and cut, and how many tokens it becomes. Integers only.
 
-    picture --scale to columns * crop wide--> int(height) --pad--> rows x columns tiles of crop x crop
+    image --scale to columns * crop wide--> int(height) --pad--> rows x columns tiles of crop x crop
     tokens = tiles * n^2  +  separators of the tile rows  +  1  +  thumbnail n^2 + its n separators,  n = crop / 28
 
 Source: the official image processor of microsoft/Phi-3-vision-128k-instruct and Phi-3.5-vision-instruct, whose
@@ -23,9 +23,9 @@ PIXELS_PER_TOKEN = 28
 
 @dataclass(frozen=True)
 class HDGrid:
-    """Where a picture's pixels go.
+    """Where an image's pixels go.
 
-    ``scaled_*`` and ``pad_*`` speak of the landscape frame: a portrait picture (``transposed``) is mirrored along its
+    ``scaled_*`` and ``pad_*`` speak of the landscape frame: a portrait image (``transposed``) is mirrored along its
     main diagonal first and mirrored back at the end. ``width``, ``height``, ``rows``, ``columns`` speak of the result.
     """
 
@@ -50,14 +50,14 @@ class HDGrid:
 
     @property
     def tiles(self) -> int:
-        """Tiles of the picture, the thumbnail not counted."""
+        """Tiles of the image, the thumbnail not counted."""
         return self.rows * self.columns
 
 
 def hd_grid(width: int, height: int, num_crops: int, crop_size: int = CROP_SIZE) -> HDGrid:
-    """Grid of a picture of ``width`` x ``height`` pixels with at most ``num_crops`` tiles.
+    """Grid of an image of ``width`` x ``height`` pixels with at most ``num_crops`` tiles.
 
-    Pictures are always scaled, up or down; ElongatedImageError when nothing of the short side would be left.
+    Images are always scaled, up or down; ElongatedImageError when nothing of the short side would be left.
     """
     transposed = width < height
     ratio = height / width if transposed else width / height
@@ -68,7 +68,7 @@ def hd_grid(width: int, height: int, num_crops: int, crop_size: int = CROP_SIZE)
     scaled_height = int(scaled_width / ratio)
     if scaled_height == 0:
         raise ElongatedImageError(
-            f"a picture of {width} x {height} pixels is too long and thin for {num_crops} crops: scaled to "
+            f"an image of {width} x {height} pixels is too long and thin for {num_crops} crops: scaled to "
             f"{scaled_width} pixels its short side is below one pixel; crop it or leave it out"
         )
     padded_height = math.ceil(scaled_height / crop_size) * crop_size
@@ -93,6 +93,6 @@ def grid_tokens(rows: int, columns: int, crop_size: int = CROP_SIZE) -> int:
 
 
 def image_tokens(width: int, height: int, num_crops: int, crop_size: int = CROP_SIZE) -> int:
-    """Image tokens of a picture of ``width`` x ``height`` pixels."""
+    """Image tokens of an image of ``width`` x ``height`` pixels."""
     grid = hd_grid(width, height, num_crops, crop_size)
     return grid_tokens(grid.rows, grid.columns, crop_size)

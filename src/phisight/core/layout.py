@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 IMAGES = "images"
-"""Folder of the pictures inside a data set folder."""
+"""Folder of the images inside a data set folder."""

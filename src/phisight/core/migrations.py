@@ -33,7 +33,7 @@ DATASET_FORMAT: Literal["phisight-dataset/1"] = "phisight-dataset/1"
 RENAMED: dict[Kind, dict[str, str | None]] = {
     "config": {},
     "dataset": {},
-    "scores": {},
+    "scores": {"before": "base_model", "not_checked.before": "not_checked.base_model"},
     "predictions": {},
     "checkpoint": {},
     "cache": {},

@@ -26,7 +26,7 @@ class ModelSettings(Settings):
     name: str = "tiny"
     """``tiny`` (made anew, for a CPU), a folder in the official layout, or a hub name."""
     num_crops: int | None = Field(default=None, ge=1)
-    """Most tiles of a picture; none: what the model's processor says."""
+    """Most tiles of an image; none: what the model's processor says."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the weights in memory; auto: the checkpoint's, float32 for tiny."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
@@ -39,19 +39,19 @@ class DataSettings(Settings):
     path: Path = Path("data")
     """The data set folder."""
     images: int = Field(default=1, ge=1)
-    """Most pictures of an example: rows with one key are one product and go together; 1: each row goes alone."""
+    """Most images of an example: rows with one key are one product and go together; 1: each row goes alone."""
     max_length: int | None = Field(default=None, ge=1)
     """Most tokens of an example, image tokens counted; none: the model's limit."""
     too_long: Literal["error", "leave_out"] = "error"
-    """What happens to an example over the limit; text and pictures are never cut."""
+    """What happens to an example over the limit; text and images are never cut."""
     train_rows: int | None = Field(default=None, ge=1)
     """Train on the first rows only; none: all."""
     workers: int = Field(default=0, ge=0)
-    """Processes that prepare pictures; 0: the training process does."""
+    """Processes that prepare images; 0: the training process does."""
     keep_pixels_gb: float = Field(default=1.0, ge=0)
-    """Prepared pictures kept in memory across epochs, at most this many GB; 0: none."""
+    """Prepared images kept in memory across epochs, at most this many GB; 0: none."""
     feature_cache_gb: float = Field(default=20.0, ge=0)
-    """Most GB on disk for the features of a frozen tower, computed once per picture; 0: computed in every step."""
+    """Most GB on disk for the features of a frozen tower, computed once per image; 0: computed in every step."""
     feature_cache: Path | None = None
     """Folder of those features, shared by runs; none: ``features`` beside the run folder."""
     trunk_cache_gb: float = Field(default=20.0, ge=0)
@@ -69,13 +69,13 @@ class TrainSettings(Settings):
     train_tower: bool = False
     """Whether the vision tower trains too (always in a tiny model, whose tower starts from nothing)."""
     steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps; none: ``epochs`` decides."""
+    """Optimizer steps; none: ``epochs`` decides."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the training split, unless ``steps`` is given."""
     batch_size: int = Field(default=8, ge=1)
     """Examples a device and micro-batch."""
     accumulate: int = Field(default=1, ge=1)
-    """Micro-batches an optimiser step."""
+    """Micro-batches an optimizer step."""
     packing: bool = False
     """Examples of a micro-batch one after the other in one row without padding, each attending to itself alone."""
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -103,7 +103,7 @@ class TrainSettings(Settings):
     liger: bool = False
     """Liger's fused kernels (GPU, ``pip install 'phisight[liger]'``)."""
     fsdp: bool = False
-    """Shard weights, gradients and optimiser over the processes of ``torchrun`` (FSDP2)."""
+    """Shard weights, gradients and optimizer over the processes of ``torchrun`` (FSDP2)."""
     numbers: Numbers = "head"
     """How numbers are learned and answered: ``text``, the digits; ``digit_weighted``, the first ones weigh more in the
     loss; ``expected``, the median of their probabilities; ``head``, one that predicts the logarithm beside the text."""

@@ -1,4 +1,4 @@
-"""The task: what is asked of a picture, and how the answer is written and read back.
+"""The task: what is asked of an image, and how the answer is written and read back.
 
     row  --render-->  "Product: Check Scarf, Category: SCARVES, Full Price: 470.0"  --parse-->  typed fields
 
@@ -66,7 +66,7 @@ class Task(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompt: str = Field(default="What is shown in this image?", description="The question put to every picture.")
+    prompt: str = Field(default="What is shown in this image?", description="The question put to every image.")
     answer: str = Field(
         default="Product: {title}, Category: {category3_code}, Full Price: {full_price}",
         description="Template of the answer; each {name} is a field.",

@@ -14,7 +14,7 @@ Then, each adding one key to the scores:
     scores["baselines"] = against_baselines(real, fit_baselines(task, train_truths, test_truths, features, features))
     intervals = PredictionIntervals.around(real, fit_prediction_intervals(validation, level=0.8))
     scores["prediction_intervals"] = intervals.scores(real)
-    scores["before"] = {**figures(base_model_predictions), "tuned_against": ...}
+    scores["base_model"] = {**figures(base_model_predictions), "tuned_against": ...}
     scores["verdict"] = verdict_of(scores)
     write_json(run / "scores.json", scores)
 """

@@ -12,7 +12,7 @@ _TITLES = {"mae_penalised": "mean error", "accuracy": "right", "exact": "exactly
 def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     """``uses_image``, ``beats_baselines`` (by field; none where no baseline was computed) and ``lines``.
 
-    Reads ``grounding``, ``baselines`` and ``before`` of scores.json; what is missing there is named as not checked.
+    Reads ``grounding``, ``baselines`` and ``base_model`` of scores.json; what is missing there is named as not checked.
     """
     lines = [scores["grounding"]["line"] if "grounding" in scores else "uses the image: not checked"]
     fields = list(scores.get("aliases", {}).values())
@@ -29,10 +29,10 @@ def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def _before(scores: Mapping[str, Any]) -> list[str]:
     """What fine-tuning brought, field by field, in one sentence; or why nobody knows."""
-    if "before" not in scores:
-        why = scores.get("not_checked", {}).get("before")
+    if "base_model" not in scores:
+        why = scores.get("not_checked", {}).get("base_model")
         return [f"before fine-tuning: not checked ({why})"] if why else []
-    base = scores["before"]
+    base = scores["base_model"]
     named = {True: "better", None: "no different", False: "worse"}
     parts = [
         f"{field} is {named[one['better']]} ({change_text(one['metric'], one['right'], one['left'])})"

@@ -39,7 +39,7 @@ def metric_table(run: RunData) -> dict[str, Any]:
 
 def _columns(scores: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     found = [(title, scores[mode]) for mode, title in MODES.items() if mode in scores]
-    found += [(before_title(scores), scores["before"])] if "before" in scores else []
+    found += [(before_title(scores), scores["base_model"])] if "base_model" in scores else []
     found += [(name, column) for name, column in scores.get("baselines", {}).items()]
     found += [("teacher-forced *", scores["teacher_forced"])] if "teacher_forced" in scores else []
     return found
@@ -47,7 +47,7 @@ def _columns(scores: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 def before_title(scores: Mapping[str, Any]) -> str:
     """What the figures of the base model are called; with their rows, where these are not all."""
-    rows = scores["before"].get("rows")
+    rows = scores["base_model"].get("rows")
     return "before fine-tuning" + (f" ({rows} rows)" if rows and rows != scores.get("rows") else "")
 
 

@@ -110,7 +110,7 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "tiles": view.tiles(run),
         "table": figure_tables.metric_table(run),
         "forced": "teacher_forced" in run.scores,
-        "before": figure_tables.before_title(run.scores) if "before" in run.scores else "",
+        "before": figure_tables.before_title(run.scores) if "base_model" in run.scores else "",
         "curves": view.curve_figures([run]),
         "steps": run.steps,
         "examples": view.examples(run),

@@ -38,7 +38,7 @@ def tiles(run: RunData) -> list[dict[str, str]]:
         if metric in TILES and run.scores[name] is not None:
             ends = run.scores.get("intervals", {}).get(name)
             swapped = run.scores.get("shuffled", {}).get(name)
-            before = run.scores.get("before", {}).get(name)
+            before = run.scores.get("base_model", {}).get(name)
             found.append(
                 {
                     "label": f"{field} {EXPLAINED[metric][0]}",

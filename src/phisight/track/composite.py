@@ -38,7 +38,7 @@ class CompositeTracker:
         self._each(lambda tracker: tracker.log(step, metrics))
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
-        """Add a table of pictures with truth and answer."""
+        """Add a table of images with truth and answer."""
         self._each(lambda tracker: tracker.log_examples(step, rows, group))
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:

@@ -2,7 +2,7 @@
 
 RUN/metrics.jsonl            {"step": 20, "time": 1767225600.1, "loss": 2.1, "eval/category_accuracy": 0.4}
 RUN/examples.jsonl           {"step": 20, "time": ..., "rows": [{"key", "image", "truth", "answer"}, ...]}
-RUN/examples/<sha256>.jpg    the pictures of those rows, each once
+RUN/examples/<sha256>.jpg    the images of those rows, each once
 RUN/pairs.jsonl              {"step": 20, "time": ..., "field", "kind", "truth": [...], "predicted": [...]}
 RUN/summary.json             the figures the run ended with, and what came out of it
 
@@ -27,7 +27,7 @@ from phisight.core.migrations import translate
 from phisight.track.tracker import Example, Pairs
 
 EXAMPLES = "examples.jsonl"
-PICTURES = "examples"
+EXAMPLE_IMAGES = "examples"
 PAIRS = "pairs.jsonl"
 SUMMARY = "summary.json"
 
@@ -52,7 +52,7 @@ class JsonlTracker:
         self._append(run_folder.METRICS, step, {name: _json_number(value) for name, value in metrics.items()})
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
-        """Append one line to examples.jsonl, or that of the group; each picture is stored once."""
+        """Append one line to examples.jsonl, or that of the group; each image is stored once."""
         lines = [
             {"key": row.key, "image": self._store(row.image), "truth": row.truth, "answer": row.answer} for row in rows
         ]
@@ -90,7 +90,7 @@ class JsonlTracker:
             ) from error
 
     def _store(self, jpeg: bytes) -> str:
-        name = f"{PICTURES}/{hashlib.sha256(jpeg).hexdigest()[:32]}.jpg"
+        name = f"{EXAMPLE_IMAGES}/{hashlib.sha256(jpeg).hexdigest()[:32]}.jpg"
         path = self._folder() / name
         if not path.is_file():
             with run_folder.atomic_file(path) as file:

@@ -21,7 +21,7 @@ FOLDER = "mlruns"
 
 
 class MlflowTracker:
-    """Parameters, curves, example pictures and pairs as artifacts.
+    """Parameters, curves, example images and pairs as artifacts.
 
     Args:
         tracking_uri: Server or store; none: a file store in RUN/mlruns.
@@ -59,7 +59,7 @@ class MlflowTracker:
             self._client.log_metric(self._run_id, name, float(value), step=step)
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
-        """Add pictures and a JSON table as artifacts below examples/step-N."""
+        """Add images and a JSON table as artifacts below examples/step-N."""
         folder = f"{group}/examples/step-{step}" if group else f"examples/step-{step}"
         table = [{"key": row.key, "truth": row.truth, "answer": row.answer} for row in rows]
         self._client.log_dict(self._run_id, {"rows": table}, f"{folder}/table.json")

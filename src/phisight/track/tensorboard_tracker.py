@@ -17,7 +17,7 @@ FOLDER = "tensorboard"
 
 
 class TensorboardTracker:
-    """Curves, pictures with truth and answer as text, the configuration as text; pairs as two histograms."""
+    """Curves, images with truth and answer as text, the configuration as text; pairs as two histograms."""
 
     def __init__(self) -> None:
         self._writer: Any = None
@@ -34,11 +34,11 @@ class TensorboardTracker:
             self._writer.add_scalar(name, float(value), step)
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
-        """Add each picture, and its truth and answer as text beside it."""
+        """Add each image, and its truth and answer as text beside it."""
         name = f"{group}/examples" if group else "examples"
         for position, row in enumerate(rows):
-            picture = np.asarray(Image.open(io.BytesIO(row.image)).convert("RGB"))
-            self._writer.add_image(f"{name}/{position}", picture, step, dataformats="HWC")
+            pixels = np.asarray(Image.open(io.BytesIO(row.image)).convert("RGB"))
+            self._writer.add_image(f"{name}/{position}", pixels, step, dataformats="HWC")
             self._writer.add_text(f"{name}/{position}", f"    truth:  {row.truth}\n    answer: {row.answer}", step)
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:

@@ -13,12 +13,12 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True)
 class Example:
-    """One picture with the answer that was wanted and the one that was given."""
+    """One image with the answer that was wanted and the one that was given."""
 
     key: str
     """Names the product."""
     image: bytes
-    """The picture as JPEG, small enough to look at many (a thumbnail)."""
+    """The image as JPEG, small enough to look at many (a thumbnail)."""
     truth: str
     answer: str
 
@@ -43,7 +43,7 @@ class Tracker(Protocol):
     """Where a run's figures go.
 
     [Contract] ``start`` comes first and once a process; a second process that starts on the same run folder continues
-    the same run. ``step`` counts optimiser steps.
+    the same run. ``step`` counts optimizer steps.
     """
 
     def start(self, run_dir: Path, config: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Tracker(Protocol):
         """Add figures at a step; names with a slash (``eval/loss``) are grouped by their first part."""
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
-        """Add a table of pictures with truth and answer; a ``group`` (``test``) keeps it apart from others."""
+        """Add a table of images with truth and answer; a ``group`` (``test``) keeps it apart from others."""
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Add a confusion matrix (category) or a scatter of truth and answer (number)."""

@@ -43,10 +43,10 @@ class TrackioTracker:
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
         """Add the table ``examples``."""
-        pictures = [trackio.Image(Image.open(io.BytesIO(row.image)).convert("RGB"), caption=row.key) for row in rows]
+        images = [trackio.Image(Image.open(io.BytesIO(row.image)).convert("RGB"), caption=row.key) for row in rows]
         columns = {
             "key": [row.key for row in rows],
-            "picture": pictures,
+            "image": images,
             "truth": [row.truth for row in rows],
             "answer": [row.answer for row in rows],
         }

@@ -1,6 +1,6 @@
 """Weights & Biases: offline unless asked for more; entity and project come from settings, never from here.
 
-What it gets: configuration, curves, system figures, a table of pictures with truth and answer at each evaluation, the
+What it gets: configuration, curves, system figures, a table of images with truth and answer at each evaluation, the
 confusion matrix, the price scatter, and the data set and best model as artifacts with the aliases ``best`` and
 ``latest``. Online the data set is the run's input, which draws the lineage; offline the client takes outputs only, so
 there it is one of them. The run's id is kept in RUN/wandb.json, so a second process that starts on
@@ -116,18 +116,18 @@ class WandbTracker:
         self._run.log({**metrics, "step": step})
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
-        """Add the table ``examples`` (key, picture, truth, answer, equal) and the panel ``pictures`` (step slider), or
-        ``GROUP/examples`` and ``GROUP/pictures``.
+        """Add the table ``examples`` (key, image, truth, answer, equal) and the panel ``images`` (step slider), or
+        ``GROUP/examples`` and ``GROUP/images``.
         """
-        table = wandb.Table(columns=["key", "picture", "truth", "answer", "equal"])
-        pictures = []
+        table = wandb.Table(columns=["key", "image", "truth", "answer", "equal"])
+        images = []
         for row in rows:
             caption = f"truth: {row.truth}\nanswer: {row.answer}"
-            picture = wandb.Image(Image.open(io.BytesIO(row.image)), caption=caption, file_type="jpg")
-            table.add_data(row.key, picture, row.truth, row.answer, row.truth == row.answer)
-            pictures.append(picture)
+            image = wandb.Image(Image.open(io.BytesIO(row.image)), caption=caption, file_type="jpg")
+            table.add_data(row.key, image, row.truth, row.answer, row.truth == row.answer)
+            images.append(image)
         prefix = f"{group}/" if group else ""
-        self._run.log({f"{prefix}examples": table, f"{prefix}pictures": pictures, "step": step})
+        self._run.log({f"{prefix}examples": table, f"{prefix}images": images, "step": step})
 
     def log_pairs(self, step: int, pairs: Pairs) -> None:
         """Add the confusion matrix or scatter of a field."""

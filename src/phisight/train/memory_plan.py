@@ -1,6 +1,6 @@
 """What a run will take, before it runs: tokens, steps and memory, from sizes in the table and shapes of the model.
 
-    peak = weights + optimiser + the larger of (activations + head) and gradients
+    peak = weights + optimizer + the larger of (activations + head) and gradients
                                  (their sum where micro-batches are accumulated: gradients outlive the backward pass)
 
 Activations are what autograd keeps for the backward pass, counted tensor by tensor for scaled dot-product attention and
@@ -60,7 +60,7 @@ class Memory:
 
     weights: int
     gradients: int
-    optimiser: int
+    optimizer: int
     activations: int
     head: int
     accumulates: bool
@@ -69,7 +69,7 @@ class Memory:
     def peak(self) -> int:
         """Most bytes at one time."""
         kept, held = self.activations + self.head, self.gradients
-        return self.weights + self.optimiser + (kept + held if self.accumulates else max(kept, held))
+        return self.weights + self.optimizer + (kept + held if self.accumulates else max(kept, held))
 
 
 def image_token_table(rows: Sequence[Mapping[str, Any]], limits: Sequence[int], crop_size: int) -> list[ImageTokens]:
@@ -102,7 +102,7 @@ def memory_of(model: nn.Module, config: Any, batch: Batch, recipe: Recipe) -> Me
     return Memory(
         weights=weights,
         gradients=trained,
-        optimiser=2 * trained,
+        optimizer=2 * trained,
         activations=_decoder(model, config, batch, recipe, item) + _tower(model, config, batch, recipe, item),
         head=logits * (item + 2 * FLOAT32),
         accumulates=recipe.train.accumulate > 1,

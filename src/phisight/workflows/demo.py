@@ -1,7 +1,7 @@
-"""The whole chain on made-up products, offline, on a CPU: draw, train, ask, report.
+"""The whole chain on made-up products, offline, on a CPU: draw, train, evaluate, report.
 
-The figures are measured, never promised: the bars below are compared with what came out, and a missed category bar is
-an error.
+The figures are measured, never promised: the thresholds below are compared with what was measured, and a missed
+category threshold is an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from phisight.workflows.evaluate import Progress, evaluate_run
 from phisight.workflows.train import Prepared, train
 
 ROWS, QUICK_ROWS = 3000, 200
-CATEGORY_BAR, TITLE_BAR, NOISE_BAR = 0.95, 0.80, 2.0
+MIN_CATEGORY_ACCURACY, MIN_TITLE_EXACT, MAX_PRICE_ERROR = 0.95, 0.80, 2.0
 
 RECIPE: dict[str, Any] = {
     "seed": 0,
@@ -50,7 +50,7 @@ QUICK: dict[str, Any] = {"steps": 20, "batch_size": 8, "evaluate_every": 10, "an
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoResult:
     """What the demo measured."""
 
     run: Path
@@ -59,20 +59,20 @@ class Outcome:
     noise: float
     """Median absolute percentage error of the noise in the prices: no model can stay below it."""
 
-    def bars(self) -> list[tuple[str, float, float, bool]]:
-        """Name, figure, bar, whether it was reached."""
+    def thresholds(self) -> list[tuple[str, float, float, bool]]:
+        """Name, figure, threshold, whether it was reached."""
         category, title = self.scores["category_accuracy"], self.scores["title_exact"]
         price = (self.scores["price_median_ape"] or float("inf")) / self.noise
         return [
-            ("category accuracy", category, CATEGORY_BAR, category >= CATEGORY_BAR),
-            ("whole title right", title, TITLE_BAR, title >= TITLE_BAR),
-            ("price error / noise", price, NOISE_BAR, price <= NOISE_BAR),
+            ("category accuracy", category, MIN_CATEGORY_ACCURACY, category >= MIN_CATEGORY_ACCURACY),
+            ("whole title right", title, MIN_TITLE_EXACT, title >= MIN_TITLE_EXACT),
+            ("price error / noise", price, MAX_PRICE_ERROR, price <= MAX_PRICE_ERROR),
         ]
 
 
 @dataclass(frozen=True)
-class Listeners:
-    """Who is told how the demo goes."""
+class DemoCallbacks:
+    """What is called while the demo runs."""
 
     stage: Callable[[str], None]
     drawing: Callable[[int], None]
@@ -81,34 +81,36 @@ class Listeners:
     answering: Progress
 
 
-def run_demo(out: Path, listeners: Listeners, *, quick: bool = False, overrides: list[str] | None = None) -> Outcome:
-    """Draw, train, ask, report; everything lands in ``out``."""
+def run_demo(
+    out: Path, callbacks: DemoCallbacks, *, quick: bool = False, overrides: list[str] | None = None
+) -> DemoResult:
+    """Draw, train, evaluate, report; everything is written to ``out``."""
     rows = QUICK_ROWS if quick else ROWS
     data = out / "data"
-    listeners.stage(f"Drawing {rows} products")
+    callbacks.stage(f"Drawing {rows} products")
     if not _drawn(data, rows):
-        make(rows, data, seed=0, settings=preset("demo"), workers=2, overwrite=True, progress=listeners.drawing)
+        make(rows, data, seed=0, settings=preset("demo"), workers=2, overwrite=True, progress=callbacks.drawing)
     noise = json.loads((data / "sample.json").read_text(encoding="utf-8"))["best_price_median_ape"]
 
-    listeners.stage("Training a tiny Phi-3-Vision")
+    callbacks.stage("Training a tiny Phi-3-Vision")
     recipe = _recipe(out, data, quick, overrides or [])
-    train(recipe, announce=listeners.prepared, progress=listeners.training, overwrite=True)
+    train(recipe, announce=callbacks.prepared, progress=callbacks.training, overwrite=True)
 
-    listeners.stage("Asking about products it has never seen")
-    scores = evaluate_run(out, progress=listeners.answering)
+    callbacks.stage("Evaluating on products it has never seen")
+    scores = evaluate_run(out, progress=callbacks.answering)
 
-    listeners.stage("Writing the report")
+    callbacks.stage("Writing the report")
     report = write_report([out])
-    return Outcome(out, report, scores, float(noise))
+    return DemoResult(out, report, scores, float(noise))
 
 
-def require_category_bar(outcome: Outcome) -> None:
+def require_category_accuracy(result: DemoResult) -> None:
     """EvaluationError when the model does not name the category as well as it should."""
-    name, figure, bar, reached = outcome.bars()[0]
+    name, figure, threshold, reached = result.thresholds()[0]
     if not reached:
         raise EvaluationError(
-            f"the demo missed its bar: {name} {figure:.1%}, at least {bar:.0%} wanted; see {outcome.report} and "
-            f"{outcome.run / 'metrics.jsonl'} for where training stopped"
+            f"the demo missed its threshold: {name} {figure:.1%}, at least {threshold:.0%} expected; see "
+            f"{result.report} and {result.run / 'metrics.jsonl'} for where training stopped"
         )
 
 

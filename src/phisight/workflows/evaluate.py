@@ -1,34 +1,42 @@
-"""Run folder to predictions and scores; pictures to answers.
+"""Run folder -> predictions and scores.
 
-Answers are always generated from the picture and the prompt. Nothing here ever shows the model the truth.
+rows -> base model's answers -> answers to the real and to other images -> intervals -> predictions.parquet
+     -> metrics, certificate, baselines, verdict -> scores.json -> trackers
+
+Answers are always generated from the image and the prompt. Nothing here ever shows the model the truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from phisight.core import run_folder
-from phisight.core.dataset_folder import CARD, DatasetCard
+from phisight.core.dataset_folder import Split
 from phisight.core.environment import environment
 from phisight.core.errors import CheckpointError, EvaluationError, RunError
-from phisight.core.recipe import recipe_from, write_recipe
+from phisight.core.recipe import write_recipe
 from phisight.core.settings import EvaluateSettings, Recipe, TrackSettings
-from phisight.core.task import FieldValue, Task
+from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import (
     EvalRow,
     EvalRows,
     Images,
+    PredictionIntervals,
     Predictions,
     against_baselines,
+    alias,
     certificate,
+    compare_predictions,
+    deciding,
     evaluate,
     figures,
     fit_baselines,
+    fit_prediction_intervals,
     likelihoods,
     possible_modes,
     read_rows,
@@ -39,35 +47,35 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
-from phisight.generate import Predictor, Request
-from phisight.model.number_head import head_of
+from phisight.generate import Predictor
 from phisight.track import CompositeTracker
-from phisight.workflows.base_model import BEFORE_ROWS, about, base_model, before_and_after
-from phisight.workflows.fit_intervals import intervals_around
-from phisight.workflows.load import ADAPTER, is_run, load_model, load_run, read_checkpoint, read_run
-from phisight.workflows.predictors import predictor_of
-from phisight.workflows.tower_features import tower_features
+from phisight.workflows.load import (
+    ADAPTER,
+    base_model,
+    base_model_label,
+    load_model,
+    load_run,
+    read_run,
+    read_trained_run,
+    task_of_run,
+)
+from phisight.workflows.predict import predictor_of, tower_features, with_numbers_of
 from phisight.workflows.tracking import evaluation_tracker, send_evaluation
 
-FEATURE_ROWS = 5000
-"""Most training rows that the baselines on picture features learn from."""
+BASE_MODEL_ROWS = 100
+"""Rows that the base model answers unless told otherwise; the comparison is over these."""
+BASELINE_ROWS = 5000
+"""Most training rows that the baselines on image features learn from."""
+INTERVAL_ROWS = 1000
+"""Most validation rows that are answered for the intervals; the level then holds to about a percent."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with the kind of pictures (or ``before``), answers given and answers wanted."""
+"""Called with the image condition (or ``base_model``), answers given and answers wanted."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model wrote about a picture, and the fields read from it."""
-
-    text: str
-    values: dict[str, FieldValue] | None
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A model that is evaluated: what it is asked about, and where the results go."""
+class _Evaluation:
+    """A model that is evaluated: its rows, and where the results go."""
 
     model: Any
     processor: Any
@@ -81,18 +89,18 @@ class _Asked:
     progress: Progress
     tracker: CompositeTracker | None
 
-    def answers(self, kind: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
-        """Answers with one kind of pictures, kept in a journal as they come."""
-        name = name or kind
+    def answers(self, images: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
+        """Answers under one image condition, written to an answer log as they come."""
+        name = name or images
         return evaluate(
             self.predictor,
             self.found.rows if rows is None else rows,
             self.task,
-            images=kind,
+            images=images,
             seed=self.recipe.seed,
             answer_log=self.out / f"predictions.{name}.jsonl",
             identity=self.identity,
-            progress=lambda done, every: self.progress(name, done, every),
+            progress=lambda done, total: self.progress(name, done, total),
         )
 
     @cached_property
@@ -107,55 +115,36 @@ def evaluate_run(
     data: Path | None = None,
     settings: EvaluateSettings | None = None,
     track: TrackSettings | None = None,
-    before_rows: int = BEFORE_ROWS,
-    progress: Progress = lambda _kind, _done, _all: None,
+    base_model_rows: int = BASE_MODEL_ROWS,
+    progress: Progress = lambda _condition, _done, _total: None,
 ) -> dict[str, Any]:
-    """Answer a split with its own and with other pictures; writes predictions and ``scores.json`` into the run.
+    """Answer a split with its own and with other images; writes predictions and ``scores.json`` into the run.
 
-    At most ``before_rows`` of the rows (a fixed sample) are answered by the model before training, too; 0: none.
-    The trackers of ``track`` (none: those of the run) get the figures, in the run they know already.
+    At most ``base_model_rows`` of the rows (a fixed sample) are answered by the model before fine-tuning, too; 0: none.
+    The trackers of ``track`` (None means those of the run) get the figures, in the run they know already.
     """
-    recipe = read_checkpoint(run)
+    recipe = read_trained_run(run)
     tracker = evaluation_tracker(track or recipe.track)
-    chosen, folder = settings or recipe.evaluate, data or recipe.data.path
-    task = recipe.task or _task_of_run(run, recipe)
-    pictures = recipe.data.images
-    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, images=pictures)
-    places = sample_of(found.rows, before_rows, recipe.seed)
-    asked = _Asked(None, None, recipe, chosen, task, folder, found, run, "", progress, tracker)
-    before, base, missing = _before(asked, places) if places else (None, None, {})
+    chosen, folder, task = settings or recipe.evaluate, data or recipe.data.path, task_of_run(run, recipe)
+    found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, images=recipe.data.images)
+    started = _Evaluation(None, None, recipe, chosen, task, folder, found, run, "", progress, tracker)
+
+    sample = sample_of(found.rows, base_model_rows, recipe.seed)
+    of_base, base, missing = _base_model_answers(started, sample) if sample else (None, None, {})
     model, processor, _ = load_run(run, base)
-    asked = replace(asked, model=model, processor=processor, identity=_identity(run / run_folder.BEST))
-    real = asked.answers("real")
+    evaluation = replace(started, model=model, processor=processor, identity=_identity(run / run_folder.BEST))
+    real = evaluation.answers("real")
     extra: dict[str, Any] = {}
-    if before is not None:
-        extra["before"] = before_and_after(before, real.subset(places), about(recipe), seed=recipe.seed)
-    return _scored(asked, real, extra, missing)
+    if of_base is not None:
+        extra["base_model"] = _against_base(of_base, real.subset(sample), base_model_label(recipe), recipe.seed)
+    return _scores(evaluation, real, extra, missing)
 
 
-def _before(asked: _Asked, places: Sequence[int]) -> tuple[Predictions | None, Any, dict[str, str]]:
-    """Answers of the model before training, that model if adapters go onto it, and why there are none.
-
-    A model that was trained whole takes the place of its base in memory.
-    """
-    recipe = asked.recipe
-    try:
-        base, processor = base_model(recipe, asked.out / run_folder.BEST)
-    except CheckpointError as error:
-        return None, None, {"before": str(error)}
-    plain = recipe.train.model_copy(update={"numbers": "text"})  # nothing was learned yet that gives them otherwise
-    identity = f"{recipe.model.name} {recipe.seed}"
-    text = recipe.model_copy(update={"train": plain})
-    asked = replace(asked, model=base, processor=processor, recipe=text, identity=identity)
-    before = asked.answers("real", "before", [asked.found.rows[place] for place in places])
-    return before, base if (asked.out / run_folder.BEST / ADAPTER).is_file() else None, {}
-
-
-def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, _all: None) -> dict[str, Any]:
+def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _done, _total: None) -> dict[str, Any]:
     """The same for a model that is no run (``model.name``: a folder in the official layout, or a hub name).
 
-    It is asked in the task of the data set ``data.path``; ``out`` becomes a folder that the report reads, and the same
-    call again goes on where it was.
+    Its task is that of the data set ``data.path``; ``out`` becomes a folder that the report reads, and the same call
+    again continues where it stopped.
     """
     name, out, settings = recipe.model.name, recipe.out, recipe.evaluate
     config = out / run_folder.CONFIG
@@ -170,33 +159,74 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _kind, _done, 
     run_folder.write_json(out / run_folder.ENVIRONMENT, environment())
     opened.card.write(out)
     identity = _identity(Path(name)) or name
-    recipe = _answering_as(recipe, model)
-    asked = _Asked(model, processor, recipe, settings, task, opened.path, found, out, identity, progress, tracker)
-    return _scored(asked, asked.answers("real"), {}, {})
+    recipe = with_numbers_of(model, recipe)
+    evaluation = _Evaluation(
+        model, processor, recipe, settings, task, opened.path, found, out, identity, progress, tracker
+    )
+    return _scores(evaluation, evaluation.answers("real"), {}, {})
 
 
-def _scored(
-    asked: _Asked, real: Predictions, extra: Mapping[str, Any], not_checked: Mapping[str, str]
+def _base_model_answers(
+    evaluation: _Evaluation, sample: Sequence[int]
+) -> tuple[Predictions | None, Any, dict[str, str]]:
+    """Answers of the base model to some rows, that model if adapters are to be merged into it, or why there are none.
+
+    A model that was trained whole replaces its base in memory.
+    """
+    recipe, best = evaluation.recipe, evaluation.out / run_folder.BEST
+    try:
+        base, processor = base_model(recipe, best)
+    except CheckpointError as error:
+        return None, None, {"base_model": str(error)}
+    plain = recipe.train.model_copy(update={"numbers": "text"})  # no other method is learned yet
+    text, identity = recipe.model_copy(update={"train": plain}), f"{recipe.model.name} {recipe.seed}"
+    untuned = replace(evaluation, model=base, processor=processor, recipe=text, identity=identity)
+    answers = untuned.answers("real", "base_model", [evaluation.found.rows[index] for index in sample])
+    return answers, base if (best / ADAPTER).is_file() else None, {}
+
+
+def _against_base(base: Predictions, tuned: Predictions, label: str, seed: int) -> dict[str, Any]:
+    """Key ``base_model`` of scores.json: figures of the base model, of the tuned one on the same rows, who is better.
+
+    ``tuned_against`` holds the paired comparison tuned - base of the deciding metric, by field.
+    """
+    compared = compare_predictions(tuned, base, seed=seed)
+    against = {}
+    for name in tuned.task.names:
+        field = alias(tuned.task, name)
+        one = compared.get(f"{field}_{deciding(tuned.task.fields[name].kind).name}")
+        against[field] = one.as_json() if one else None
+    of_tuned = figures(tuned, seed=seed, resamples=0)
+    return {"about": label, **figures(base, seed=seed), "tuned": of_tuned, "tuned_against": against}
+
+
+def _scores(
+    evaluation: _Evaluation, real: Predictions, extra: Mapping[str, Any], not_checked: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Every other kind of pictures, then all figures; what could not be had is named under ``not_checked``."""
-    seed, task, out = asked.recipe.seed, asked.task, asked.out
+    """Answers under every other image condition, then all figures; what is not possible is under ``not_checked``."""
+    seed, task, out = evaluation.recipe.seed, evaluation.task, evaluation.out
     modes, refused = possible_modes(real.rows, task, seed)
-    every = {kind: real if kind == "real" else asked.answers(kind) for kind in modes}
+    every = {images: real if images == "real" else evaluation.answers(images) for images in modes}
     missing, intervals = {**not_checked, **refused}, None
     try:
-        validation = partial(asked.answers, "real", "validation")
-        intervals = intervals_around(real, asked.settings, asked.folder, task, asked.recipe, validation)
+        intervals = intervals_around(
+            real,
+            evaluation.settings,
+            lambda: evaluation.answers("real", "validation", _other_rows(evaluation, "validation", INTERVAL_ROWS)),
+        )
     except EvaluationError as error:
         missing["prediction_intervals"] = str(error)
     write_predictions(out, list(every.values()), seed=seed, intervals=intervals)
 
-    scores: dict[str, Any] = scores_of(every, left_out=asked.found.left_out, seed=seed)
-    seen = {kind: likelihoods(asked.predictor, answers, seed=seed) for kind, answers in every.items()}
-    scores["grounding"] = certificate(every, seen, seed=seed) if "shuffled" in every else untested(refused["shuffled"])
-    if seen["real"]:
-        scores["teacher_forced"] = figures(teacher_forced(real, seen["real"]))
+    scores: dict[str, Any] = scores_of(every, left_out=evaluation.found.left_out, seed=seed)
+    likely = {images: likelihoods(evaluation.predictor, answers, seed=seed) for images, answers in every.items()}
+    scores["grounding"] = (
+        certificate(every, likely, seed=seed) if "shuffled" in every else untested(refused["shuffled"])
+    )
+    if likely["real"]:
+        scores["teacher_forced"] = figures(teacher_forced(real, likely["real"]))
     try:
-        scores["baselines"] = _baselines(asked, real)
+        scores["baselines"] = _baselines(evaluation, real)
     except EvaluationError as error:
         missing["baselines"] = str(error)
     if intervals:
@@ -204,60 +234,47 @@ def _scored(
     scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
     run_folder.write_json(out / run_folder.SCORES, scores)
-    if asked.tracker:
-        send_evaluation(asked.tracker, out, asked.recipe, asked.settings.split, real, scores)
+    if evaluation.tracker:
+        send_evaluation(evaluation.tracker, out, evaluation.recipe, evaluation.settings.split, real, scores)
     return scores
 
 
-def _baselines(asked: _Asked, real: Predictions) -> dict[str, dict[str, Any]]:
+def intervals_around(
+    real: Predictions, settings: EvaluateSettings, on_validation: Callable[[], Predictions]
+) -> PredictionIntervals | None:
+    """Intervals around the answered numbers, fitted on answers to the validation split; None without a coverage.
+
+    Raises:
+        EvaluationError: The validation split is missing, or is the one that is evaluated.
+    """
+    if settings.coverage is None:
+        return None
+    if settings.split == "validation":
+        raise EvaluationError(
+            "intervals are fitted on the validation split, which is evaluated here; choose another evaluate.split"
+        )
+    return PredictionIntervals.around(real, fit_prediction_intervals(on_validation(), settings.coverage))
+
+
+def _baselines(evaluation: _Evaluation, real: Predictions) -> dict[str, dict[str, Any]]:
     """Cheap answers to the same rows: constant, category median, and two on the tower's features."""
-    seed, task = asked.recipe.seed, asked.task
-    pictures = asked.recipe.data.images
-    train = read_rows(asked.folder, task, "train", limit=FEATURE_ROWS, seed=seed, images=pictures).rows
+    train = _other_rows(evaluation, "train", BASELINE_ROWS)
     features = [
-        tower_features(asked.model, asked.processor, [row.image for row in rows]) for rows in (train, real.rows)
+        tower_features(evaluation.model, evaluation.processor, [row.image for row in rows])
+        for rows in (train, real.rows)
     ]
-    fitted = fit_baselines(task, [row.truth for row in train], [row.truth for row in real.rows], *features)
-    found: dict[str, dict[str, Any]] = against_baselines(real, fitted, seed=seed)
+    truths = [row.truth for row in train], [row.truth for row in real.rows]
+    fitted = fit_baselines(evaluation.task, truths[0], truths[1], *features)
+    found: dict[str, dict[str, Any]] = against_baselines(real, fitted, seed=evaluation.recipe.seed)
     return found
 
 
-def predict(
-    run: Path, images: Sequence[Path], *, together: bool = False, data: Path | None = None
-) -> Iterator[tuple[Path, Answer]]:
-    """Answers about pictures, in their order; ``together`` they show one product and get one answer.
-
-    In the place of a run there may be a model (folder or hub name); it is asked in the task of ``data``.
-    """
-    model, processor, recipe, task = _model_and_task(run, data)
-    predictor = predictor_of(model, processor, recipe.evaluate, recipe.train.numbers, task, [recipe.data.path])
-    asked = [images] if together else [[image] for image in images]
-    texts = dict(predictor.answers([Request(task.prompt, pictures) for pictures in asked]))
-    for index, (image, *_) in enumerate(asked):
-        parsed = task.parse(texts[index])
-        yield image, Answer(texts[index], parsed.values, parsed.reason)
-
-
-def _model_and_task(run: Path, data: Path | None) -> tuple[Any, Any, Recipe, Task]:
-    """Model, processor, recipe and task of a run, or of a model that is no run with the task of a data set folder."""
-    if data is None or is_run(run):
-        model, processor, recipe = load_run(run)
-        return model, processor, recipe, recipe.task or _task_of_run(run, recipe)
-    recipe = recipe_from({"model": {"name": str(run)}, "data": {"path": str(data)}})
-    model, processor = load_model(str(run), recipe.model)
-    return model, processor, _answering_as(recipe, model), DatasetFolder.open(data).task
-
-
-def _answering_as(recipe: Recipe, model: Any) -> Recipe:
-    """The recipe with the way of giving numbers that a model brings."""
-    way = recipe.train.model_copy(update={"numbers": "head" if head_of(model) else "text"})
-    return recipe.model_copy(update={"train": way})
-
-
-def _task_of_run(run: Path, recipe: Recipe) -> Task:
-    """The task a run was trained for: that of its data set, whose card lies in the run folder."""
-    folder = run if (run / CARD).is_file() else recipe.data.path
-    return DatasetCard.read(folder).task
+def _other_rows(evaluation: _Evaluation, split: Split, limit: int) -> list[EvalRow]:
+    recipe = evaluation.recipe
+    found = read_rows(
+        evaluation.folder, evaluation.task, split, limit=limit, seed=recipe.seed, images=recipe.data.images
+    )
+    return found.rows
 
 
 def _identity(best: Path) -> str:

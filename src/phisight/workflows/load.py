@@ -1,4 +1,8 @@
-"""A name to a model and its processor: ``tiny``, a folder, a hub name, or a run folder."""
+"""What a recipe names -> model and processor, rows, run: ``tiny``, a folder, a hub name, or a run folder.
+
+new_model(...)      what training starts from            base_model(...)   what a finished run started from
+load_model(...)     a folder or hub name, adapters too   load_run(...)     the best checkpoint of a run folder
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from phisight.core.errors import CheckpointError, RunError
+from phisight.core.dataset_folder import CARD, DatasetCard
+from phisight.core.errors import CheckpointError, DataError, RunError
 from phisight.core.recipe import read_config
 from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
+from phisight.core.task import Task
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.dataset.image_groups import Products, join_images
 from phisight.model.attention import require_backend
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
@@ -22,27 +30,48 @@ from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 TINY = "tiny"
 ADAPTER = "adapter_config.json"
 
-
-Change = Callable[[Any], Any]
-"""Model to model, on the CPU, before it moves to the device."""
+Transform = Callable[[Any], Any]
+"""Model to model, on the CPU, before it goes to the device."""
 
 
 def new_model(
-    settings: ModelSettings, texts: Iterable[str], seed: int, change: Change | None = None
+    settings: ModelSettings, texts: Iterable[str], seed: int, transform: Transform | None = None
 ) -> tuple[Any, Any]:
     """Model and processor to train; ``texts`` are what a tiny model's tokenizer is trained on."""
     require_backend(settings.attention)
     if settings.name != TINY:
-        return load_model(settings.name, settings, change)
+        return load_model(settings.name, settings, transform)
     processor = tiny_processor(texts, num_crops=settings.num_crops or 1)
     config = tiny_config(processor.tokenizer)
     config._attn_implementation = settings.attention
-    model = tiny_model(config, named_seed(seed, "model"))
-    model = model.to(torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32)
-    return _placed(model, change), processor
+    model = tiny_model(config, named_seed(seed, "model")).to(_tiny_dtype(settings))
+    return _to_device(model, transform), processor
 
 
-def load_model(name: str | Path, settings: ModelSettings, change: Change | None = None) -> tuple[Any, Any]:
+def base_model(recipe: Recipe, best: Path) -> tuple[Any, Any]:
+    """The weights before fine-tuning: the checkpoint that was tuned, or the untrained tiny model of the same seed.
+
+    The configuration and tokenizer of a tiny model are those of the run's ``best`` checkpoint.
+
+    Raises:
+        CheckpointError: The checkpoint that was tuned is no longer there.
+    """
+    if recipe.model.name != TINY:
+        return load_model(recipe.model.name, recipe.model)
+    config = AutoConfig.from_pretrained(best)
+    config._attn_implementation = recipe.model.attention
+    model = tiny_model(config, named_seed(recipe.seed, "model")).to(_tiny_dtype(recipe.model))
+    return _to_device(model), AutoProcessor.from_pretrained(best)
+
+
+def base_model_label(recipe: Recipe) -> str:
+    """What the base model of a run is, for people."""
+    if recipe.model.name == TINY:
+        return f"the untrained tiny model of seed {recipe.seed}"
+    return f"{recipe.model.name} without {'the adapters' if recipe.train.method != 'full' else 'training'}"
+
+
+def load_model(name: str | Path, settings: ModelSettings, transform: Transform | None = None) -> tuple[Any, Any]:
     """Model and processor of a folder or a hub name, on the GPU if there is one.
 
     A folder that holds adapters alone is loaded onto the base that its ``adapter_config.json`` names, and merged.
@@ -61,37 +90,11 @@ def load_model(name: str | Path, settings: ModelSettings, change: Change | None 
         ) from error
     if settings.num_crops is not None:
         processor.image_processor.num_crops = settings.num_crops
-    return _placed(model, change), processor
-
-
-def _is_adapter(folder: Path) -> bool:
-    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
-
-
-def _load_adapter(folder: Path, settings: ModelSettings) -> tuple[Any, Any]:
-    """Base with the adapters of a folder merged; the processor is the folder's own where it has one."""
-    try:
-        named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / ADAPTER} cannot be read ({error}); copy the adapters again") from error
-    repair = f"write the folder or hub name of the base into base_model_name_or_path of {folder / ADAPTER}"
-    if not named:
-        raise CheckpointError(f"{folder} holds adapters alone and does not say onto which model they go; {repair}")
-    beside = folder / named
-    try:
-        base, processor = load_model(beside if beside.is_dir() else named, settings)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{folder} holds adapters alone, and their base is not at hand: {error}; {repair}"
-        ) from error
-    if (folder / "tokenizer_config.json").is_file() and (folder / "preprocessor_config.json").is_file():
-        processor = AutoProcessor.from_pretrained(folder)
-        processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
-    return with_adapters(base, folder), processor
+    return _to_device(model, transform), processor
 
 
 def with_adapters(base: Any, folder: Path) -> Any:
-    """The model with the adapters of a folder merged, and the number head that lies beside them.
+    """The model with the adapters of a folder merged, and the number head beside them.
 
     Raises:
         CheckpointError: Adapters that do not fit the model, or are not there.
@@ -102,15 +105,11 @@ def with_adapters(base: Any, folder: Path) -> Any:
         merged: Any = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"the adapters in {folder} do not go onto the model ({' '.join(str(error).split())[:160]}); name the base "
+            f"the adapters in {folder} do not fit the model ({' '.join(str(error).split())[:160]}); name the base "
             "they were trained on, or copy them again"
         ) from error
     attach_head(merged, load_number_head(folder))
     return merged
-
-
-def _placed(model: Any, change: Change | None) -> Any:
-    return (change(model) if change else model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def is_run(folder: Path) -> bool:
@@ -126,7 +125,7 @@ def read_run(run: Path, overrides: Sequence[str] = ()) -> Recipe:
     return read_config(run / CONFIG, overrides)
 
 
-def read_checkpoint(run: Path) -> Recipe:
+def read_trained_run(run: Path) -> Recipe:
     """The resolved recipe of a run that has a best checkpoint; RunError where there is none."""
     recipe = read_run(run)
     best = run / BEST
@@ -140,11 +139,58 @@ def read_checkpoint(run: Path) -> Recipe:
 def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
     """Model (adapters merged), processor and recipe of a run's best checkpoint.
 
-    ``base`` is the model that adapters were trained on, where it is loaded already; it becomes the tuned one.
+    ``base`` is the model that adapters were trained on, where it is loaded already; the adapters are merged into it.
     """
-    recipe = read_checkpoint(run)
+    recipe = read_trained_run(run)
     best = run / BEST
     if not (best / ADAPTER).is_file():
         return (*load_model(best, recipe.model), recipe)
     model = base if base is not None else load_model(recipe.model.name, recipe.model)[0]
     return with_adapters(model, best), AutoProcessor.from_pretrained(best), recipe
+
+
+def task_of_run(run: Path, recipe: Recipe) -> Task:
+    """The task of a run: the recipe's, else that of its data set, whose card is copied into the run folder."""
+    return recipe.task or DatasetCard.read(run if (run / CARD).is_file() else recipe.data.path).task
+
+
+def split_rows(folder: DatasetFolder, recipe: Recipe, split: str) -> Products:
+    """Rows of a split, one an image or (``data.images``) one a product; DataError when it has none."""
+    if split not in folder.split_names:
+        raise DataError(f"{folder.path} has no row in the split {split!r}; splits: {folder.card.splits}")
+    task = recipe.task or folder.task
+    return join_images(folder.rows(split), folder.card.key, task.names, recipe.data.images)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def _load_adapter(folder: Path, settings: ModelSettings) -> tuple[Any, Any]:
+    """Base with the adapters of a folder merged; the processor is the folder's own where it has one."""
+    try:
+        named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder / ADAPTER} cannot be read ({error}); copy the adapters again") from error
+    repair = f"write the folder or hub name of the base into base_model_name_or_path of {folder / ADAPTER}"
+    if not named:
+        raise CheckpointError(f"{folder} holds adapters alone and does not name their base model; {repair}")
+    beside = folder / named
+    try:
+        base, processor = load_model(beside if beside.is_dir() else named, settings)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} holds adapters alone, and their base cannot be loaded: {error}; {repair}"
+        ) from error
+    if (folder / "tokenizer_config.json").is_file() and (folder / "preprocessor_config.json").is_file():
+        processor = AutoProcessor.from_pretrained(folder)
+        processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
+    return with_adapters(base, folder), processor
+
+
+def _tiny_dtype(settings: ModelSettings) -> torch.dtype:
+    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+
+
+def _to_device(model: Any, transform: Transform | None = None) -> Any:
+    return (transform(model) if transform else model).to("cuda" if torch.cuda.is_available() else "cpu")

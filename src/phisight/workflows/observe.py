@@ -54,7 +54,7 @@ def observed(
 def _observe(asked: dict[str, Any]) -> None:
     from phisight.generate import Request, load_rgb
     from phisight.workflows.load import is_run, load_model, load_run
-    from phisight.workflows.predictors import predictor_of
+    from phisight.workflows.predict import predictor_of
 
     subject, settings = Path(asked["subject"]), ModelSettings.model_validate(asked["model"])
     model, processor = load_run(subject)[:2] if is_run(subject) else load_model(asked["subject"], settings)

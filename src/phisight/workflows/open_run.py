@@ -1,4 +1,4 @@
-"""Begin a run folder, or go on with the run that it holds."""
+"""Begin a run folder, or continue the run that it holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from phisight.core.settings import Recipe
 from phisight.track import cut_back, forget
 from phisight.train.checkpoint.manifest import newest_good, step_of
 
-FREE = (
+CHANGEABLE = (
     "out",
     "data.path",
     "data.workers",
@@ -30,25 +30,25 @@ FREE = (
     "evaluate",
     "track",
 )
-"""Settings that may change when a run goes on: its curve stays the same (caches and micro-batches: to rounding).
+"""Settings that may change when a run continues: its curve stays the same (caches and micro-batches: to rounding).
 
 That the data set holds the same rows, and that micro-batches make steps of the same size, is checked by the checkpoint.
 """
 
 
-def open_run(recipe: Recipe, *, overwrite: bool, resume: bool, say: Callable[[str], None]) -> Path | None:
-    """Make the recipe's run folder ready; returns the checkpoint to go on from, none to begin.
+def open_run(recipe: Recipe, *, overwrite: bool, resume: bool, notify: Callable[[str], None]) -> Path | None:
+    """Make the recipe's run folder ready; returns the checkpoint to continue from, None to begin.
 
     With ``resume`` a folder without a run is begun. SettingsError when the folder holds a run and neither is asked for,
     or when the recipe differs from the run's in what changes the curve.
     """
     run_dir = recipe.out
     if resume and (run_dir / run_folder.CONFIG).exists():
-        return _go_on(recipe, say)
+        return _continue(recipe, notify)
     if (run_dir / run_folder.CONFIG).exists() and not overwrite:
         raise SettingsError(
-            f"{run_dir} already holds a run; go on with it by --resume, choose another folder with --set out=DIR, or "
-            "say --overwrite to replace it"
+            f"{run_dir} already holds a run; continue it with --resume, choose another folder with --set out=DIR, or "
+            "replace it with --overwrite"
         )
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / run_folder.CONFIG).unlink(missing_ok=True)
@@ -59,27 +59,27 @@ def open_run(recipe: Recipe, *, overwrite: bool, resume: bool, say: Callable[[st
     return None
 
 
-def _go_on(recipe: Recipe, say: Callable[[str], None]) -> Path | None:
+def _continue(recipe: Recipe, notify: Callable[[str], None]) -> Path | None:
     before = read_config(recipe.out / run_folder.CONFIG)
     differing = sorted(_differing(before.model_dump(mode="json"), recipe.model_dump(mode="json")))
     if differing:
         changes = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, was, now in differing)
         raise SettingsError(
-            f"the run in {recipe.out} was begun with other settings: {changes}; its curve would not go on. Give them "
-            "their old values, or start a new run with --set out=DIR"
+            f"the run in {recipe.out} was begun with other settings: {changes}; its curve would not continue. Give "
+            "them their old values, or start a new run with --set out=DIR"
         )
-    checkpoint = newest_good(recipe.out / run_folder.CHECKPOINTS, say)
+    checkpoint = newest_good(recipe.out / run_folder.CHECKPOINTS, notify)
     step = step_of(checkpoint) if checkpoint else 0
     cut = cut_back(recipe.out, step if checkpoint else -1)
-    again = f" ({cut} lines of metrics after it are taken out and come again)" if cut else ""
+    again = f" ({cut} later lines of metrics are removed and logged again)" if cut else ""
     where = f"after step {step}" if checkpoint else "from the beginning: there is no checkpoint yet"
-    say(f"Going on with {recipe.out} {where}{again}.")
+    notify(f"Continuing {recipe.out} {where}{again}.")
     return checkpoint
 
 
 def _differing(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Settings with other values, as (key, before, now); those in FREE left out."""
-    if key in FREE or before == now:
+    """Settings with other values, as (key, before, now); those in CHANGEABLE left out."""
+    if key in CHANGEABLE or before == now:
         return
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:

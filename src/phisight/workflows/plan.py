@@ -1,4 +1,4 @@
-"""Recipe to plan: tokens, steps and memory of a run; no picture is opened and no weight is read."""
+"""Recipe to plan: tokens, steps and memory of a run; no image is opened and no weight is read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from phisight.train.memory_plan import (
     memory_of,
 )
 from phisight.train.trainable.methods import apply_method
-from phisight.workflows.load import TINY
-from phisight.workflows.product_rows import product_rows
+from phisight.workflows.load import TINY, split_rows
 
 METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
 """Method, and whether the tower trains; the recipe's own is added."""
@@ -41,7 +40,7 @@ class Plan:
     padding: float
     batch: Batch
     num_crops: int
-    pictures: list[ImageTokens]
+    images: list[ImageTokens]
     memory: dict[str, Memory]
     """By method; ``+ tower`` where the tower trains."""
     chosen: str
@@ -52,13 +51,13 @@ def plan(recipe: Recipe) -> Plan:
     """Plan a run on one device; see ``phisight.train.memory_plan`` for what memory counts."""
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
-    rows = product_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
+    rows = split_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
     config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
     num_crops, crop_size = recipe.model.num_crops or processor.image_processor.num_crops, config.crop_size
     lengths = example_lengths(rows, processor, task, num_crops)
-    pictures = [tokens_of_pictures(row, num_crops, crop_size) for row in rows]
-    prompts = {n: len(processor.encode(prompt_text(processor, task, n), [0] * n)) for n in set(map(len, pictures))}
-    trained = [length - sum(each) - prompts[len(each)] for length, each in zip(lengths, pictures, strict=True)]
+    image_tokens = [tokens_of_pictures(row, num_crops, crop_size) for row in rows]
+    prompts = {n: len(processor.encode(prompt_text(processor, task, n), [0] * n)) for n in set(map(len, image_tokens))}
+    trained = [length - sum(each) - prompts[len(each)] for length, each in zip(lengths, image_tokens, strict=True)]
     batch = largest_batch(rows, lengths, trained, recipe, processor)
     per_epoch = planned_steps(len(rows), recipe.train.model_copy(update={"steps": None, "epochs": 1.0}))
     chosen = recipe.train.method, recipe.train.train_tower
@@ -71,7 +70,7 @@ def plan(recipe: Recipe) -> Plan:
         padding=expected_padding(lengths, recipe),
         batch=batch,
         num_crops=num_crops,
-        pictures=image_token_table(rows, [1, 4, 16, num_crops], crop_size),
+        images=image_token_table(rows, [1, 4, 16, num_crops], crop_size),
         memory=memory,
         chosen=_name(*chosen),
     )

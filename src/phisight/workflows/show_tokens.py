@@ -33,7 +33,7 @@ class TokenRun:
 def labelled_tokens(
     data: Path, *, model: str = TINY, split: str | None = None, rows: int = 3, num_crops: int | None = None
 ) -> Iterator[tuple[str, list[TokenRun]]]:
-    """File name and token runs of the first rows; ``model`` says whose tokenizer and picture grid are used."""
+    """File name and token runs of the first rows; ``model`` says whose tokenizer and image grid are used."""
     folder = DatasetFolder.open(data)
     processor = _processor(model, folder.task, folder.rows("train"))
     chosen = list(islice(folder.rows(split), rows))
@@ -47,12 +47,12 @@ def labelled_tokens(
 
 
 def runs_of(example: Any, processor: Any) -> list[TokenRun]:
-    """Runs of image slots, untrained text and trained text, in order."""
+    """Runs of image placeholders, untrained text and trained text, in order."""
     pairs = zip(example["input_ids"].tolist(), (example["labels"] != IGNORED).tolist(), strict=True)
     runs = []
     for (image, trained), group in groupby(pairs, key=lambda pair: (pair[0] == processor.image_token_id, pair[1])):
         ids = [token for token, _ in group]
-        text = f"[{len(ids)} image slots]" if image else processor.tokenizer.decode(ids)
+        text = f"[{len(ids)} image placeholders]" if image else processor.tokenizer.decode(ids)
         runs.append(TokenRun(text, len(ids), trained, image))
     return runs
 

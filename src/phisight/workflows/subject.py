@@ -14,7 +14,7 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.export.merge import ADAPTER_CONFIG
 from phisight.export.task_file import TaskFile
-from phisight.workflows.load import TINY, is_run, read_checkpoint
+from phisight.workflows.load import TINY, is_run, read_trained_run
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def subject_of(name: str | Path) -> Subject:
     """Find out what a name stands for; RunError or CheckpointError where parts are missing."""
     folder = Path(name)
     if is_run(folder):
-        recipe = read_checkpoint(folder)
+        recipe = read_trained_run(folder)
         best = folder / BEST
         if not (best / ADAPTER_CONFIG).is_file():
             return Subject(str(name), best, str(best), run=folder, recipe=recipe)

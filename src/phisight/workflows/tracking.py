@@ -1,4 +1,4 @@
-"""What an evaluation gives the trackers: figures, pictures with truth and answer, confusion matrix and scatter.
+"""What an evaluation gives the trackers: figures, images with truth and answer, confusion matrix and scatter.
 
 During training they go to the run's trackers as ``eval/...``. Afterwards ``phisight evaluate`` opens the same runs
 again (W&B and MLflow by the ids kept in the run folder) and sends what it found under the name of the split:
@@ -23,7 +23,7 @@ from phisight.evaluate.predictions import thumbnail
 from phisight.track import SUMMARY, CompositeTracker, Example, Pairs, open_tracker
 
 EXAMPLES = 24
-"""Rows that are shown with picture, truth and answer at each evaluation, spread over all."""
+"""Rows that are shown with image, truth and answer at each evaluation, spread over all."""
 SCATTER = 5000
 """Most points of a scatter, spread over the rows."""
 
@@ -37,7 +37,7 @@ def tracker_options(track: TrackSettings) -> dict[str, dict[str, Any]]:
 
 
 def evaluation_tracker(track: TrackSettings) -> CompositeTracker | None:
-    """The trackers named, which nothing is sent to yet; none where none is named."""
+    """The trackers that are named, not started yet; None where none is named."""
     return open_tracker(track.to, tracker_options(track), local=False) if track.to else None
 
 
@@ -57,7 +57,7 @@ def send_evaluation(
     figures = {f"{split}/{name}": value for name, value in flat_figures(scores).items()}
     tracker.start(run_dir, recipe.model_dump(mode="json"))
     tracker.log(step, figures)
-    tracker.log_examples(step, examples_of(answers, pictures_of_some(answers.rows)), split)
+    tracker.log_examples(step, examples_of(answers, sample_thumbnails(answers.rows)), split)
     for pairs in pairs_of(answers, f"{split}/"):
         tracker.log_pairs(step, pairs)
     tracker.finish(figures, {"scores": run_dir / run_folder.SCORES})
@@ -66,7 +66,7 @@ def send_evaluation(
 def flat_figures(scores: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of scores.json: ``category_accuracy``, ``shuffled/category_accuracy``, ``uses_image`` (1 or 0)."""
     found = _numbers(scores)
-    for kind in (*MODES[1:], "before"):
+    for kind in (*MODES[1:], "base_model"):
         found |= {f"{kind}/{name}": value for name, value in _numbers(scores.get(kind, {})).items()}
     uses = scores.get("grounding", {}).get("uses_image")
     return found if uses is None else {**found, "uses_image": float(uses)}
@@ -89,15 +89,15 @@ def _best_step(run_dir: Path) -> int:
     return int(float(ended.get("best_step", ended.get("steps", 0))))
 
 
-def pictures_of_some(rows: Sequence[EvalRow]) -> dict[int, bytes]:
-    """Small pictures (JPEG) of rows that are spread over all, by their place; of one that cannot be used none."""
+def sample_thumbnails(rows: Sequence[EvalRow]) -> dict[int, bytes]:
+    """Thumbnails (JPEG) of rows spread over all, by row index; rows whose image cannot be used are left out."""
     spread = np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).round().astype(int).tolist()
     small = {row: thumbnail(rows[row].image) for row in dict.fromkeys(spread)}
     return {row: jpeg for row, jpeg in small.items() if jpeg is not None}
 
 
 def examples_of(answers: Predictions, shown: Mapping[int, bytes]) -> list[Example]:
-    """Picture, truth and answer (or why there is none) of the rows shown."""
+    """Image, truth and answer (or why there is none) of the rows shown."""
     rows = answers.rows
     return [
         Example(rows[row].key, jpeg, rows[row].expected, answers.answers[row] or f"({answers.reasons[row]})")
@@ -108,7 +108,7 @@ def examples_of(answers: Predictions, shown: Mapping[int, bytes]) -> list[Exampl
 def pairs_of(answers: Predictions, prefix: str = "") -> list[Pairs]:
     """Truth and answer of each category and number field, called by ``prefix`` and alias.
 
-    A number that was not answered has no place in a scatter.
+    A number that was not answered is not in the scatter.
     """
     task, found = answers.task, []
     for name in task.of_kind("category"):
@@ -118,8 +118,8 @@ def pairs_of(answers: Predictions, prefix: str = "") -> list[Pairs]:
         )
     for name in task.of_kind("number"):
         both = zip(answers.truth(name), answers.predicted(name), strict=True)
-        kept = [(float(truth), float(value)) for truth, value in both if value is not None]
-        kept = [kept[place] for place in np.linspace(0, len(kept) - 1, min(SCATTER, len(kept))).astype(int)]
-        if kept:
-            found.append(Pairs(prefix + alias(task, name), "number", *map(list, zip(*kept, strict=True))))
+        points = [(float(truth), float(value)) for truth, value in both if value is not None]
+        points = [points[index] for index in np.linspace(0, len(points) - 1, min(SCATTER, len(points))).astype(int)]
+        if points:
+            found.append(Pairs(prefix + alias(task, name), "number", *map(list, zip(*points, strict=True))))
     return found

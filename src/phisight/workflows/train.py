@@ -1,15 +1,15 @@
-"""Recipe to run folder.
+"""Recipe -> run folder.
 
-data set -> model -> what moves -> examples -> image check -> what rests is stored -> fit -> best/
+run folder -> rows -> model -> trainable parameters -> dataset -> image check -> precompute -> loop -> best/
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,16 +18,15 @@ from phisight.core.dataset_folder import CARD
 from phisight.core.errors import SettingsError
 from phisight.core.rank import is_first
 from phisight.core.seeding import named_seed
-from phisight.core.settings import Recipe
+from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
-from phisight.model.number_head import save_head, split_off
 from phisight.track import Tracker, open_tracker
 from phisight.train.callbacks import Watcher
-from phisight.train.checkpoint.manifest import writing
+from phisight.train.checkpoint.best_model import save_best
 from phisight.train.distributed import process_group
-from phisight.train.distributed.fsdp import in_one_piece, whole_weights
+from phisight.train.distributed.fsdp import whole_weights
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet, split_by_length
 from phisight.train.examples.number_targets import number_targets
@@ -35,17 +34,17 @@ from phisight.train.image_check import ImageCheck, check_images
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
-from phisight.train.trainable.quantize import merged_in_full, quantise_decoder
-from phisight.workflows.base_model import starting_model
-from phisight.workflows.load import TINY
+from phisight.train.trainable.quantize import quantise_decoder
+from phisight.workflows.load import TINY, new_model, split_rows
 from phisight.workflows.open_run import open_run
 from phisight.workflows.precompute import store_what_rests
-from phisight.workflows.product_rows import product_rows
 from phisight.workflows.tracking import tracker_options
 from phisight.workflows.validate import ValidationAnswers, judged_by
 
 CHECKED_EXAMPLES = 8
 """Examples of the image check."""
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -66,124 +65,159 @@ def train(
     *,
     announce: Callable[[Prepared], None] = lambda _: None,
     progress: Watcher | None = None,
-    filling: Callable[[int, int], None] = lambda _done, _every: None,
-    say: Callable[[str], None] = lambda _: None,
+    precomputing: Callable[[int, int], None] = lambda _done, _total: None,
+    notify: Callable[[str], None] = lambda _: None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
     """Train as the recipe says; returns the run folder.
 
-    With ``resume`` the run in the folder goes on from its newest good checkpoint, exactly as if it had never stopped.
-    ``filling`` hears of pictures whose features are computed, ``say`` of what a reader of the screen should know. Under
-    torchrun every process calls this; the first one writes, prints and stores features for all.
+    With ``resume`` the run in the folder continues from its newest good checkpoint, exactly as if it had never stopped.
+    Under torchrun every process calls this; the first one writes, prints and precomputes features for all.
+
+    Args:
+        recipe: The resolved settings.
+        announce: Called before the first step with what trains and what the image check found.
+        progress: Gets steps and figures.
+        precomputing: Called with images whose features are computed, and all of them.
+        notify: Called with lines that a person should read.
+        overwrite: Whether a run in the folder is replaced.
+        resume: Whether a run in the folder continues; a folder without a run is begun.
     """
     with process_group.joined():
-        return _train(recipe, _Listeners(announce, progress, filling, say), overwrite=overwrite, resume=resume)
+        callbacks = _Callbacks(announce, progress, precomputing, notify)
+        return _train(recipe, callbacks, overwrite=overwrite, resume=resume)
 
 
-@dataclass(frozen=True)
-class _Listeners:
-    """Who hears of what, in the first process."""
-
+class _Callbacks(NamedTuple):
     announce: Callable[[Prepared], None]
     progress: Watcher | None
-    filling: Callable[[int, int], None]
-    say: Callable[[str], None]
+    precomputing: Callable[[int, int], None]
+    notify: Callable[[str], None]
 
 
-def _train(recipe: Recipe, listeners: _Listeners, *, overwrite: bool, resume: bool) -> Path:
+def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bool) -> Path:
     run_dir = recipe.out
-    start = process_group.on_first(lambda: open_run(recipe, overwrite=overwrite, resume=resume, say=listeners.say))
+    checkpoint = process_group.on_first(
+        lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=callbacks.notify)
+    )
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
-    rows, left_over = product_rows(folder, recipe, "train")
-    rows = rows[: recipe.data.train_rows]
-    if left_over:
-        listeners.say(f"{left_over} pictures are left out: their products have more than {recipe.data.images}.")
+    rows, validation_rows = _rows(folder, recipe, callbacks.notify)
     answers = judged_by(recipe, task, folder.split_names)
 
-    quantise = quantise_decoder if recipe.train.method == "qlora" else None
-    model, processor = starting_model(recipe, task, rows, quantise)
-    torch.manual_seed(named_seed(recipe.seed, "adapters"))
-    model = apply_method(model, _with_tower(recipe), recipe.lora)
-    targets = number_targets(recipe.train.numbers, model, processor, task, rows)
+    model, processor = starting_model(recipe, task, rows)
+    model = _with_trainable_parameters(model, recipe)
+    datasets = _datasets(recipe, folder, task, model, processor, rows, validation_rows)
+    check = _check_images(model, processor, datasets.train)
+    features = store_what_rests(recipe, model, datasets.present, callbacks.precomputing)
 
-    train_set, left_out = _examples(recipe, folder, rows, processor, task)
-    validates = "validation" in folder.split_names
-    validation_rows = product_rows(folder, recipe, "validation").rows if validates else []
-    validation_set = _examples(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
-    train_set.targets = targets
-    if validation_set:
-        validation_set.targets = targets
-    some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
-    check = check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
-    features = store_what_rests(recipe, model, [one for one in (train_set, validation_set) if one], listeners.filling)
     tracker = open_tracker(recipe.track.to, tracker_options(recipe.track)) if is_first() else None
     if tracker:
-        listeners.announce(
-            Prepared(count_parts(model), check, len(train_set), len(validation_rows), left_out, features)
+        prepared = Prepared(
+            count_parts(model), check, len(datasets.train), len(validation_rows), datasets.left_out, features
         )
+        callbacks.announce(prepared)
         shutil.copyfile(folder.path / CARD, run_dir / CARD)
         tracker.start(run_dir, recipe.model_dump(mode="json"))
     if recipe.train.answer_rows:
         answers = replace(answers, ask=ValidationAnswers(recipe, folder.path, task, processor, tracker))
-    watch = _Watch(tracker, listeners.progress)
-    outcome = fit(model, processor, train_set, validation_set, recipe, run_dir, watch, answers, resume=start)
+
+    watch = _Watch(tracker, callbacks.progress)
+    figures = fit(
+        model, processor, datasets.train, datasets.validation, recipe, run_dir, watch, answers, resume=checkpoint
+    )
     weights = whole_weights(model) if recipe.train.fsdp else None
     if tracker:
         # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
         save_best(model, processor, run_dir / run_folder.BEST, whole=recipe.model.name == TINY, weights=weights)
-        tracker.finish(outcome, {"dataset": folder.path, "best": run_dir / run_folder.BEST})
+        tracker.finish(figures, {"dataset": folder.path, "best": run_dir / run_folder.BEST})
     return run_dir
 
 
-def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights: dict[str, Any] | None = None) -> None:
-    """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``.
-
-    The folder is there whole or not at all. ``weights`` are those of a model that holds only shards.
-    """
-    others, head = split_off(weights or {})
-    merged, state = model, {} if weights is None else {"state_dict": weights}
-    if whole and hasattr(model, "merge_and_unload"):
-        merged, state = _merged(model if weights is None else in_one_piece(model, others)), {}
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with writing("the best model", folder.parent, "its checkpoint stands"):
-        merged.save_pretrained(partial, **state)
-        processor.save_pretrained(partial)
-        save_head(model, partial, head)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+def _rows(folder: DatasetFolder, recipe: Recipe, notify: Callable[[str], None]) -> tuple[Rows, Rows]:
+    """Rows of the training split and of the validation split, where there is one."""
+    rows, left_over = split_rows(folder, recipe, "train")
+    if left_over:
+        notify(f"{left_over} images are left out: their products have more than {recipe.data.images}.")
+    validates = "validation" in folder.split_names
+    return rows[: recipe.data.train_rows], split_rows(folder, recipe, "validation").rows if validates else []
 
 
-def _merged(model: Any) -> Any:
-    four_bits = getattr(model.get_base_model(), "is_loaded_in_4bit", False)
-    return merged_in_full(model) if four_bits else model.merge_and_unload()
+def starting_model(recipe: Recipe, task: Task, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
+    """Model and processor that training starts from; of a tiny one the tokenizer is trained on the training rows."""
+    texts = [task.prompt, *(task.render(row) for row in rows)]
+    quantize = quantise_decoder if recipe.train.method == "qlora" else None
+    return new_model(recipe.model, texts, recipe.seed, quantize)
 
 
-def _with_tower(recipe: Recipe) -> Any:
+def _with_trainable_parameters(model: Any, recipe: Recipe) -> Any:
+    """The model with what the method trains; adapters are drawn from the run's seed."""
+    torch.manual_seed(named_seed(recipe.seed, "adapters"))
+    return apply_method(model, _with_tower(recipe), recipe.lora)
+
+
+def _with_tower(recipe: Recipe) -> TrainSettings:
     """The training settings; a tiny model's tower starts from nothing and always trains."""
     from_nothing = recipe.model.name == TINY and recipe.train.method == "full" and recipe.train.from_layer == 0
     train_tower = recipe.train.train_tower or from_nothing
     return recipe.train.model_copy(update={"train_tower": train_tower})
 
 
-def _examples(
-    recipe: Recipe, folder: DatasetFolder, rows: list[dict[str, Any]], processor: Any, task: Task
+class Datasets(NamedTuple):
+    """Tokenized examples of both splits."""
+
+    train: ExampleSet
+    validation: ExampleSet | None
+    left_out: int
+    """Training rows that are too long."""
+
+    @property
+    def present(self) -> list[ExampleSet]:
+        """Those there are."""
+        return [one for one in (self.train, self.validation) if one]
+
+
+def _datasets(
+    recipe: Recipe,
+    folder: DatasetFolder,
+    task: Task,
+    model: Any,
+    processor: Any,
+    rows: Rows,
+    validation_rows: Rows,
+) -> Datasets:
+    targets = number_targets(recipe.train.numbers, model, processor, task, rows)
+    train_set, left_out = build_dataset(recipe, folder, rows, processor, task)
+    validation_set = build_dataset(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
+    datasets = Datasets(train_set, validation_set, left_out)
+    for dataset in datasets.present:
+        dataset.targets = targets
+    return datasets
+
+
+def build_dataset(
+    recipe: Recipe, folder: DatasetFolder, rows: Rows, processor: Any, task: Task
 ) -> tuple[ExampleSet, int]:
+    """Rows as a dataset of examples, and how many are left out as too long.
+
+    Raises:
+        SettingsError: Examples are too long and ``data.too_long`` is ``error``.
+    """
+
     def load(row: Mapping[str, Any]) -> Any:
         return load_image(folder.image_path(row))
 
     limit = recipe.data.max_length or processor.tokenizer.model_max_length
     num_crops = recipe.model.num_crops or processor.image_processor.num_crops
-    kept, lengths, too_long = split_by_length(rows, processor, task, num_crops, limit)
+    fitting, lengths, too_long = split_by_length(rows, processor, task, num_crops, limit)
     if too_long and recipe.data.too_long == "error":
         raise SettingsError(
             f"{len(too_long)} of {len(rows)} examples are longer than {limit} tokens (the longest {max(too_long)}); "
             "raise data.max_length, lower model.num_crops, or set data.too_long to leave_out"
         )
     examples = ExampleSet(
-        kept,
+        fitting,
         load,
         processor,
         task,
@@ -194,8 +228,14 @@ def _examples(
     return examples, len(too_long)
 
 
+def _check_images(model: Any, processor: Any, train_set: ExampleSet) -> ImageCheck:
+    """ImageCheckError where a different image does not change the loss of the first examples."""
+    some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
+    return check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
+
+
 class _Watch:
-    """Figures to the trackers, progress to whoever shows it."""
+    """Passes figures on to the trackers, steps and figures to the caller's progress."""
 
     def __init__(self, tracker: Tracker | None, progress: Watcher | None) -> None:
         self.tracker = tracker
@@ -217,5 +257,5 @@ class _Watch:
 
 
 def _grouped(name: str) -> str:
-    """``eval_loss`` becomes ``eval/loss`` and ``loss`` ``train/loss``, the way trackers group figures."""
+    """``eval_loss`` becomes ``eval/loss`` and ``loss`` ``train/loss``, as trackers group figures."""
     return f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name.removeprefix('train_')}"

@@ -1,7 +1,7 @@
 """Answers on the validation split during training: the figures of ``phisight evaluate``, early and on fewer rows.
 
-Before the first step and at each evaluation a fixed, seeded sample of the split is answered with its own pictures.
-Figures become ``eval/...`` curves, some rows examples (picture, truth, answer), fields a confusion matrix or a scatter.
+Before the first step and at each evaluation a fixed, seeded sample of the split is answered with its own images.
+Figures become ``eval/...`` curves, some rows examples (image, truth, answer), fields a confusion matrix or a scatter.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from phisight.core.task import Task
 from phisight.evaluate import EvalRow, alias, evaluate, figures, metrics_of, read_rows
 from phisight.track import Tracker
 from phisight.train.evaluation import Answers
-from phisight.workflows.predictors import predictor_of
-from phisight.workflows.tracking import examples_of, pairs_of, pictures_of_some
+from phisight.workflows.predict import predictor_of
+from phisight.workflows.tracking import examples_of, pairs_of, sample_thumbnails
 
 
 def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:
-    """The figure that chooses the best checkpoint, checked before anything is loaded; nobody asks yet.
+    """The figure that chooses the best checkpoint, checked before anything is loaded; ``ask`` is not set yet.
 
     Raises:
-        SettingsError: A figure that this task does not have, or settings that could never take effect.
+        SettingsError: A figure that this task does not have, or settings that can have no effect.
     """
     train = recipe.train
     wanted = {
@@ -46,11 +46,11 @@ def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:
         meant = f" (did you mean {near[0]!r}?)" if near else ""
         names = list(dict.fromkeys(figure for figure, _ in known.values()))
         raise SettingsError(
-            f"train.best = {train.best!r} is no figure of this task{meant}; there are {some(names, 99)}"
+            f"train.best = {train.best!r} is no figure of this task{meant}; known are {some(names, 99)}"
         )
     if train.best != "loss" and not train.answer_rows:
         raise SettingsError(
-            f"train.best = {train.best!r} needs answers, and train.answer_rows is 0; say how many rows of the "
+            f"train.best = {train.best!r} needs answers, and train.answer_rows is 0; set how many rows of the "
             "validation split to answer at each evaluation, such as --set train.answer_rows=100"
         )
     _require_times(train, [one for one in asked if one != "train.answer_rows"])
@@ -89,7 +89,7 @@ def _require_times(train: TrainSettings, asked: Sequence[str]) -> None:
 class ValidationAnswers:
     """Answers the sample each time it is called; see ``phisight.train.evaluation.Ask``.
 
-    A rank without a tracker answers without a word.
+    A rank without a tracker logs nothing.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, task: Task, processor: Any, tracker: Tracker | None) -> None:
@@ -98,15 +98,15 @@ class ValidationAnswers:
         self._task = task
         self._processor = processor
         self._tracker = tracker
-        limit, pictures = recipe.train.answer_rows, recipe.data.images
-        found = read_rows(folder, task, "validation", limit=limit, seed=recipe.seed, images=pictures)
+        limit, images = recipe.train.answer_rows, recipe.data.images
+        found = read_rows(folder, task, "validation", limit=limit, seed=recipe.seed, images=images)
         self.rows: list[EvalRow] = found.rows
         self._shown: dict[int, bytes] | None = None
 
     def __call__(self, model: Any, step: int) -> Mapping[str, float]:
         """Figures by their name in scores.json; those that are not defined are left out."""
         settings = self._recipe.evaluate
-        numbers = self._recipe.train.numbers if step else "text"  # before the first step no other way is learned
+        numbers = self._recipe.train.numbers if step else "text"  # before the first step no other method is learned
         predictor = predictor_of(model, self._processor, settings, numbers, self._task, [self._folder])
         answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed)
         known = {name for name, _ in known_figures(self._task).values()}
@@ -114,7 +114,7 @@ class ValidationAnswers:
         found = {name: float(value) for name, value in scores.items() if name in known and value is not None}
         if self._tracker is not None:
             self._tracker.log(step, {f"eval/{name}": value for name, value in found.items()})
-            self._shown = self._shown or pictures_of_some(self.rows)
+            self._shown = self._shown or sample_thumbnails(self.rows)
             self._tracker.log_examples(step, examples_of(answers, self._shown))
             for pairs in pairs_of(answers):
                 self._tracker.log_pairs(step, pairs)

@@ -14,7 +14,7 @@ CROPS = st.integers(1, 16)
 
 
 @given(SIDES, SIDES, CROPS)
-def test_a_grid_holds_the_scaled_picture_and_no_more_crops_than_allowed(width: int, height: int, crops: int) -> None:
+def test_a_grid_holds_the_scaled_image_and_no_more_crops_than_allowed(width: int, height: int, crops: int) -> None:
     try:
         grid = hd_grid(width, height, crops)
     except ElongatedImageError:
@@ -45,9 +45,9 @@ def test_portrait_is_landscape_on_its_side(width: int, height: int, crops: int) 
 @given(st.integers(1, 16), st.integers(1, 16), st.sampled_from([56, 112, 336]))
 def test_tokens_count_tiles_thumbnail_and_separators(rows: int, columns: int, crop_size: int) -> None:
     side = crop_size // 28
-    picture = rows * side * (columns * side + 1)
+    image = rows * side * (columns * side + 1)
     thumbnail = side * (side + 1)
-    assert grid_tokens(rows, columns, crop_size) == picture + 1 + thumbnail
+    assert grid_tokens(rows, columns, crop_size) == image + 1 + thumbnail
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_float_division_is_part_of_the_format() -> None:
     assert hd_grid(width, height, 1).scaled_height == int(336 / (width / height)) == 336 * height // width - 1
 
 
-def test_an_elongated_picture_names_size_and_crops() -> None:
+def test_an_elongated_image_names_size_and_crops() -> None:
     with pytest.raises(ElongatedImageError, match=r"5377 x 1 pixels is too long and thin for 16 crops.* 5376 pixels"):
         hd_grid(5377, 1, 16)
     assert hd_grid(5376, 1, 16).tiles == 16

@@ -13,7 +13,7 @@ from phisight.core.migrations import RENAMED, current_names, renamed, translate
 from phisight.core.recipe import known_keys, load_recipe, read_config, recipe_from, write_recipe
 from phisight.core.settings import Recipe
 
-OLD = {"data.pictures": "data.images", "learning": "train", "train.lr": "train.learning_rate", "data.magic": None}
+OLD = {"data.photos": "data.images", "learning": "train", "train.lr": "train.learning_rate", "data.magic": None}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def write(path: Path, values: object) -> Path:
 
 @pytest.mark.usefixtures("renamed_settings")
 def test_a_runs_config_is_translated(tmp_path: Path) -> None:
-    values = {"learning": {"lr": 0.5, "steps": 7}, "data": {"pictures": 3, "magic": True}, "seed": 1}
+    values = {"learning": {"lr": 0.5, "steps": 7}, "data": {"photos": 3, "magic": True}, "seed": 1}
     config = write(tmp_path / "config.yaml", values)
     recipe = read_config(config, ["train.batch_size=2"])
     assert (recipe.train.learning_rate, recipe.train.steps, recipe.data.images) == (0.5, 7, 3)
@@ -37,21 +37,21 @@ def test_a_runs_config_is_translated(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("renamed_settings")
 def test_a_users_old_key_is_refused_with_its_new_name(tmp_path: Path) -> None:
-    recipe = write(tmp_path / "recipe.yaml", {"data": {"pictures": 3, "magic": True}, "learning": {"steps": 1}})
-    with pytest.raises(SettingsError, match=r"'data.pictures' is now called 'data.images'") as caught:
+    recipe = write(tmp_path / "recipe.yaml", {"data": {"photos": 3, "magic": True}, "learning": {"steps": 1}})
+    with pytest.raises(SettingsError, match=r"'data.photos' is now called 'data.images'") as caught:
         load_recipe(recipe)
     assert "'learning' is now called 'train'" in str(caught.value)
     assert "'data.magic' is no setting any more" in str(caught.value)
     with pytest.raises(SettingsError, match=r"'train.lr' is now called 'train.learning_rate'"):
         recipe_from({}, ["train.lr=1"])
-    config = write(tmp_path / "config.yaml", {"data": {"pictures": 3}})
+    config = write(tmp_path / "config.yaml", {"data": {"photos": 3}})
     with pytest.raises(SettingsError, match=r"'train.lr' is now called"):
         read_config(config, ["train.lr=1"])
 
 
 @pytest.mark.usefixtures("renamed_settings")
 def test_a_config_with_a_format_is_a_recipe_too(tmp_path: Path) -> None:
-    config = write(tmp_path / "config.yaml", {"format": "phisight-run/1", "data": {"pictures": 3}})
+    config = write(tmp_path / "config.yaml", {"format": "phisight-run/1", "data": {"photos": 3}})
     assert load_recipe(config).data.images == 3
 
 
@@ -108,8 +108,8 @@ def test_the_current_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_columns_by_current_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(migrations.RENAMED, "predictions", {"pictures": "images", "gone": None})
-    assert current_names("predictions", ["row", "pictures", "gone"]) == {"row": "row", "images": "pictures"}
+    monkeypatch.setitem(migrations.RENAMED, "predictions", {"photos": "images", "gone": None})
+    assert current_names("predictions", ["row", "photos", "gone"]) == {"row": "row", "images": "photos"}
 
 
 def test_the_table_renames_to_what_there_is() -> None:

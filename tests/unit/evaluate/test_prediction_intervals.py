@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phisight.core.errors import EvaluationError
-from phisight.core.settings import EvaluateSettings, Recipe
+from phisight.core.settings import EvaluateSettings
 from phisight.core.task import Task
 from phisight.evaluate import (
     EvalRow,
@@ -22,7 +22,7 @@ from phisight.evaluate import (
     write_predictions,
 )
 from phisight.evaluate.conformal import WIDEST
-from phisight.workflows.fit_intervals import intervals_around
+from phisight.workflows.evaluate import intervals_around
 
 TASK = Task(answer="{title}: {price}", fields={"title": "text", "price": "number"})
 
@@ -125,11 +125,11 @@ def test_a_task_without_a_number() -> None:
 def test_the_validation_split_cannot_vouch_for_itself() -> None:
     settings = EvaluateSettings(coverage=0.8, split="validation")
     with pytest.raises(EvaluationError, match=r"choose another evaluate\.split"):
-        intervals_around(answered([1.0], [1.0]), settings, Path(), TASK, Recipe(), lambda _: answered([1.0], [1.0]))
+        intervals_around(answered([1.0], [1.0]), settings, lambda: answered([1.0], [1.0]))
 
 
 def test_no_coverage_asked_for_no_row_answered() -> None:
-    def never(_: object) -> Predictions:
+    def never() -> Predictions:
         raise AssertionError("the validation split was answered for nothing")
 
-    assert intervals_around(answered([1.0], [1.0]), EvaluateSettings(), Path(), TASK, Recipe(), never) is None
+    assert intervals_around(answered([1.0], [1.0]), EvaluateSettings(), never) is None

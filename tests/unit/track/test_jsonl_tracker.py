@@ -10,7 +10,7 @@ import pytest
 from phisight.core.errors import RunError
 from phisight.track import Example, JsonlTracker, Pairs, forget, read_metrics, read_steps
 
-JPEG = b"\xff\xd8 stands for a picture \xff\xd9"
+JPEG = b"\xff\xd8 stands for an image \xff\xd9"
 
 
 def started(run_dir: Path) -> JsonlTracker:
@@ -84,7 +84,7 @@ def test_a_line_that_is_no_step_is_named(tmp_path: Path, line: str) -> None:
         read_metrics(tmp_path)
 
 
-def test_examples_keep_truth_answer_and_picture_once(tmp_path: Path) -> None:
+def test_examples_keep_truth_answer_and_image_once(tmp_path: Path) -> None:
     tracker = started(tmp_path)
     row = Example("A-1", JPEG, "Product: <b>", "Product: Schürze")
     tracker.log_examples(5, [row])
@@ -92,8 +92,8 @@ def test_examples_keep_truth_answer_and_picture_once(tmp_path: Path) -> None:
     lines = read_steps(tmp_path / "examples.jsonl")
     assert [line["step"] for line in lines] == [5, 10]
     assert lines[1]["rows"][0] == {**lines[1]["rows"][0], "truth": "Product: <b>", "answer": "Product: Schürze"}
-    pictures = list((tmp_path / "examples").iterdir())
-    assert len(pictures) == 1
+    images = list((tmp_path / "examples").iterdir())
+    assert len(images) == 1
     assert (tmp_path / lines[0]["rows"][0]["image"]).read_bytes() == JPEG
 
 

@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_goes_on_as_the_same_run(tmp_path: Path) -> None:
             assert curve(server, name) == points
         events = [json.loads(line) for line in server.stream["wandb-events.jsonl"]]
         assert any("system.memory_percent" in line for line in events)
-        assert any(name.startswith("media/images/pictures") for name in server.files)
+        assert any(name.startswith("media/images/images") for name in server.files)
         (table,) = (value for name, value in server.files.items() if name.startswith("media/table/examples"))
         assert json.loads(table)["data"][0][2:] == ["a truth", "an answer", False]
         by_kind = {one.kind: one for one in server.artifacts.values()}

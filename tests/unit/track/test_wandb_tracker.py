@@ -91,22 +91,22 @@ def test_run_has_the_configuration_and_the_names_from_the_settings(run_dir: Path
     assert run.run_id == json.loads((run_dir / "wandb.json").read_text())["id"]
 
 
-def test_table_holds_picture_truth_and_answer(run_dir: Path) -> None:
+def test_table_holds_image_truth_and_answer(run_dir: Path) -> None:
     (artifact,) = (one for one in artifacts(run_dir) if one.name.endswith("-examples"))
     stored = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
     table = json.loads(stored["examples.table.json"].read_text())
-    assert table["columns"] == ["key", "picture", "truth", "answer", "equal"]
-    ((key, picture, truth, answer, equal),) = table["data"]
+    assert table["columns"] == ["key", "image", "truth", "answer", "equal"]
+    ((key, image, truth, answer, equal),) = table["data"]
     assert (key, truth, answer, equal) == ("A-1", "Product: A", HOSTILE, False)
-    red = Image.open(stored[picture["path"]]).convert("RGB").getpixel((4, 4))
+    red = Image.open(stored[image["path"]]).convert("RGB").getpixel((4, 4))
     assert isinstance(red, tuple)
     assert red[0] > 240 > 10 > red[1]
 
 
-def test_pictures_of_a_step_carry_truth_and_answer(run_dir: Path) -> None:
-    (line,) = (line for line in history(run_file(run_dir)) if "pictures.captions" in line)
+def test_images_of_a_step_carry_truth_and_answer(run_dir: Path) -> None:
+    (line,) = (line for line in history(run_file(run_dir)) if "images.captions" in line)
     assert line["step"] == 30
-    assert line["pictures.captions"] == [f"truth: Product: A\nanswer: {HOSTILE}"]
+    assert line["images.captions"] == [f"truth: Product: A\nanswer: {HOSTILE}"]
     assert len(list((run_dir / "wandb").glob("offline-run-*/files/media/images/*.jpg"))) == 1
 
 

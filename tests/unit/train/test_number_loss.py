@@ -15,12 +15,12 @@ from phisight.core.task import Task
 from phisight.model.labels import IGNORED
 from phisight.model.loss import weighted_loss
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
+from phisight.train.checkpoint.best_model import save_best
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.number_targets import FIRST_DIGIT, NumberTargets, digit_weights, number_targets
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
-from phisight.workflows.train import save_best
 from tests.helpers.short_fit import Recorder
 
 

@@ -9,9 +9,9 @@ import torch
 from phisight.core.errors import RunError, SettingsError
 from phisight.core.recipe import changed, recipe_from, write_recipe
 from phisight.core.settings import LoraSettings, TrainSettings
+from phisight.train.checkpoint.best_model import save_best
 from phisight.train.trainable.methods import apply_method
 from phisight.workflows.load import load_run
-from phisight.workflows.train import save_best
 
 
 def trained_with_lora(model: Any, batch: Any) -> Any:

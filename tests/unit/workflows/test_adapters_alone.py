@@ -11,8 +11,8 @@ from phisight.cli import app
 from phisight.core.errors import CheckpointError, RunError
 from phisight.core.settings import ModelSettings
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.workflows.evaluate import predict
 from phisight.workflows.load import load_model, load_run
+from phisight.workflows.predict import predict
 from tests.helpers.trained_run import trained
 
 
@@ -62,17 +62,17 @@ def test_the_command_evaluates_them(alone: Path, products: Path, tmp_path: Path)
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["rows"] == 2
 
 
-def test_they_are_asked_about_a_picture(alone: Path, run: Path, products: Path) -> None:
+def test_they_are_asked_about_a_image(alone: Path, run: Path, products: Path) -> None:
     """In the task of a data set; the adapters of the run with all that lies beside them answer as the run does."""
     opened = DatasetFolder.open(products)
-    picture = opened.image_path(opened.rows("test")[0])
-    ((_, answer),) = predict(run / "best", [picture], data=products)
-    ((_, expected),) = predict(run, [picture])
+    image = opened.image_path(opened.rows("test")[0])
+    ((_, answer),) = predict(run / "best", [image], data=products)
+    ((_, expected),) = predict(run, [image])
     assert answer.text.startswith(expected.text)  # the run asks for fewer tokens
-    ((_, text),) = predict(alone, [picture], data=products)
+    ((_, text),) = predict(alone, [image], data=products)
     assert text.text
     with pytest.raises(RunError, match="is no run folder"):
-        next(predict(alone, [picture]))
+        next(predict(alone, [image]))
 
 
 @pytest.mark.parametrize("name", ["/gone/base", None])
@@ -88,5 +88,5 @@ def test_a_base_that_is_not_at_hand(name: str | None, alone: Path) -> None:
 def test_adapters_that_are_not_there_or_of_another_model(alone: Path) -> None:
     path = alone / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": ["c_attn"]}))
-    with pytest.raises(CheckpointError, match="do not go onto the model"):
+    with pytest.raises(CheckpointError, match="do not fit the model"):
         load_model(alone, ModelSettings())

@@ -51,25 +51,25 @@ def with_adapters(base: Path, products: Path, tmp_path_factory: pytest.TempPathF
 def test_before_is_the_checkpoint_without_adapters(with_adapters: Path, of_base: Path) -> None:
     scores = evaluate_run(with_adapters)
     assert (with_adapters / "best" / "adapter_config.json").is_file()
-    assert answers(with_adapters, "before") == answers(of_base, "real")
-    assert answers(with_adapters, "real") != answers(with_adapters, "before")
+    assert answers(with_adapters, "base_model") == answers(of_base, "real")
+    assert answers(with_adapters, "real") != answers(with_adapters, "base_model")
     alone = json.loads((of_base / "scores.json").read_text())
-    assert {name: scores["before"][name] for name in FIGURES} == {name: alone[name] for name in FIGURES}
-    assert "without the adapters" in scores["before"]["about"]
+    assert {name: scores["base_model"][name] for name in FIGURES} == {name: alone[name] for name in FIGURES}
+    assert "without the adapters" in scores["base_model"]["about"]
 
 
 def test_before_is_the_untrained_model_of_the_same_seed(tiny_run: Path, of_base: Path) -> None:
     settings = changed(read_run(tiny_run).evaluate, rows=5)
-    scores = evaluate_run(tiny_run, settings=settings, before_rows=3)
-    before = answers(tiny_run, "before")
-    assert len(before) == scores["before"]["rows"] == scores["before"]["tuned"]["rows"] == 3
+    scores = evaluate_run(tiny_run, settings=settings, base_model_rows=3)
+    before = answers(tiny_run, "base_model")
+    assert len(before) == scores["base_model"]["rows"] == scores["base_model"]["tuned"]["rows"] == 3
     assert set(before.values()) <= set(answers(of_base, "real").values())
-    against = scores["before"]["tuned_against"]["category"]
-    assert against["right"] == scores["before"]["category_accuracy"]
-    assert against["left"] == scores["before"]["tuned"]["category_accuracy"]
+    against = scores["base_model"]["tuned_against"]["category"]
+    assert against["right"] == scores["base_model"]["category_accuracy"]
+    assert against["left"] == scores["base_model"]["tuned"]["category_accuracy"]
     told = "fine-tuning, against the untrained tiny model of seed 0 on 3 rows"
     assert any(told in line for line in lines(scores))
-    assert "before" not in evaluate_run(tiny_run, settings=settings, before_rows=0)
+    assert "base_model" not in evaluate_run(tiny_run, settings=settings, base_model_rows=0)
 
 
 def lines(scores: dict[str, Any]) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_base_that_is_gone_is_named(base: Path, products: Path, tmp_path: Path
     run = trained(products, tmp_path / "run", model=str(moved), steps=1, evaluate_every=1)
     shutil.rmtree(moved)
     scores = evaluate_run(run, settings=changed(read_run(run).evaluate, rows=3))
-    assert "before" not in scores
+    assert "base_model" not in scores
     assert any("before fine-tuning: not checked (no model at" in line and str(moved) in line for line in lines(scores))
 
 
@@ -91,7 +91,7 @@ def test_the_untrained_model_needs_no_data_set(tiny_run: Path, products: Path, t
     config = (run / "config.yaml").read_text().replace(str(products), str(tmp_path / "gone"))
     (run / "config.yaml").write_text(config)
     settings = changed(read_run(run).evaluate, rows=3)
-    assert evaluate_run(run, data=data, settings=settings)["before"]["rows"] == 3
+    assert evaluate_run(run, data=data, settings=settings)["base_model"]["rows"] == 3
 
 
 def test_a_model_that_is_no_run_has_a_report(of_base: Path, base: Path, products: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_model_that_is_no_run_has_a_report(of_base: Path, base: Path, products
     assert run["scores"]["rows"] == len(answers(of_base, "real"))
     assert run["config"]["model"]["name"] == str(base)
     assert {"shuffled", "baselines", "grounding"} <= run["scores"].keys()
-    assert "before" not in run["scores"]
+    assert "base_model" not in run["scores"]
     assert write_report([of_base]).stat().st_size > 10_000
     written = (of_base / "predictions.real.jsonl").stat().st_mtime_ns
     evaluate_model(bare(base, products, of_base))
@@ -172,7 +172,7 @@ def test_an_empty_split(tiny_run: Path, products: Path, tmp_path: Path) -> None:
 
 def test_a_data_set_without_a_training_split(tiny_run: Path, products: Path, tmp_path: Path) -> None:
     data = other_table(products, tmp_path / "data", split=lambda row: "validation")
-    scores = evaluate_run(tiny_run, data=data, settings=changed(read_run(tiny_run).evaluate, rows=3), before_rows=0)
+    scores = evaluate_run(tiny_run, data=data, settings=changed(read_run(tiny_run).evaluate, rows=3), base_model_rows=0)
     assert "baselines" not in scores
     assert "the split 'train'" in scores["not_checked"]["baselines"]
 
@@ -180,8 +180,8 @@ def test_a_data_set_without_a_training_split(tiny_run: Path, products: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL"], "say --data DIR"),
-        (["MODEL", "--data", "DATA"], "say --data DIR"),
+        (["MODEL"], "add --data DIR"),
+        (["MODEL", "--data", "DATA"], "add --data DIR"),
         (["RUN", "--out", "x"], "keeps its own results"),
         (["RUN", "--set", "evaluate.batch_sise=3"], "did you mean 'evaluate.batch_size'"),
     ],

@@ -13,8 +13,9 @@ import torch
 from phisight.core.errors import CheckpointError
 from phisight.core.recipe import changed
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
-from phisight.workflows.evaluate import evaluate_run, predict
+from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.load import load_run, read_run
+from phisight.workflows.predict import predict
 from tests.helpers.trained_run import trained
 
 PATHS = ["full", "lora"]
@@ -44,7 +45,7 @@ def test_the_head_comes_back_with_the_run(path: str, runs: dict[str, Path]) -> N
 def test_answers_carry_numbers_of_the_training_rows_and_intervals(runs: dict[str, Path], products: Path) -> None:
     run = runs["full"]
     settings = changed(read_run(run).evaluate, split="test", coverage=0.6, constrained=True, max_new_tokens=90)
-    scores = evaluate_run(run, settings=settings, before_rows=0)
+    scores = evaluate_run(run, settings=settings, base_model_rows=0)
     table = pq.read_table(products / "metadata.parquet", columns=["full_price", "split"]).to_pylist()
     known = {line["full_price"] for line in table if line["split"] == "train"}
     lines = [line for line in pq.read_table(run / "predictions.parquet").to_pylist() if line["images"] == "real"]
@@ -61,7 +62,7 @@ def test_too_few_validation_rows_are_named(runs: dict[str, Path]) -> None:
     settings = changed(
         read_run(runs["full"]).evaluate, split="test", coverage=0.99, constrained=True, max_new_tokens=90
     )
-    scores = evaluate_run(runs["full"], settings=settings, before_rows=0)
+    scores = evaluate_run(runs["full"], settings=settings, base_model_rows=0)
     assert "prediction_intervals" not in scores
     assert "too few for intervals of 99%" in scores["not_checked"]["prediction_intervals"]
     assert json.loads((runs["full"] / "scores.json").read_text())["price_mae"] is not None
@@ -72,10 +73,10 @@ def test_a_run_that_lost_its_head_says_so(runs: dict[str, Path], products: Path)
     file = run / "best" / NUMBER_HEAD
     kept = file.read_bytes()
     file.unlink()
-    (picture,) = list((products / "images").rglob("*.jpg"))[:1]
+    (image,) = list((products / "images").rglob("*.jpg"))[:1]
     try:
         with pytest.raises(CheckpointError, match="bears no number head"):
-            list(predict(run, [picture]))
+            list(predict(run, [image]))
     finally:
         file.write_bytes(kept)
-    assert len(list(predict(run, [picture]))) == 1
+    assert len(list(predict(run, [image]))) == 1

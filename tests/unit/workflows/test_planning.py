@@ -50,7 +50,7 @@ def test_steps_and_padding_are_those_of_training(recipe: Recipe) -> None:
 def test_methods_share_weights_and_differ_in_the_rest(recipe: Recipe) -> None:
     memory = plan(recipe).memory
     assert memory["full + tower"].gradients > memory["full"].gradients > memory["projector"].gradients
-    assert memory["lora"].optimiser == 2 * memory["lora"].gradients
+    assert memory["lora"].optimizer == 2 * memory["lora"].gradients
     assert memory["full"].weights == memory["projector"].weights < memory["lora"].weights
     assert memory["qlora"].weights < memory["lora"].weights
     assert memory["projector"].activations < memory["lora"].activations < memory["full + tower"].activations

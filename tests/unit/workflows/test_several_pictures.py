@@ -49,8 +49,8 @@ def run(data: Path, out: Path, train_values: dict[str, Any] | None = None, **val
         }
     )
     said: list[str] = []
-    train(recipe, say=said.append)
-    assert any("pictures are left out: their products have more than 2" in line for line in said)
+    train(recipe, notify=said.append)
+    assert any("images are left out: their products have more than 2" in line for line in said)
     lines = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
     return [line["train/loss"] for line in lines if "train/loss" in line]
 

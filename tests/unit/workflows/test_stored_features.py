@@ -40,10 +40,10 @@ def losses(lines: list[dict[str, Any]]) -> list[float]:
 
 def test_features_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path) -> None:
     first, stored = run(data, tmp_path / "one")
-    assert "pictures computed now" in first.features
+    assert "images computed now" in first.features
     assert str(tmp_path / "features") in first.features
     second, again = run(data, tmp_path / "two")
-    assert "0 pictures computed now" in second.features
+    assert "0 images computed now" in second.features
     without, computed = run(data, tmp_path / "three", feature_cache_gb=0)
     assert "data.feature_cache_gb is 0" in without.features
     assert losses(stored) == losses(again)

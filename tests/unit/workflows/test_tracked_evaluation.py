@@ -35,7 +35,7 @@ def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         for name in ("WANDB_API_KEY", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE"):
             patch.delenv(name, raising=False)
         track = TrackSettings(to=["wandb", "tensorboard"], project="shop")
-        evaluate_run(folder, settings=few(folder), track=track, before_rows=3)
+        evaluate_run(folder, settings=few(folder), track=track, base_model_rows=3)
     yield folder
     import wandb
 
@@ -61,15 +61,15 @@ def test_the_run_with_that_id_gets_the_figures(run: Path, scores: dict[str, Any]
     for name in ("parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalised"):
         assert found[f"validation/{name}"] == scores[name]
         assert found[f"validation/shuffled/{name}"] == scores["shuffled"][name]
-        assert found[f"validation/before/{name}"] == scores["before"][name]
+        assert found[f"validation/base_model/{name}"] == scores["base_model"][name]
     assert found["validation/uses_image"] == float(scores["grounding"]["uses_image"])
 
 
-def test_pictures_confusion_and_scores_go_with_them(run: Path, scores: dict[str, Any]) -> None:
-    shown = next(line for line in history(closed(run)) if "validation/pictures.captions" in line)
+def test_images_confusion_and_scores_go_with_them(run: Path, scores: dict[str, Any]) -> None:
+    shown = next(line for line in history(closed(run)) if "validation/images.captions" in line)
     table = pq.read_table(run / "predictions.parquet").to_pylist()
     texts = {f"truth: {row['expected']}\nanswer: {row['answer']}" for row in table if row["images"] == "real"}
-    assert set(shown["validation/pictures.captions"]) == texts
+    assert set(shown["validation/images.captions"]) == texts
     (confusion,) = run.glob("wandb/offline-run-*/files/media/table/validation/category_confusion_table*.json")
     assert sum(row[2] for row in json.loads(confusion.read_text())["data"]) == scores["rows"] == 5
     every = list(records(closed(run)))
@@ -95,7 +95,7 @@ def test_curves_and_examples_of_training_stay_as_they_were(run: Path, tiny_run: 
 
 def test_nothing_is_sent_unless_asked_for(tiny_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
-    evaluate_run(folder, settings=changed(few(folder), rows=1), before_rows=0)
+    evaluate_run(folder, settings=changed(few(folder), rows=1), base_model_rows=0)
     assert not {"wandb", "wandb.json", "tensorboard", "mlruns"} & {path.name for path in folder.iterdir()}
 
 
@@ -110,7 +110,7 @@ def test_a_tracker_that_fails_costs_no_evaluation(
     monkeypatch.setattr(TensorboardTracker, "log", unreachable)
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     settings = changed(few(folder), rows=1)
-    found = evaluate_run(folder, settings=settings, track=TrackSettings(to=["tensorboard"]), before_rows=0)
+    found = evaluate_run(folder, settings=settings, track=TrackSettings(to=["tensorboard"]), base_model_rows=0)
     assert found["rows"] == 1
     assert (folder / "scores.json").is_file()
     assert "tracker tensorboard failed (ConnectionError: the server does not answer)" in caplog.text

@@ -49,8 +49,8 @@ def test_the_first_answers_are_those_before_training(tiny_run: Path, tmp_path: P
     """The same as ``phisight evaluate`` gets from the model before training, number head or not."""
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     settings = changed(read_run(run).evaluate, rows=4, batch_size=4)
-    before = evaluate_run(run, settings=settings, before_rows=4)["before"]
-    lines = [json.loads(line) for line in (run / "predictions.before.jsonl").read_text().splitlines()]
+    before = evaluate_run(run, settings=settings, base_model_rows=4)["base_model"]
+    lines = [json.loads(line) for line in (run / "predictions.base_model.jsonl").read_text().splitlines()]
     given = sorted(line["answer"] for line in lines if "answer" in line)
     first = read_steps(run / EXAMPLES)[0]
     assert sorted(row["answer"] for row in first["rows"]) == given
@@ -78,7 +78,7 @@ def test_answers_do_not_change_what_is_learned(products: Path, tmp_path: Path) -
     ("settings", "message"),
     [
         ({"best": "category_acuracy", "answer_rows": 4}, "did you mean 'category_accuracy'"),
-        ({"best": "beauty", "answer_rows": 4}, "there are loss, parse_rate, title_exact, .*price_smape_penalised"),
+        ({"best": "beauty", "answer_rows": 4}, "known are loss, parse_rate, title_exact, .*price_smape_penalised"),
         ({"best": "price_mae"}, "train.answer_rows is 0"),
         ({"best": "price_mae", "answer_rows": 4}, "train.evaluate_every is not set"),
         ({"patience": 2}, "train.evaluate_every is not set"),

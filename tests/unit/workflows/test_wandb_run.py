@@ -38,8 +38,8 @@ def test_every_figure_equals_metrics_jsonl(run: Path, lines: list[dict[str, Any]
         assert found == dict(points), name
 
 
-def test_each_evaluation_has_pictures_with_truth_and_answer(run: Path, lines: list[dict[str, Any]]) -> None:
-    shown = {line["step"]: line["pictures.captions"] for line in lines if "pictures.captions" in line}
+def test_each_evaluation_has_images_with_truth_and_answer(run: Path, lines: list[dict[str, Any]]) -> None:
+    shown = {line["step"]: line["images.captions"] for line in lines if "images.captions" in line}
     logged = read_steps(run / EXAMPLES)
     assert list(shown) == [line["step"] for line in logged] == [0, 2, 4]
     for line in logged:

@@ -1,32 +1,81 @@
-"""A model and its processor to something that answers, as the settings say."""
+"""Images to answers: ``phisight predict``, and what answers and describes images for the other commands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
 
 from phisight.core.dataset_folder import SPLIT
 from phisight.core.errors import DatasetError, EvaluationError
-from phisight.core.settings import EvaluateSettings, Numbers
-from phisight.core.task import Task
+from phisight.core.recipe import recipe_from
+from phisight.core.settings import EvaluateSettings, Numbers, Recipe
+from phisight.core.task import FieldValue, Task
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.generate import AnswerGrammar, Predictor, number_writer
+from phisight.data.images.decode import load_image
+from phisight.generate import AnswerGrammar, Predictor, Request, number_writer
+from phisight.model.number_head import head_of
+from phisight.workflows.load import is_run, load_model, load_run, task_of_run
 
 LONGEST_NUMBER = "-999999999.9999"
-"""As long as a constrained number gets."""
-LEAST_TEXT = 4
-"""Tokens that a free text of a constrained answer must at least be left."""
+"""The longest number of a constrained answer."""
+MIN_TEXT_TOKENS = 4
+"""Fewest tokens that each free text of a constrained answer must have room for."""
+_FEATURE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote about an image, and the fields read from it."""
+
+    text: str
+    values: dict[str, FieldValue] | None
+    reason: str | None
+
+
+def predict(
+    run: Path, images: Sequence[Path], *, together: bool = False, data: Path | None = None
+) -> Iterator[tuple[Path, Answer]]:
+    """Answers about images, in their order; ``together`` they show one product and get one answer.
+
+    ``run`` may also name a model (folder or hub name); its task is then that of the data set folder ``data``.
+    """
+    model, processor, recipe, task = _model_and_task(run, data)
+    predictor = predictor_of(model, processor, recipe.evaluate, recipe.train.numbers, task, [recipe.data.path])
+    groups = [images] if together else [[image] for image in images]
+    texts = dict(predictor.answers([Request(task.prompt, group) for group in groups]))
+    for index, (image, *_) in enumerate(groups):
+        parsed = task.parse(texts[index])
+        yield image, Answer(texts[index], parsed.values, parsed.reason)
+
+
+def _model_and_task(run: Path, data: Path | None) -> tuple[Any, Any, Recipe, Task]:
+    """Model, processor, recipe and task of a run, or of a model that is no run with the task of a data set folder."""
+    if data is None or is_run(run):
+        model, processor, recipe = load_run(run)
+        return model, processor, recipe, task_of_run(run, recipe)
+    recipe = recipe_from({"model": {"name": str(run)}, "data": {"path": str(data)}})
+    model, processor = load_model(str(run), recipe.model)
+    return model, processor, with_numbers_of(model, recipe), DatasetFolder.open(data).task
+
+
+def with_numbers_of(model: Any, recipe: Recipe) -> Recipe:
+    """The recipe with ``train.numbers`` as the model can answer them: by its number head, else as text."""
+    train = recipe.train.model_copy(update={"numbers": "head" if head_of(model) else "text"})
+    return recipe.model_copy(update={"train": train})
 
 
 def predictor_of(
     model: Any, processor: Any, settings: EvaluateSettings, numbers: Numbers, task: Task, data: Sequence[Path]
 ) -> Predictor:
-    """What answers; ``numbers`` is how the model was trained to give its numbers.
+    """Model, processor and settings as a ``Predictor``; ``numbers`` is how the model was trained to give its numbers.
 
     Constrained answers take their categories, the sign and the length of their numbers from the first of ``data`` that
     has a training split.
@@ -48,6 +97,19 @@ def predictor_of(
     )
 
 
+@torch.no_grad()
+def tower_features(model: Any, processor: Any, images: Sequence[Path]) -> NDArray[np.float32]:
+    """float32[N, 4V]: the vision tower's merged patches of the thumbnail (the whole image in one crop), averaged."""
+    embedding = model.model.vision_embed_tokens
+    found = []
+    for start in range(0, len(images), _FEATURE_BATCH):
+        batch = [load_image(path) for path in images[start : start + _FEATURE_BATCH]]
+        pixels = processor.image_processor(batch, num_crops=1, return_tensors="pt")
+        patches = embedding.tower_features(pixels["pixel_values"][:, 0])
+        found.append(patches.float().mean(dim=(1, 2)).cpu().numpy())
+    return np.concatenate(found)
+
+
 def _text_room(task: Task, tokenizer: Any, categories: Mapping[str, Sequence[str]], most: int) -> int:
     """Tokens for each free text of a constrained answer, so that the longest of everything else fits behind it.
 
@@ -61,17 +123,18 @@ def _text_room(task: Task, tokenizer: Any, categories: Mapping[str, Sequence[str
         rest = rest.replace("{" + name + "}", value)
     needed = len(tokenizer(rest, add_special_tokens=False).input_ids) * 5 // 4 + 4
     room = (most - needed) // max(1, len(texts))
-    if room < LEAST_TEXT:
+    if room < MIN_TEXT_TOKENS:
         raise EvaluationError(
             f"evaluate.max_new_tokens = {most} is too few for constrained answers: names, categories and numbers alone "
-            f"may take {needed}; set it to {needed + LEAST_TEXT * len(texts)} or more"
+            f"may take {needed}; set it to {needed + MIN_TEXT_TOKENS * len(texts)} or more"
         )
     return room
 
 
 def _training_rows(task: Task, data: Sequence[Path]) -> pa.Table | None:
-    """The training split of the first of ``data`` that has one with the task's categories and numbers; none where the
-    task has no category, which cannot do without.
+    """The training split of the first of ``data`` that has one with the task's categories and numbers.
+
+    None where there is none and the task has no category, which would need it.
     """
     needed = task.of_kind("category")
     names = [*needed, *task.of_kind("number")]

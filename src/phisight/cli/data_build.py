@@ -1,0 +1,190 @@
+"""``phisight data build``: its options, one type each, and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phisight.cli.screen import console, progress_bar
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from phisight.core.task import Task
+    from phisight.data.build.finish.finalize import BuildResult
+
+_TASK, _LIMITS, _NETWORK = "Task", "Limits", "Network"
+"""Panels of --help."""
+
+Source = Annotated[str, typer.Argument(help="Folder, .csv/.tsv/.jsonl/.parquet/.json/.tar file, or hf:OWNER/NAME.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Image = Annotated[str | None, typer.Option(help="Column with the image: URL, path or bytes.")]
+Key = Annotated[str | None, typer.Option(help="Column that names a product.")]
+TaskOption = Annotated[
+    Path | None, typer.Option(help="YAML file with prompt, answer and fields.", rich_help_panel=_TASK)
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--field", help="A field of the answer: COLUMN:text, :category or :number.", rich_help_panel=_TASK),
+]
+Answer = Annotated[str | None, typer.Option(help="Answer template: 'Price: {price}'.", rich_help_panel=_TASK)]
+Prompt = Annotated[str | None, typer.Option(help="Question put to every image.", rich_help_panel=_TASK)]
+Group = Annotated[str | None, typer.Option(help="Column whose equal values stay in one split (default: the key).")]
+GroupRegex = Annotated[
+    list[str] | None,
+    typer.Option(help="What the group value's brackets catch is the product: '^([A-Z]+[0-9]+)-'. Repeatable."),
+]
+NearDuplicates = Annotated[bool, typer.Option(help="Keep nearly equal images in one split.")]
+Shares = Annotated[str, typer.Option(help="Shares of train, validation, test.")]
+Seed = Annotated[int, typer.Option(help="Seed of the splits.")]
+Engine = Annotated[str, typer.Option(help="local, or ray for a cluster (pip install 'phisight\\[ray]').")]
+Processes = Annotated[int | None, typer.Option(help="Worker processes (default: by the number of rows).")]
+ImageRoot = Annotated[Path | None, typer.Option(help="Folder that local images must lie in (default: the source's).")]
+Layout = Annotated[
+    str, typer.Option("--format", help="imagefolder; parquet or webdataset write shards beside it as well.")
+]
+Encoding = Annotated[str, typer.Option(help="Text encoding of CSV and TSV.")]
+MaxBytes = Annotated[int, typer.Option(help="Bytes of one image.", rich_help_panel=_LIMITS)]
+MaxPixels = Annotated[int, typer.Option(help="Pixels of one image.", rich_help_panel=_LIMITS)]
+TimeLimit = Annotated[float, typer.Option(help="Seconds for one image.", rich_help_panel=_NETWORK)]
+Attempts = Annotated[int, typer.Option(help="Attempts for one image.", rich_help_panel=_NETWORK)]
+Connections = Annotated[int, typer.Option(help="Connections at once.", rich_help_panel=_NETWORK)]
+PerHost = Annotated[int, typer.Option(help="Connections to one host.", rich_help_panel=_NETWORK)]
+Http2 = Annotated[bool, typer.Option("--http2", help="Use HTTP/2 where offered.", rich_help_panel=_NETWORK)]
+AllowPrivate = Annotated[
+    bool, typer.Option("--allow-private", help="Fetch from private addresses too.", rich_help_panel=_NETWORK)
+]
+MinSide = Annotated[int, typer.Option(help="Shortest side of an image.", rich_help_panel=_LIMITS)]
+
+
+def build_command(
+    source: Source,
+    out: Out,
+    image: Image = None,
+    key: Key = None,
+    task: TaskOption = None,
+    fields: Fields = None,
+    answer: Answer = None,
+    prompt: Prompt = None,
+    group: Group = None,
+    group_regex: GroupRegex = None,
+    near_duplicates: NearDuplicates = True,
+    shares: Shares = "0.8,0.1,0.1",
+    seed: Seed = 0,
+    engine: Engine = "local",
+    processes: Processes = None,
+    image_root: ImageRoot = None,
+    layout: Layout = "imagefolder",
+    encoding: Encoding = "utf-8-sig",
+    max_bytes: MaxBytes = 50000000,
+    max_pixels: MaxPixels = 50000000,
+    time_limit: TimeLimit = 30.0,
+    attempts: Attempts = 4,
+    connections: Connections = 128,
+    per_host: PerHost = 32,
+    http2: Http2 = False,
+    allow_private: AllowPrivate = False,
+    min_side: MinSide = 8,
+) -> None:
+    """Build a data set folder from SOURCE.
+
+    Columns that are not named are guessed from their names, and the guess is printed. Every row ends in the table or
+    in rejects.jsonl with the reason. Run the same command again to ask for what is still missing.
+    """
+    from phisight.data.build.build_dataset import build
+    from phisight.data.build.plan.config import BuildOptions
+    from phisight.data.build.plan.groups import GroupRule
+    from phisight.data.build.plan.splits import SplitShares
+    from phisight.data.fetch.limits import FetchLimits
+    from phisight.data.images.decode import ImageLimits
+
+    chosen = BuildOptions(
+        image=image,
+        key=key,
+        task=_task_from_options(task, fields or [], answer, prompt),
+        prompt=prompt,
+        group=GroupRule(group, tuple(group_regex or ())),
+        near_duplicates=near_duplicates,
+        shares=SplitShares(*_shares(shares)),
+        seed=seed,
+        limits=ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels, min_side=min_side),
+        fetch=FetchLimits(
+            total_s=time_limit,
+            attempts=attempts,
+            connections=connections,
+            per_host=per_host,
+            http2=http2,
+            allow_private=allow_private,
+        ),
+        engine=engine,
+        processes=processes,
+        image_root=image_root,
+        encoding=encoding,
+    )
+    with progress_bar() as progress:
+        row = progress.add_task("images", total=None, note="")
+
+        def report(done: int, total: int | None, rejected: Counter[str]) -> None:
+            note = "  ".join(f"{kind} {count}" for kind, count in rejected.most_common(3))
+            progress.update(row, completed=done, total=total, note=note)
+
+        result = build(source, out, chosen, report)
+    _print_result(result)
+    if layout != "imagefolder":
+        _export_beside(out, layout)
+
+
+def _export_beside(out: Path, layout: str) -> None:
+    from phisight.data.dataset.export_formats import export
+    from phisight.data.dataset.folder import DatasetFolder
+
+    target = out.with_name(f"{out.resolve().name}-{layout}")
+    files = export(DatasetFolder.open(out), target, layout)
+    console.print(f"{len(files)} files in {target}", markup=False, soft_wrap=True)
+
+
+def _shares(text: str) -> tuple[float, float, float]:
+    from phisight.core.errors import SettingsError
+
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--shares {text!r} must be three numbers with commas between: 0.8,0.1,0.1") from None
+    return train, validation, test
+
+
+def _task_from_options(file: Path | None, fields: list[str], answer: str | None, prompt: str | None) -> Task | None:
+    """The task given by options, None when it is to be guessed; SettingsError or TaskError when it makes no sense."""
+    from phisight.core.errors import SettingsError
+    from phisight.data.build.plan.columns import kinds_by_name, read_task, task_of_fields
+
+    if file is not None:
+        if fields or answer or prompt:
+            raise SettingsError("--task FILE holds prompt, answer and fields; leave --field, --answer and --prompt out")
+        return read_task(file)
+    if not fields:
+        if answer is not None:
+            raise SettingsError("--answer needs a --field NAME:KIND for each {name} in it")
+        return None
+    return task_of_fields(kinds_by_name(fields), answer, prompt)
+
+
+def _print_result(result: BuildResult) -> None:
+    from rich.table import Table
+
+    for guess in result.guesses:
+        console.print(f"guessed: {guess}", markup=False, highlight=False)
+    for remark in result.remarks:
+        console.print(f"remark: {remark}", markup=False, highlight=False)
+    table = Table("rows", "count", title=str(result.folder), title_justify="left")
+    table.add_row("read", str(result.read))
+    table.add_row("kept", str(result.kept))
+    for kind, count in sorted(result.rejected.items()):
+        table.add_row(f"rejected: {kind}", str(count))
+    for name, count in result.splits.items():
+        table.add_row(f"split {name}", str(count))
+    console.print(table)
+    for finding in result.findings:
+        console.print(f"finding: {finding.count} x {finding.meaning} ({', '.join(finding.keys)})", markup=False)

@@ -1,0 +1,127 @@
+"""What the command line shows: results on standard output, progress bars and errors on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from phisight.core.rank import rank, world_size
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in --set train.learning_rate=1e-4."),
+]
+"""The option ``--set`` of every command that reads a recipe."""
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Print an error as one line and exit with its ``exit_code``, 1 where it has none."""
+    errors.print("error:" if world_size() == 1 else f"error in process {rank()}:", style="bold red", end=" ")
+    errors.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
+    sys.exit(getattr(error, "exit_code", 1))
+
+
+def progress_bar() -> Progress:
+    """A bar with counts, time spent and time left, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+    )
+
+
+def quiet_libraries() -> None:
+    """Turn off the progress bars and warnings of the libraries, which would break up ours."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+class Bar:
+    """One progress bar, which appears with its first update."""
+
+    def __init__(self, progress: Progress, name: str, total: int | None = None, unit: str = "") -> None:
+        self._progress = progress
+        self._name = name
+        self._total = total
+        self._unit = unit
+        self._task: Any = None
+        self._began = (0.0, 0)
+
+    def reach(self, done: int, total: int) -> None:
+        """``done`` of ``total``."""
+        if self._task is None:
+            self._began = (time.monotonic(), done)  # what an earlier process had done is not part of the speed
+        self._show()
+        self._progress.update(self._task, completed=done, total=total, note=self._speed(done))
+
+    def _speed(self, done: int) -> str:
+        seconds, more = time.monotonic() - self._began[0], done - self._began[1]
+        return f"{more / seconds:.1f} {self._unit}" if self._unit and more and seconds > 0 else ""
+
+    def advance(self, more: int) -> None:
+        """``more`` are done."""
+        self._show()
+        self._progress.advance(self._task, more)
+
+    def _show(self) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task(self._name, total=self._total, note="")
+
+
+class AnswerBars:
+    """A progress bar for each image condition."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, Bar] = {}
+
+    def __call__(self, condition: str, done: int, total: int) -> None:
+        """``done`` of ``total`` answers."""
+        if condition not in self._bars:
+            name = "base model" if condition == "base_model" else f"{condition} images"
+            self._bars[condition] = Bar(self._progress, name, unit="answers/s")
+        self._bars[condition].reach(done, total)
+
+
+class TrainingBar:
+    """Steps, loss and time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: Any = None
+
+    def begin(self, steps: int) -> None:
+        """See ``Watcher``."""
+        self._task = self._progress.add_task("training", total=steps, note="")
+
+    def step(self, step: int) -> None:
+        """See ``Watcher``."""
+        self._progress.update(self._task, completed=step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """See ``Watcher``."""
+        name = next((name for name in ("loss", "eval_loss") if name in metrics), None)
+        if name and step:
+            self._progress.update(self._task, note=f"{name.replace('_', ' ')} {metrics[name]:.3f}")

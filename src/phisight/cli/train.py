@@ -1,0 +1,102 @@
+"""``phisight train`` and ``phisight plan``: what a run will take, and the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Column, Table
+
+from phisight.cli.screen import Bar, Overrides, TrainingBar, console, errors, progress_bar, quiet_libraries
+from phisight.core.errors import SettingsError
+from phisight.core.rank import is_first
+
+if TYPE_CHECKING:
+    from phisight.workflows.train import Prepared
+
+
+def train_command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
+    overrides: Overrides = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the folder where it stopped, or begin it.")
+    ] = False,
+) -> None:
+    """Fine-tune a model on a data set folder as a recipe says.
+
+    A run that was stopped, killed or interrupted by an error continues with --resume from its newest good checkpoint,
+    exactly as if it had never stopped. Several devices: torchrun --nproc-per-node N -m phisight train RECIPE.yaml
+
+    Example: phisight train recipes/tiny-cpu.yaml --set data.path=data/products --set out=runs/products
+    """
+    from phisight.core.recipe import load_recipe
+    from phisight.workflows.train import train
+
+    quiet_libraries()
+    loaded = load_recipe(recipe, overrides or [])
+    if overwrite and resume:
+        raise SettingsError("--overwrite replaces a run and --resume continues it; give one of the two")
+    with progress_bar() as progress:
+        run = train(
+            loaded,
+            announce=show_prepared,
+            progress=TrainingBar(progress),
+            precomputing=Bar(progress, "tower features").reach,
+            notify=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
+            overwrite=overwrite,
+            resume=resume,
+        )
+    if is_first():
+        console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")
+
+
+def plan_command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
+    overrides: Overrides = None,
+) -> None:
+    """Plan a run without running it: tokens of an image, steps, memory of each method on one device.
+
+    Example: phisight plan recipes/tiny-cpu.yaml --set data.path=data/products
+    """
+    from phisight.core.recipe import load_recipe
+    from phisight.workflows.plan import plan
+
+    quiet_libraries()
+    made = plan(load_recipe(recipe, overrides or []))
+    images = Table("most crops", "tokens, median", "largest", title="Tokens of an image")
+    for one in made.images:
+        mark = " (this recipe)" if one.num_crops == made.num_crops else ""
+        images.add_row(f"{one.num_crops}{mark}", f"{one.median:,}", f"{one.largest:,}")
+    console.print(images)
+    console.print(
+        f"{made.rows} samples and {made.steps_per_epoch} steps an epoch, {made.steps} steps in all; longest sample "
+        f"{made.batch.tokens:,} tokens; {made.padding:.1%} of tokens are padding.",
+        highlight=False,
+    )
+    names = ("weights", "gradients", "optimizer", "activations", "head", "peak")
+    memory = Table(
+        Column("method", no_wrap=True), *names, title=f"GB on one device, {made.batch.examples} samples a micro-batch"
+    )
+    for method, needs in made.memory.items():
+        mark = " (this recipe)" if method == made.chosen else ""
+        memory.add_row(method + mark, *(f"{getattr(needs, name) / 1e9:.2f}" for name in names))
+    console.print(memory)
+
+
+def show_prepared(prepared: Prepared) -> None:
+    """What trains and what the image check found, before the first step."""
+    table = Table("part", "trained", "frozen", title="Parameters")
+    for part in prepared.parts:
+        table.add_row(part.part, f"{part.trained:,}", f"{part.frozen:,}")
+    trained, frozen = (sum(getattr(part, kind) for part in prepared.parts) for kind in ("trained", "frozen"))
+    table.add_row("all", f"{trained:,}", f"{frozen:,}", style="bold")
+    errors.print(table)
+    check = prepared.check
+    errors.print(
+        f"{prepared.train_rows} training rows, {prepared.validation_rows} validation rows, {prepared.left_out} left "
+        f"out as too long. Image check: loss {check.real:.4f}, with exchanged images {check.exchanged:.4f}, with "
+        f"blank ones {check.blank:.4f}: the image reaches the loss. {prepared.features}",
+        highlight=False,
+    )

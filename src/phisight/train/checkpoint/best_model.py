@@ -1,0 +1,36 @@
+"""``RUN/best``: the trained model and its processor, ready to be loaded."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from phisight.model.number_head import save_head, split_off
+from phisight.train.checkpoint.manifest import writing
+from phisight.train.distributed.fsdp import in_one_piece
+from phisight.train.trainable.quantize import merged_in_full
+
+
+def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights: dict[str, Any] | None = None) -> None:
+    """Model and processor, ready to be loaded; of a model with adapters only these, unless ``whole``.
+
+    The folder is there whole or not at all. ``weights`` are those of a model that holds only shards.
+    """
+    others, head = split_off(weights or {})
+    merged, state = model, {} if weights is None else {"state_dict": weights}
+    if whole and hasattr(model, "merge_and_unload"):
+        merged, state = _merged(model if weights is None else in_one_piece(model, others)), {}
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with writing("the best model", folder.parent, "its checkpoint stands"):
+        merged.save_pretrained(partial, **state)
+        processor.save_pretrained(partial)
+        save_head(model, partial, head)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+
+def _merged(model: Any) -> Any:
+    four_bits = getattr(model.get_base_model(), "is_loaded_in_4bit", False)
+    return merged_in_full(model) if four_bits else model.merge_and_unload()
