@@ -37,6 +37,18 @@ GroupRegex = Annotated[
     typer.Option(help="What the group value's brackets catch is the product: '^([A-Z]+[0-9]+)-'. Repeatable."),
 ]
 NearDuplicates = Annotated[bool, typer.Option(help="Keep nearly equal images in one split.")]
+Numbers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--number",
+        help="How a column writes numbers: price:decimal=comma,thousands=dot,unit=strip. Repeatable.",
+        rich_help_panel=_TASK,
+    ),
+]
+SplitColumn = Annotated[str | None, typer.Option(help="Column that says train, validation or test.")]
+OwnSplit = Annotated[
+    bool, typer.Option("--own-split/--no-own-split", help="Honor the table's own split where it has one.")
+]
 Shares = Annotated[str, typer.Option(help="Shares of train, validation, test.")]
 Seed = Annotated[int, typer.Option(help="Seed of the splits.")]
 Engine = Annotated[str, typer.Option(help="local, or ray for a cluster (pip install 'phisight\\[ray]').")]
@@ -71,6 +83,9 @@ def build_command(
     group: Group = None,
     group_regex: GroupRegex = None,
     near_duplicates: NearDuplicates = True,
+    numbers: Numbers = None,
+    split_column: SplitColumn = None,
+    own_split: OwnSplit = True,
     shares: Shares = "0.8,0.1,0.1",
     seed: Seed = 0,
     engine: Engine = "local",
@@ -99,6 +114,7 @@ def build_command(
     from phisight.data.build.plan.splits import SplitShares
     from phisight.data.fetch.limits import FetchLimits
     from phisight.data.images.decode import ImageLimits
+    from phisight.data.values.number_style import styles_by_column
 
     chosen = BuildOptions(
         image=image,
@@ -107,6 +123,9 @@ def build_command(
         prompt=prompt,
         group=GroupRule(group, tuple(group_regex or ())),
         near_duplicates=near_duplicates,
+        numbers=styles_by_column(numbers or []),
+        split_column=split_column,
+        own_split=own_split,
         shares=SplitShares(*_shares(shares)),
         seed=seed,
         limits=ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels, min_side=min_side),

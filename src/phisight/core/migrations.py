@@ -30,6 +30,9 @@ RUN_FORMAT = "phisight-run/1"
 DATASET_FORMAT: Literal["phisight-dataset/1"] = "phisight-dataset/1"
 """Key ``format`` of dataset.json."""
 
+CONDITION_SEED = "pictures"
+"""Name of the seed that deals out the images of other conditions: another one would change every recorded score."""
+
 RENAMED: dict[Kind, dict[str, str | None]] = {
     "config": {},
     "dataset": {},

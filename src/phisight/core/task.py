@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from phisight.core.errors import EmptyFieldError, TaskError, some
+from phisight.core.special_tokens import checked_prompt
 
 FieldKind = Literal["text", "category", "number"]
 FieldValue = str | float
@@ -86,6 +87,11 @@ class Task(BaseModel):
         if not isinstance(fields, Mapping):
             return fields
         return {name: {"kind": kind} if isinstance(kind, str) else kind for name, kind in fields.items()}
+
+    @field_validator("prompt")
+    @classmethod
+    def _plain_prompt(cls, prompt: str) -> str:
+        return checked_prompt(prompt)
 
     @model_validator(mode="after")
     def _template_fits_fields(self) -> Self:

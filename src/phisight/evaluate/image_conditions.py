@@ -16,6 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from phisight.core.errors import EvaluationError
+from phisight.core.migrations import CONDITION_SEED
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
 from phisight.evaluate.rows import EvalRow
@@ -61,7 +62,7 @@ def shown_rows(rows: Sequence[EvalRow], task: Task, images: Images, seed: int) -
         if not categories or len({row.truth[categories[0]] for row in rows}) < 2:
             raise EvaluationError("mismatched images need a category field with at least two values in the split")
         answers = [row.truth[categories[0]] for row in rows]
-    generator = np.random.default_rng(named_seed(seed, "images", images))
+    generator = np.random.default_rng(named_seed(seed, CONDITION_SEED, images))
     apart = _exchange([contents, answers], generator)
     if any(contents[row] == contents[other] for row, other in enumerate(apart)):
         apart = _exchange([contents], generator)  # one answer rules the split: at least no row keeps its image

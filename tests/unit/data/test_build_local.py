@@ -89,7 +89,8 @@ def test_bad_rows_are_named_and_counted(tmp_path: Path) -> None:
         "h": "empty_body", "i": "outside_root", "j": "bad_url", "l": "unwritable_answer",
     }  # fmt: skip
     assert result.rejected["malformed_row"] == 1
-    assert result.remarks == ["field 'price' should be a number but 1 of 20 rows hold something else (row 9: 'cheap')"]
+    wrong = "field 'price' should be a number but 1 of 20 rows hold something else (row 9: 'cheap')"
+    assert result.remarks == [f"{wrong}; {tmp_path / 'ds' / 'rejects.jsonl'} lists them"]
 
 
 def test_a_column_of_the_wrong_type_stops_the_build_with_count_and_rows(tmp_path: Path) -> None:

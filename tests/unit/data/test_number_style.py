@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phisight.core.errors import SettingsError
 from phisight.data.values.currencies import currency
-from phisight.data.values.number_style import NumberStyle, learn_style, told_styles
+from phisight.data.values.number_style import NumberStyle, learn_style, styles_by_column
 from phisight.data.values.number_text import read_number_text
 from tests.helpers.written_numbers import STYLES, Written, grouped, written_prices
 
@@ -112,9 +112,9 @@ def test_what_cannot_be_told_is_asked(cells: list[str], says: str) -> None:
 
 
 def test_what_was_told_holds() -> None:
-    told = told_styles(["a:b:decimal=comma,thousands=dot,unit=strip"])
-    assert told == {"a:b": {"decimal": "comma", "thousands": "dot", "unit": "strip"}}
-    style = learn_style("p", ["1.299", "5 EUR", "$7"], told["a:b"]).style
+    given = styles_by_column(["a:b:decimal=comma,thousands=dot,unit=strip"])
+    assert given == {"a:b": {"decimal": "comma", "thousands": "dot", "unit": "strip"}}
+    style = learn_style("p", ["1.299", "5 EUR", "$7"], given["a:b"]).style
     assert [style.read(text) for text in ("1.299", "5 EUR", "$7")] == [(1299.0, ""), (5.0, "EUR"), (7.0, "$")]
     assert style.read("12.50") is None
 
@@ -124,7 +124,7 @@ def test_what_was_told_holds() -> None:
 )
 def test_a_malformed_option_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="--number"):
-        told_styles([text])
+        styles_by_column([text])
 
 
 def test_a_weak_hint_decides_nothing() -> None:

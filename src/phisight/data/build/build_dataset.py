@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from phisight.core.dataset_folder import CARD, IMAGES, METADATA, REJECTS
@@ -18,6 +19,7 @@ from phisight.data.build.finish.finalize import BuildResult, Finalizer
 from phisight.data.build.plan.columns import choose_columns, conversation_task
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.groups import GroupRule
+from phisight.data.build.plan.own_split import find_own_split
 from phisight.data.build.work.download import ImageStore
 from phisight.data.build.work.journal import Journal
 from phisight.data.build.work.pool import download, processes_for
@@ -26,6 +28,7 @@ from phisight.data.build.work.stage import Stager
 from phisight.data.build.work.worklog import STORED, Entry
 from phisight.data.sources import Source, open_source
 from phisight.data.sources.conversations import ConversationSource
+from phisight.data.values.prepared_source import PreparedSource
 
 Report = Callable[[int, int | None, Counter[str]], None]
 """Called while images come in: images done, rows of the source (None: unknown), rejections by kind."""
@@ -46,21 +49,26 @@ def build(
     if isinstance(source, str):
         source = open_source(source, encoding=options.encoding)
     columns = choose_columns(
-        source.schema.names,
+        source,
         image=options.image or source.image_column,
         key=options.key or source.key_column,
         task=options.task or _conversation_task(source, options.prompt),
         prompt=options.prompt,
+    )
+    own_split = find_own_split(source, options.split_column, honored=options.own_split)
+    question = columns.task.prompt if isinstance(source, ConversationSource) else None
+    source = PreparedSource(source, columns.task, options.numbers)
+    columns = replace(
+        columns, guesses=[*columns.guesses, *source.guesses, *([own_split.sentence] if own_split else [])]
     )
     _check_group_column(options.group, source)
     _check_target(folder)
     journal = Journal(folder)
     try:
         resume(folder, journal, options.limits)
-        question = columns.task.prompt if isinstance(source, ConversationSource) else None
         stager = Stager(source, columns, options.group, options.image_root or source.root, journal, question)
         _download_all(stager, ImageStore(folder, options.limits), options, report)
-        result = Finalizer(folder, journal, columns, options).finalize(source, stager)
+        result = Finalizer(folder, journal, columns, options, own_split).finalize(source, stager)
     except BaseException:
         journal.close()
         raise

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[Persistence, str]] = {
     "no_image": ("permanent", "the row names no image"),
     "empty_field": ("permanent", "a field of the task is empty"),
     "bad_value": ("permanent", "a field of the task has the wrong type"),
+    "special_token": ("permanent", "a field holds a special token of chat models, such as <|end|>"),
     "unwritable_answer": ("permanent", "the answer could not be read back"),
     "other_question": ("permanent", "the row asks another question than the task"),
     # addresses and files

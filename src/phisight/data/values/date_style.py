@@ -85,14 +85,14 @@ class DateStyle:
         return clear.pop() if len(clear) == 1 else None  # a year in front, or 03/03/2024, leaves no doubt
 
 
-def learn_dates(column: str, cells: Iterable[Any], told: Order | None = None) -> DateStyle:
+def learn_dates(column: str, cells: Iterable[Any], given: Order | None = None) -> DateStyle:
     """Decide which number of a column's dates is the day.
 
     A date such as ``13/04/2024`` settles ``03/04/2024``. SettingsError where no date does, or where dates contradict
     each other; both name ``--date COLUMN:dmy`` and ``--date COLUMN:mdy``.
     """
-    if told is not None:
-        return DateStyle(told)
+    if given is not None:
+        return DateStyle(given)
     clear: Counter[Order] = Counter()
     unclear: list[str] = []
     examples: dict[Order, str] = {}

@@ -38,6 +38,11 @@ class NumberStyle:
 
     def read(self, text: str) -> tuple[float, str] | None:
         """Value and unit of a cell; None where it is not a number of this style."""
+        plain = self.plain(text)
+        return (float(plain[0]), plain[1]) if plain else None
+
+    def plain(self, text: str) -> tuple[str, str] | None:
+        """The number as ``float`` and ``int`` read it, and its unit; None where it is not a number of this style."""
         number = read_number_text(text)
         if number is None:
             return None
@@ -45,7 +50,7 @@ class NumberStyle:
         if self.units is not None and unit and unit not in self.units:
             return None
         reading = self.reading(number)
-        return (float(reading.value), self.units.get(unit, unit) if self.units else unit) if reading else None
+        return (reading.value, self.units.get(unit, unit) if self.units else unit) if reading else None
 
     def reading(self, number: NumberText) -> Reading | None:
         """The reading that fits the style; None where none or several do."""
@@ -130,21 +135,21 @@ class NumberGuess:
     """Currencies stand beside the numbers, so that a column of them is worth keeping."""
 
 
-def learn_style(column: str, cells: Iterable[Any], told: Mapping[str, str] | None = None) -> NumberGuess:
+def learn_style(column: str, cells: Iterable[Any], given: Mapping[str, str] | None = None) -> NumberGuess:
     """Decide how a column of text writes its numbers.
 
-    ``told`` are the parts of ``--number COLUMN:decimal=comma,thousands=dot,unit=strip``; what it leaves open is
+    ``given`` are the parts of ``--number COLUMN:decimal=comma,thousands=dot,unit=strip``; what it leaves open is
     decided from the cells. SettingsError where values contradict each other, where nothing settles how "1.299" is to
     be read, or where several currencies stand in the column.
     """
-    told = dict(told or {})
+    given = dict(given or {})
     evidence = _Evidence()
     texts = [str(cell) for cell in cells if cell is not None and str(cell).strip()]
     for text in texts:
         evidence.add(text)
-    units = None if told.get("unit") == "strip" else _units(column, evidence)
-    decimal = SIGNS[told["decimal"]] if "decimal" in told else None
-    thousands = SIGNS[told["thousands"]] if "thousands" in told else None
+    units = None if given.get("unit") == "strip" else _units(column, evidence)
+    decimal = SIGNS[given["decimal"]] if "decimal" in given else None
+    thousands = SIGNS[given["thousands"]] if "thousands" in given else None
     if decimal is None and thousands is None:
         decimal, thousands = _signs(column, evidence)
     style = NumberStyle(decimal, thousands, units)
@@ -170,7 +175,7 @@ def _signs(column: str, seen: _Evidence) -> tuple[str | None, str | None]:
 
 
 def _role(column: str, sign: str, seen: _Evidence) -> Literal["decimal", "thousands"]:
-    """What a sign means in values such as "1.299"; SettingsError where that cannot be told."""
+    """What a sign means in values such as "1.299"; SettingsError where that cannot be given."""
     other = "," if sign == "." else "."
     count = seen.unclear[sign]
     for_decimal = seen.decimals[sign] + seen.thousands[other]
@@ -251,10 +256,7 @@ def _sentence(column: str, style: NumberStyle, seen: _Evidence, read: list[tuple
     if style.units:
         signs.append(f"unit {some(sorted(set(style.units.values())))}")
     telling = sorted(read, key=lambda one: -len(one[0]))[:_SHOWN]
-    examples = ", ".join(
-        f"{text[:40]!r} -> {value:g}" if abs(value) < 1e5 else f"{text[:40]!r} -> {value!r}"
-        for text, (value, _) in telling
-    )
+    examples = ", ".join(f"{text[:40]!r} -> {value!r}" for text, (value, _) in telling)
     return f"numbers of {column}: {', '.join(signs) or 'plain'} ({examples})"
 
 
@@ -265,7 +267,7 @@ def _option(column: str, style: NumberStyle) -> str:
     return f"--number {column}:{','.join(parts)}" if parts else ""
 
 
-def told_styles(options: Iterable[str]) -> dict[str, dict[str, str]]:
+def styles_by_column(options: Iterable[str]) -> dict[str, dict[str, str]]:
     """``price:decimal=comma,thousands=dot,unit=strip`` by column; SettingsError for anything else."""
     found: dict[str, dict[str, str]] = {}
     for text in options:

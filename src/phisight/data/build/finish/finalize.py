@@ -25,12 +25,13 @@ from phisight.data.build.finish.findings import Finding, Findings, check_images,
 from phisight.data.build.finish.table import write_metadata
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.own_split import OwnSplit
 from phisight.data.build.plan.splits import assign_splits, split_fraction
 from phisight.data.build.plan.table_columns import NUMBER, AcceptedRow, carried_name
 from phisight.data.build.work.journal import Journal, StagedRow
 from phisight.data.build.work.stage import Stager
 from phisight.data.images.rejection import Rejection, StoredImage
-from phisight.data.sources import Source
+from phisight.data.values.prepared_source import PreparedSource
 
 
 @dataclass
@@ -50,14 +51,22 @@ class BuildResult:
 class Finalizer:
     """Writes rejects.jsonl, metadata.parquet and dataset.json."""
 
-    def __init__(self, folder: Path, journal: Journal, columns: Columns, options: BuildOptions) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        journal: Journal,
+        columns: Columns,
+        options: BuildOptions,
+        own_split: OwnSplit | None = None,
+    ) -> None:
         self.folder = folder
         self.journal = journal
         self.columns = columns
         self.options = options
+        self.own_split = own_split
         self.findings = Findings()
 
-    def finalize(self, source: Source, stager: Stager) -> BuildResult:
+    def finalize(self, source: PreparedSource, stager: Stager) -> BuildResult:
         """Write everything; check that every row is accounted for."""
         collected, rejected = self._sort_out()
         if len(collected) + rejected.total() != stager.read:
@@ -82,7 +91,7 @@ class Finalizer:
             dict(zip(SPLITS, counts, strict=True)),
             self.findings.found(lambda at: self.journal.key_of(int(accepted.numbers[at]))),
             self.columns.guesses,
-            stager.offenders(),
+            [*source.remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.offenders())],
         )
         self._write_card(source, result)
         _prune(self.folder, accepted.images)
@@ -104,7 +113,9 @@ class Finalizer:
         return accepted, rejected
 
     def _splits(self, accepted: AcceptedRows, leaders: np.ndarray) -> np.ndarray:
-        """uint8[K]: an index into SPLITS. A group is named after its leader's key."""
+        """uint8[K]: an index into SPLITS; the table's own split where it has one. A group is named after its leader."""
+        if self.own_split is not None:
+            return self._own_splits(accepted, self.own_split)
         fraction = np.zeros(len(accepted))
         at = 0
         leads = leaders == np.arange(len(accepted))
@@ -116,6 +127,18 @@ class Finalizer:
         return assign_splits(
             accepted.keys[leaders], accepted.categories, accepted.prices, fraction[leaders], self.options.shares
         )
+
+    def _own_splits(self, accepted: AcceptedRows, own: OwnSplit) -> np.ndarray:
+        """uint8[K]: the split that each accepted row names itself."""
+        splits = np.zeros(len(accepted), dtype=np.uint8)
+        at = 0
+        with pq.ParquetFile(self.journal.rows_path) as file:
+            for batch in file.iter_batches(batch_size=8192, columns=[carried_name(own.column), NUMBER]):
+                for cell, number in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    if at < len(accepted) and number == accepted.numbers[at]:
+                        splits[at] = SPLITS.index(own.split_of(cell))
+                        at += 1
+        return splits
 
     def _accepted_rows(self, accepted: AcceptedRows, leaders: np.ndarray, splits: np.ndarray) -> Iterator[AcceptedRow]:
         """The rows of the table, read from the journal once more."""
@@ -133,7 +156,7 @@ class Finalizer:
                     check_values(self.findings, at, row, self.columns.task)
                     at += 1
 
-    def _write_card(self, source: Source, result: BuildResult) -> None:
+    def _write_card(self, source: PreparedSource, result: BuildResult) -> None:
         card = DatasetCard(
             task=self.columns.task,
             key=carried_name(self.columns.key) if self.columns.key else NUMBER,
@@ -150,6 +173,7 @@ class Finalizer:
                 "shares": asdict(self.options.shares),
                 "group": asdict(self.options.group),
                 "near_duplicates": self.options.near_duplicates,
+                "split_column": self.own_split.column if self.own_split else None,
                 "limits": asdict(self.options.limits),
             },
         }

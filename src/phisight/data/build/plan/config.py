@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,12 @@ class BuildOptions:
     group: GroupRule = field(default_factory=GroupRule)
     near_duplicates: bool = True
     shares: SplitShares = field(default_factory=SplitShares)
+    own_split: bool = True
+    """Honor the table's own split where it has one."""
+    split_column: str | None = None
+    """The column that says train, validation or test; None: found by its name and values."""
+    numbers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """How columns write their numbers, as ``--number`` says it: decimal, thousands, unit."""
     seed: int = 0
     limits: ImageLimits = field(default_factory=ImageLimits)
     fetch: FetchLimits = field(default_factory=FetchLimits)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phisight.core.errors import EmptyFieldError, TaskError
+from phisight.core.errors import EmptyFieldError, TaskError, some
+from phisight.core.special_tokens import special_tokens_in
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.work.journal import Journal, StagedRow
@@ -90,6 +91,11 @@ class Stager:
             if len(self._offenders.setdefault(name, [])) < _OFFENDERS_SHOWN:
                 self._offenders[name].append(f"row {number}: {_text(row[name])[:40]!r}")
             raise Rejection("bad_value", str(error)) from error
+        for name, value in values.items():
+            if isinstance(value, str) and (tokens := special_tokens_in(value)):
+                raise Rejection(
+                    "special_token", f"field {name!r} holds {some(tokens)}: it would end or split the answer"
+                )
         try:
             task.render(values)
         except TaskError as error:
