@@ -16,6 +16,8 @@ ASK_EVERY_COMMAND = """
 import sys, typer
 from phisight.cli import app
 
+pytestmark = pytest.mark.process
+
 def ask(command, words):
     try:
         command.main([*words, "--help"], prog_name="phisight", standalone_mode=False)

@@ -112,6 +112,7 @@ def test_python_parses(block: Block) -> None:
 RUN = [block for block in BLOCKS if "run" in block.marks.split()]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("block", RUN, ids=[block.where for block in RUN])
 def test_marked_blocks_run(block: Block, tmp_path: Path) -> None:
     if block.language == "python":

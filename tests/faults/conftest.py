@@ -16,6 +16,16 @@ from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from tests.helpers.small_run import save_small_model, small_recipe
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test here is slow and starts processes."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.process)
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

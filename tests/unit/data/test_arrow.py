@@ -33,6 +33,7 @@ def test_what_is_no_text_is_still_pyarrows_to_judge() -> None:
     assert column_of([1.5, None], pa.float64()).to_pylist() == [1.5, None]
 
 
+@pytest.mark.process
 def test_no_pandas() -> None:
     script = f"""
 import sys, pyarrow as pa

@@ -100,6 +100,7 @@ def command(table: Path, out: Path, processes: int) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_kill_loses_nothing_and_changes_no_byte(tmp_path: Path, processes: int) -> None:
     """kill -9 in mid-flight; then the build is run to its end and compared with an undisturbed one."""

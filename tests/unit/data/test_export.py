@@ -69,6 +69,7 @@ def test_targets_and_layouts_are_checked(data: DatasetFolder, tmp_path: Path) ->
         export(data, tmp_path / "ds", "parquet")
 
 
+@pytest.mark.process
 def test_push_and_build_again_from_the_hub(data: DatasetFolder, tmp_path: Path) -> None:
     hub = Hub()
     with running_hub(hub):
@@ -83,6 +84,7 @@ def test_push_and_build_again_from_the_hub(data: DatasetFolder, tmp_path: Path) 
     assert {row["hub_split"] for row in back.rows()} == {"train", "validation", "test"}
 
 
+@pytest.mark.process
 def test_build_writes_shards_beside_the_folder(data: DatasetFolder, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "phisight", "data", "build", str(tmp_path / "in" / "t.csv")]
     command += ["--out", str(tmp_path / "ds"), "--format", "webdataset"]

@@ -13,6 +13,8 @@ from phisight.data.build.build_dataset import build
 from tests.helpers.image_server import ImageServer
 from tests.helpers.url_list import OPTIONS, folder_bytes, write_list
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'phisight[ray]'")
 
 

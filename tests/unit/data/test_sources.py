@@ -42,6 +42,7 @@ def burberry_rows(server: ImageServer, count: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.process
 def test_the_study_s_data_set_from_the_hub(server: ImageServer, tmp_path: Path) -> None:
     """Parquet with exactly the 17 columns; the default task fits, images come from their addresses."""
     rows = burberry_rows(server, 20)
@@ -63,6 +64,7 @@ def test_the_study_s_data_set_from_the_hub(server: ImageServer, tmp_path: Path) 
     assert data.card.source["revision"]
 
 
+@pytest.mark.process
 def test_hub_data_sets_of_files_and_names_that_are_none(tmp_path: Path) -> None:
     hub = Hub()
     table = "file_name,title\n" + "".join(f"{n}.jpg,T{n}\n" for n in range(3))

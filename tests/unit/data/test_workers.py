@@ -19,6 +19,8 @@ from phisight.data.fetch.request import Job
 from phisight.data.images.decode import ImageLimits
 from tests.helpers.images import encoded, smooth_image
 
+pytestmark = pytest.mark.process
+
 LIMITS = FetchLimits(allow_private=True)
 
 

@@ -130,6 +130,7 @@ evaluate(Predictor(Killed(seeing), FakeProcessor(), batch_size=3), make_rows(fol
 """
 
 
+@pytest.mark.process
 def test_a_killed_process_loses_no_finished_answer(tmp_path: Path) -> None:
     import os
 

@@ -170,6 +170,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.process
 def test_a_fresh_process_gives_the_same_bits(folder: Path, model: Model, processor: Phi3VProcessor) -> None:
     batch = dict(processor(text="<|image_1|>What?", images=small_model.image(1, 160, 100), return_tensors="pt"))
     save_file(batch, folder / "batch.safetensors")

@@ -18,6 +18,8 @@ def run(code: str) -> str:
 KNOWN = """
 import sys
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+pytestmark = pytest.mark.process
 config = AutoConfig.for_model("phi3_v")
 print(type(config).__module__, [f for f in sys.meta_path if "phisight" in type(f).__module__])
 """

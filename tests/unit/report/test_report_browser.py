@@ -12,7 +12,10 @@ from phisight.report.pdf import find_browser
 from tests.helpers.browser import Page, chromium
 from tests.helpers.run_folder import HOSTILE, make_run
 
-pytestmark = pytest.mark.skipif(find_browser() is None, reason="neither Chromium nor Chrome is installed")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(find_browser() is None, reason="neither Chromium nor Chrome is installed"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,7 @@ def test_the_same_folder_gives_the_same_page(run: Path) -> None:
     assert write_report([run]).read_bytes() == write_report([run]).read_bytes()
 
 
+@pytest.mark.process
 def test_no_torch(run: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from phisight.report import write_report;"

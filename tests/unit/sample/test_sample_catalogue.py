@@ -116,6 +116,7 @@ def test_without_noise_only_the_ending_is_left() -> None:
     assert [ending(price) for price in (3, 132.4, 474, 996, 1233, 2190)] == [5, 130, 470, 990, 1240, 2190]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [1, 2])
 def test_same_seed_same_bytes(folder: Path, tmp_path: Path, workers: int) -> None:
     make(ROWS, tmp_path / "again", seed=11, settings=SMALL, workers=workers)
@@ -237,6 +238,7 @@ def test_a_folder_without_a_sample_is_named(tmp_path: Path) -> None:
         SampleCard.read(tmp_path)
 
 
+@pytest.mark.process
 def test_memory_holds_a_bounded_number_of_batches() -> None:
     started: list[int] = []
 
@@ -251,6 +253,7 @@ def test_memory_holds_a_bounded_number_of_batches() -> None:
     assert [*results] == [math.sqrt(number) for number in range(1, 100)]
 
 
+@pytest.mark.process
 def test_torch_stays_out() -> None:
     code = (
         "import sys, phisight.sample.draw_catalogue, phisight.sample.like.imitate; "

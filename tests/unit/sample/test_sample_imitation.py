@@ -241,6 +241,7 @@ def test_csv_keeps_leading_zeros(tmp_path: Path) -> None:
     assert all(value.endswith(".50") for value in drawn["price"])
 
 
+@pytest.mark.process
 def test_folder_with_images_same_bytes_on_two_workers(tmp_path: Path) -> None:
     pq.write_table(pa.table(price_list(200)), tmp_path / "real.parquet")
     for workers in (1, 2):

@@ -57,6 +57,7 @@ def test_a_package_that_is_not_there_names_its_extra(monkeypatch: pytest.MonkeyP
         open_tracker(["tensorboard"])
 
 
+@pytest.mark.process
 def test_nothing_heavy_is_imported_until_named() -> None:
     heavy = ["torch", "mlflow", "tensorboardX", *TRACKERS]
     code = f"import sys, phisight.track; print([name for name in {heavy} if name in sys.modules])"

@@ -47,6 +47,7 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert read.Histograms("price/truth")[0].histogram_value.num == 2
 
 
+@pytest.mark.process
 def test_mlflow_file_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="the mlflow extra is not installed")
     from mlflow.tracking import MlflowClient

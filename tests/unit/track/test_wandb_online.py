@@ -23,6 +23,8 @@ from pathlib import Path
 from PIL import Image
 from phisight.track import Example, Pairs, open_tracker
 
+pytestmark = pytest.mark.process
+
 def main():
     logging.basicConfig(level=logging.WARNING)
     folder, first, ending = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

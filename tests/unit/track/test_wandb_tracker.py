@@ -19,6 +19,8 @@ wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
 from tests.helpers.wandb_file import closed, history, records  # noqa: E402
 
+pytestmark = pytest.mark.process
+
 HOSTILE = "<script>alert(1)</script>"
 
 
