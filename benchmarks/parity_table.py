@@ -47,7 +47,9 @@ def faults_table() -> None:
         with pytest.MonkeyPatch.context() as patch:
             over = noticed_by(fault, patch)
         worst = sorted(over.items(), key=lambda item: -item[1] / LIMITS.get(item[0], 1) if LIMITS.get(item[0]) else 0)
-        shown = ", ".join("`ImageSlotError`" if name == "refused" else f"{name} {power(v)}" for name, v in worst[:3])
+        shown = ", ".join(
+            "`ImagePlaceholderError`" if name == "refused" else f"{name} {power(v)}" for name, v in worst[:3]
+        )
         print(f"| {fault} | `{planted.official}` | {shown} |", flush=True)
 
 

@@ -41,7 +41,7 @@ from medium import OFFICIAL_VOCABULARY, VOCABULARY, catalogue, forward_work, mak
 from torch import Tensor
 from ways import CASES, CPU_TIME, Case, Clock, step_phisight, step_plain, timer
 
-from phisight.model.labels import IGNORED
+from phisight.model.loss import IGNORED
 from phisight.train.acceleration.fused_linear import product
 
 MATRIX = 2048

@@ -21,10 +21,10 @@ from phisight.core.settings import Recipe
 from phisight.model.processing import Phi3VProcessor
 from phisight.train.arguments import training_arguments
 from phisight.train.callbacks import passes_on
-from phisight.train.examples.dataset import Conversation, encode_answer
+from phisight.train.examples.tokenize import Conversation, encode_answer
 from phisight.train.loop import fit
+from phisight.train.precompute import fill_caches
 from phisight.train.trainable.methods import apply_method
-from phisight.workflows.precompute import store_what_rests
 
 Rows = list[dict[str, Any]]
 
@@ -122,7 +122,7 @@ def step_phisight(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows,
     recipe.train.compile = COMPILE
     model = apply_method(model.bfloat16() if case.bf16 else model, recipe.train, recipe.lora)
     examples = make_examples(rows, processor)
-    print("  ", store_what_rests(recipe, model, [examples], lambda _done, _every: None), flush=True)
+    print("  ", *fill_caches(recipe, model, [examples], lambda _done, _total: None), flush=True)
 
     def run(steps: int) -> Clock:
         clock = Clock()

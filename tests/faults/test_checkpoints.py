@@ -46,7 +46,7 @@ def cut_at(recipe: Recipe, step: int, **options: Any) -> None:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the pictures that were opened, in order."""
+    """Names of the images that were opened, in order."""
     names: list[str] = []
 
     def noted(path: Path) -> Any:
@@ -97,7 +97,7 @@ def test_a_broken_checkpoint_is_passed_over(
     wanted = before.model_copy(update={"out": tmp_path / "moved"})
     shutil.copytree(before.out, wanted.out)
     folder = wanted.out / "checkpoints"
-    assert manifest.steps_kept(folder) == [6, 4]
+    assert manifest.checkpoint_steps(folder) == [6, 4]
     state = folder / "checkpoint-6" / "optimizer.pt"
     if damage == "truncated":
         state.write_bytes(state.read_bytes()[:-100])
@@ -112,12 +112,12 @@ def test_a_broken_checkpoint_is_passed_over(
     said: list[str] = []
     train(wanted, resume=True, notify=said.append)
     assert len(said) == 2
-    assert said[0].startswith("Checkpoint of step 6 is broken (")
+    assert said[0].startswith("Checkpoint of step 6 is damaged (")
     assert "optimizer.pt" in said[0] or "manifest.json is missing" in said[0]
     assert "after step 4 (1 lines of metrics after it" in said[1]
     assert curve(wanted.out) == figures
-    assert manifest.steps_kept(folder) == [7, 6]
-    assert all(manifest.fault(folder / manifest.name_of(step)) is None for step in (6, 7))
+    assert manifest.checkpoint_steps(folder) == [7, 6]
+    assert all(manifest.defect(folder / manifest.name_of(step)) is None for step in (6, 7))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_every_way_of_training_goes_on(settings: dict[str, Any], recipe: Callabl
     wanted.evaluate.max_new_tokens = 4
     whole = wanted.model_copy(update={"out": tmp_path / "whole"})
     train(whole)
-    last = manifest.steps_kept(whole.out / "checkpoints")[0]
+    last = manifest.checkpoint_steps(whole.out / "checkpoints")[0]
     assert last == (4 if "patience" in settings else 6)
     cut_at(wanted, last - 1)
     best = weights(whole.out)
@@ -166,7 +166,7 @@ def test_another_recipe_does_not_go_on(recipe: Callable[..., Recipe]) -> None:
         train(recipe(steps=4, save_every=2, accumulate=1), resume=True)
     train(recipe(steps=4, save_every=1, batch_size=1, accumulate=4, workers=1), resume=True)
     assert [line["step"] for line in curve(recipe().out)] == [2, 3, 4, 4]
-    assert manifest.steps_kept(recipe().out / "checkpoints") == [4, 3]
+    assert manifest.checkpoint_steps(recipe().out / "checkpoints") == [4, 3]
 
 
 def test_other_rows_do_not_go_on(recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_overwriting_leaves_nothing_to_go_on_from(recipe: Callable[..., Recipe])
     with pytest.raises(SettingsError, match="--resume"):
         train(recipe(steps=4, save_every=2))
     cut_at(recipe(steps=4, save_every=2, learning_rate=0.02), 1, overwrite=True)
-    assert manifest.steps_kept(recipe().out / "checkpoints") == []
+    assert manifest.checkpoint_steps(recipe().out / "checkpoints") == []
 
 
 def whole(folder: Path, step: int) -> None:
@@ -196,23 +196,23 @@ def test_the_best_and_the_good_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         whole(tmp_path, step)
     manifest.prune(tmp_path, best=1)
-    assert manifest.steps_kept(tmp_path) == [4, 3, 1]
+    assert manifest.checkpoint_steps(tmp_path) == [4, 3, 1]
     (tmp_path / "checkpoint-4" / "weights").unlink()
     (tmp_path / "checkpoint-3" / "weights").write_text("torn apart")
     manifest.prune(tmp_path, best=None)  # one good one is left: nothing goes
-    assert manifest.steps_kept(tmp_path) == [4, 3, 1]
+    assert manifest.checkpoint_steps(tmp_path) == [4, 3, 1]
     whole(tmp_path, 5)
     manifest.prune(tmp_path, best=None)
-    assert manifest.steps_kept(tmp_path) == [5, 4, 3, 1]
+    assert manifest.checkpoint_steps(tmp_path) == [5, 4, 3, 1]
     whole(tmp_path, 6)
     manifest.prune(tmp_path, best=None)
-    assert manifest.steps_kept(tmp_path) == [6, 5]
+    assert manifest.checkpoint_steps(tmp_path) == [6, 5]
 
 
 def test_a_broken_one_is_replaced(tmp_path: Path) -> None:
     whole(tmp_path, 1)
     (tmp_path / "checkpoint-1" / "weights").write_text("x")
-    assert manifest.fault(tmp_path / "checkpoint-1") == "weights holds other bytes than were written"
+    assert manifest.defect(tmp_path / "checkpoint-1") == "weights does not have the bytes that were written"
     whole(tmp_path, 1)
-    assert manifest.fault(tmp_path / "checkpoint-1") is None
+    assert manifest.defect(tmp_path / "checkpoint-1") is None
     assert not (tmp_path / manifest.PARTIAL).exists()

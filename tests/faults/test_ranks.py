@@ -136,10 +136,10 @@ def test_validation_is_that_of_one_process(
 
 
 @pytest.mark.parametrize("fsdp", [False, True])
-def test_a_batch_without_picture_hangs_nobody(
+def test_a_batch_without_image_hangs_nobody(
     fsdp: bool, child: Child, full: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    """The curve of one process comes out, so the blank picture that stands in changes nothing."""
+    """The curve of one process comes out, so the blank image that stands in changes nothing."""
     every = {"evaluate_every": None, "save_every": 12}
     assert together(child, fit_mixed, at(full(2, 1, **every), tmp_path / "one"), ranks=1) == [0]
     assert together(child, fit_mixed, at(full(1, 1, fsdp=fsdp, **every), tmp_path / "two")) == [0, 0]
@@ -201,7 +201,7 @@ def test_a_process_that_dies_ends_the_others(victim: int, child: Child, recipe: 
     assert survivor.exitcode == 1
     told = (wanted.out.with_suffix(".errors") / str(1 - victim)).read_text()
     assert told.startswith("RankError: another process of the run ended or does not answer")
-    assert told.endswith("then go on with --resume")
+    assert told.endswith("then continue with --resume")
     assert "\n" not in told
 
 

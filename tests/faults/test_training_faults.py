@@ -60,7 +60,7 @@ def one_line(error: pytest.ExceptionInfo[PhisightError]) -> str:
 
 
 def steps_of(run: Path) -> list[int]:
-    return manifest.steps_kept(run / "checkpoints")
+    return manifest.checkpoint_steps(run / "checkpoints")
 
 
 def assert_goes_on(recipe: Recipe, out: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_signal_saves_and_stops(number: signal.Signals, recipe: Build, tmp_pat
     wanted = recipe(steps=6, save_every=6, evaluate_every=3)
     with pytest.raises(StoppedError) as error:
         train(wanted, progress=At(3, lambda: os.kill(os.getpid(), number)))
-    assert one_line(error) == f"stopped by {number.name}: the checkpoint of step 3 is saved; go on with --resume"
+    assert one_line(error) == f"stopped by {number.name}: the checkpoint of step 3 is saved; continue with --resume"
     assert error.value.exit_code == 128 + number
     assert steps_of(wanted.out) == [3]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -128,12 +128,13 @@ def test_two_processes_stop_at_one_step(child: Callable[..., BaseProcess], recip
     told = [(wanted.out.with_suffix(".errors") / str(rank)).read_text() for rank in range(2)]
     (step,) = steps_of(wanted.out)
     assert (
-        told == [f"StoppedError: stopped by SIGTERM: the checkpoint of step {step} is saved; go on with --resume"] * 2
+        told
+        == [f"StoppedError: stopped by SIGTERM: the checkpoint of step {step} is saved; continue with --resume"] * 2
     )
 
 
 def test_a_full_disk_at_a_checkpoint(recipe: Build, tmp_path: Path) -> None:
-    """The size of files is limited below that of the optimiser's; torch names the fault in its own words."""
+    """The size of files is limited below that of the optimizer's; torch names the fault in its own words."""
     wanted = recipe(steps=6)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     kept = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -145,7 +146,7 @@ def test_a_full_disk_at_a_checkpoint(recipe: Build, tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, kept)
     assert "the checkpoint of step 6 cannot be written to" in one_line(error)
-    assert "GB are free); the checkpoint of step 3 stands; make room" in one_line(error)
+    assert "GB are free); the checkpoint of step 3 remains; free space" in one_line(error)
     assert steps_of(wanted.out) == [3]
     assert_goes_on(wanted, tmp_path / "undisturbed")
 
@@ -175,7 +176,7 @@ def test_a_data_set_that_vanishes(workers: int, recipe: Build, own_data: Path) -
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_breaks(workers: int, recipe: Build, own_data: Path) -> None:
+def test_a_image_that_breaks(workers: int, recipe: Build, own_data: Path) -> None:
     broken: list[Path] = []
 
     def tear() -> None:
@@ -203,8 +204,8 @@ def test_a_worker_that_dies(child: Callable[..., BaseProcess], recipe: Build) ->
     process.join(60)
     assert process.exitcode == 1
     told = (wanted.out.with_suffix(".errors") / "0").read_text()
-    assert told.startswith("WorkerError: a process that prepares pictures died (")
-    assert told.endswith("lower data.workers (now 1), then go on with --resume")
+    assert told.startswith("WorkerError: a process that prepares images died (")
+    assert told.endswith("lower data.workers (now 1), then continue with --resume")
 
 
 @pytest.mark.parametrize(

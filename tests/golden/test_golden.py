@@ -6,7 +6,7 @@ Needs nothing but the clone; the same faults are planted under the official case
 import pytest
 import torch
 
-from phisight.core.errors import ImageSlotError
+from phisight.core.errors import ImagePlaceholderError
 from tests.golden import record
 from tests.helpers import official, small_model
 from tests.helpers.comparison import deviations, observe, over_the_limit, require_parity
@@ -31,7 +31,7 @@ def test_planted_faults_are_noticed(fault: str, monkeypatch: pytest.MonkeyPatch)
     FAULTS[fault].plant(model, processor, monkeypatch)
     try:
         found = deviations(case, observe(case, model, processor))
-    except ImageSlotError:
+    except ImagePlaceholderError:
         return
     assert over_the_limit(found), f"{fault} changes nothing: {found}"
 

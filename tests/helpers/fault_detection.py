@@ -2,7 +2,7 @@
 
 import pytest
 
-from phisight.core.errors import ImageSlotError
+from phisight.core.errors import ImagePlaceholderError
 from tests.helpers import official
 from tests.helpers.comparison import deviations, observe, over_the_limit
 from tests.helpers.planted_faults import FAULTS
@@ -16,5 +16,5 @@ def noticed_by(fault: str, patch: pytest.MonkeyPatch) -> dict[str, float]:
     planted.plant(model, processor, patch)
     try:
         return over_the_limit(deviations(case, observe(case, model, processor)))
-    except ImageSlotError:
+    except ImagePlaceholderError:
         return {"refused": float("inf")}

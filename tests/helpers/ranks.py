@@ -50,7 +50,7 @@ def forbid_writing() -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("this process must not write")
 
-    TensorStore.keep = refuse  # type: ignore[method-assign]
+    TensorStore.write = refuse  # type: ignore[method-assign]
     JsonlTracker.start = refuse  # type: ignore[method-assign]
     manifest.publish = manifest.clear_partial = refuse  # type: ignore[assignment]
     vars(train)["save_best"] = refuse
@@ -63,7 +63,7 @@ def note_shards(out: Path, rank: int) -> None:
     from phisight.workflows import train
 
     names = vars(train)
-    gather = names["whole_weights"]
+    gather = names["full_state_dict"]
 
     def noted(model: Any) -> Any:
         weights = list(model.parameters())
@@ -72,7 +72,7 @@ def note_shards(out: Path, rank: int) -> None:
         out.with_suffix(f".share-{rank}").write_text(str(share))
         return gather(model)
 
-    names["whole_weights"] = noted
+    names["full_state_dict"] = noted
 
 
 class Losses:

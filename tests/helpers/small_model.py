@@ -82,8 +82,8 @@ def model(seed: int = 7, attention: str = "sdpa", **changes: Any) -> Phi3VisionF
     made = Phi3VisionForConditionalGeneration(wanted)
     draw = np.random.RandomState(seed)
     for name, parameter in sorted(made.named_parameters()):
-        centre, spread = _scale(name, tuple(parameter.shape))
-        values = draw.standard_normal(tuple(parameter.shape)) * spread + centre
+        center, spread = _scale(name, tuple(parameter.shape))
+        values = draw.standard_normal(tuple(parameter.shape)) * spread + center
         parameter.copy_(torch.from_numpy(values))
     made.eval()
     return made

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText
 
-from phisight.core.errors import ImageSlotError, ImageTagError
+from phisight.core.errors import ImagePlaceholderError, ImageTagError
 from tests.helpers import official
 from tests.helpers.comparison import deviations, observe, over_the_limit, require_parity
 from tests.helpers.golden_case import GoldenCase, Prompt
@@ -24,7 +24,7 @@ END_OF_TEXT = 32000
 
 
 @pytest.mark.parametrize("attention", official.ATTENTION)
-def test_pictures_follow_the_order_of_their_tags(attention: str) -> None:
+def test_images_follow_the_order_of_their_tags(attention: str) -> None:
     # The official code lays features down in the order of the list whatever the tags say. Handing phisight the list the
     # other way round gives exactly the official numbers, so its tags do decide.
     case = official.load_case(SWAPPED)
@@ -41,12 +41,12 @@ def test_pictures_follow_the_order_of_their_tags(attention: str) -> None:
 def test_a_tag_used_twice_is_refused_by_processor_and_model() -> None:
     case = official.load_case("p3_img_nc1_full")
     model, processor = official.load_model(case.id, "sdpa")
-    picture = case.prompts[0].images[0]
+    image = case.prompts[0].images[0]
     with pytest.raises(ImageTagError, match=r"row 0: <\|image_1\|> stands 2 times"):
-        processor(text="<|image_1|>a<|image_1|>b", images=[picture])
+        processor(text="<|image_1|>a<|image_1|>b", images=[image])
     batch = case.encode(processor)
     twice = {**batch, "input_ids": torch.cat([batch["input_ids"]] * 2, dim=1)}
-    with pytest.raises(ImageSlotError, match=r"2 runs of image slots .* but 1 images"):
+    with pytest.raises(ImagePlaceholderError, match=r"2 runs of image slots .* but 1 images"):
         model(input_ids=twice["input_ids"], pixel_values=batch["pixel_values"], image_sizes=batch["image_sizes"])
 
 
@@ -68,8 +68,8 @@ def test_ids_stay_as_they_are_and_may_serve_as_labels(special: str) -> None:
         assert first.loss.item() == again.loss.item() == right.loss.item()
 
 
-def test_a_run_without_cache_keeps_the_picture() -> None:
-    # The official Phi-3 loses the picture after its first uncached token, having overwritten the ids.
+def test_a_run_without_cache_keeps_the_image() -> None:
+    # The official Phi-3 loses the image after its first uncached token, having overwritten the ids.
     about = official.entry("p3_img_nc4_gen")
     assert about["official_generate_use_cache_False_equals_generated_nocache"] is False
 
@@ -105,17 +105,17 @@ def test_saving_writes_every_official_tensor(case_id: str, tmp_path: Path) -> No
         assert sorted(file.keys()) == sorted(official.manifest()["parameter_names"][official.entry(case_id)["model"]])
 
 
-def test_a_picture_without_slots_and_slots_without_a_picture_are_refused() -> None:
+def test_a_image_without_slots_and_slots_without_a_image_are_refused() -> None:
     case = official.load_case("p3_img_nc1_full")
     model, processor = official.load_model(case.id, "sdpa")
     batch = case.encode(processor)
-    with pytest.raises(ImageSlotError, match=r"0 runs of image slots .* but 1 images"):
+    with pytest.raises(ImagePlaceholderError, match=r"0 runs of image slots .* but 1 images"):
         model(**{**batch, "input_ids": torch.full((1, 8), 5618), "attention_mask": None})
     slots = int((case.tensors["input_ids"] < 0).sum())
-    with pytest.raises(ImageSlotError, match=f"{slots} image slots but no pixel_values"):
+    with pytest.raises(ImagePlaceholderError, match=f"{slots} image slots but no pixel_values"):
         model(input_ids=case.tensors["input_ids"])
     for missing in ("pixel_values", "image_sizes"):
-        with pytest.raises(ImageSlotError, match=missing):
+        with pytest.raises(ImagePlaceholderError, match=missing):
             model(**{name: value for name, value in batch.items() if name != missing})
 
 

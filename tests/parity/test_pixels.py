@@ -1,4 +1,4 @@
-"""Pictures to pixel_values: sizes, tokens, scaled bytes and tiles exactly; the thumbnail as close as CPUs agree."""
+"""Images to pixel_values: sizes, tokens, scaled bytes and tiles exactly; the thumbnail as close as CPUs agree."""
 
 import functools
 import hashlib
@@ -45,7 +45,7 @@ def sha256(array: Any) -> str:
 
 
 @pytest.mark.parametrize("about", official.entries("images"), ids=lambda about: about["file"].split("/")[-1])
-def test_pictures_decode_to_the_recorded_pixels(about: dict[str, Any]) -> None:
+def test_images_decode_to_the_recorded_pixels(about: dict[str, Any]) -> None:
     if about["format"] == "JPEG" and not official.decodes_the_same(about["file"]):
         pytest.skip("this machine's JPEG decoder gives other pixels")
     assert official.decodes_the_same(about["file"])
@@ -55,8 +55,8 @@ def test_pictures_decode_to_the_recorded_pixels(about: dict[str, Any]) -> None:
 def test_pixel_values(about: dict[str, Any]) -> None:
     exact = official.decodes_the_same(about["image"])
     limit = PIXELS if exact else 0.1
-    picture = official.image(about["image"])
-    output = Phi3VImageProcessor(num_crops=about["num_crops"])(picture)
+    image = official.image(about["image"])
+    output = Phi3VImageProcessor(num_crops=about["num_crops"])(image)
     pixels, used = output["pixel_values"], about["crops_used"]
 
     assert list(pixels.shape) == [1, *about["pixel_values_shape"]]
@@ -66,8 +66,8 @@ def test_pixel_values(about: dict[str, Any]) -> None:
     assert output["num_img_tokens"] == [about["num_img_tokens"]]
     assert not pixels[0, used:].any(), "crops that are not used are zero"
 
-    grid = hd_grid(*picture.size, about["num_crops"])
-    scaled = scaled_and_padded(picture.convert("RGB"), grid)
+    grid = hd_grid(*image.size, about["num_crops"])
+    scaled = scaled_and_padded(image.convert("RGB"), grid)
     if exact:
         assert sha256(scaled) == about["hd_uint8_sha256"]
         assert sha256(pixels[0, 1:used].numpy()) == about["sub_crops_sha256"]
@@ -82,7 +82,7 @@ def test_pixel_values(about: dict[str, Any]) -> None:
     assert image.double().abs().sum().item() == pytest.approx(about["abs_sum"], abs=limit * image.numel())
 
 
-def test_several_pictures() -> None:
+def test_several_images() -> None:
     about = official.manifest()["preprocess_multi"]
     output = Phi3VImageProcessor(num_crops=about["num_crops"])([official.image(file) for file in about["images"]])
     assert list(output["pixel_values"].shape) == about["pixel_values_shape"]
@@ -111,6 +111,6 @@ def test_sizes_that_fail(row: list[Any]) -> None:
         Phi3VImageProcessor(num_crops=crops)(Image.new("RGB", (width, height)))
 
 
-def test_the_longest_picture_that_passes() -> None:
+def test_the_longest_image_that_passes() -> None:
     output = Phi3VImageProcessor(num_crops=16)(Image.new("RGB", (5376, 1)))
     assert list(output["pixel_values"].shape[1:]) == [17, 3, 336, 336]

@@ -84,19 +84,19 @@ def test_tokenizer(processor: Any, about: dict[str, Any]) -> None:
 
 def test_what_the_official_processor_does_with_unusual_input(processor: Any) -> None:
     """Each of the recorded calls; docs/numerics.md lists where phisight differs on purpose."""
-    picture = Image.new("RGB", (50, 50))
+    image = Image.new("RGB", (50, 50))
     with pytest.raises(ImageError, match=r"not Tensor of shape \(3, 20, 30\)"):
         processor(text="<|image_1|>", images=torch.zeros(3, 20, 30))
     array = np.full((20, 30, 3), 7, dtype=np.uint8)
     as_array = processor.image_processor(array)["pixel_values"]
     assert torch.equal(as_array, processor.image_processor(Image.fromarray(array))["pixel_values"])
 
-    pair = processor(text=["<|image_1|>a", "<|image_1|>b"], images=[[picture], [picture]], padding=True)
+    pair = processor(text=["<|image_1|>a", "<|image_1|>b"], images=[[image], [image]], padding=True)
     assert len(pair["input_ids"]) == 2
     plain = processor(text=["a b c", "a"], padding=True)
     assert plain["input_ids"] == [[1, 263, 289, 274], [1, 263, 32000, 32000]]
     with pytest.raises(TruncationError):
-        processor(text="<|image_1|>", images=picture, truncation=True, max_length=8)
+        processor(text="<|image_1|>", images=image, truncation=True, max_length=8)
     assert processor(text="a", images=[])["input_ids"] == [[1, 263]]
     with pytest.raises(ElongatedImageError):
         processor(text="<|image_1|>", images=Image.new("RGB", (6000, 1)), num_crops=16)

@@ -113,15 +113,15 @@ class TrainingBar:
         self._task: Any = None
 
     def begin(self, steps: int) -> None:
-        """See ``Watcher``."""
+        """See ``TrainingCallback``."""
         self._task = self._progress.add_task("training", total=steps, note="")
 
     def step(self, step: int) -> None:
-        """See ``Watcher``."""
+        """See ``TrainingCallback``."""
         self._progress.update(self._task, completed=step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """See ``Watcher``."""
+        """See ``TrainingCallback``."""
         name = next((name for name in ("loss", "eval_loss") if name in metrics), None)
         if name and step:
             self._progress.update(self._task, note=f"{name.replace('_', ' ')} {metrics[name]:.3f}")

@@ -97,6 +97,6 @@ def show_prepared(prepared: Prepared) -> None:
     errors.print(
         f"{prepared.train_rows} training rows, {prepared.validation_rows} validation rows, {prepared.left_out} left "
         f"out as too long. Image check: loss {check.real:.4f}, with exchanged images {check.exchanged:.4f}, with "
-        f"blank ones {check.blank:.4f}: the image reaches the loss. {prepared.features}",
+        f"blank ones {check.blank:.4f}: the image reaches the loss. {' '.join(map(str, prepared.caches))}",
         highlight=False,
     )

@@ -17,7 +17,7 @@
     ├── ModelError
     │   ├── CheckpointError           missing, extra or mis-shaped tensors; files that do not fit the model
     │   ├── ImageTagError             image tags and images do not match
-    │   ├── ImageSlotError            image slots in the ids and image features do not match
+    │   ├── ImagePlaceholderError            image slots in the ids and image features do not match
     │   └── TruncationError           shortening would cut an image
     ├── TrainError
     │   ├── ImageCheckError           a different image does not change the loss
@@ -114,7 +114,7 @@ class ImageTagError(ModelError):
     """Image tags in the text and images handed in do not match."""
 
 
-class ImageSlotError(ModelError):
+class ImagePlaceholderError(ModelError):
     """Image slots in the ids and image features do not match."""
 
 

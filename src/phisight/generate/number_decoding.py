@@ -22,7 +22,7 @@ from phisight.core.settings import Numbers
 from phisight.core.task import Task
 from phisight.generate.constrained import token_bytes
 from phisight.generate.digit_distribution import DigitSearch
-from phisight.model.number_head import bearer, head_of
+from phisight.model.number_head import head_of, head_owner
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class HeadNumbers:
         def store(_module: Any, _inputs: Any, outputs: Any) -> None:
             self._steps.append(outputs.last_hidden_state[:, -1])
 
-        handle = bearer(model).model.register_forward_hook(store)
+        handle = head_owner(model).model.register_forward_hook(store)
         try:
             yield
         finally:

@@ -1,9 +1,9 @@
-"""Row 2: Phi-3-Vision and Phi-3.5-Vision, registered with the library's Auto classes.
+"""Phi-3-Vision and Phi-3.5-Vision, registered with the library's Auto classes.
 
-configuration -> image_processing -> processing                 pictures and text to tensors
-configuration -> slots, rope, embedding -> modeling             tensors to logits
-checkpoint                                                      the official layout, strictly
-tiny                                                            the same classes in small, trained in minutes
+configuration -> image_processing -> processing                   images and text to tensors
+configuration -> placeholders, rope, vision -> modeling -> loss   tensors to logits and loss
+checkpoint                                                        the official layout, strictly
+tiny                                                              the same classes in small, trained in minutes
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Attention back ends: which ones this machine has, and one for several samples in a row.
+"""Attention back ends: which ones this machine has, one for packed rows, and part of the decoder's layers.
 
 ``sdpa_by_sample`` is the library's sdpa, except for packed rows (``sample_lengths`` of int, which the collator gives):
 there each sample attends to itself alone, causally and without a mask, so time and memory grow with the sum of
 T_i x T_i and not with the square of the sum.
+
+Shapes: B batch, T text position, D decoder width, N heads, H head width
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import (
+    AttentionMaskInterface,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+    sdpa_mask,
+)
 
 from phisight.core.errors import SettingsError
 
@@ -25,7 +32,7 @@ PACKAGES = {"flash_attention_2": ("flash_attn", "flash-attn"), "flash_attention_
 
 
 def require_backend(name: str) -> None:
-    """SettingsError when this machine cannot train with an attention back end."""
+    """Raise SettingsError when this machine cannot train with an attention back end."""
     if name in FLASH:
         module, package = PACKAGES[name]
         if not torch.cuda.is_available():
@@ -42,7 +49,7 @@ def require_backend(name: str) -> None:
 
 
 def attend_by_sample(model: Any) -> None:
-    """Make a model's decoder ready for packed rows; SettingsError when its back end keeps no samples apart.
+    """Prepare the decoder for packed rows; SettingsError when its back end cannot separate the samples of a row.
 
     The other back ends read packed rows as they are: flash attention by ``cu_seq_lens``, flex and eager by the mask
     that the library makes of position ids.
@@ -53,36 +60,72 @@ def attend_by_sample(model: Any) -> None:
         config._attn_implementation = SDPA_BY_SAMPLE
     elif name not in (SDPA_BY_SAMPLE, "sdpa", "eager", "flex_attention", *FLASH):
         raise SettingsError(
-            f"train.packing needs an attention back end that keeps samples apart, and {name} is not known to; set "
+            f"train.packing needs an attention back end that separates packed samples, and {name} is not known to; set "
             "model.attention to sdpa, or train.packing to false"
         )
 
 
+def run_layers(
+    decoder: Any,
+    hidden_BTD: Tensor,
+    first: int,
+    last: int,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Hidden states before layer ``first`` to those before layer ``last``, without the final norm.
+
+    Source: the loop of the library's ``Phi3Model.forward``, without a key-value cache.
+    """
+    if position_ids is None:
+        position_ids = torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device)[None]
+    make_mask = create_causal_mask if decoder.config.sliding_window is None else create_sliding_window_causal_mask
+    mask = make_mask(
+        config=decoder.config,
+        inputs_embeds=hidden_BTD,
+        attention_mask=attention_mask,
+        past_key_values=None,
+        position_ids=position_ids,
+    )
+    cos_sin = decoder.rotary_emb(hidden_BTD, position_ids=position_ids)
+    for layer in decoder.layers[first:last]:
+        hidden_BTD = layer(
+            hidden_BTD,
+            attention_mask=mask,
+            position_ids=position_ids,
+            position_embeddings=cos_sin,
+            use_cache=False,
+            **kwargs,
+        )
+    return hidden_BTD
+
+
 def _attention(
     module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    q_BNTH: Tensor,
+    k_BNTH: Tensor,
+    v_BNTH: Tensor,
     attention_mask: Tensor | None,
     sample_lengths: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """[1, heads, T, width] of a packed row to [1, T, heads, width]; anything else as sdpa does it."""
+    """[B, T, N, H]: a packed row (B = 1) sample by sample, anything else as sdpa does it."""
     packed = attention_mask is not None and attention_mask.numel() == 0
     if not packed:
-        output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        output: tuple[Tensor, None] = sdpa_attention_forward(module, q_BNTH, k_BNTH, v_BNTH, attention_mask, **kwargs)
         return output
     if sample_lengths is None:
         raise ValueError("a packed row needs sample_lengths beside its position_ids")
     lengths = list(sample_lengths)
-    parts = zip(*(torch.split(states, lengths, dim=2) for states in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1), None
+    samples = zip(*(torch.split(states, lengths, dim=2) for states in (q_BNTH, k_BNTH, v_BNTH)), strict=True)
+    return torch.cat([sdpa_attention_forward(module, *one, None, **kwargs)[0] for one in samples], dim=1), None
 
 
 def _mask(*args: Any, attention_mask: Tensor | None = None, allow_is_causal_skip: bool = True, **kwargs: Any) -> Any:
-    """sdpa's mask; of a packed row one without values, which tells ``_attention`` to go sample by sample.
+    """The mask of sdpa; of a packed row an empty one, which tells ``_attention`` to go sample by sample.
 
-    The library asks for a mask without padding that may not be skipped only where positions start again in a row.
+    The library requests a mask without padding that must not be skipped only where positions restart within a row.
     """
     rows, columns = kwargs["q_length"], kwargs["kv_length"]
     if attention_mask is None and not allow_is_causal_skip and rows == columns and rows > 1:

@@ -34,7 +34,7 @@ EMBD_LAYER: dict[str, Any] = {
     "use_hd_transform": True,
     "with_learnable_separator": True,
 }
-"""How the published models lay an image out; anything else is refused."""
+"""How the published models lay an image out; anything else is an error."""
 
 ARCHITECTURE = "Phi3VForCausalLM"
 """Name under which other software knows the model."""
@@ -45,10 +45,10 @@ class Phi3VConfig(Phi3Config):
     """Phi-3-Vision configuration.
 
     ``vision_config`` is optional and describes another tower than ViT-L/14-336 (its ``image_size`` is the crop size).
-    ``image_token_id`` is the placeholder of an image slot (``<|image|>``: in the published vocabulary, unused there);
-    official negative ids are taken as well. ``rope_switch`` says what decides between short and long rotary factors:
-    the length of each ``row`` (a row's answer does not depend on its neighbours), or the longest row of the ``batch``
-    (what the official code does).
+    ``image_token_id`` is the image placeholder (``<|image|>``: in the published vocabulary, unused there);
+    official negative ids are accepted, too. ``rope_switch`` says what decides between short and long rotary factors:
+    the length of each ``row`` (a row's answer does not depend on its neighbors), or the longest row of the ``batch``
+    (as in the official code).
     """
 
     model_type = "phi3_v"
@@ -106,7 +106,7 @@ class Phi3VConfig(Phi3Config):
 
     @property
     def original_length(self) -> int | None:
-        """Longest row under the short rotary factors; none without two sets of factors."""
+        """Longest row under the short rotary factors; None without two sets of factors."""
         if self.rope_parameters.get("rope_type") != "longrope":
             return None
         return int(self.original_max_position_embeddings)

@@ -1,6 +1,6 @@
-"""Pictures to ``pixel_values``: the official pixels, computed once each.
+"""Images to ``pixel_values``: the official pixels, computed once each.
 
-    picture --RGB--> [mirrored if portrait] --resize bilinear, pad white--> uint8[H, W, 3]
+    image --RGB--> [mirrored if portrait] --resize bilinear, pad white--> uint8[H, W, 3]
       --bicubic----------------> thumbnail               -> pixel_values[0]
       --cut--------------------> rows x columns of tiles -> pixel_values[1:]      both: / 255, - mean, / std
 
@@ -32,7 +32,7 @@ HIGHEST_LEVEL = np.float32(255)
 class Phi3VImageProcessor(BaseImageProcessor):
     """Image processor of Phi-3-Vision and Phi-3.5-Vision (the official name, which published files refer to).
 
-    ``num_crops``: most tiles of a picture (16 for Phi-3-Vision, 4 for Phi-3.5-Vision). ``crop_size``: pixels of a tile.
+    ``num_crops``: most tiles of an image (16 for Phi-3-Vision, 4 for Phi-3.5-Vision). ``crop_size``: pixels of a tile.
     """
 
     model_input_names = ["pixel_values", "image_sizes"]  # noqa: RUF012
@@ -68,20 +68,20 @@ class Phi3VImageProcessor(BaseImageProcessor):
         pad_crops: bool = True,
         **_: Any,
     ) -> BatchFeature:
-        """Pixels of one picture or several (PIL images or uint8[H, W, 3] arrays).
+        """Pixels of one image or several (PIL images or uint8[H, W, 3] arrays).
 
         Returns ``pixel_values`` float32[images, crops + 1, 3, S, S] (thumbnail, tiles row by row, then zeros),
         ``image_sizes`` int64[images, 2] (height and width after padding) and ``num_img_tokens`` (a list). ``crops`` is
-        ``num_crops``, or with ``pad_crops=False`` the most tiles that a picture of this call needs.
+        ``num_crops``, or with ``pad_crops=False`` the most tiles that an image of this call needs.
         """
         crops = num_crops or self.num_crops
-        pictures = [self._as_rgb(image) for image in _flat(images)]
-        grids = [hd_grid(*picture.size, crops, self.crop_size) for picture in pictures]
-        slots = crops if pad_crops else max((grid.tiles for grid in grids), default=0)
+        rgb = [self._as_rgb(image) for image in _flat(images)]
+        grids = [hd_grid(*image.size, crops, self.crop_size) for image in rgb]
+        most = crops if pad_crops else max((grid.tiles for grid in grids), default=0)
         side = self.crop_size
-        pixels = np.zeros((len(pictures), slots + 1, 3, side, side), dtype=np.float32)
-        for row, (picture, grid) in enumerate(zip(pictures, grids, strict=True)):
-            self._fill(pixels[row], picture, grid)
+        pixels = np.zeros((len(rgb), most + 1, 3, side, side), dtype=np.float32)
+        for row, (image, grid) in enumerate(zip(rgb, grids, strict=True)):
+            self._fill(pixels[row], image, grid)
         sizes = np.array([[grid.height, grid.width] for grid in grids], dtype=np.int64).reshape(-1, 2)
         return BatchFeature(
             data={
@@ -106,16 +106,16 @@ class Phi3VImageProcessor(BaseImageProcessor):
             raise ImageError(f"an image has mode {image.mode}; convert it to RGB or leave do_convert_rgb on")
         return image if image.mode == "RGB" else image.convert("RGB")  # Pillow would copy
 
-    def _fill(self, out: NDArray[np.float32], picture: Image.Image, grid: HDGrid) -> None:
-        """Write thumbnail and tiles of one picture into ``out`` float32[slots, 3, S, S]."""
+    def _fill(self, out: NDArray[np.float32], image: Image.Image, grid: HDGrid) -> None:
+        """Write thumbnail and tiles of one image into ``out`` float32[1 + tiles, 3, S, S]."""
         side = grid.crop_size
-        planes = np.ascontiguousarray(scaled_and_padded(picture, grid).transpose(2, 0, 1))
+        planes = np.ascontiguousarray(scaled_and_padded(image, grid).transpose(2, 0, 1))
         for tile, crop in enumerate(out[1 : 1 + grid.tiles]):
             top, left = tile // grid.columns * side, tile % grid.columns * side
-            self._normalise(planes[:, top : top + side, left : left + side], crop)
-        self._normalise(bicubic_thumbnail(planes, grid.rows, grid.columns), out[0])
+            self._normalize(planes[:, top : top + side, left : left + side], crop)
+        self._normalize(bicubic_thumbnail(planes, grid.rows, grid.columns), out[0])
 
-    def _normalise(self, levels: NDArray[Any], out: NDArray[np.float32]) -> None:
+    def _normalize(self, levels: NDArray[Any], out: NDArray[np.float32]) -> None:
         """Levels 0..255 [3, S, S] to ``out`` float32: a channel at a time, which stays in the cache."""
         for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
             plane = out[channel]
@@ -162,11 +162,11 @@ def _halfway(inner: NDArray[Any], outer: NDArray[Any]) -> NDArray[Any]:
     return inner
 
 
-def scaled_and_padded(picture: Image.Image, grid: HDGrid) -> NDArray[np.uint8]:
-    """The RGB picture in the frame of its grid, uint8[height, width, 3]: scaled, white above and below (or beside)."""
+def scaled_and_padded(image: Image.Image, grid: HDGrid) -> NDArray[np.uint8]:
+    """The RGB image in the frame of its grid, uint8[height, width, 3]: scaled, white above and below (or beside)."""
     if grid.transposed:
-        picture = picture.transpose(Image.Transpose.TRANSPOSE)
-    scaled = np.asarray(picture.resize((grid.scaled_width, grid.scaled_height), Image.Resampling.BILINEAR))
+        image = image.transpose(Image.Transpose.TRANSPOSE)
+    scaled = np.asarray(image.resize((grid.scaled_width, grid.scaled_height), Image.Resampling.BILINEAR))
     if grid.pad_top or grid.pad_bottom:
         scaled = np.pad(scaled, ((grid.pad_top, grid.pad_bottom), (0, 0), (0, 0)), constant_values=WHITE)
     return scaled.transpose(1, 0, 2) if grid.transposed else scaled

@@ -1,4 +1,7 @@
-"""The training loss with logits only where a label is predicted, labels weighed and numbers predicted where asked."""
+"""Cross-entropy at the labeled positions only: the token at t is predicted from the hidden state at t - 1.
+
+Shapes: B batch, T text position, D decoder width, V vocabulary, L labeled positions of the batch
+"""
 
 from __future__ import annotations
 
@@ -7,37 +10,51 @@ from typing import Any, cast
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from phisight.model.labels import labelled_places
+IGNORED = -100
+"""Label of a token that does not count in the loss."""
 
 
-def labelled_loss(
-    model: Any, hidden: Tensor, labels: Tensor, weights: Tensor | None, numbers: Tensor | None, **kwargs: Any
+def labeled_positions(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions bool[B, T-1] whose next token is labeled, and those labels int64[L]."""
+    shifted_BT = labels_BT[:, 1:]
+    is_labeled_BT = shifted_BT != IGNORED
+    return is_labeled_BT, shifted_BT[is_labeled_BT]
+
+
+def labeled_loss(
+    model: Any,
+    hidden_BTD: Tensor,
+    labels_BT: Tensor,
+    weights_BT: Tensor | None,
+    numbers_BT: Tensor | None,
+    **kwargs: Any,
 ) -> Tensor:
-    """Loss of hidden states [B, T, D] and labels int64[B, T] by the model's language head and number head.
+    """Loss by the model's language head and number head, with logits at the labeled positions only.
 
     Args:
-        model: Has ``lm_head``, ``loss_function`` and ``number_head`` (which may be none).
-        hidden: After the final norm.
-        labels: -100 where nothing counts.
-        weights: float[B, T], how often each label counts; none: once.
-        numbers: float[B, T], NaN where there is none: what the number head is trained on; none: it is not.
-        kwargs: ``num_items_in_batch``, trained tokens of the whole step (none: of this batch), by which is divided.
+        model: Has ``lm_head``, ``loss_function`` and ``number_head`` (which may be None).
+        hidden_BTD: Hidden states after the final norm.
+        labels_BT: int64, -100 where nothing is trained.
+        weights_BT: How often each label counts; None means once.
+        numbers_BT: Targets of the number head, NaN where there is none; None trains no number head.
+        kwargs: ``num_items_in_batch``, the trained tokens of the whole step, is the divisor; without it those of this
+            batch.
     """
-    places, targets = labelled_places(labels)
-    logits, num_items = model.lm_head(hidden[:, :-1][places]), kwargs.get("num_items_in_batch")
-    if weights is None:
-        loss = cast(Tensor, model.loss_function(logits, None, model.vocab_size, shift_labels=targets, **kwargs))
+    is_labeled_BT, targets_L = labeled_positions(labels_BT)
+    logits_LV, num_items = model.lm_head(hidden_BTD[:, :-1][is_labeled_BT]), kwargs.get("num_items_in_batch")
+    if weights_BT is None:
+        loss = cast(Tensor, model.loss_function(logits_LV, None, model.vocab_size, shift_labels=targets_L, **kwargs))
     else:
-        loss = weighted_loss(logits, targets, weights[:, 1:][places], num_items)
-    if model.number_head is None or numbers is None:
+        loss = weighted_loss(logits_LV, targets_L, weights_BT[:, 1:][is_labeled_BT], num_items)
+    if model.number_head is None or numbers_BT is None:
         return loss
-    return loss + cast(Tensor, model.number_head.loss(hidden, labels, numbers, num_items))
+    return loss + cast(Tensor, model.number_head.loss(hidden_BTD, labels_BT, numbers_BT, num_items))
 
 
-def weighted_loss(logits: Tensor, targets: Tensor, weights: Tensor, num_items: Tensor | int | None) -> Tensor:
-    """Cross-entropy of logits [n, V] and targets int64[n], each counting ``weights`` float[n] times.
+def weighted_loss(logits_LV: Tensor, targets_L: Tensor, weights_L: Tensor, num_items: Tensor | int | None) -> Tensor:
+    """Cross-entropy in which each target counts ``weights_L`` times.
 
-    Divided by ``num_items`` (none: n) as the unweighted loss is, so weights are to have the mean 1 over each example.
+    Divided by ``num_items`` (None means L) as the unweighted loss is, so the weights of each example have the mean 1.
     """
-    every = len(targets) if num_items is None else num_items
-    return (cross_entropy(logits.float(), targets, reduction="none") * weights).sum() / every
+    divisor = len(targets_L) if num_items is None else num_items
+    return (cross_entropy(logits_LV.float(), targets_L, reduction="none") * weights_L).sum() / divisor

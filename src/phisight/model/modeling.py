@@ -1,14 +1,22 @@
 """Phi-3-Vision and Phi-3.5-Vision on the library's Phi-3 decoder and CLIP tower.
 
-    Phi3VisionForConditionalGeneration(input_ids, pixel_values, image_sizes, labels)
-      model = Phi3VisionModel
-        embed_tokens(input_ids)                            ids -> [B, T, D]
-        vision_embed_tokens(pixel_values, image_sizes)     pictures -> rows of D        embedding.py
-        slots of the ids <- rows                           counted image by image       slots.py
-        layers, norm (the library's Phi3Model)             positions by                 rope.py
-      lm_head -> logits -> loss over labels != -100
+    Phi3VisionForConditionalGeneration.forward(input_ids, pixel_values, image_sizes, labels)
+    ├── model: Phi3VisionModel.forward
+    │   ├── embed                              ids_BT -> embeds_BTD
+    │   │   ├── embed_tokens                   the library's table
+    │   │   ├── vision_embed_tokens            images -> embeddings of width D         vision.py
+    │   │   │   └── tower_features -> lay_out -> project
+    │   │   └── masked_scatter                 image placeholders <- embeddings        placeholders.py
+    │   ├── rotary_emb                         positions_BT -> cos, sin                rope.py
+    │   └── layers, norm                       the library's Phi3Model                 attention.py
+    ├── lm_head                                hidden_BTD -> logits_BTV
+    └── loss_function, or labeled_loss where nobody reads the logits                   loss.py
+        └── number_head.loss                                                           number_head.py
 
-Names of parameters are the official ones, so a state dict is a published checkpoint and the other way round.
+Shapes: B batch, T text position, D decoder width, V vocabulary, I images, C crops of an image (the thumbnail counted),
+S pixels of a crop's side, n tokens of a crop's side, M merged width of the tower's features
+
+Parameter names are the official ones, so a state dict is a published checkpoint and the other way round.
 """
 
 from __future__ import annotations
@@ -21,28 +29,43 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.models.phi3.modeling_phi3 import Phi3Model
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, Phi3PreTrainedModel
 
-from phisight.core.errors import ImageSlotError
+from phisight.core.errors import ImagePlaceholderError
 from phisight.model import checkpoint
+from phisight.model.attention import run_layers
 from phisight.model.configuration import Phi3VConfig
-from phisight.model.labels import IGNORED
-from phisight.model.layers import run_layers
-from phisight.model.loss import labelled_loss
+from phisight.model.loss import IGNORED, labeled_loss
 from phisight.model.number_head import NumberHead, save_beside
-from phisight.model.placeholders import images_of_runs, slot_mask, slot_runs
-from phisight.model.pretrained import Phi3VisionPreTrainedModel
-from phisight.model.rope import LongRotaryEmbedding
-from phisight.model.vision import ImageEmbedding, pictures_given
+from phisight.model.placeholders import images_of_runs, placeholder_mask, placeholder_runs
+from phisight.model.rope import LongRotaryEmbedding, crosses_original_length, positions_without_padding
+from phisight.model.vision import ImageEmbedding, fill, images_given, initialize_vision
+
+
+class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):
+    """What model and head share: configuration, initial values, layers that stay on one device."""
+
+    config_class = Phi3VConfig
+    config: Phi3VConfig
+    input_modalities = ("image", "text")
+    _no_split_modules: ClassVar = [Phi3DecoderLayer.__name__, CLIPEncoderLayer.__name__]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LongRotaryEmbedding) and module.original_length is not None:
+            fill(module.long_inv_freq, module.long_frequencies())
+        initialize_vision(module, self.config.initializer_range)
 
 
 class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
-    """Embeddings, image embedding and decoder; returns hidden states after the final norm, [B, T, D]."""
+    """Token and image embeddings and the decoder; returns hidden_BTD after the final norm."""
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__(config)
         vision = config.vision_config
-        # The tower is no model of its own, so nobody else tells it how to attend.
+        # The tower is no model of its own, so nothing else sets its attention back end.
         if isinstance(vision, CLIPVisionConfig) and vision._attn_implementation is None:
             vision._attn_implementation = config._attn_implementation
         self.rotary_emb = LongRotaryEmbedding(config)
@@ -64,16 +87,16 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         first_layer: int = 0,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Run the decoder over text and pictures. ``input_ids`` int64[B, T] are read, never changed.
+        """Run the decoder over text and images; ``input_ids`` int64[B, T] are never changed.
 
-        ``trunk_states`` [B, T, D], what ``trunk`` gave for ``first_layer``, stand for ids and pictures.
+        ``trunk_states`` [B, T, D], what ``trunk`` returned for ``first_layer``, replace ids and images.
         """
         if trunk_states is not None:
             if position_ids is None and attention_mask is not None:
-                position_ids = self._positions(attention_mask, trunk_states.shape[1])
+                position_ids = positions_without_padding(self.config, attention_mask, trunk_states.shape[1])
             last = len(self.layers)
-            hidden = run_layers(self, trunk_states, first_layer, last, attention_mask, position_ids, **kwargs)
-            return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden))
+            hidden_BTD = run_layers(self, trunk_states, first_layer, last, attention_mask, position_ids, **kwargs)
+            return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_BTD))
         if "sample_lengths" in kwargs:
             use_cache = False  # the library looks for packed samples only without a cache
         if inputs_embeds is None:
@@ -81,7 +104,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
                 raise ValueError("give input_ids or inputs_embeds")
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes, image_features)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
-            position_ids = self._positions(attention_mask, inputs_embeds.shape[1])
+            position_ids = positions_without_padding(self.config, attention_mask, inputs_embeds.shape[1])
         return cast(
             BaseModelOutputWithPast,
             super().forward(
@@ -103,19 +126,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         image_features: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [B, T, D] before decoder layer ``first_layer``, of rows without padding."""
-        embeds = self.embed(input_ids, pixel_values, image_sizes, image_features)
-        return run_layers(self, embeds, 0, first_layer)
-
-    def _positions(self, mask: Tensor, new_tokens: int) -> Tensor | None:
-        """Positions int64[B, new_tokens] that count real tokens, so that padding makes no row longer than it is.
-
-        Attention is relative, so this matters only where padding could bring on the long rotary factors; elsewhere, and
-        under ``rope_switch: batch``, the library counts every place, as the official code does.
-        """
-        limit = self.config.original_length
-        if limit is None or mask.shape[1] <= limit or self.config.rope_switch == "batch":
-            return None
-        return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new_tokens:]
+        embeds_BTD = self.embed(input_ids, pixel_values, image_sizes, image_features)
+        return run_layers(self, embeds_BTD, 0, first_layer)
 
     def embed(
         self,
@@ -124,40 +136,40 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         image_sizes: Tensor | None = None,
         image_features: Tensor | None = None,
     ) -> Tensor:
-        """Token embeddings [B, T, D] with the image slots filled."""
-        if not pictures_given(pixel_values, image_sizes, image_features):
+        """Token embeddings [B, T, D] with image embeddings at the image placeholders."""
+        if not images_given(pixel_values, image_sizes, image_features):
             return self._with_image_part(self._embed_text(input_ids))
         assert image_sizes is not None
-        slots = slot_mask(input_ids, self.config.image_token_id)
-        runs = slot_runs(input_ids, self.config.image_token_id)
+        is_image_BT = placeholder_mask(input_ids, self.config.image_token_id)
+        runs = placeholder_runs(input_ids, self.config.image_token_id)
         order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
-        embeds = self.embed_tokens(input_ids.masked_fill(slots, 0))
+        embeds_BTD = self.embed_tokens(input_ids.masked_fill(is_image_BT, 0))
         if not runs:
-            return self._with_image_part(embeds)
-        rows = self.vision_embed_tokens(pixel_values, image_sizes, image_features)
-        filling = torch.cat([rows[image] for image in order]).to(embeds)
-        return cast(Tensor, embeds.masked_scatter(slots[..., None], filling))
+            return self._with_image_part(embeds_BTD)
+        images = self.vision_embed_tokens(pixel_values, image_sizes, image_features)
+        source = torch.cat([images[index] for index in order]).to(embeds_BTD)
+        return cast(Tensor, embeds_BTD.masked_scatter(is_image_BT[..., None], source))
 
-    def _with_image_part(self, embeds: Tensor) -> Tensor:
-        """Embeddings of a batch without pictures; see ``ImageEmbedding.zero``."""
+    def _with_image_part(self, embeds_BTD: Tensor) -> Tensor:
+        """Embeddings of a batch without images; see ``ImageEmbedding.zero``."""
         if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
-            return embeds + self.vision_embed_tokens.zero().to(embeds)
-        return embeds
+            return embeds_BTD + self.vision_embed_tokens.zero().to(embeds_BTD)
+        return embeds_BTD
 
     def _embed_text(self, input_ids: Tensor) -> Tensor:
-        # A step of one token cannot hold an image; asking its value would cost a compiled decoder its single graph.
+        # A step of one token cannot hold an image; reading its value would break a compiled decoder's graph.
         if input_ids.shape[-1] > 1 and not torch.compiler.is_compiling():
-            slots = int(slot_mask(input_ids, self.config.image_token_id).sum())
-            if slots:
-                raise ImageSlotError(
-                    f"the prompts hold {slots} image slots but no pixel_values and image_sizes are given; "
-                    "pass what the processor returned"
+            placeholders = int(placeholder_mask(input_ids, self.config.image_token_id).sum())
+            if placeholders:
+                raise ImagePlaceholderError(
+                    f"the prompts hold {placeholders} image placeholders but no pixel_values and image_sizes are "
+                    "given; pass what the processor returned"
                 )
         return cast(Tensor, self.embed_tokens(input_ids))
 
 
 class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMixin):
-    """Phi-3-Vision with its language head: pictures and text to text."""
+    """Phi-3-Vision with its language head: images and text to text."""
 
     _tied_weights_keys: ClassVar = {"lm_head.weight": "model.embed_tokens.weight"}
 
@@ -190,15 +202,17 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         numbers: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits [B, T, vocabulary] and, with ``labels`` int64[B, T], the mean loss over labels that are not -100.
+        """Logits [B, T, V] and, with ``labels`` int64[B, T], the mean loss over the labels that are not -100.
 
-        ``pixel_values`` [N, crops + 1, 3, S, S] and ``image_sizes`` int64[N, 2] in batch order; rows may lack images.
-        ``image_features`` [N, crops + 1, n, n, 4V], the tower's features of these crops, may stand for pixels, and
-        ``trunk_states`` [B, T, D], hidden states before decoder layer ``first_layer``, for all that comes before it.
-        Labels at image slots are left out of the loss whatever they hold. With ``skip_logits`` and labels the head runs
-        only where a label is predicted: the same loss in memory that does not grow with T x vocabulary, ``logits`` is
-        None; there, ``label_weights`` float[B, T] weigh the labels, and ``numbers`` float[B, T] (NaN where there
-        is none) are what the number head, where there is one, is trained on.
+        Args:
+            pixel_values: [I, C, 3, S, S] in batch order, with ``image_sizes`` int64[I, 2]; rows may lack images.
+            image_features: [I, C, n, n, M], the tower's features of these crops, instead of pixels.
+            trunk_states: [B, T, D], hidden states before decoder layer ``first_layer``, instead of all before it.
+            labels: Those at image placeholders are ignored whatever they hold.
+            skip_logits: With labels, run the head at the labeled positions only: the same loss in memory that does not
+                grow with T x V; ``logits`` is None. Only then are the next two read.
+            label_weights: float[B, T], how often each label counts.
+            numbers: float[B, T], targets of the number head, NaN where there is none.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -214,21 +228,21 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             first_layer=first_layer,
             **kwargs,
         )
-        hidden = outputs.last_hidden_state
+        hidden_BTD = outputs.last_hidden_state
         if labels is not None and input_ids is not None:
-            labels = labels.masked_fill(slot_mask(input_ids, self.config.image_token_id), IGNORED)
-        loss, logits = None, None
+            labels = labels.masked_fill(placeholder_mask(input_ids, self.config.image_token_id), IGNORED)
+        loss, logits_BTV = None, None
         if labels is not None and skip_logits:
-            loss = labelled_loss(self, hidden, labels.to(hidden.device), label_weights, numbers, **kwargs)
+            loss = labeled_loss(self, hidden_BTD, labels.to(hidden_BTD.device), label_weights, numbers, **kwargs)
         else:
             last = isinstance(logits_to_keep, int) and logits_to_keep
             keep = slice(-logits_to_keep, None) if last else logits_to_keep
-            logits = self.lm_head(hidden if isinstance(keep, int) else hidden[:, keep])
+            logits_BTV = self.lm_head(hidden_BTD if isinstance(keep, int) else hidden_BTD[:, keep])
             if labels is not None:
-                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, **kwargs)
+                loss = self.loss_function(logits=logits_BTV, labels=labels, vocab_size=self.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
-            logits=logits,
+            logits=logits_BTV,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -243,11 +257,11 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
         is_first_iteration: bool | None = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Inputs of the next step; the whole prefix, pictures included, when a row outgrows the short rotary factors.
+        """Inputs of the next step; the whole prefix, images included, when a row switches to the long rotary factors.
 
-        Keys cached under the short factors are of no use under the long ones, so the cache is made anew once.
+        Keys cached under the short factors are invalid under the long ones, so the cache is rebuilt once.
         """
-        if self._outgrows_short_factors(input_ids, attention_mask, next_sequence_length):
+        if crosses_original_length(self.config, input_ids, attention_mask, next_sequence_length):
             next_sequence_length, is_first_iteration = None, True
             past_key_values = _emptied(past_key_values)
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
@@ -264,15 +278,6 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             inputs.pop("image_sizes", None)
         return inputs
 
-    def _outgrows_short_factors(self, input_ids: Tensor, mask: Tensor | None, new_tokens: int | None) -> bool:
-        limit = self.config.original_length
-        if limit is None or new_tokens is None or input_ids.shape[1] <= limit:
-            return False
-        lengths = mask.sum(-1) if mask is not None and mask.ndim == 2 else torch.tensor([input_ids.shape[1]])
-        if self.config.rope_switch == "batch":
-            lengths = lengths.max()[None]
-        return bool(((lengths > limit) & (lengths - new_tokens <= limit)).any())
-
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str] | None, *args: Any, **kwargs: Any) -> Self:
         """Load a checkpoint strictly: CheckpointError lists missing, extra and mis-shaped tensors.
@@ -287,7 +292,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
 
 
 def _emptied(cache: Any) -> Any:
-    """A static cache is emptied in place, since compiled code holds its address; another one is made anew."""
+    """A static cache reset in place, since compiled code holds its address; None, a new one, instead of any other."""
     if cache is not None and getattr(cache, "is_compileable", False):
         cache.reset()
         return cache

@@ -1,11 +1,13 @@
 """A head that predicts the numbers of an answer, beside the text.
 
-    hidden state [D] that a number's first digit is predicted from -> layer, GELU -> one value a number field
+    hidden state [D] that a number's first digit is predicted from -> Linear, GELU, Linear -> one value per number field
       value * spread + centre  = logarithm of the number (the number itself where some of them are not positive)
-      -> the nearest number that stands in the training rows
+      -> the nearest number of the training rows
 
-The head hangs on the model as ``number_head`` while it trains. It is no part of the official layout: it is stored in a
-file of its own, ``number_head.safetensors``, which other programs leave alone.
+The head is attached to the model as ``number_head`` while it trains. It is not part of the official layout: it is saved
+to a file of its own, ``number_head.safetensors``, which other programs ignore.
+
+Shapes: B batch, T text position, D decoder width, K number fields, A answers of a batch
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 
 from phisight.core.errors import CheckpointError, some
 from phisight.core.run_folder import atomic_file
-from phisight.model.labels import IGNORED
+from phisight.model.loss import IGNORED
 
 NUMBER_HEAD = "number_head.safetensors"
 """Name of the file beside a checkpoint."""
@@ -32,7 +34,7 @@ ATTRIBUTE = "number_head"
 """Name of the head on the model."""
 FORMAT = "phisight-number-head/1"
 MOST_KNOWN = 4096
-"""Known numbers of a field at most; of more, evenly spaced quantiles."""
+"""Limit of known numbers per field; of more, evenly spaced quantiles are stored."""
 
 
 class NumberHead(nn.Module):
@@ -68,12 +70,12 @@ class NumberHead(nn.Module):
         self.register_buffer("centre", centre.float())
         self.register_buffer("spread", spread.float())
         self.register_buffer("logarithmic", logarithmic.bool())
-        for place, numbers in enumerate(known):
-            self.register_buffer(f"known_{place}", numbers.double())
+        for index, numbers in enumerate(known):
+            self.register_buffer(f"known_{index}", numbers.double())
 
     @classmethod
     def fit(cls, width: int, numbers: Mapping[str, Sequence[float]]) -> NumberHead:
-        """A new head whose scale is that of the training rows' numbers, field by field."""
+        """A new head scaled to the numbers of the training rows, field by field."""
         known, middles, spreads, logs = [], [], [], []
         for values in numbers.values():
             column = torch.tensor(list(values), dtype=torch.float64)
@@ -86,20 +88,20 @@ class NumberHead(nn.Module):
             logs.append(logarithmic)
         return cls(width, list(numbers), known, torch.tensor(middles), torch.tensor(spreads), torch.tensor(logs))
 
-    def known(self, place: int) -> Tensor:
-        """float64[G]: numbers that the training rows hold in a field, ascending."""
-        return self.get_buffer(f"known_{place}")
+    def known(self, field: int) -> Tensor:
+        """float64[G]: distinct numbers of the training rows in a field, ascending."""
+        return self.get_buffer(f"known_{field}")
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Hidden states [n, D] to values float32[n, K] on the standardised scale."""
+        """Hidden states [n, D] to values float32[n, K] on the standardized scale."""
         with torch.autocast(hidden.device.type, enabled=False):
             inner: Tensor = nn.functional.gelu(self.inner(hidden.to(self.inner.weight.dtype)))
             values: Tensor = self.outer(inner)
             return values
 
-    def standardised(self, numbers: Tensor, fields: Tensor) -> Tensor:
+    def standardize(self, numbers: Tensor, fields: Tensor) -> Tensor:
         """Numbers [n] of fields int64[n] on the scale of ``forward``, in its dtype."""
-        least = torch.stack([self.known(place)[0] for place in range(len(self.fields))])
+        least = torch.stack([self.known(index)[0] for index in range(len(self.fields))])
         logarithmic = self.logarithmic[fields]
         positive = numbers.double().clamp(min=torch.where(logarithmic, least[fields], -torch.inf))
         scaled = torch.where(logarithmic, positive.clamp(min=1e-300).log(), positive)
@@ -116,34 +118,34 @@ class NumberHead(nn.Module):
         return found
 
     def loss(self, hidden: Tensor, labels: Tensor, numbers: Tensor, num_items: Tensor | int | None) -> Tensor:
-        """Mean absolute error on the standardised scale, to be added to the text's loss.
+        """Mean absolute error on the standardized scale, to be added to the text's loss.
 
-        Absolute, since the median is wanted, not the mean. An answer's error counts once for each of its trained
-        tokens, so dividing by the trained tokens of the whole step is right here too, over micro-batches and ranks.
+        Absolute, since the median is wanted, not the mean. An answer's error counts once per trained token of it, so
+        the divisor of the text's loss, the trained tokens of the whole step, is the divisor here, too.
 
         Args:
             hidden: [B, T, D], after the final norm.
-            labels: int64[B, T]; several answers may stand in one row (packing).
-            numbers: float[B, T]: a number at the place that its first digit is predicted from, NaN elsewhere; in each
-                answer one for each field, in the order of the fields.
-            num_items: Trained tokens of the whole step; none: those of ``labels``.
+            labels: int64[B, T]; a row may hold several answers (packing).
+            numbers: float[B, T]: a number at the position that its first digit is predicted from, NaN elsewhere;
+                in each answer one per field, in the order of the fields.
+            num_items: Trained tokens of the whole step; None means those of ``labels``.
         """
-        answer, tokens = answers_of(labels)
+        answer, tokens = answer_index(labels)
         held = ~numbers.isnan()
         count = len(self.fields)
         if int(held.sum()) != count * len(tokens):
             raise CheckpointError(f"{int(held.sum())} numbers for {len(tokens)} answers with {count} each in the batch")
         fields = torch.arange(count, device=labels.device).repeat(len(tokens))
         values = self(hidden[held]).gather(-1, fields[:, None])[:, 0]
-        gaps = (values - self.standardised(numbers[held], fields)).abs() / count
+        gaps = (values - self.standardize(numbers[held], fields)).abs() / count
         every = tokens.sum() if num_items is None else num_items
         loss: Tensor = (gaps * tokens[answer[held]]).sum() / every
         return loss
 
 
-def answers_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of labels int64[B, T]: the answer int64[B, T] that a place belongs to, from the last token of its prompt on, and
-    the trained tokens int64[answers] of each.
+def answer_index(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Index int64[B, T] of the answer that a position belongs to, from the last token of its prompt on, and the trained
+    tokens int64[A] of each answer.
     """
     trained = labels != IGNORED
     starts = torch.zeros_like(trained)
@@ -154,7 +156,7 @@ def answers_of(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def load_number_head(folder: Path) -> NumberHead | None:
-    """The head stored in a folder, none where there is none; CheckpointError when the file is not one."""
+    """The head saved in a folder, None where there is none; CheckpointError when the file is not a number head."""
     path = folder / NUMBER_HEAD
     if not path.is_file():
         return None
@@ -167,10 +169,10 @@ def load_number_head(folder: Path) -> NumberHead | None:
     missing = [name for name in ("inner.weight", "centre", "spread", "logarithmic") if name not in values]
     if about.get("format") != FORMAT or missing:
         raise CheckpointError(
-            f"{path} is no number head: format {about.get('format')!r}, {FORMAT!r} wanted; missing {some(missing)}"
+            f"{path} is not a number head: format {about.get('format')!r}, {FORMAT!r} wanted; missing {some(missing)}"
         )
     fields = json.loads(about["fields"])
-    known = [values[f"known_{place}"] for place in range(len(fields))]
+    known = [values[f"known_{index}"] for index in range(len(fields))]
     head = NumberHead(
         values["inner.weight"].shape[1], fields, known, values["centre"], values["spread"], values["logarithmic"]
     )
@@ -178,35 +180,35 @@ def load_number_head(folder: Path) -> NumberHead | None:
     return head
 
 
-def bearer(model: Any) -> Any:
-    """The module that has a place for the head: the model within adapters and other wrapping."""
-    found = _bearer(model)
+def head_owner(model: Any) -> Any:
+    """The module with the ``number_head`` attribute: the model inside adapters and other wrappers."""
+    found = _head_owner(model)
     if found is None:
-        raise CheckpointError(f"{type(model).__name__} has no place for a number head; choose another train.numbers")
+        raise CheckpointError(f"{type(model).__name__} has no number_head attribute; choose another train.numbers")
     return found
 
 
-def _bearer(model: Any) -> Any:
-    # Wrappers pass the name on, so the module's own names are looked at.
+def _head_owner(model: Any) -> Any:
+    # Wrappers forward attribute access, so only a module's own names count.
     return next((one for one in model.modules() if ATTRIBUTE in vars(one) or ATTRIBUTE in one._modules), None)
 
 
 def head_of(model: Any) -> NumberHead | None:
-    """The head that hangs on a model, if there is one."""
-    return getattr(_bearer(model), ATTRIBUTE, None)
+    """The head attached to a model, or None."""
+    return getattr(_head_owner(model), ATTRIBUTE, None)
 
 
 def attach_head(model: Any, head: NumberHead | None) -> None:
-    """Hang a head on a model, on its device; none: take off the one that is there."""
+    """Attach a head to a model, on its device; None detaches the one that is there."""
     if head is not None:
-        setattr(bearer(model), ATTRIBUTE, head.to(next(model.parameters()).device))
+        setattr(head_owner(model), ATTRIBUTE, head.to(next(model.parameters()).device))
     elif head_of(model) is not None:
-        setattr(bearer(model), ATTRIBUTE, None)
+        setattr(head_owner(model), ATTRIBUTE, None)
 
 
 @contextmanager
-def taken_off(model: Any) -> Iterator[NumberHead | None]:
-    """The model without its head, as the official layout has it; the head is back afterwards."""
+def detached_head(model: Any) -> Iterator[NumberHead | None]:
+    """The model without its head, as the official layout has it; attached again afterwards."""
     head = head_of(model)
     attach_head(model, None)
     try:
@@ -216,21 +218,22 @@ def taken_off(model: Any) -> Iterator[NumberHead | None]:
 
 
 @contextmanager
-def reloaded(model: Any, folder: Path) -> Iterator[None]:
-    """Within it the model is loaded from a checkpoint without a head; then the head takes its values from there."""
-    with taken_off(model) as head:
+def restoring_head(model: Any, folder: Path) -> Iterator[None]:
+    """Inside, the model is loaded from a checkpoint without its head; afterwards the head is loaded from there, too."""
+    with detached_head(model) as head:
         yield
     if head is not None:
         stored = load_number_head(folder)
         if stored is None:
-            raise CheckpointError(f"{folder} has no {NUMBER_HEAD}, which train.numbers=head needs; start the run anew")
-        # Whole tensors go into a head that may lie in shards over processes.
+            raise CheckpointError(f"{folder} has no {NUMBER_HEAD}, which train.numbers=head needs; start the run again")
+        # Full tensors are distributed to a head that may be sharded.
         set_model_state_dict(head, stored.state_dict(), options=StateDictOptions(full_state_dict=True, strict=True))
 
 
 def save_head(model: Any, folder: Path, values: Mapping[str, Tensor] | None = None) -> None:
-    """Write ``number_head.safetensors`` where the model bears a head, whole or not at all; of a model without one, an
-    older file goes. ``values``: the head's tensors where its own are spread over processes.
+    """Write ``number_head.safetensors`` atomically; for a model without a head, delete an older file.
+
+    ``values`` are the full tensors of a head that is sharded.
     """
     head = head_of(model)
     if head is None:
@@ -242,18 +245,18 @@ def save_head(model: Any, folder: Path, values: Mapping[str, Tensor] | None = No
 
 
 def save_beside(model: Any, save_pretrained: Callable[..., None], folder: Path, *args: Any, **kwargs: Any) -> None:
-    """Call the library's ``save_pretrained`` for the model without its head, and write the head beside."""
+    """Call the library's ``save_pretrained`` for the model without its head, and save the head beside it."""
     state, values = kwargs.pop("state_dict", None), None
     if state is not None:
-        state, values = split_off(state)
-    with taken_off(model):
+        state, values = split_head_state(state)
+    with detached_head(model):
         save_pretrained(folder, *args, state_dict=state, **kwargs)
     if kwargs.get("is_main_process", True):
         save_head(model, folder, values)
 
 
-def split_off(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A state dict in two: the model's tensors, and the head's under the head's own names."""
+def split_head_state(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a state dict: tensors of the model, and those of the head under the head's own names."""
     others = {name: value for name, value in state.items() if f"{ATTRIBUTE}." not in name}
     own = {name.rpartition(f"{ATTRIBUTE}.")[2]: value for name, value in state.items() if name not in others}
     return others, own

@@ -1,8 +1,8 @@
-"""Text and pictures to model inputs.
+"""Text and images to model inputs.
 
     "<|user|>\\n<|image_1|>\\nWhat?<|end|>\\n<|assistant|>\\n"
-      --split at the tags--> chunks, each tokenised on its own with its own BOS (the published format)
-      --one placeholder id a slot--> input_ids;   pictures in the order of their tags --> pixel_values, image_sizes
+      --split at the tags--> chunks, each tokenized on its own with its own BOS (the published format)
+      --image placeholders between them--> input_ids;   images in the order of their tags --> pixel_values, image_sizes
 
 Source: the official ``Phi3VProcessor``. Where that one is wrong (the order of tags is ignored, a repeated tag passes,
 padding and truncation are swallowed) this one is not; docs/numerics.md lists the differences.
@@ -65,26 +65,25 @@ class Phi3VProcessor(ProcessorMixin):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Encode texts and their pictures.
+        """Encode texts and their images.
 
-        ``text`` is one text or several; ``images`` one picture, a list, or a list for each text (a flat list is dealt
-        out by the number of tags). Returns ``input_ids`` and ``attention_mask`` (int64[B, T] as tensors; lists of ints
-        when ``return_tensors`` is none), and where there are pictures ``pixel_values``
-        float32[images, crops + 1, 3, S, S] and ``image_sizes`` int64[images, 2], in the order in which the texts name
-        them.
+        ``text`` is one text or several; ``images`` one image, a list, or a list for each text (a flat list is
+        distributed by the number of tags). Returns ``input_ids`` and ``attention_mask`` (int64[B, T] as tensors; lists
+        of ints when ``return_tensors`` is None), and where there are images ``pixel_values``
+        float32[images, crops + 1, 3, S, S] and ``image_sizes`` int64[images, 2], in the order of their tags.
 
-        ImageTagError when tags and pictures do not match; TruncationError when ``truncation`` to ``max_length`` would
-        cut a picture: text is cut at its end, a picture never.
+        ImageTagError when tags and images do not match; TruncationError when ``truncation`` to ``max_length`` would
+        cut an image: text is truncated at its end, an image never.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         if not texts:
             raise ImageTagError("no text given; a prompt needs at least its image tag, as in '<|image_1|>'")
         tags = [[int(number) for number in _TAG.findall(one)] for one in texts]
-        dealt = _deal(images, tags)
+        images_of_text = _images_of_texts(images, tags)
         ordered: list[Any] = []
-        for row, (numbers, pictures) in enumerate(zip(tags, dealt, strict=True)):
-            _check_tags(row, numbers, len(pictures), texts[row])
-            ordered += [pictures[number - 1] for number in numbers]
+        for row, (numbers, own) in enumerate(zip(tags, images_of_text, strict=True)):
+            _check_tags(row, numbers, len(own), texts[row])
+            ordered += [own[number - 1] for number in numbers]
 
         vision: dict[str, Any] = {}
         counts: list[int] = []
@@ -105,12 +104,12 @@ class Phi3VProcessor(ProcessorMixin):
     def encode(self, text: str, image_tokens: Sequence[int] = ()) -> list[int]:
         """Ids of one text; the n-th tag in it becomes ``image_tokens[n]`` placeholders.
 
-        Every chunk between tags is tokenised on its own, each with its own BOS: so the published model was trained.
+        Every chunk between tags is tokenized on its own, each with its own BOS: so the published model was trained.
         """
         if IMAGE_TOKEN in text:
             raise ImageTagError(
-                f"the text holds {IMAGE_TOKEN}, which stands for one image slot inside the model; "
-                "write <|image_1|> where the picture belongs"
+                f"the text holds {IMAGE_TOKEN}, which is one image placeholder inside the model; "
+                "write <|image_1|> where the image belongs"
             )
         chunks = _TAG.split(text)[0::2]
         ids: list[int] = list(self.tokenizer(chunks[0]).input_ids)
@@ -120,11 +119,11 @@ class Phi3VProcessor(ProcessorMixin):
         return ids
 
     def _cut(self, row: int, ids: list[int], limit: int) -> list[int]:
-        slots = [place for place, token in enumerate(ids) if token == self.image_token_id]
-        if slots and slots[-1] >= limit:
+        placeholders = [index for index, token in enumerate(ids) if token == self.image_token_id]
+        if placeholders and placeholders[-1] >= limit:
             raise TruncationError(
-                f"row {row}: a limit of {limit} tokens would cut an image (its slots reach {slots[-1] + 1} of "
-                f"{len(ids)} tokens); raise max_length or lower num_crops"
+                f"row {row}: a limit of {limit} tokens would cut an image (its placeholders reach "
+                f"{placeholders[-1] + 1} of {len(ids)} tokens); raise max_length or lower num_crops"
             )
         return ids[:limit]
 
@@ -163,22 +162,22 @@ class Phi3VProcessor(ProcessorMixin):
         return written
 
     def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
-        """Texts of ids; image slots (the placeholder or official negative ids) are left out."""
+        """Texts of ids; image placeholders (``<|image|>`` or official negative ids) are dropped."""
         return [self.decode(sequence, **kwargs) for sequence in sequences]
 
     def decode(self, sequence: Any, **kwargs: Any) -> str:
-        """Text of ids; image slots (the placeholder or official negative ids) are left out."""
+        """Text of ids; image placeholders (``<|image|>`` or official negative ids) are dropped."""
         ids = sequence.tolist() if hasattr(sequence, "tolist") else list(sequence)
-        kept = [token for token in ids if token >= 0 and token != self.image_token_id]
-        return str(self.tokenizer.decode(kept, **kwargs))
+        text_ids = [token for token in ids if token >= 0 and token != self.image_token_id]
+        return str(self.tokenizer.decode(text_ids, **kwargs))
 
 
 def _image_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs.get("images_kwargs", {}), **{k: kwargs[k] for k in ("num_crops", "pad_crops") if k in kwargs}}
 
 
-def _deal(images: Any, tags: list[list[int]]) -> list[list[Any]]:
-    """Pictures of each text: as given a list for each, or a flat list dealt out by the number of tags."""
+def _images_of_texts(images: Any, tags: list[list[int]]) -> list[list[Any]]:
+    """Images of each text: one list per text as given, or a flat list distributed by the number of tags."""
     if images is None:
         return [[] for _ in tags]
     if not isinstance(images, (list, tuple)):

@@ -27,12 +27,12 @@ PREFETCHED = 4
 
 
 def steps_in(train_set: ExampleSet, recipe: Recipe) -> int:
-    """Optimiser steps of a run on the processes there are."""
+    """Optimizer steps of a run on the processes there are."""
     return planned_steps(len(train_set), recipe.train, world_size())
 
 
 def planned_steps(rows: int, train: TrainSettings, processes: int = 1) -> int:
-    """Optimiser steps of a run over so many rows."""
+    """Optimizer steps of a run over so many rows."""
     if train.steps is not None:
         return train.steps
     per_epoch = math.ceil(rows / (train.batch_size * train.accumulate * processes))
@@ -83,7 +83,7 @@ def training_arguments(recipe: Recipe, run_dir: Path, steps: int, *, evaluate: b
         use_cpu=not torch.cuda.is_available(),
         **sharding(train.fsdp),
         ddp_timeout=int(TIMEOUT.total_seconds()),
-        ddp_find_unused_parameters=False,  # a batch without a picture takes the image part along: see ImageEmbedding
+        ddp_find_unused_parameters=False,  # a batch without an image takes the image part along: see ImageEmbedding
     )
 
 

@@ -1,38 +1,95 @@
-"""Who is told how training goes, and what."""
+"""What observes training: the progress protocol, data-loading time and the share of padding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "padding", "data_wait")
-"""What is logged of a step; run times and totals are in what ``fit`` returns."""
+"""Metrics of a step; run times and totals are part of what ``fit`` returns."""
 
 
-class Watcher(Protocol):
-    """Told how training goes."""
+class TrainingCallback(Protocol):
+    """Observes training on the first rank."""
 
     def begin(self, steps: int) -> None:
-        """Training starts; ``steps`` optimiser steps are planned."""
+        """Training starts; ``steps`` optimizer steps are planned."""
 
     def step(self, step: int) -> None:
-        """An optimiser step is done."""
+        """An optimizer step is done."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Figures of a step: loss, learning rate, gradient norm, validation loss."""
+        """Metrics of a step: loss, learning rate, gradient norm, validation loss."""
 
 
-def passes_on(watcher: Watcher) -> TrainerCallback:
-    """The Trainer's events, told to a watcher."""
+class DataLoadingTime:
+    """Time spent fetching micro-batches, as a share of fetching and computing since the last report."""
+
+    def __init__(self) -> None:
+        self._loading = self._computing = 0.0
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Micro-batches are fetched."""
+        start = time.perf_counter()
+        yield
+        self._loading += time.perf_counter() - start
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """A micro-batch is computed; on a GPU until its loss is known."""
+        start = time.perf_counter()
+        yield
+        self._computing += time.perf_counter() - start
+
+    def share(self) -> float:
+        """Loading as a share of both since the last call."""
+        whole = self._loading + self._computing
+        share = self._loading / whole if whole else 0.0
+        self._loading = self._computing = 0.0
+        return share
+
+
+class PaddingShare:
+    """Tokens of all batches so far, and how many of them were padding; summed on the batch's device, read on demand."""
+
+    def __init__(self) -> None:
+        self._real: Tensor | int = 0
+        self._total = 0
+
+    def count(self, batch: Mapping[str, Tensor]) -> None:
+        """Add a batch: padding is what its ``attention_mask`` int64[B, T] masks, nothing without one."""
+        mask = batch.get("attention_mask")
+        self._real = self._real + (batch["input_ids"].numel() if mask is None else mask.sum())
+        self._total += batch["input_ids"].numel()
+
+    def counts(self) -> tuple[int, int]:
+        """Tokens without and with padding so far."""
+        return int(self._real), self._total
+
+    def restore(self, real: int, total: int) -> None:
+        """Continue from earlier counts."""
+        self._real, self._total = real, total
+
+    def share(self) -> float:
+        """Padding as a share of all tokens so far."""
+        return 1.0 - float(self._real) / self._total if self._total else 0.0
+
+
+def passes_on(watcher: TrainingCallback) -> TrainerCallback:
+    """The Trainer's events, passed to a callback."""
     return _Watching(watcher)
 
 
 class _Watching(TrainerCallback):
     """Passes the Trainer's events on to a watcher."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: TrainingCallback) -> None:
         self.watcher = watcher
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

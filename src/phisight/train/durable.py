@@ -1,9 +1,9 @@
 """A Trainer that goes on from a checkpoint as if it had never stopped, bit for bit on a CPU.
 
-data order   a function of seed, epoch, rank; the place in the epoch is skipped to without opening a picture
+data order   a function of seed, epoch, rank; the place in the epoch is skipped to without opening an image
 random draws of a step: seeded by (seed, step, rank), whatever else has drawn before
 figures      loss since the last line, padding: kept with the checkpoint
-checkpoints  whole or not there (manifest.py); optimiser and schedule by the library, read without pickle
+checkpoints  whole or not there (manifest.py); optimizer and schedule by the library, read without pickle
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.errors import some
 from phisight.core.seeding import named_seed
+from phisight.train.callbacks import PaddingShare
 from phisight.train.checkpoint import manifest
 from phisight.train.checkpoint.training_state import Progress, read_trained, rows_hash, write_trained
 from phisight.train.distributed import process_group
-from phisight.train.distributed.fsdp import load_optimiser, save_optimiser, shard_on_cpu, whole_weights
-from phisight.train.examples.sampler import LongestFirst, Padding
-from phisight.train.examples.step_batches import Countable, StepBatches
+from phisight.train.distributed.fsdp import full_state_dict, load_optimizer, save_optimizer, shard_on_cpu
+from phisight.train.examples.sampler import LongestFirst, StepBatches, WithDummies
 from phisight.train.shutdown import StopAfterStep, Stopping, worker_signals
 
 TRAINING_ARGUMENTS = "training_args.bin"
@@ -49,7 +49,7 @@ class DurableTrainer(Trainer):
 
     def __init__(self, *args: Any, stopping: Stopping | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.padding = Padding()
+        self.padding = PaddingShare()
         self.stopping = stopping or Stopping()
         self.add_callback(StopAfterStep(self.stopping))
         self._folder = Path(self.args.output_dir)
@@ -64,7 +64,7 @@ class DurableTrainer(Trainer):
 
     @property
     def examples_a_step(self) -> int:
-        """Examples of an optimiser step, over micro-batches and processes."""
+        """Examples of an optimizer step, over micro-batches and processes."""
         args = self.args
         return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
 
@@ -94,7 +94,7 @@ class DurableTrainer(Trainer):
     def _loader(self, examples: Any, batches: StepBatches) -> EpochLoader:
         args = self.args
         return EpochLoader(
-            Countable(examples),
+            WithDummies(examples),
             batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
@@ -132,7 +132,7 @@ class DurableTrainer(Trainer):
         epoch, step = divmod(self.state.global_step, steps)
         micro_batch = step * args.gradient_accumulation_steps + max(0, self._micro_batch - 1)
         rows = getattr(self.train_dataset, "rows", None)
-        places = self._batches.counted(epoch, micro_batch)
+        places = self._batches.real_indices(epoch, micro_batch)
         return some((f"{rows[place].get(FILE_NAME, 'row')} (row {place})" if rows else place) for place in places)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -150,26 +150,26 @@ class DurableTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
         progress = self._progress()
-        older = manifest.steps_kept(self._folder)
-        stands = f"the checkpoint of step {older[0]} stands" if older else "there is no earlier checkpoint"
-        with manifest.writing(f"the checkpoint of step {step}", self._folder, stands):
+        older = manifest.checkpoint_steps(self._folder)
+        stands = f"the checkpoint of step {older[0]} remains" if older else "there is no earlier checkpoint"
+        with manifest.translate_write_errors(f"the checkpoint of step {step}", self._folder, stands):
             if self.args.should_save:
                 manifest.clear_partial(self._folder)
-            process_group.wait_for_all()
+            process_group.barrier()
             self._writing = True
             try:
                 super()._save_checkpoint(model, trial)
             finally:
                 self._writing = False
-            process_group.wait_for_all()
+            process_group.barrier()
             if self.state.best_global_step == step:
                 self.state.best_model_checkpoint = str(self._folder / manifest.name_of(step))
             if self.args.should_save:
                 self._publish(step, progress)
             self._whole = None
-            process_group.wait_for_all()
+            process_group.barrier()
         if self.stopping.agreed:
-            raise self.stopping.stopped(f"the checkpoint of step {step} is saved; go on with --resume")
+            raise self.stopping.stopped(f"the checkpoint of step {step} is saved; continue with --resume")
 
     def _publish(self, step: int, progress: Progress) -> None:
         """Add what the library does not keep, and make the folder a checkpoint."""
@@ -185,7 +185,7 @@ class DurableTrainer(Trainer):
     def _progress(self) -> Progress:
         """Figures of every process; called by all of them."""
         mine = [float(self._tr_loss), *map(float, self.padding.counts())]
-        each = process_group.from_each(mine)
+        each = process_group.gather_numbers(mine)
         return Progress(
             rows=self._rows,
             examples_a_step=self.examples_a_step,
@@ -233,7 +233,7 @@ class DurableTrainer(Trainer):
         if not self.is_fsdp_enabled:
             super().save_model(output_dir, _internal_call)
             return
-        self._whole = whole_weights(self.model)
+        self._whole = full_state_dict(self.model)
         if self.args.should_save:
             self._save(output_dir, state_dict=dict(self._whole))
 
@@ -242,7 +242,7 @@ class DurableTrainer(Trainer):
             super()._save_optimizer_and_scheduler(output_dir)
             return
         folder, write = Path(output_dir), self.args.should_save
-        save_optimiser(self.model, self.optimizer, folder / OPTIMIZER_NAME, write=write)
+        save_optimizer(self.model, self.optimizer, folder / OPTIMIZER_NAME, write=write)
         if write:
             torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
 
@@ -250,7 +250,7 @@ class DurableTrainer(Trainer):
         if not self.is_fsdp_enabled or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        load_optimiser(self.model, self.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+        load_optimizer(self.model, self.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
         schedule = torch.load(Path(checkpoint) / SCHEDULER_NAME, map_location="cpu", weights_only=True)
         self.lr_scheduler.load_state_dict(schedule)
 

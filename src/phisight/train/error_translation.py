@@ -1,4 +1,4 @@
-"""What goes wrong outside of phisight while it trains, as named errors of one line."""
+"""Translates errors of libraries and the system during training into named errors of one line."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ _LOST_RANK = re.compile(
 
 
 @contextlib.contextmanager
-def named_faults(recipe: Recipe) -> Iterator[None]:
-    """Name a full device memory, a dead worker and a lost process; take the traceback out of a worker's error."""
+def translate_errors(recipe: Recipe) -> Iterator[None]:
+    """Translate out of memory, a dead worker and a lost rank; remove the traceback from a worker's error."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MemoryLimitError(f"{_first_line(error)}; {_what_to_lower(recipe)}; then go on with --resume") from error
+        raise MemoryLimitError(
+            f"{_first_line(error)}; {_what_to_lower(recipe)}; then continue with --resume"
+        ) from error
     except PhisightError as error:
         if isinstance(error, MissingImageError) and not recipe.data.path.exists():
             raise DatasetError(
-                f"the data set folder {recipe.data.path} is gone (moved, or its disk not there?); bring it back, or "
-                "name its new place with --set data.path=DIR, then go on with --resume"
+                f"the data set folder {recipe.data.path} is missing (moved, or its disk not mounted?); restore it, or "
+                "set its new path with --set data.path=DIR, then continue with --resume"
             ) from None
         if _IN_WORKER.match(str(error)):
             raise type(error)(_last_line(error, type(error).__name__)) from None
@@ -45,27 +47,27 @@ def named_faults(recipe: Recipe) -> Iterator[None]:
     except (EOFError, ConnectionError) as error:
         if recipe.data.workers == 0:
             raise
-        raise _dead_worker(recipe, error) from error  # it died while it handed something over
+        raise _dead_worker(recipe, error) from error  # it died while it sent a batch
     except RuntimeError as error:
         if _DEAD_WORKER.search(str(error)):
             raise _dead_worker(recipe, error) from error
         if dist.is_initialized() and _LOST_RANK.search(str(error)):
             raise RankError(
-                f"another process of the run ended or does not answer ({_first_line(error)}); what it printed says "
-                "why; then go on with --resume"
+                f"another process of the run ended or does not answer ({_first_line(error)}); see its output for the "
+                "reason; then continue with --resume"
             ) from error
         raise
 
 
 def _dead_worker(recipe: Recipe, error: BaseException) -> WorkerError:
     return WorkerError(
-        f"a process that prepares pictures died ({type(error).__name__}: {_first_line(error)}), most often for lack of "
-        f"memory; lower data.workers (now {recipe.data.workers}), then go on with --resume"
+        f"a data loading worker died ({type(error).__name__}: {_first_line(error)}), most often for lack of "
+        f"memory; lower data.workers (now {recipe.data.workers}), then continue with --resume"
     )
 
 
 def _what_to_lower(recipe: Recipe) -> str:
-    """The setting that frees most memory at the least cost, for this recipe."""
+    """The setting that saves most memory at the least cost, for this recipe."""
     train = recipe.train
     if train.batch_size > 1:
         half = train.batch_size // 2
@@ -85,5 +87,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _last_line(error: BaseException, kind: str) -> str:
-    """The message that the worker raised: what stands after the name of its type at the end of its traceback."""
+    """The message that the worker raised: what follows the name of its type at the end of its traceback."""
     return str(error).rsplit(f"{kind}: ", 1)[-1].strip()

@@ -21,7 +21,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from phisight.core.settings import TrainSettings
-from phisight.train.distributed.fsdp import head_in_one_piece
+from phisight.train.distributed.fsdp import unsharded_head
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Answers:
             return {}
         found: list[dict[str, float]] = [{}]
         if sharded or PartialState().is_main_process:
-            with undisturbed(model), head_in_one_piece(model) if sharded else nullcontext():
+            with preserved_state(model), unsharded_head(model) if sharded else nullcontext():
                 found = [dict(self.ask(_answering_part(model), step))]
         if not sharded:
             broadcast_object_list(found)
@@ -88,7 +88,7 @@ def outcome_of(state: TrainerState, name: str) -> dict[str, float]:
 
 
 @contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
+def preserved_state(model: Any) -> Iterator[None]:
     """Random states, modes of all modules and the cache setting are afterwards as they were before."""
     modes = [(module, module.training) for module in model.modules()]
     use_cache = getattr(model.config, "use_cache", None)

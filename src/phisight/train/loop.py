@@ -21,23 +21,21 @@ from transformers.trainer_utils import EvalLoopOutput
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.model.attention import attend_by_sample
-from phisight.model.number_head import reloaded, save_head, split_off
-from phisight.train.acceleration.compile import compiled_layers, without_compiling
-from phisight.train.acceleration.freed_memory import give_back_freed_memory
+from phisight.model.number_head import restoring_head, save_head, split_head_state
+from phisight.train.acceleration.compile import compiled_layers, eager_layers
+from phisight.train.acceleration.freed_memory import return_freed_memory
 from phisight.train.acceleration.liger import use_liger
 from phisight.train.acceleration.patch import fused_layers
 from phisight.train.arguments import steps_in, training_arguments
-from phisight.train.callbacks import Watcher, passes_on
+from phisight.train.callbacks import DataLoadingTime, TrainingCallback, passes_on
 from phisight.train.durable import DurableTrainer
-from phisight.train.error_translation import named_faults
+from phisight.train.error_translation import translate_errors
 from phisight.train.evaluation import Answers, outcome_of, stops_early
-from phisight.train.examples.collators import Collator, without_needless_mask
+from phisight.train.examples.collators import Collator, PackingCollator, drop_redundant_mask
 from phisight.train.examples.dataset import ExampleSet
-from phisight.train.examples.packing import PackingCollator
 from phisight.train.examples.sampler import LengthSampler
 from phisight.train.trainable.param_groups import parameter_groups
 from phisight.train.validation_loss import mean_over_tokens
-from phisight.train.waiting import DataWait
 
 
 def fit(
@@ -47,7 +45,7 @@ def fit(
     validation_set: ExampleSet | None,
     recipe: Recipe,
     run_dir: Path,
-    watcher: Watcher,
+    watcher: TrainingCallback,
     answers: Answers | None = None,
     resume: Path | None = None,
 ) -> dict[str, float]:
@@ -75,11 +73,11 @@ def fit(
     trainer.remove_callback(PrinterCallback)  # figures go to the watcher
     if recipe.train.liger:
         use_liger(model)
-    give_back_freed_memory(model)
+    return_freed_memory(model)
     layers_as_written = recipe.train.compile or recipe.train.liger  # either fuses by itself
     with (
         trainer.stopping,
-        named_faults(recipe),
+        translate_errors(recipe),
         compiled_layers(model, wanted=recipe.train.compile),
         fused_layers(model, wanted=not layers_as_written),
     ):
@@ -98,7 +96,7 @@ class CheckedTrainer(DurableTrainer):
         super().__init__(**kwargs)
         self.settings = settings
         self.answers = answers or Answers()
-        self.data_wait = DataWait()
+        self.data_wait = DataLoadingTime()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Figures of a step; with the training loss go the share of padding up to here and of waiting for data."""
@@ -116,24 +114,24 @@ class CheckedTrainer(DurableTrainer):
         if self.optimizer is None:
             trained = self.model if model is None else model
             decayed = set(self.get_decay_parameter_names(trained))
-            optimiser, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
-            self.optimizer = optimiser(parameter_groups(trained, self.settings, decayed), **options)
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            self.optimizer = optimizer(parameter_groups(trained, self.settings, decayed), **options)
         return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss of a micro-batch; nobody reads logits here."""
-        needed = without_needless_mask(inputs, self.model.config)
+        needed = drop_redundant_mask(inputs, self.model.config)
         return super().compute_loss(model, {**needed, "skip_logits": True}, *args, **kwargs)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of a step; the time it takes is the wait for data."""
-        with self.data_wait.waiting():
+        with self.data_wait.loading():
             return super().get_batch_samples(*args, **kwargs)
 
     def evaluation_loop(self, dataloader: Any, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
         """Loss on validation, and the figures of the answers beside it."""
         self.model.eval()
-        with without_compiling():
+        with eager_layers():
             found = {"loss": mean_over_tokens(map(self._prepare_inputs, dataloader), self._summed_loss)}
         found |= self._answered()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
@@ -146,12 +144,12 @@ class CheckedTrainer(DurableTrainer):
 
     def _answered(self) -> dict[str, float]:
         """Figures of the answers as the model is now."""
-        with without_compiling(), self.accelerator.autocast():
+        with eager_layers(), self.accelerator.autocast():
             return self.answers.figures(self.model, self.state.global_step, sharded=self.is_fsdp_enabled)
 
     def _summed_loss(self, inputs: Mapping[str, Any]) -> Tensor:
         """Loss of a batch, summed over its trained tokens."""
-        needed = without_needless_mask(inputs, self.model.config)
+        needed = drop_redundant_mask(inputs, self.model.config)
         with self.accelerator.autocast():
             loss: Tensor = self.model(**needed, skip_logits=True, num_items_in_batch=1).loss
         return loss
@@ -160,20 +158,20 @@ class CheckedTrainer(DurableTrainer):
         """A checkpoint; the number head, which adapters' files have no place for, in a file of its own."""
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            save_head(self.model, Path(output_dir or str(self.args.output_dir)), split_off(state_dict or {})[1])
+            save_head(self.model, Path(output_dir or str(self.args.output_dir)), split_head_state(state_dict or {})[1])
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with reloaded(self.model, Path(resume_from_checkpoint)):
+        with restoring_head(self.model, Path(resume_from_checkpoint)):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        with reloaded(self.model, Path(str(self.state.best_model_checkpoint))):
+        with restoring_head(self.model, Path(str(self.state.best_model_checkpoint))):
             super()._load_best_model()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One micro-batch; NonFiniteLossError names the step and what usually helps."""
         self.padding.count(inputs)
-        with self.data_wait.working():
+        with self.data_wait.computing():
             loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
             finite = bool(torch.isfinite(loss))
         if not finite:

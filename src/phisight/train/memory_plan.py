@@ -1,11 +1,11 @@
-"""What a run will take, before it runs: tokens, steps and memory, from sizes in the table and shapes of the model.
+"""Estimate of a run: tokens, steps and memory, from image sizes in the table and shapes of the model.
 
     peak = weights + optimizer + the larger of (activations + head) and gradients
-                                 (their sum where micro-batches are accumulated: gradients outlive the backward pass)
+                                 (their sum with gradient accumulation: gradients outlive the backward pass)
 
-Activations are what autograd keeps for the backward pass, counted tensor by tensor for scaled dot-product attention and
-fused layers (a decoder layer in float32: 11 D + 2 F values a token when everything trains) and the gradients within one
-MLP. Not counted: the interpreter and libraries, work space of kernels, fragmentation.
+Activations are what autograd saves for the backward pass, counted tensor by tensor for scaled dot-product attention and
+fused layers (a decoder layer in float32: 11 D + 2 F values per token when everything trains) and the gradients within
+one MLP. Not counted: the interpreter and libraries, workspaces of kernels, fragmentation.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from phisight.train.examples.sampler import LengthSampler, padding_share
 from phisight.train.trainable.module_groups import is_decoder_layer, part_of
 
 FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Bytes a value in NF4: blocks of 64 share a scale of 8 bits, 256 scales one of 32 (QLoRA, section 3)."""
+"""Bytes per value in NF4: blocks of 64 share a scale of 8 bits, 256 scales one of 32 (QLoRA, section 3)."""
 FLOAT32 = 4
 """Bytes; norms and the loss are computed in float32 whatever the weights are."""
 
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """Tokens of the pictures of a data set at one limit of crops."""
+    """Image tokens of a data set at one limit of crops."""
 
     num_crops: int
     median: int
@@ -51,7 +51,7 @@ class Batch:
     trained: int
     """Trained tokens of one example."""
     crops: int
-    """Crops of one example, thumbnail counted."""
+    """Crops of one example, the thumbnail included."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Memory:
     @property
     def peak(self) -> int:
         """Most bytes at one time."""
-        kept, held = self.activations + self.head, self.gradients
-        return self.weights + self.optimizer + (kept + held if self.accumulates else max(kept, held))
+        saved, gradients = self.activations + self.head, self.gradients
+        return self.weights + self.optimizer + (saved + gradients if self.accumulates else max(saved, gradients))
 
 
 def image_token_table(rows: Sequence[Mapping[str, Any]], limits: Sequence[int], crop_size: int) -> list[ImageTokens]:
@@ -84,7 +84,7 @@ def image_token_table(rows: Sequence[Mapping[str, Any]], limits: Sequence[int], 
 def largest_batch(
     rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], trained: Sequence[int], recipe: Recipe, processor: Any
 ) -> Batch:
-    """The micro-batch that memory has to hold."""
+    """The largest micro-batch, which decides the peak."""
     limit = recipe.model.num_crops or processor.image_processor.num_crops
     crop_size = processor.image_processor.crop_size
     crops = [
@@ -94,7 +94,7 @@ def largest_batch(
 
 
 def memory_of(model: nn.Module, config: Any, batch: Batch, recipe: Recipe) -> Memory:
-    """Bytes that ``model`` takes in training; its parameters say what trains, and may be on the meta device."""
+    """Bytes of ``model`` in training; ``requires_grad`` says what trains, and parameters may be on the meta device."""
     weights = sum(stored_bytes(name, parameter, recipe.train.method) for name, parameter in model.named_parameters())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     item = max(parameter.element_size() for parameter in model.parameters())
@@ -110,23 +110,23 @@ def memory_of(model: nn.Module, config: Any, batch: Batch, recipe: Recipe) -> Me
 
 
 def stored_bytes(name: str, parameter: nn.Parameter, method: str) -> int:
-    """Bytes of a parameter; qlora keeps the decoder's matrices in 4 bits and their scales in 8."""
+    """Bytes of a parameter; with qlora the decoder's matrices have 4 bits and their scales 8."""
     if method == "qlora" and is_decoder_layer(name) and parameter.ndim == 2 and not parameter.requires_grad:
         return round(parameter.numel() * FOUR_BITS)
     return parameter.nbytes
 
 
 def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: int) -> int:
-    """Bytes autograd keeps of the decoder: all its layers, or their inputs and one layer when it recomputes."""
+    """Bytes autograd saves in the decoder: all its layers, or their inputs and one layer with checkpointing."""
     rows = batch.examples * batch.tokens
     D, F, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads  # noqa: N806
     keys = D * config.num_key_value_heads // heads
     adapted = any("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
     full = any(p.requires_grad for name, p in model.named_parameters() if part_of(name) == "decoder" and not adapted)
-    attention = D + keys + D + (D + 2 * keys)  # queries and keys turned, output, and the projection that values lie in
+    attention = D + keys + D + (D + 2 * keys)  # rotated queries and keys, output, and the projection
     values = attention + 2 * F  # gate and up
     if adapted or full:
-        values += 3 * D  # inputs of the linear layers, but for the last one's, which is computed again
+        values += 3 * D  # inputs of the linear layers but the last one's, which is recomputed
     if not _fused(recipe):
         values += 2 * F  # the activated gate, and its product with up
     if recipe.train.method == "dora":
@@ -148,7 +148,7 @@ def _fused(recipe: Recipe) -> bool:
 
 
 def _tower(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: int) -> int:
-    """Bytes autograd keeps of a tower that trains; a frozen one leaves nothing behind."""
+    """Bytes autograd saves in a tower that trains; nothing in a frozen one."""
     if not any(p.requires_grad for name, p in model.named_parameters() if part_of(name) == "tower"):
         return 0
     vision = config.vision_config

@@ -14,7 +14,7 @@ from typing import Any, Self
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from phisight.core.errors import StoppedError
-from phisight.train.distributed.process_group import any_process
+from phisight.train.distributed.process_group import any_rank
 
 GRACE_SECONDS = 25.0
 """Schedulers kill 30 seconds after they have asked."""
@@ -48,7 +48,7 @@ class Stopping:
 
     def step_ended(self) -> bool:
         """Called by every process after each step: whether any of them was asked to stop."""
-        self.agreed = any_process(self.received is not None)
+        self.agreed = any_rank(self.received is not None)
         if self.agreed and self._before:
             signal.setitimer(signal.ITIMER_REAL, 0)  # the step came to its end in time; saving may take what it takes
         return self.agreed
@@ -60,13 +60,15 @@ class Stopping:
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
-            raise self.stopped("asked twice, so nothing more is saved; go on from the newest checkpoint with --resume")
+            raise self.stopped(
+                "asked twice, so nothing more is saved; continue from the newest checkpoint with --resume"
+            )
         self.received = number
         signal.setitimer(signal.ITIMER_REAL, self._grace)
 
     def _give_up(self, _number: int, _frame: FrameType | None) -> None:
         raise self.stopped(
-            f"the step did not end within {self._grace:g} s, so nothing more is saved; go on from the newest "
+            f"the step did not end within {self._grace:g} s, so nothing more is saved; continue from the newest "
             "checkpoint with --resume"
         )
 
@@ -90,6 +92,6 @@ class StopAfterStep(TrainerCallback):
 
 
 def worker_signals(_worker: int) -> None:
-    """Processes that prepare pictures leave Ctrl-C to the training process, and end when they are told to."""
+    """Processes that prepare images leave Ctrl-C to the training process, and end when they are told to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phisight.model.labels import labelled_places
-from phisight.train.distributed.process_group import from_each
+from phisight.model.loss import labeled_positions
+from phisight.train.distributed.process_group import gather_numbers
 
 
 @torch.no_grad()
@@ -32,6 +32,6 @@ def mean_over_tokens(batches: Iterable[Mapping[str, Any]], summed: Callable[[Map
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     for batch in batches:
         total = total + summed(batch).double().to(total.device)
-        tokens += len(labelled_places(batch["labels"])[1])
-    sums = [sum(column) for column in zip(*from_each([float(total), float(tokens)]), strict=True)]
+        tokens += len(labeled_positions(batch["labels"])[1])
+    sums = [sum(column) for column in zip(*gather_numbers([float(total), float(tokens)]), strict=True)]
     return sums[0] / sums[1] if sums[1] else float("nan")

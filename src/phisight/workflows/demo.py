@@ -18,7 +18,7 @@ from phisight.core.settings import Recipe
 from phisight.report import write_report
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
-from phisight.train.callbacks import Watcher
+from phisight.train.callbacks import TrainingCallback
 from phisight.workflows.evaluate import Progress, evaluate_run
 from phisight.workflows.train import Prepared, train
 
@@ -77,7 +77,7 @@ class DemoCallbacks:
     stage: Callable[[str], None]
     drawing: Callable[[int], None]
     prepared: Callable[[Prepared], None]
-    training: Watcher
+    training: TrainingCallback
     answering: Progress
 
 

@@ -13,7 +13,7 @@ from phisight.core.errors import SettingsError
 from phisight.core.recipe import read_config, write_recipe
 from phisight.core.settings import Recipe
 from phisight.track import cut_back, forget
-from phisight.train.checkpoint.manifest import newest_good, step_of
+from phisight.train.checkpoint.manifest import latest_valid, step_of
 
 CHANGEABLE = (
     "out",
@@ -68,7 +68,7 @@ def _continue(recipe: Recipe, notify: Callable[[str], None]) -> Path | None:
             f"the run in {recipe.out} was begun with other settings: {changes}; its curve would not continue. Give "
             "them their old values, or start a new run with --set out=DIR"
         )
-    checkpoint = newest_good(recipe.out / run_folder.CHECKPOINTS, notify)
+    checkpoint = latest_valid(recipe.out / run_folder.CHECKPOINTS, notify)
     step = step_of(checkpoint) if checkpoint else 0
     cut = cut_back(recipe.out, step if checkpoint else -1)
     again = f" ({cut} later lines of metrics are removed and logged again)" if cut else ""

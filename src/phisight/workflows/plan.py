@@ -13,7 +13,7 @@ from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.train.arguments import planned_steps
-from phisight.train.examples.dataset import example_lengths, prompt_text, tokens_of_pictures
+from phisight.train.examples.tokenize import example_lengths, image_token_counts, prompt_text
 from phisight.train.memory_plan import (
     Batch,
     ImageTokens,
@@ -55,7 +55,7 @@ def plan(recipe: Recipe) -> Plan:
     config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
     num_crops, crop_size = recipe.model.num_crops or processor.image_processor.num_crops, config.crop_size
     lengths = example_lengths(rows, processor, task, num_crops)
-    image_tokens = [tokens_of_pictures(row, num_crops, crop_size) for row in rows]
+    image_tokens = [image_token_counts(row, num_crops, crop_size) for row in rows]
     prompts = {n: len(processor.encode(prompt_text(processor, task, n), [0] * n)) for n in set(map(len, image_tokens))}
     trained = [length - sum(each) - prompts[len(each)] for length, each in zip(lengths, image_tokens, strict=True)]
     batch = largest_batch(rows, lengths, trained, recipe, processor)

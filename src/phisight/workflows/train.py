@@ -23,21 +23,22 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
 from phisight.track import Tracker, open_tracker
-from phisight.train.callbacks import Watcher
+from phisight.train.callbacks import TrainingCallback
 from phisight.train.checkpoint.best_model import save_best
 from phisight.train.distributed import process_group
-from phisight.train.distributed.fsdp import whole_weights
+from phisight.train.distributed.fsdp import full_state_dict
 from phisight.train.examples.collators import Collator
-from phisight.train.examples.dataset import ExampleSet, split_by_length
+from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.number_targets import number_targets
+from phisight.train.examples.tokenize import split_by_length
 from phisight.train.image_check import ImageCheck, check_images
 from phisight.train.loop import fit
+from phisight.train.precompute import CacheReport, fill_caches
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
-from phisight.train.trainable.quantize import quantise_decoder
+from phisight.train.trainable.quantize import quantize_decoder
 from phisight.workflows.load import TINY, new_model, split_rows
 from phisight.workflows.open_run import open_run
-from phisight.workflows.precompute import store_what_rests
 from phisight.workflows.tracking import tracker_options
 from phisight.workflows.validate import ValidationAnswers, judged_by
 
@@ -56,15 +57,15 @@ class Prepared:
     train_rows: int
     validation_rows: int
     left_out: int
-    features: str
-    """What became of the frozen tower's features, or of the hidden states below the trained layers."""
+    caches: list[CacheReport]
+    """What steps read from disk instead of computing it."""
 
 
 def train(
     recipe: Recipe,
     *,
     announce: Callable[[Prepared], None] = lambda _: None,
-    progress: Watcher | None = None,
+    progress: TrainingCallback | None = None,
     precomputing: Callable[[int, int], None] = lambda _done, _total: None,
     notify: Callable[[str], None] = lambda _: None,
     overwrite: bool = False,
@@ -91,14 +92,14 @@ def train(
 
 class _Callbacks(NamedTuple):
     announce: Callable[[Prepared], None]
-    progress: Watcher | None
+    progress: TrainingCallback | None
     precomputing: Callable[[int, int], None]
     notify: Callable[[str], None]
 
 
 def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bool) -> Path:
     run_dir = recipe.out
-    checkpoint = process_group.on_first(
+    checkpoint = process_group.on_rank_zero(
         lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=callbacks.notify)
     )
     folder = DatasetFolder.open(recipe.data.path)
@@ -110,12 +111,12 @@ def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bo
     model = _with_trainable_parameters(model, recipe)
     datasets = _datasets(recipe, folder, task, model, processor, rows, validation_rows)
     check = _check_images(model, processor, datasets.train)
-    features = store_what_rests(recipe, model, datasets.present, callbacks.precomputing)
+    caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing)
 
     tracker = open_tracker(recipe.track.to, tracker_options(recipe.track)) if is_first() else None
     if tracker:
         prepared = Prepared(
-            count_parts(model), check, len(datasets.train), len(validation_rows), datasets.left_out, features
+            count_parts(model), check, len(datasets.train), len(validation_rows), datasets.left_out, caches
         )
         callbacks.announce(prepared)
         shutil.copyfile(folder.path / CARD, run_dir / CARD)
@@ -127,7 +128,7 @@ def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bo
     figures = fit(
         model, processor, datasets.train, datasets.validation, recipe, run_dir, watch, answers, resume=checkpoint
     )
-    weights = whole_weights(model) if recipe.train.fsdp else None
+    weights = full_state_dict(model) if recipe.train.fsdp else None
     if tracker:
         # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
         save_best(model, processor, run_dir / run_folder.BEST, whole=recipe.model.name == TINY, weights=weights)
@@ -147,7 +148,7 @@ def _rows(folder: DatasetFolder, recipe: Recipe, notify: Callable[[str], None]) 
 def starting_model(recipe: Recipe, task: Task, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
     """Model and processor that training starts from; of a tiny one the tokenizer is trained on the training rows."""
     texts = [task.prompt, *(task.render(row) for row in rows)]
-    quantize = quantise_decoder if recipe.train.method == "qlora" else None
+    quantize = quantize_decoder if recipe.train.method == "qlora" else None
     return new_model(recipe.model, texts, recipe.seed, quantize)
 
 
@@ -237,7 +238,7 @@ def _check_images(model: Any, processor: Any, train_set: ExampleSet) -> ImageChe
 class _Watch:
     """Passes figures on to the trackers, steps and figures to the caller's progress."""
 
-    def __init__(self, tracker: Tracker | None, progress: Watcher | None) -> None:
+    def __init__(self, tracker: Tracker | None, progress: TrainingCallback | None) -> None:
         self.tracker = tracker
         self.progress = progress
 

@@ -1,4 +1,4 @@
-"""Batches of text, of pictures and of both: what is computed, what it costs, where gradients flow."""
+"""Batches of text, of images and of both: what is computed, what it costs, where gradients flow."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ TOWER = "vision_model.encoder.layers"
 
 @pytest.fixture
 def mixed(processor: Phi3VProcessor) -> dict[str, Tensor]:
-    """Rows with one picture, none, and two."""
+    """Rows with one image, none, and two."""
     return dict(
         processor(
-            text=["<|image_1|>a", "no picture at all", "<|image_1|>and<|image_2|>b"],
+            text=["<|image_1|>a", "no image at all", "<|image_1|>and<|image_2|>b"],
             images=[
                 [small_model.image(1, 160, 100)],
                 [],
@@ -73,7 +73,7 @@ def test_a_picture_of_one_tile_is_computed_once(model: Model, processor: Phi3VPr
     tower.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
     once = model(**batch).logits
     other = batch["pixel_values"].clone()
-    other[0, 0, 0, 0, 0] += 1e-5  # no longer the same picture bit for bit, so both are computed
+    other[0, 0, 0, 0, 0] += 1e-5  # no longer the same image bit for bit, so both are computed
     torch.testing.assert_close(model(**{**batch, "pixel_values": other}).logits, once, atol=2e-5, rtol=0)
     assert seen == [1, 2]
 
@@ -87,8 +87,8 @@ def test_what_lies_in_padding_crops_changes_nothing(model: Model, mixed: dict[st
 
 
 def test_fewer_padding_crops_change_nothing(model: Model, processor: Phi3VProcessor) -> None:
-    picture = small_model.image(1, 40, 40)
-    full = processor(text="<|image_1|>a", images=picture, return_tensors="pt", num_crops=6)
+    image = small_model.image(1, 40, 40)
+    full = processor(text="<|image_1|>a", images=image, return_tensors="pt", num_crops=6)
     batch = processor(text="<|image_1|>a", images=small_model.image(1, 60, 30), return_tensors="pt", pad_crops=False)
     assert full["pixel_values"].shape[1] == 7
     assert batch["pixel_values"].shape[1] == int(batch["image_sizes"].prod()) // small_model.CROP**2 + 1
@@ -122,7 +122,7 @@ def test_gradients_reach_what_is_trained(model: Model, mixed: dict[str, Tensor],
             assert parameter.grad is None, name
 
 
-def test_each_picture_only_moves_its_own_row(model: Model, mixed: dict[str, Tensor]) -> None:
+def test_each_image_only_moves_its_own_row(model: Model, mixed: dict[str, Tensor]) -> None:
     before = model(**mixed).logits
     other = mixed["pixel_values"].clone()
     other[0] += 0.5
@@ -168,7 +168,7 @@ def test_padding_alone_does_not_reach_the_long_factors(model: Model, processor: 
     torch.testing.assert_close(model(**left).logits[0, -length:], alone, atol=2e-5, rtol=0)
 
 
-def test_embedding_dropout_acts_on_pictures_only(mixed: dict[str, Tensor], processor: Phi3VProcessor) -> None:
+def test_embedding_dropout_acts_on_images_only(mixed: dict[str, Tensor], processor: Phi3VProcessor) -> None:
     dropping = small_model.model(embd_pdrop=0.5).train()
     assert isinstance(dropping.model.vision_embed_tokens.drop, nn.Dropout)
     text = processor(text="only text", return_tensors="pt")

@@ -23,10 +23,10 @@ def answers(model: Model, batch: dict[str, Tensor], **options: Any) -> list[list
 
 @pytest.fixture
 def rows() -> list[tuple[str, list[Any]]]:
-    """Texts with their pictures: of unequal length, with none, one and two pictures."""
+    """Texts with their images: of unequal length, with none, one and two images."""
     return [
         ("<|image_1|>What?", [small_model.image(1, 160, 100)]),
-        ("no picture", []),
+        ("no image", []),
         ("<|image_1|>and<|image_2|>", [small_model.image(2, 40, 40), small_model.image(3, 50, 120)]),
         (LONG, []),
     ]
@@ -34,7 +34,7 @@ def rows() -> list[tuple[str, list[Any]]]:
 
 def encode(processor: Phi3VProcessor, rows: list[tuple[str, list[Any]]]) -> dict[str, Tensor]:
     processor.tokenizer.padding_side = "left"
-    images = [pictures for _, pictures in rows]
+    images = [images for _, images in rows]
     return dict(
         processor(
             text=[text for text, _ in rows],
@@ -70,7 +70,7 @@ def test_crossing_the_switch_equals_a_run_without_cache(
     assert cached == uncached
 
 
-def test_a_picture_row_crosses_the_switch(processor: Phi3VProcessor) -> None:
+def test_a_image_row_crosses_the_switch(processor: Phi3VProcessor) -> None:
     model = small_model.model(original_max_position_embeddings=48)
     batch = encode(processor, [("<|image_1|>", [small_model.image(1, 160, 100)])])
     assert batch["input_ids"].shape[1] < 48
@@ -78,7 +78,7 @@ def test_a_picture_row_crosses_the_switch(processor: Phi3VProcessor) -> None:
     assert answers(model, batch, max_new_tokens=24) == uncached
     assert answers(model, batch, max_new_tokens=24, cache_implementation="static") == uncached
     other = {**batch, "pixel_values": batch["pixel_values"].flip(-1)}
-    assert answers(model, other, max_new_tokens=24) != uncached, "the picture counts"
+    assert answers(model, other, max_new_tokens=24) != uncached, "the image counts"
 
 
 def test_the_cache_is_used(model: Model, processor: Phi3VProcessor) -> None:
@@ -99,16 +99,16 @@ def test_the_tower_runs_once(model: Model, processor: Phi3VProcessor) -> None:
     assert len(ran) == 1
 
 
-@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize("images", [True, False])
 def test_beams_equal_beams_without_cache(
-    model: Model, processor: Phi3VProcessor, rows: list[tuple[str, list[Any]]], pictures: bool
+    model: Model, processor: Phi3VProcessor, rows: list[tuple[str, list[Any]]], images: bool
 ) -> None:
-    batch = encode(processor, [rows[0]] if pictures else [rows[3]])
+    batch = encode(processor, [rows[0]] if images else [rows[3]])
     with_cache = answers(model, batch, max_new_tokens=26, num_beams=3)
     assert with_cache == answers(model, batch, max_new_tokens=26, num_beams=3, use_cache=False)
 
 
-def test_beams_over_a_batch_with_one_picture_a_row(model: Model, processor: Phi3VProcessor) -> None:
+def test_beams_over_a_batch_with_one_image_a_row(model: Model, processor: Phi3VProcessor) -> None:
     rows = [("<|image_1|>a", [small_model.image(1, 160, 100)]), ("<|image_1|>bcd", [small_model.image(2, 40, 40)])]
     together = answers(model, encode(processor, rows), max_new_tokens=8, num_beams=2)
     alone = [answers(model, encode(processor, [row]), max_new_tokens=8, num_beams=2)[0] for row in rows]

@@ -16,12 +16,12 @@ from phisight.model.number_head import (
     MOST_KNOWN,
     NUMBER_HEAD,
     NumberHead,
-    answers_of,
+    answer_index,
     attach_head,
+    detached_head,
     head_of,
     load_number_head,
-    reloaded,
-    taken_off,
+    restoring_head,
 )
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
@@ -63,11 +63,11 @@ def test_a_new_head_answers_the_middle_of_the_training_rows() -> None:
 
 
 def test_values_and_numbers_are_one_scale(head: NumberHead) -> None:
-    values = head.standardised(torch.tensor([120.0, 470.0, 1290.0]), PRICE[:3])
+    values = head.standardize(torch.tensor([120.0, 470.0, 1290.0]), PRICE[:3])
     back = values.double() * head.spread + head.centre
     torch.testing.assert_close(back, torch.tensor([120.0, 470.0, 1290.0]).double().log(), rtol=1e-6, atol=1e-6)
     assert values[0] == pytest.approx(0.0, abs=1e-6)
-    assert float(head.standardised(torch.tensor(PRICES), PRICE).std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+    assert float(head.standardize(torch.tensor(PRICES), PRICE).std(correction=0)) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_answers_are_numbers_of_the_training_rows(head: NumberHead) -> None:
@@ -84,12 +84,12 @@ def test_a_forgotten_scale_shows(head: NumberHead) -> None:
 def test_numbers_that_are_not_all_positive_are_taken_as_they_are() -> None:
     head = NumberHead.fit(4, {"change": [-3.0, 0.0, 3.0]})
     assert not bool(head.logarithmic[0])
-    assert head.standardised(torch.tensor([3.0]), PRICE[:1]).item() == pytest.approx(3 / math.sqrt(6), abs=1e-6)
+    assert head.standardize(torch.tensor([3.0]), PRICE[:1]).item() == pytest.approx(3 / math.sqrt(6), abs=1e-6)
 
 
 def test_a_number_below_the_training_rows_has_a_finite_value(head: NumberHead) -> None:
     assert torch.equal(
-        head.standardised(torch.tensor([0.0]), PRICE[:1]), head.standardised(torch.tensor([90.0]), PRICE[:1])
+        head.standardize(torch.tensor([0.0]), PRICE[:1]), head.standardize(torch.tensor([90.0]), PRICE[:1])
     )
 
 
@@ -100,11 +100,11 @@ def test_many_known_numbers_are_thinned_with_both_ends_kept() -> None:
 
 
 def test_answers_begin_with_the_last_token_of_the_prompt() -> None:
-    answer, tokens = answers_of(LABELS)
+    answer, tokens = answer_index(LABELS)
     assert answer.tolist() == [[-1, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
     assert tokens.tolist() == [3, 2]
     packed = torch.tensor([[-100, 5, 6, -100, -100, 7]])
-    answer, tokens = answers_of(packed)
+    answer, tokens = answer_index(packed)
     assert answer.tolist() == [[0, 0, 0, 0, 1, 1]]
     assert tokens.tolist() == [2, 1]
 
@@ -119,7 +119,7 @@ def test_the_loss_over_micro_batches_is_that_of_the_batch(head: NumberHead) -> N
         whole, head.loss(hidden.reshape(1, 10, 8), LABELS.reshape(1, 10), NUMBERS.reshape(1, 10), 5)
     )
     values = head(hidden[[0, 1], [2, 0]])[:, 0]
-    gaps = (values - head.standardised(torch.tensor([100.0, 900.0]), PRICE[:2])).abs()
+    gaps = (values - head.standardize(torch.tensor([100.0, 900.0]), PRICE[:2])).abs()
     assert whole.item() == pytest.approx((3 * gaps[0] + 2 * gaps[1]).item() / 5, rel=1e-5)
 
 
@@ -130,7 +130,7 @@ def test_each_field_reads_at_its_own_place() -> None:
     hidden = torch.randn(1, 5, 8)
     numbers = torch.tensor([[math.nan, 100.0, math.nan, 3.0, math.nan]])
     values = head(hidden[0, [1, 3]])[[0, 1], [0, 1]]
-    gaps = (values - head.standardised(torch.tensor([100.0, 3.0]), torch.tensor([0, 1]))).abs()
+    gaps = (values - head.standardize(torch.tensor([100.0, 3.0]), torch.tensor([0, 1]))).abs()
     assert head.loss(hidden, LABELS[:1], numbers, None).item() == pytest.approx(gaps.mean().item(), rel=1e-5)
 
 
@@ -188,33 +188,33 @@ def test_a_state_dict_handed_in_is_split(model: Any, tmp_path: Path) -> None:
     attach_head(model, None)
 
 
-def test_taken_off_and_reloaded(model: Any, tmp_path: Path) -> None:
+def test_taken_off_and_restoring_head(model: Any, tmp_path: Path) -> None:
     attach_head(model, NumberHead.fit(model.config.hidden_size, {"price": PRICES}))
     model.save_pretrained(tmp_path)
     head = head_of(model)
     assert head is not None
     torch.nn.init.normal_(head.outer.weight)
-    with taken_off(model):
+    with detached_head(model):
         assert head_of(model) is None
-    with reloaded(model, tmp_path):
+    with restoring_head(model, tmp_path):
         assert head_of(model) is None
     assert head_of(model) is head
     assert not head.outer.weight.any()
     (tmp_path / NUMBER_HEAD).unlink()
-    with pytest.raises(CheckpointError, match="has no number_head"), reloaded(model, tmp_path):
+    with pytest.raises(CheckpointError, match="has no number_head"), restoring_head(model, tmp_path):
         pass
     attach_head(model, None)
 
 
 def test_a_file_that_is_no_head(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / NUMBER_HEAD)
-    with pytest.raises(CheckpointError, match="is no number head"):
+    with pytest.raises(CheckpointError, match="is not a number head"):
         load_number_head(tmp_path)
     (tmp_path / NUMBER_HEAD).write_bytes(b"no safetensors")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_number_head(tmp_path)
 
 
-def test_a_model_without_a_place_for_it() -> None:
-    with pytest.raises(CheckpointError, match="no place for a number head"):
+def test_a_model_without_a_number_head_attribute() -> None:
+    with pytest.raises(CheckpointError, match="has no number_head attribute"):
         attach_head(torch.nn.Linear(2, 2), NumberHead.fit(2, {"price": PRICES}))

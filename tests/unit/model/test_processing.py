@@ -1,4 +1,4 @@
-"""Text and pictures to tensors and back: batches, padding, truncation, chat messages, and what is refused."""
+"""Text and images to tensors and back: batches, padding, truncation, chat messages, and what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def test_a_flat_list_is_dealt_out_by_tags(processor: Phi3VProcessor) -> None:
     assert all(torch.equal(flat[key], nested[key]) for key in flat)
 
 
-def test_pictures_stand_in_the_order_of_their_tags(processor: Phi3VProcessor) -> None:
+def test_images_stand_in_the_order_of_their_tags(processor: Phi3VProcessor) -> None:
     turned = processor(text="<|image_2|>a<|image_1|>", images=[WIDE, SQUARE], return_tensors="pt")
     straight = processor(text="<|image_1|>a<|image_2|>", images=[SQUARE, WIDE], return_tensors="pt")
     assert all(torch.equal(turned[key], straight[key]) for key in turned)
@@ -66,7 +66,7 @@ def test_truncation_cuts_text(processor: Phi3VProcessor) -> None:
     assert processor(text="a" * 600, truncation=True)["input_ids"][0].__len__() == 512, "the tokenizer's own limit"
 
 
-def test_truncation_never_cuts_a_picture(processor: Phi3VProcessor) -> None:
+def test_truncation_never_cuts_a_image(processor: Phi3VProcessor) -> None:
     with pytest.raises(TruncationError, match=r"row 1: a limit of 20 tokens .* reach 36 of 38 tokens.*num_crops"):
         processor(text=["abc", "<|image_1|>a"], images=[[], [WIDE]], truncation=True, max_length=20, padding=True)
 
@@ -92,7 +92,7 @@ def test_without_truncation_nothing_is_cut(processor: Phi3VProcessor) -> None:
         ("a<|image|>b", None, r"the text holds <\|image\|>"),
     ],
 )
-def test_tags_and_pictures_that_do_not_match(processor: Phi3VProcessor, text: Any, images: Any, message: str) -> None:
+def test_tags_and_images_that_do_not_match(processor: Phi3VProcessor, text: Any, images: Any, message: str) -> None:
     with pytest.raises(ImageTagError, match=message) as caught:
         processor(text=text, images=images)
     assert "\n" not in str(caught.value)
@@ -112,13 +112,13 @@ def test_tags_and_pictures_that_do_not_match(processor: Phi3VProcessor, text: An
     ],
     ids=lambda image: type(image).__name__,
 )
-def test_what_is_no_picture(image: Any) -> None:
+def test_what_is_no_image(image: Any) -> None:
     with pytest.raises(ImageError, match="must be a PIL image or a uint8") as caught:
         Phi3VImageProcessor()(image)
     assert not hasattr(image, "shape") or str(tuple(image.shape)) in str(caught.value)
 
 
-def test_an_elongated_picture_is_refused(processor: Phi3VProcessor) -> None:
+def test_an_elongated_image_is_refused(processor: Phi3VProcessor) -> None:
     with pytest.raises(ElongatedImageError, match=r"2000 x 1 pixels .* 6 crops"):
         processor(text="<|image_1|>", images=Image.new("RGB", (2000, 1)))
 
@@ -153,7 +153,7 @@ def test_image_parts_are_numbered_over_all_turns(processor: Phi3VProcessor) -> N
     )
 
 
-def test_messages_with_pictures_become_inputs(processor: Phi3VProcessor) -> None:
+def test_messages_with_images_become_inputs(processor: Phi3VProcessor) -> None:
     message = [{"role": "user", "content": [{"type": "image", "image": WIDE}, {"type": "text", "text": "What?"}]}]
     made = processor.apply_chat_template(
         message, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
@@ -192,7 +192,7 @@ def test_num_crops_of_one_call(processor: Phi3VProcessor) -> None:
     assert processor(text="<|image_1|>", images=WIDE)["pixel_values"].shape[1] == 7
 
 
-def test_an_array_equals_its_picture() -> None:
+def test_an_array_equals_its_image() -> None:
     ours = Phi3VImageProcessor(num_crops=4)
     assert torch.equal(ours(np.asarray(WIDE))["pixel_values"], ours(WIDE)["pixel_values"])
 

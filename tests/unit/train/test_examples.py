@@ -7,9 +7,9 @@ import torch
 
 from phisight.core.errors import DataError, EmptyFieldError
 from phisight.core.geometry import image_tokens
-from phisight.data.dataset.image_groups import IMAGE_ROWS
 from phisight.train.examples.collators import Collator
-from phisight.train.examples.dataset import ExampleSet, split_by_length
+from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.tokenize import split_by_length
 from tests.helpers.training_examples import TASK, noise_image
 
 
@@ -40,11 +40,11 @@ def test_the_same_ids_as_the_processor_makes(examples: ExampleSet, processor: An
     assert torch.equal(whole["pixel_values"][0], example["pixel_values"][0])
 
 
-def test_the_prompt_is_rendered_once_for_each_number_of_pictures(
+def test_the_prompt_is_rendered_once_for_each_number_of_images(
     rows: list[dict[str, Any]], processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids and labels are those of each row's own rendering."""
-    two = {**rows[1], IMAGE_ROWS: [rows[1], rows[2]]}
+    two = {**rows[1], PICTURES: [rows[1], rows[2]]}
     every = [*rows, two]
     apart = [ExampleSet([row], load_seed, processor, TASK)[0] for row in every]
     render, rendered = processor.apply_chat_template, []
@@ -86,7 +86,7 @@ def test_padding_changes_no_loss(model: Any, examples: ExampleSet, processor: An
     torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_kept_pictures_are_read_once(rows: list[dict[str, Any]], processor: Any) -> None:
+def test_kept_images_are_read_once(rows: list[dict[str, Any]], processor: Any) -> None:
     reads: list[int] = []
 
     def load(row: Any) -> Any:
@@ -114,7 +114,7 @@ def test_an_empty_field_is_named(rows: list[dict[str, Any]], processor: Any) -> 
         ExampleSet(rows, lambda row: noise_image(0), processor, TASK)[0]
 
 
-def test_lengths_are_known_without_opening_a_picture(examples: ExampleSet, processor: Any) -> None:
+def test_lengths_are_known_without_opening_a_image(examples: ExampleSet, processor: Any) -> None:
     lengths = [len(examples[index]["input_ids"]) for index in range(6)]
     limit = sorted(lengths)[2]
     assert examples.lengths == lengths
@@ -124,8 +124,8 @@ def test_lengths_are_known_without_opening_a_picture(examples: ExampleSet, proce
     assert sorted(too_long) == sorted(length for length in lengths if length > limit)
 
 
-def test_several_pictures_go_into_one_prompt(rows: list[dict[str, Any]], processor: Any) -> None:
-    joined = [{**rows[0], IMAGE_ROWS: rows[:2]}, rows[2]]
+def test_several_images_go_into_one_prompt(rows: list[dict[str, Any]], processor: Any) -> None:
+    joined = [{**rows[0], PICTURES: rows[:2]}, rows[2]]
     examples = ExampleSet(joined, lambda row: noise_image(row["seed"]), processor, TASK)
     text = f"<|user|>\n<|image_1|>\n<|image_2|>\n{TASK.prompt}<|end|>\n<|assistant|>\n{TASK.render(rows[0])}<|end|>"
     whole = processor(text=text, images=[noise_image(0), noise_image(1)], return_tensors="pt")

@@ -9,14 +9,14 @@ import pytest
 SCRIPT = """
 import sys, torch
 from torch import nn
-from phisight.train.acceleration.freed_memory import give_back_freed_memory
+from phisight.train.acceleration.freed_memory import return_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
 model = nn.Linear(4096, int(sys.argv[1]), bias=False)
-done = give_back_freed_memory(model)
+done = return_freed_memory(model)
 torch.ones(2**19)  # freed at once: from here on glibc by itself keeps tensors of up to 2 MiB
 before = resident()
 tensors = [torch.ones(3 * 2**17) for _ in range(64)]  # 1.5 MiB each

@@ -20,7 +20,7 @@ def gradients(loss: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(loss, leaves)
 
 
-def as_written(activation: str | None) -> Callable[[Tensor], Tensor]:
+def original(activation: str | None) -> Callable[[Tensor], Tensor]:
     if activation == "swiglu":
         return lambda x: nn.functional.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1]
     return (lambda x: x * torch.sigmoid(1.702 * x)) if activation else lambda x: x
@@ -38,7 +38,7 @@ def test_a_fused_layer_is_the_formula(activation: str | None, *, adapted: bool) 
         leaves = [one.requires_grad_() for one in (x, weight, bias, down, up)]
         adapter = Adapter(down, up, 0.7) if adapted else None
         fused = fused_linear(x, weight, bias, adapter, activation)
-        inner = as_written(activation)(x)
+        inner = original(activation)(x)
         plain = linear(inner, weight, bias)
         if adapted:
             plain = plain + 0.7 * linear(linear(inner, down), up)

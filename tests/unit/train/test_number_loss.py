@@ -12,8 +12,7 @@ from phisight.core.errors import SettingsError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings
 from phisight.core.task import Task
-from phisight.model.labels import IGNORED
-from phisight.model.loss import weighted_loss
+from phisight.model.loss import IGNORED, weighted_loss
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
 from phisight.train.checkpoint.best_model import save_best
 from phisight.train.examples.collators import Collator
@@ -49,7 +48,7 @@ def test_weights_stand_at_the_digits_and_keep_the_step_s_size(examples: ExampleS
     assert weights.max() / rest == pytest.approx(FIRST_DIGIT)
 
 
-def test_weights_that_are_not_normalised_change_the_step_s_loss(examples: ExampleSet, processor: Any) -> None:
+def test_weights_that_are_not_normalized_change_the_step_s_loss(examples: ExampleSet, processor: Any) -> None:
     one = example(examples, processor, "digit_weighted")
     trained = one["labels"] != IGNORED
     targets, logits = one["labels"][trained], torch.zeros(int(trained.sum()), 500)
@@ -94,7 +93,7 @@ def test_a_batch_pads_them(examples: ExampleSet, processor: Any) -> None:
     collate = Collator(processor.tokenizer.pad_token_id)
     for numbers, name, filled in (("digit_weighted", "label_weights", 0.0), ("head", "numbers", torch.nan)):
         some = [example(examples, processor, numbers, index) for index in (0, 5)]
-        examples._kept.clear()
+        examples._in_memory.clear()
         batch = collate(some)
         assert batch[name].shape == batch["labels"].shape
         padding = batch[name][0, len(some[0]["labels"]) :]
@@ -105,7 +104,7 @@ def test_a_batch_pads_them(examples: ExampleSet, processor: Any) -> None:
 def test_text_and_expected_carry_nothing(examples: ExampleSet, processor: Any) -> None:
     for numbers in ("text", "expected"):
         assert not {"numbers", "label_weights"} & example(examples, processor, numbers).keys()
-        examples._kept.clear()
+        examples._in_memory.clear()
 
 
 def test_a_tokenizer_that_changes_texts_is_named(examples: ExampleSet, processor: Any) -> None:
@@ -146,7 +145,7 @@ def run(
     model = apply_method(model, recipe.train, LoraSettings(rank=2))
     targets = number_targets(recipe.train.numbers, model, processor, examples.task, examples.rows)
     examples.targets = targets
-    examples._kept.clear()
+    examples._in_memory.clear()
     quiet = Recorder()
     fit(model, processor, examples, examples, recipe, folder, quiet)
     return model, quiet.losses

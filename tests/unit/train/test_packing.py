@@ -9,12 +9,12 @@ import torch
 
 from phisight.core.errors import SettingsError
 from phisight.model.attention import SDPA_BY_SAMPLE, attend_by_sample
-from phisight.model.labels import IGNORED
-from phisight.model.rope import last_positions
+from phisight.model.loss import IGNORED
+from phisight.model.rope import last_position_per_sample
 from phisight.model.tiny import tiny_config, tiny_model
-from phisight.train.examples.collators import Collator, without_needless_mask
-from phisight.train.examples.dataset import Example, ExampleSet, encode_answer
-from phisight.train.examples.packing import PackingCollator
+from phisight.train.examples.collators import Collator, PackingCollator, drop_redundant_mask
+from phisight.train.examples.dataset import Example, ExampleSet
+from phisight.train.examples.tokenize import encode_answer
 from tests.helpers.short_fit import run
 from tests.helpers.training_examples import TASK, noise_image
 
@@ -101,7 +101,7 @@ def test_each_sample_has_its_own_rotary_factors(shown: ExampleSet, processor: An
 
 def test_the_last_position_is_that_of_the_sample() -> None:
     packed = torch.tensor([[0, 1, 2, 0, 1, 0], [5, 6, 7, 8, 9, 9]])
-    assert last_positions(packed).tolist() == [[2, 2, 2, 1, 1, 0], [9] * 6]
+    assert last_position_per_sample(packed).tolist() == [[2, 2, 2, 1, 1, 0], [9] * 6]
 
 
 def test_labels_never_cross_a_boundary(processor: Any) -> None:
@@ -156,11 +156,11 @@ def test_a_back_end_that_keeps_no_samples_apart_is_refused(model: Any) -> None:
 def test_padding_on_the_right_needs_no_mask(shown: ExampleSet, processor: Any) -> None:
     padded, _ = both([shown[0], shown[3], text_only(processor)], processor)
     model = tiny_model(tiny_config(processor.tokenizer, num_hidden_layers=2, **SMALL))
-    bare = without_needless_mask(padded, model.config)
+    bare = drop_redundant_mask(padded, model.config)
     assert "attention_mask" not in bare
     real = padded["attention_mask"].bool()
     with torch.no_grad():
         torch.testing.assert_close(model(**bare).logits[real], model(**padded).logits[real], rtol=0, atol=1e-5)
-    assert "attention_mask" in without_needless_mask(padded, long_model(processor).config)
+    assert "attention_mask" in drop_redundant_mask(padded, long_model(processor).config)
     model.config._attn_implementation = "flash_attention_2"
-    assert "attention_mask" in without_needless_mask(padded, model.config)
+    assert "attention_mask" in drop_redundant_mask(padded, model.config)

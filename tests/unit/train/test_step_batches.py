@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from phisight.train.examples.sampler import LengthSampler
-from phisight.train.examples.step_batches import Countable, StepBatches
+from phisight.train.examples.sampler import LengthSampler, StepBatches, WithDummies
 
 LENGTHS = [5, 9, 3, 7, 8, 2, 6, 4, 1, 10, 12, 11, 13, 20, 19, 17, 18]
 
@@ -49,12 +48,12 @@ def test_a_process_without_an_example_gets_one_that_does_not_count() -> None:
     assert all(place >= 0 for batch in second[:-1] for place in batch)
 
 
-def test_the_places_of_a_micro_batch() -> None:
+def test_the_indices_of_a_micro_batch() -> None:
     order = LengthSampler(LENGTHS, 4, seed=3)
     order.set_epoch(5)
     batches = StepBatches(order, 2, rank=1, ranks=2)
-    assert batches.counted(0, 1) == cut(2, 2)[1][1]
-    assert batches.counted(0, 4) == []
+    assert batches.real_indices(0, 1) == cut(2, 2)[1][1]
+    assert batches.real_indices(0, 4) == []
     assert order.epoch == 5
 
 
@@ -65,7 +64,7 @@ def test_what_does_not_count_has_no_loss() -> None:
         "label_weights": torch.tensor([1.0, 2.0]),
         "numbers": torch.tensor([7.0, torch.nan], dtype=torch.float64),
     }
-    examples = Countable([example])
+    examples = WithDummies([example])
     assert examples[0] is example
     other = examples[-1]
     assert other["input_ids"].tolist() == [1, 2]

@@ -40,12 +40,15 @@ def losses(lines: list[dict[str, Any]]) -> list[float]:
 
 def test_features_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path) -> None:
     first, stored = run(data, tmp_path / "one")
-    assert "images computed now" in first.features
-    assert str(tmp_path / "features") in first.features
+    (report,) = first.caches
+    assert (report.kind, report.used) == ("tower features", True)
+    assert report.computed > 0
+    assert report.folder is not None
+    assert report.folder.parent == tmp_path / "features"
     second, again = run(data, tmp_path / "two")
-    assert "0 images computed now" in second.features
+    assert [one.computed for one in second.caches] == [0]
     without, computed = run(data, tmp_path / "three", feature_cache_gb=0)
-    assert "data.feature_cache_gb is 0" in without.features
+    assert [(one.used, one.reason) for one in without.caches] == [(False, "data.feature_cache_gb is 0")]
     assert losses(stored) == losses(again)
     assert len(losses(stored)) == 3
     assert losses(stored) == pytest.approx(losses(computed), abs=1e-4)
@@ -54,12 +57,14 @@ def test_features_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path)
 
 def test_what_does_not_fit_is_told_and_computed(data: Path, tmp_path: Path) -> None:
     prepared, lines = run(data, tmp_path / "small", feature_cache_gb=1e-6)
-    assert "computed in every step: all of them take" in prepared.features
+    (report,) = prepared.caches
+    assert not report.used
+    assert report.bytes > 1e-6 * 1e9
     assert not (tmp_path / "features").exists()
     assert len(losses(lines)) == 3
 
 
 def test_a_tower_that_trains_is_not_stored(data: Path, tmp_path: Path) -> None:
     prepared, _ = run(data, tmp_path / "full", method="full")
-    assert "since the tower trains" in prepared.features
+    assert [(one.used, one.reason) for one in prepared.caches] == [(False, "the tower trains")]
     assert not (tmp_path / "features").exists()

@@ -41,13 +41,15 @@ def losses(lines: list[dict[str, Any]], name: str = "train/loss") -> list[float]
 
 def test_states_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path) -> None:
     first, stored = run(data, tmp_path / "one")
-    assert "examples computed now" in first.features
-    assert "the weights below leave the memory" in first.features
-    assert str(tmp_path / "features" / "trunk") in first.features
+    (report,) = first.caches
+    assert (report.kind, report.used, report.offloaded) == ("hidden states", True, True)
+    assert report.computed > 0
+    assert report.folder is not None
+    assert report.folder.parent == tmp_path / "features" / "trunk"
     second, again = run(data, tmp_path / "two")
-    assert "0 examples computed now" in second.features
+    assert [one.computed for one in second.caches] == [0]
     without, computed = run(data, tmp_path / "three", trunk_cache_gb=0)
-    assert "Tower features are stored" in without.features
+    assert [(one.kind, one.used) for one in without.caches] == [("tower features", True)]
     assert losses(stored) == losses(again)
     assert len(losses(stored)) == 3
     assert losses(stored) == pytest.approx(losses(computed), abs=1e-4)
@@ -59,6 +61,6 @@ def test_states_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path) -
 
 def test_what_does_not_fit_is_told_and_computed(data: Path, tmp_path: Path) -> None:
     prepared, lines = run(data, tmp_path / "small", trunk_cache_gb=1e-6)
-    assert "All layers run in every step: hidden states before layer 2 take" in prepared.features
-    assert "Tower features are stored" in prepared.features
+    assert [(one.kind, one.used) for one in prepared.caches] == [("hidden states", False), ("tower features", True)]
+    assert prepared.caches[0].bytes > 1e-6 * 1e9
     assert len(losses(lines)) == 3

@@ -1,8 +1,8 @@
 """torch.compile for the layers of decoder and tower, in place.
 
-Layers of a kind are alike, so one compilation serves all of them, and names of parameters stay as they are. What lies
-between (slots, grids of tiles) depends on the data and would break the graph of a whole model at every picture. Sizes
-are symbols: another length compiles nothing anew.
+Layers of a kind are alike, so one compilation serves all of them, and parameter names do not change. What is between
+them (image placeholders, grids of tiles) depends on the data and would break the graph of a whole model at every image.
+Shapes are dynamic: another length does not recompile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BACKEND = "inductor"
 
 @contextmanager
 def compiled_layers(model: Any, *, wanted: bool) -> Iterator[None]:
-    """Within the block the layers run compiled, if that is wanted."""
+    """Inside the block the layers run compiled, if wanted."""
     layers = _layers(model) if wanted else []
     for layer in layers:
         layer.compile(backend=BACKEND, dynamic=True)
@@ -30,8 +30,8 @@ def compiled_layers(model: Any, *, wanted: bool) -> Iterator[None]:
             layer._compiled_call_impl = None
 
 
-def without_compiling() -> Any:
-    """A block in which compiled layers run as they were written: for evaluation, whose shapes keep changing."""
+def eager_layers() -> Any:
+    """Inside the block compiled layers run eagerly: for evaluation, whose shapes keep changing."""
     return torch.compiler.set_stance("force_eager")
 
 

@@ -1,8 +1,8 @@
-"""Freed memory goes back to the system at once, so that the resident set follows what is alive.
+"""Return freed memory to the system at once, so that the resident set size follows the live tensors.
 
-glibc keeps what is freed for the next request of a like size. Between the tensors of a forward pass that leaves holes,
-a sixth of the peak of a model of 70 million weights; taken from the system and given back one by one, tensors of a
-megabyte and more leave none, for about 3 % of the time. In a small model it would be 10 % of the time for few bytes.
+glibc keeps freed memory for the next allocation of a similar size. The fragmentation between the tensors of a forward
+pass is a sixth of the peak of a model of 70 million weights; with mmap for tensors of a megabyte and more it is zero,
+for about 3 % of the time. In a small model it would be 10 % of the time for few bytes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 from torch import nn
 
 LARGE = 64 * 2**20
-"""Bytes of weights from which on the time is worth it."""
+"""Bytes of weights from which on it is worth the time."""
 _MMAP_THRESHOLD = -3
 """``M_MMAP_THRESHOLD`` of malloc.h."""
 
 
-def give_back_freed_memory(model: nn.Module) -> bool:
-    """For a large model on a CPU, for the rest of the process; false where nothing was done (not glibc, too small)."""
+def return_freed_memory(model: nn.Module) -> bool:
+    """Apply to the rest of the process, for a large model on a CPU; false where nothing was done."""
     weights = sum(one.nbytes for one in model.parameters() if one.device.type == "cpu")
     if not sys.platform.startswith("linux") or weights < LARGE:
         return False

@@ -1,11 +1,11 @@
-"""A linear layer, the adapter beside it and the activation before it as one function.
+"""A linear layer, its adapter and the activation before it as one autograd function.
 
     a = activation(x);  y = a W^T + b + scale (a A^T) B^T
 
-Written as modules, each step leaves a tensor behind for the backward pass and goes over memory once more. Here only x
-and a A^T are kept (the activation is computed again), the adapter's part is added in place, and an adapter computes in
-the type of its layer under autocast, as its layer does. In float32 on x86 CPUs the products are oneDNN's: torch takes
-MKL's there, which is slower on processors that are not Intel's.
+As separate modules, each operation saves a tensor for the backward pass and reads memory once more. Here only x and
+a A^T are saved (the activation is recomputed), the adapter's output is added in place, and under autocast an adapter
+computes in the dtype of its layer. In float32 on x86 CPUs the products are oneDNN's: torch uses MKL there, which is
+slower on processors of other makers than Intel.
 
 Sources: Hu et al. 2021, LoRA, equation 3; Shazeer 2020, SwiGLU; Hendrycks and Gimpel 2016, the sigmoid form of GELU.
 """
@@ -30,7 +30,7 @@ ONE_DNN = (
 
 
 class Activation(NamedTuple):
-    """A function of pre-activations [n, F'] and its backward pass (gradient, pre-activations) -> gradient."""
+    """A function of pre-activations [n, F'] and its backward pass: (gradient, pre-activations) to gradient."""
 
     apply: Callable[[Tensor], Tensor]
     back: Callable[[Tensor, Tensor], Tensor]
@@ -77,14 +77,14 @@ class Adapter(NamedTuple):
 def fused_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, adapter: Adapter | None = None, activation: str | None = None
 ) -> Tensor:
-    """[..., in] (of ``swiglu`` [..., 2 in]) to [..., out], in the type that autocast computes in, or in ``x``'s.
+    """[..., in] (of ``swiglu`` [..., 2 in]) to [..., out], in the dtype of autocast, or else of ``x``.
 
     Args:
         x: Before the activation.
         weight: [out, in].
-        bias: [out] or none.
+        bias: [out] or None.
         adapter: Added to the layer.
-        activation: A name of ``ACTIVATIONS`` or none.
+        activation: A name of ``ACTIVATIONS`` or None.
     """
     down, up, scale = adapter or (None, None, 0.0)
     return cast(Tensor, _Layer.apply(x, weight, bias, down, up, scale, activation))  # type: ignore[no-untyped-call]
@@ -151,7 +151,7 @@ class _Layer(Function):
 
 
 def _weight_gradient(grad: Tensor, inputs: Tensor) -> Tensor:
-    """[out, in]; of narrow layers by torch's own product, which is the faster one of a transposed narrow matrix."""
+    """[out, in]; for narrow layers by torch's own product, which is faster on a transposed narrow matrix."""
     narrow = min(grad.shape[1], inputs.shape[1]) < 512
     return torch.mm(grad.t(), inputs) if narrow else product(grad.t(), inputs)
 

@@ -1,6 +1,6 @@
-"""Liger's fused kernels on the decoder: RMS norms, rotary turns and SwiGLU, by its own function for Phi-3.
+"""Liger's fused kernels on the decoder: RMS norms, rotary embeddings and SwiGLU, by its own function for Phi-3.
 
-Its fused loss is left out: the head runs only where a label is predicted, which takes less memory still.
+Its fused loss is not used: the head runs at the labeled positions only, which takes even less memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from phisight.core.errors import SettingsError
 
 
 def use_liger(model: Any) -> None:
-    """Put the kernels into a model, adapters or not; SettingsError without a GPU or without the package."""
+    """Patch a model, with adapters or without; SettingsError without a GPU or without the package."""
     if importlib.util.find_spec("liger_kernel") is None:
         raise SettingsError(
             "train.liger needs the package liger-kernel, which is not installed; pip install 'phisight[liger]', or "

@@ -1,12 +1,12 @@
-"""Layers of decoder and tower that compute the same in fewer steps and keep less for the backward pass.
+"""Fused forwards for the layers of decoder and tower: the same result in fewer operations and saved tensors.
 
     adapters         layer and LoRA update in one                      train/acceleration/fused_linear.py
     MLPs             SwiGLU, or the tower's GELU, with what follows    train/acceleration/fused_linear.py
     linear layers    float32 on a CPU: oneDNN's products               train/acceleration/fused_linear.py
-    RMS norms        input kept, normalised rows computed again        train/acceleration/rms_norm.py
+    RMS norms        input saved, normalized rows recomputed           train/acceleration/rms_norm.py
 
-Only what is known to compute the same is replaced: DoRA, 4-bit layers, adapters with dropout and other activations stay
-with their library, and a compiled model fuses for itself.
+Only layers known to compute the same are patched: DoRA, 4-bit layers, adapters with dropout and other activations keep
+the library's forward, and a compiled model is fused by the compiler.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Forward = Callable[..., Tensor]
 
 @contextmanager
 def fused_layers(model: nn.Module, *, wanted: bool) -> Iterator[None]:
-    """Within the block the layers run fused, if that is wanted; names and weights stay as they are."""
+    """Inside the block the layers run fused, if wanted; names and weights do not change."""
     forwards = fused_forwards(model) if wanted else {}
     for module, forward in forwards.items():
         module.forward = forward
@@ -41,7 +41,7 @@ def fused_layers(model: nn.Module, *, wanted: bool) -> Iterator[None]:
 
 
 def fused_forwards(model: nn.Module) -> dict[nn.Module, Forward]:
-    """What each module that can be fused is to run; one that a fused module reads the weights of is not called then."""
+    """Fused forward of each module that has one; a module whose weights another one reads is not called itself."""
     forwards = {module: _forward_of(module) for module in model.modules()}
     return {module: forward for module, forward in forwards.items() if forward is not None}
 
@@ -61,22 +61,22 @@ def _forward_of(module: Any) -> Forward | None:
 
 
 def _mlp(module: Any, first: Any, second: Any, activation: str) -> Forward | None:
-    """The first layer by itself, the activation with the second one."""
+    """First layer, then activation and second layer fused."""
     if type(second) is not nn.Linear and not _is_plain_adapter(second):
         return None
-    as_written: Forward = type(module).forward
+    original: Forward = type(module).forward
 
     def forward(states: Tensor) -> Tensor:
         layer, adapter = getattr(second, "base_layer", second), _adapter(second)
-        if _steps_aside(second) or (adapter and not _one_type(states, layer.weight)):
-            return as_written(module, states)
+        if _adapter_inactive(second) or (adapter and not _same_dtype(states, layer.weight)):
+            return original(module, states)
         return fused_linear(first(states), layer.weight, layer.bias, adapter, activation)
 
     return forward
 
 
 def _plain(module: nn.Linear) -> Forward:
-    """oneDNN's products where they help; in other types torch takes them by itself."""
+    """oneDNN's products where they help; for other dtypes torch uses them by itself."""
 
     def forward(states: Tensor) -> Tensor:
         if states.device.type != "cpu" or states.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
@@ -87,25 +87,25 @@ def _plain(module: nn.Linear) -> Forward:
 
 
 def _adapted(module: Any) -> Forward:
-    as_written: Forward = type(module).forward
+    original: Forward = type(module).forward
 
     def forward(states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         layer, adapter = module.base_layer, _adapter(module)
-        if args or kwargs or _steps_aside(module) or not _one_type(states, layer.weight):
-            return as_written(module, states, *args, **kwargs)
+        if args or kwargs or _adapter_inactive(module) or not _same_dtype(states, layer.weight):
+            return original(module, states, *args, **kwargs)
         return fused_linear(states, layer.weight, layer.bias, adapter)
 
     return forward
 
 
-def _one_type(states: Tensor, weight: Tensor) -> bool:
-    """Whether all parts compute in one type: under autocast, or where weights, adapter and states are float32."""
+def _same_dtype(states: Tensor, weight: Tensor) -> bool:
+    """Whether all parts compute in one dtype: under autocast, or where weights, adapter and states are float32."""
     device = states.device.type
     return torch.is_autocast_enabled(device) or states.dtype == weight.dtype == torch.float32
 
 
 def _is_plain_adapter(module: Any) -> bool:
-    """A layer of PEFT's LoRA as the paper has it: one adapter, no dropout, no bias, no variant."""
+    """Whether a layer is PEFT's LoRA as in the paper: one adapter, no dropout, no bias, no variant."""
     from peft.tuners.lora.layer import Linear
 
     if type(module) is not Linear or type(module.base_layer) is not nn.Linear or module.fan_in_fan_out:
@@ -123,6 +123,6 @@ def _adapter(module: Any) -> Adapter | None:
     return Adapter(module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name])
 
 
-def _steps_aside(module: Any) -> bool:
-    """Whether an adapter is switched off or merged at the moment."""
+def _adapter_inactive(module: Any) -> bool:
+    """Whether a layer's adapter is disabled or merged at the moment."""
     return hasattr(module, "base_layer") and (module.disable_adapters or module.merged)

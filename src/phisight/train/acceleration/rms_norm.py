@@ -1,4 +1,4 @@
-"""RMS norm as one function: it keeps its input and one number a row, not the normalised row too.
+"""RMS norm as one autograd function: it saves its input and one number per row, but not the normalized row.
 
 Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; types as in the library's ``Phi3RMSNorm``.
 """

@@ -1,1 +1,1 @@
-"""cache."""
+"""Tensors on disk that no step changes (tower features, hidden states), and offloading of weights they replace."""

@@ -1,10 +1,10 @@
-"""Tensors on disk that are computed once and read in every later epoch and run, within a bound.
+"""Tensors on disk that are computed once and read in every later epoch and run, within a bound on disk.
 
     FOLDER/<key>/<name>.safetensors
 
-The key is a hash of all that the tensors depend on besides what their name says: another model looks into another
-folder. A file appears whole or not at all, so a run that was stopped goes on where it was. The bound holds for the
-whole folder; what other keys left there goes first, the longest unused before the others.
+The key is a hash of all that the tensors depend on besides what their name says: another model has another folder.
+Files are written atomically, so a stopped run continues where it was. The bound holds for the whole folder; folders of
+other keys are evicted first, the least recently used (LRU) before the others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from phisight.core.errors import FeatureCacheError
 from phisight.core.run_folder import atomic_file
 
 HEADER_BYTES = 256
-"""Most bytes of a file besides its values."""
+"""Bytes of a file besides its values, at most."""
 
 
 def key_of(settings: Mapping[str, Any], weights: Iterable[tuple[str, Tensor]]) -> str:
@@ -39,53 +39,53 @@ def key_of(settings: Mapping[str, Any], weights: Iterable[tuple[str, Tensor]]) -
 
 
 class TensorStore:
-    """Files of one key; each holds the tensors ``holds``."""
+    """Files of one key; each holds the tensors ``names``."""
 
-    def __init__(self, folder: Path, key: str, holds: Collection[str]) -> None:
+    def __init__(self, folder: Path, key: str, names: Collection[str]) -> None:
         self.folder = folder / key
-        self.holds = set(holds)
+        self.names = set(names)
 
     def path(self, name: str) -> Path:
         """File of a name."""
         return self.folder / f"{name}.safetensors"
 
     def load(self, name: str) -> dict[str, Tensor]:
-        """Tensors of a name, mapped from disk; FeatureCacheError when the file is gone or damaged."""
+        """Tensors of a file, memory-mapped; FeatureCacheError when the file is missing or damaged."""
         path = self.path(name)
         try:
             with safe_open(path, framework="pt") as file:
-                return {one: file.get_tensor(one) for one in self.holds}
+                return {one: file.get_tensor(one) for one in self.names}
         except (OSError, SafetensorError) as error:
             raise FeatureCacheError(
                 f"{path} cannot be read ({' '.join(str(error).split())[:120]}); was it deleted or overwritten while "
-                "training ran? Start again: it is computed anew"
+                "training ran? Start again: it is recomputed"
             ) from error
 
-    def keep(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write the tensors of a name; whole or not at all."""
+    def write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write the tensors of a file atomically."""
         with atomic_file(self.path(name)) as file:
             file.write(save({one: tensor.contiguous().cpu() for one, tensor in tensors.items()}))
 
     def lacks(self, name: str) -> bool:
-        """There is no file of this name, or it is damaged."""
+        """Whether the file is missing or damaged."""
         try:
             with safe_open(self.path(name), framework="pt") as file:
-                return set(file.keys()) != self.holds
+                return set(file.keys()) != self.names
         except (OSError, SafetensorError):
             return True
 
-    def make_room(self, kept: Collection[str], needed: int, bound: int) -> bool:
-        """Whether the ``needed`` bytes of the ``kept`` names fit into ``bound`` bytes on disk; frees what that takes.
+    def make_room(self, wanted: Collection[str], needed: int, bound: int) -> bool:
+        """Whether the ``needed`` bytes of the ``wanted`` files fit into ``bound`` bytes; evicts what that takes.
 
-        Folders of other keys go first, the longest unused before the others, then files of other names.
+        Folders of other keys go first, the least recently used before the others, then files of other names.
         """
         if needed > bound:
             return False
         self.folder.mkdir(parents=True, exist_ok=True)
         os.utime(self.folder)
         folders = sorted((one for one in self.folder.parent.iterdir() if _is_key(one)), key=_last_used)
-        strangers = [path for path in self.folder.glob("*.safetensors") if path.stem not in kept]
-        removable = [folder for folder in folders if folder != self.folder] + strangers
+        others = [path for path in self.folder.glob("*.safetensors") if path.stem not in wanted]
+        removable = [folder for folder in folders if folder != self.folder] + others
         excess = needed + sum(map(_size, removable)) - bound
         for path in removable:
             if excess <= 0:
@@ -96,7 +96,7 @@ class TensorStore:
 
 
 def _is_key(path: Path) -> bool:
-    """Only folders that this module made are ever deleted."""
+    """Only folders that this module created are ever deleted."""
     return path.is_dir() and len(path.name) == 32 and set(path.name) <= set("0123456789abcdef")
 
 

@@ -1,9 +1,9 @@
-"""Features of a frozen tower, computed once per distinct picture and read from disk in every later epoch and run.
+"""Features of a frozen tower, computed once per distinct image and read from disk in every later epoch and run.
 
-    FOLDER/<key>/<hash of the picture>.safetensors    features[crops, n, n, 4V], image_sizes int64[2]
+    FOLDER/<key>/<hash of the image>.safetensors    features[crops, n, n, 4V], image_sizes int64[2]
 
-The key is a hash of the tower's weights, of the processor's settings and of the type that is computed in; files and
-bound are those of ``tensor_store``.
+The key is a hash of the tower's weights, of the processor's settings and of the dtype of the computation; see ``store``
+for files and the bound on disk.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from phisight.core.geometry import PIXELS_PER_TOKEN, hd_grid
 from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 
 FORMAT = 1
-"""Raised whenever pixels or features of the same picture come out otherwise."""
+"""Incremented whenever pixels or features of the same image change."""
 
 Row = Mapping[str, Any]
 Pixels = Callable[[Row], tuple[Tensor, Tensor]]
 """Row to crops float32[1 + tiles, 3, S, S] and size after padding int64[2]."""
 
 
-def is_fixed(model: Any) -> bool:
-    """The tower gives the same features in every step: nothing in it trains and nothing is dropped at random."""
+def is_frozen(model: Any) -> bool:
+    """Whether the tower gives the same features in every step: nothing in it trains, no dropout."""
     tower = image_embedding(model).img_processor
     frozen = not any(parameter.requires_grad for parameter in tower.parameters())
     return frozen and model.config.vision_config.attention_dropout == 0
 
 
 def tower_key(model: Any, image_processor: Any, num_crops: int, *, bf16: bool) -> str:
-    """Hash of all that a picture's features depend on, besides the picture."""
+    """Hash of all that an image's features depend on, besides the image."""
     settings = {"format": FORMAT, **processing_of(image_processor, num_crops), "bf16": bf16}
     return key_of(settings, image_embedding(model).img_processor.state_dict().items())
 
 
 def processing_of(image_processor: Any, num_crops: int) -> dict[str, Any]:
-    """What a picture's pixels depend on, besides the picture."""
+    """What an image's pixels depend on, besides the image."""
     names = ("crop_size", "image_mean", "image_std", "do_convert_rgb")
     return {"num_crops": num_crops, **{name: getattr(image_processor, name) for name in names}}
 
 
 class FeatureCache(TensorStore):
-    """Features of one tower on disk."""
+    """Features of one tower, on disk."""
 
     def __init__(self, folder: Path, key: str) -> None:
         super().__init__(folder, key, ("features", "image_sizes"))
 
     def read(self, image_hash: str) -> tuple[Tensor, Tensor]:
-        """Features [1 + tiles, n, n, 4V] and padded size int64[2]; FeatureCacheError when the file is gone or damaged.
+        """Features [1 + tiles, n, n, 4V] and padded size int64[2]; FeatureCacheError for a missing or damaged file.
 
-        Where the thumbnail is the only tile again, both share their memory.
+        Where the thumbnail equals the only tile, both share their memory.
         """
         stored = self.load(image_hash)
         features = stored["features"]
@@ -74,21 +74,21 @@ def fill(
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _every: None,
 ) -> int:
-    """Compute what the cache lacks, each distinct picture once; returns how many pictures were computed."""
-    lacking = [row for row in _distinct(rows) if cache.lacks(row[SHA256])]
+    """Compute the missing features, each distinct image once; returns how many images were computed."""
+    missing = [row for row in _distinct(rows) if cache.lacks(row[SHA256])]
     embedding = image_embedding(model)
     device = embedding.glb_GN.device
-    pictures = DataLoader(_Pictures(lacking, pixels), batch_size=None, num_workers=workers)
-    for done, (row, (crops, size)) in enumerate(zip(lacking, pictures, strict=True), start=1):
+    images = DataLoader(_Images(missing, pixels), batch_size=None, num_workers=workers)
+    for done, (row, (crops, size)) in enumerate(zip(missing, images, strict=True), start=1):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             features = embedding.tower_features(_distinct_crops(crops))
-        cache.keep(row[SHA256], {"features": features, "image_sizes": size})
-        progress(done, len(lacking))
-    return len(lacking)
+        cache.write(row[SHA256], {"features": features, "image_sizes": size})
+        progress(done, len(missing))
+    return len(missing)
 
 
 def bytes_needed(model: Any, rows: Iterable[Row], num_crops: int) -> int:
-    """Bytes of the features of all distinct pictures, from their sizes; no picture is opened."""
+    """Bytes of the features of all distinct images, from their sizes; no image is opened."""
     embedding = image_embedding(model)
     side = embedding.crop_size // PIXELS_PER_TOKEN
     crop = side * side * embedding.glb_GN.shape[-1] * embedding.glb_GN.element_size()
@@ -101,17 +101,17 @@ def _distinct(rows: Iterable[Row]) -> list[Row]:
 
 
 def _distinct_crops(crops: Tensor) -> Tensor:
-    """The thumbnail of one tile is that tile again, unless it was scaled otherwise."""
+    """One crop where the thumbnail equals the only tile."""
     return crops[:1] if len(crops) == 2 and torch.equal(crops[0], crops[1]) else crops
 
 
 def image_embedding(model: Any) -> Any:
-    """The image embedding, wherever adapters have put it."""
+    """The image embedding of a model, with adapters or without."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return base.model.vision_embed_tokens
 
 
-class _Pictures(Dataset[tuple[Tensor, Tensor]]):
+class _Images(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, rows: Sequence[Row], pixels: Pixels) -> None:
         self.rows = rows
         self.pixels = pixels

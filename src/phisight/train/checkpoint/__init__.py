@@ -1,1 +1,1 @@
-"""checkpoint."""
+"""Checkpoints on disk: atomic folders with hashes, and the training state in them."""

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from phisight.model.number_head import save_head, split_off
-from phisight.train.checkpoint.manifest import writing
-from phisight.train.distributed.fsdp import in_one_piece
-from phisight.train.trainable.quantize import merged_in_full
+from phisight.model.number_head import save_head, split_head_state
+from phisight.train.checkpoint.manifest import translate_write_errors
+from phisight.train.distributed.fsdp import unsharded_copy
+from phisight.train.trainable.quantize import merge_quantized
 
 
 def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights: dict[str, Any] | None = None) -> None:
@@ -17,13 +17,13 @@ def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights:
 
     The folder is there whole or not at all. ``weights`` are those of a model that holds only shards.
     """
-    others, head = split_off(weights or {})
+    others, head = split_head_state(weights or {})
     merged, state = model, {} if weights is None else {"state_dict": weights}
     if whole and hasattr(model, "merge_and_unload"):
-        merged, state = _merged(model if weights is None else in_one_piece(model, others)), {}
+        merged, state = _merged(model if weights is None else unsharded_copy(model, others)), {}
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with writing("the best model", folder.parent, "its checkpoint stands"):
+    with translate_write_errors("the best model", folder.parent, "its checkpoint remains"):
         merged.save_pretrained(partial, **state)
         processor.save_pretrained(partial)
         save_head(model, partial, head)
@@ -33,4 +33,4 @@ def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights:
 
 def _merged(model: Any) -> Any:
     four_bits = getattr(model.get_base_model(), "is_loaded_in_4bit", False)
-    return merged_in_full(model) if four_bits else model.merge_and_unload()
+    return merge_quantized(model) if four_bits else model.merge_and_unload()

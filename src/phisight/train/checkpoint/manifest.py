@@ -1,10 +1,10 @@
-"""Checkpoints on disk: whole or not there, each with the hashes of its files, and never the last good one deleted.
+"""Checkpoint folders: written atomically, each with the hashes of its files; the last valid one is never deleted.
 
-    CHECKPOINTS/.partial/checkpoint-N/   being written; swept away by the next one
-    CHECKPOINTS/checkpoint-N/            all files on disk, then the manifest, then renamed
+    CHECKPOINTS/.partial/checkpoint-N/       being written; removed by the next one
+    CHECKPOINTS/checkpoint-N/                all files synced, then the manifest, then renamed
     CHECKPOINTS/checkpoint-N/manifest.json   {"step": N, "files": {name: {"size": ..., "sha256": ...}}}
 
-A checkpoint whose files are not what its manifest says is passed over, with a word, for the one before.
+A checkpoint whose files do not match its manifest is skipped with a warning, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from phisight.core.run_folder import write_json
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
-KEPT = 2
-"""Newest good checkpoints that are kept, besides the best one."""
+KEEP_LAST = 2
+"""Newest valid checkpoints that are kept, besides the best one."""
 
 _WRITE = re.compile("PytorchStreamWriter|inline_container|iostream|write|File too large|No space", re.IGNORECASE)
-"""How torch names a full disk: a plain RuntimeError."""
+"""Messages of the plain RuntimeError that torch raises on a full disk."""
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -42,18 +42,18 @@ def name_of(step: int) -> str:
 def step_of(path: Path) -> int:
     """Step of a checkpoint folder."""
     found = _NAME.fullmatch(path.name)
-    assert found, f"{path.name} is no name of a checkpoint"
+    assert found, f"{path.name} is not the name of a checkpoint"
     return int(found[1])
 
 
-def steps_kept(folder: Path) -> list[int]:
-    """Steps that have a checkpoint folder, newest first; their files have not been looked at."""
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Steps that have a checkpoint folder, newest first; their files are not checked."""
     found = [_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
 def clear_partial(folder: Path) -> Path:
-    """The empty folder in which a checkpoint is written; what a killed process left there is gone."""
+    """An empty folder to write a checkpoint in; what a killed process left there is deleted."""
     partial = folder / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -61,14 +61,14 @@ def clear_partial(folder: Path) -> Path:
 
 
 def publish(folder: Path, step: int) -> Path:
-    """Make the written checkpoint of a step a checkpoint: files to disk, manifest, rename. Returns its folder."""
+    """Sync the files of a written checkpoint, add the manifest, rename; returns its final folder."""
     written, final = folder / PARTIAL / name_of(step), folder / name_of(step)
     files = {path.relative_to(written).as_posix(): path for path in sorted(written.rglob("*")) if path.is_file()}
     manifest = {"step": step, "files": {name: _describe(path) for name, path in files.items()}}
     write_json(written / MANIFEST, manifest)
     for path in [*(path for path in written.rglob("*") if path.is_dir()), written]:
         _sync(path)
-    if final.exists():  # a broken one, or we would not be here
+    if final.exists():  # invalid, or the run would have resumed from it
         final.rename(folder / PARTIAL / f"replaced-{step}")
     written.rename(final)
     _sync(folder)
@@ -76,8 +76,8 @@ def publish(folder: Path, step: int) -> Path:
     return final
 
 
-def fault(checkpoint: Path, *, hashes: bool = True) -> str | None:
-    """What is wrong with a checkpoint, in a few words; none when its files are what its manifest says."""
+def defect(checkpoint: Path, *, hashes: bool = True) -> str | None:
+    """What is wrong with a checkpoint; None where its files match its manifest."""
     try:
         manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         files = {str(name): (int(one["size"]), str(one["sha256"])) for name, one in manifest["files"].items()}
@@ -92,34 +92,34 @@ def fault(checkpoint: Path, *, hashes: bool = True) -> str | None:
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
         if hashes and _describe(path)["sha256"] != digest:
-            return f"{name} holds other bytes than were written"
+            return f"{name} does not have the bytes that were written"
     return None
 
 
-def newest_good(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that is whole; ``say`` hears of each one that is passed over."""
-    for step in steps_kept(folder):
+def latest_valid(folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest valid checkpoint; ``warn`` is called for each one that is skipped."""
+    for step in checkpoint_steps(folder):
         checkpoint = folder / name_of(step)
-        problem = fault(checkpoint)
+        problem = defect(checkpoint)
         if problem is None:
             return checkpoint
-        say(f"Checkpoint of step {step} is broken ({problem}): passed over for the one before.")
+        warn(f"The checkpoint of step {step} is damaged ({problem}); using the one before.")
     return None
 
 
-def prune(folder: Path, best: int | None, kept: int = KEPT) -> None:
-    """Delete all but the newest ``kept`` whole checkpoints and the best; those newer than these are left alone."""
-    whole = [step for step in steps_kept(folder) if fault(folder / name_of(step), hashes=False) is None]
-    if len(whole) < kept:
+def prune(folder: Path, best: int | None, keep_last: int = KEEP_LAST) -> None:
+    """Delete all but the newest ``keep_last`` valid checkpoints, the best one, and those newer than these."""
+    valid = [step for step in checkpoint_steps(folder) if defect(folder / name_of(step), hashes=False) is None]
+    if len(valid) < keep_last:
         return
-    for step in steps_kept(folder):
-        if step < whole[kept - 1] and step != best:
+    for step in checkpoint_steps(folder):
+        if step < valid[keep_last - 1] and step != best:
             shutil.rmtree(folder / name_of(step), ignore_errors=True)
 
 
 @contextlib.contextmanager
-def writing(what: str, folder: Path, stands: str) -> Iterator[None]:
-    """Turn what goes wrong while files are written into a StorageError that tells what is left standing."""
+def translate_write_errors(what: str, folder: Path, remains: str) -> Iterator[None]:
+    """Turn errors of writing files into a StorageError that says which checkpoint remains."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -129,7 +129,7 @@ def writing(what: str, folder: Path, stands: str) -> Iterator[None]:
         free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 1e9
         raise StorageError(
             f"{what} cannot be written to {folder} ({' '.join(str(error).split())[:160]}; {free:.2f} GB are free); "
-            f"{stands}; make room or choose another folder, then go on with --resume"
+            f"{remains}; free space or choose another folder, then continue with --resume"
         ) from error
 
 
@@ -140,7 +140,7 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's names to disk."""
+    """Sync a folder's entries to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""What a run knows besides weights and optimiser, kept with each checkpoint so that going on repeats nothing.
+"""What a run knows besides weights and optimizer, kept with each checkpoint so that going on repeats nothing.
 
 progress.json    figures since the last logged step, by process; the rows that are trained on; examples a step
 trained.safetensors    what trains and stands in no other file of the checkpoint (adapters, under their names in memory)
@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, RunError, some
 from phisight.core.run_folder import write_json
+from phisight.data.dataset.image_groups import IMAGE_ROWS
 from phisight.train.distributed.fsdp import like
 
 PROGRESS = "progress.json"
 TRAINED = "trained.safetensors"
+_FIRST_NAMES = {IMAGE_ROWS: "pictures"}
+"""Keys of rows in memory, and the names under which checkpoints have hashed them from the first."""
 
 
 class Progress(BaseModel):
@@ -73,10 +76,11 @@ class Progress(BaseModel):
 
 
 def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Hash of the rows in their order."""
+    """Hash of the rows in their order, the same in every version of this package."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(repr(sorted((name, repr(value)) for name, value in row.items())).encode())
+        items = ((_FIRST_NAMES.get(name, name), repr(value)) for name, value in row.items())
+        digest.update(repr(sorted(items)).encode())
     return digest.hexdigest()
 
 

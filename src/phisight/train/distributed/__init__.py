@@ -1,1 +1,1 @@
-"""distributed."""
+"""Several ranks: the process group and FSDP2."""

@@ -1,6 +1,6 @@
-"""FSDP2 for the Trainer: weights, gradients and optimiser in shards over the processes of ``torchrun``.
+"""FSDP2 for the Trainer: weights, gradients and optimizer in shards over the processes of ``torchrun``.
 
-Checkpoints hold whole weights in the official layout and the whole optimiser state, so that one process loads them, and
+Checkpoints hold whole weights in the official layout and the whole optimizer state, so that one process loads them, and
 any number of processes goes on from them.
 """
 
@@ -56,14 +56,14 @@ def shard_on_cpu(accelerator: Accelerator, options: dict[str, Any]) -> None:
         state.fsdp_plugin = FullyShardedDataParallelPlugin(**options)
 
 
-def whole_weights(model: Any) -> dict[str, Tensor]:
+def full_state_dict(model: Any) -> dict[str, Tensor]:
     """State dict with whole tensors on the CPU of the first process, empty on the others; called by all of them."""
     weights: dict[str, Tensor] = _arrived(get_model_state_dict(model, options=_WHOLE))
     return weights
 
 
-def in_one_piece(model: Any, weights: Mapping[str, Tensor]) -> Any:
-    """A model with adapters whose own tensors lie in shards, made anew on this process's CPU from ``whole_weights``.
+def unsharded_copy(model: Any, weights: Mapping[str, Tensor]) -> Any:
+    """A model with adapters whose own tensors lie in shards, made anew on this process's CPU from ``full_state_dict``.
 
     No other process is needed. The number head stays where it is: ``weights`` are those without it.
     """
@@ -76,7 +76,7 @@ def in_one_piece(model: Any, weights: Mapping[str, Tensor]) -> Any:
 
 
 @contextmanager
-def head_in_one_piece(model: Any) -> Iterator[None]:
+def unsharded_head(model: Any) -> Iterator[None]:
     """Within it a whole copy of the number head hangs on a sharded model: answers ask the head outside of the model's
     own pass, which alone brings shards together. Called by all processes.
     """
@@ -97,17 +97,17 @@ def head_in_one_piece(model: Any) -> Iterator[None]:
         attach_head(model, head)
 
 
-def save_optimiser(model: Any, optimiser: Any, path: Path, *, write: bool) -> None:
-    """The whole optimiser state by names of parameters, in one file; called by all processes, written by one."""
-    state = _arrived(get_optimizer_state_dict(model, optimiser, options=_WHOLE))
+def save_optimizer(model: Any, optimizer: Any, path: Path, *, write: bool) -> None:
+    """The whole optimizer state by names of parameters, in one file; called by all processes, written by one."""
+    state = _arrived(get_optimizer_state_dict(model, optimizer, options=_WHOLE))
     if write:
         torch.save(state, path)
 
 
-def load_optimiser(model: Any, optimiser: Any, path: Path) -> None:
-    """Give each process its shard of the state that ``save_optimiser`` wrote."""
+def load_optimizer(model: Any, optimizer: Any, path: Path) -> None:
+    """Give each process its shard of the state that ``save_optimizer`` wrote."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    set_optimizer_state_dict(model, optimiser, state, options=StateDictOptions(full_state_dict=True))
+    set_optimizer_state_dict(model, optimizer, state, options=StateDictOptions(full_state_dict=True))
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Several processes of one run: they meet, one of them acts for all, and none waits for ever.
+"""The process group of a run: rank zero acts for all, and no rank waits forever.
 
     torchrun --nproc-per-node 2 -m phisight train RECIPE.yaml
 
-A process that dies closes its connections, which ends the others at once; one that hangs ends them after
-``TIMEOUT``. Work that one process does for all may take as long as it takes: the others wait on a group of their own.
+A process that dies closes its connections, which ends the others at once; one that hangs ends them after ``TIMEOUT``.
+What rank zero does for all may take any time: the others wait on a group with a timeout of its own.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from phisight.core.errors import RankError
 from phisight.core.rank import is_first, local_rank, world_size
 
 TIMEOUT = timedelta(minutes=30)
-"""Longest wait for the others within a step."""
+"""Timeout of a collective within a step."""
 LONG_WAIT = timedelta(days=7)
-"""Longest wait for what one process does for all, such as storing features."""
+"""Timeout of waiting for what rank zero does for all, such as filling a cache."""
 
 T = TypeVar("T")
 _waiting: Any = None
-"""Group on which the others wait while the first process works."""
+"""Group on which the others wait while rank zero works."""
 
 
 @contextlib.contextmanager
 def joined(timeout: timedelta = TIMEOUT) -> Iterator[None]:
-    """Join the other processes of the run, if there are any, and part from them at a good end."""
+    """Initialize the process group, if there are several ranks, and destroy it after a good end."""
     global _waiting
     if world_size() == 1 or dist.is_initialized():
         yield
@@ -49,37 +49,37 @@ def joined(timeout: timedelta = TIMEOUT) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def on_first(action: Callable[[], T]) -> T:
-    """What ``action`` returns on the first process, to all; its error there is a RankError on the others."""
-    if not _together():
+def on_rank_zero(action: Callable[[], T]) -> T:
+    """Run ``action`` on rank zero and broadcast its result; its error there is a RankError on the others."""
+    if not _distributed():
         return action()
-    box: list[Any] = [None, None]
+    result: list[Any] = [None, None]
     error: BaseException | None = None
     if is_first():
         try:
-            box[0] = action()
+            result[0] = action()
         except Exception as found:
-            error, box[1] = found, " ".join(str(found).split())
-    dist.broadcast_object_list(box, src=0, group=_waiting)
+            error, result[1] = found, " ".join(str(found).split())
+    dist.broadcast_object_list(result, src=0, group=_waiting)
     if error is not None:
         raise error
-    if box[1] is not None:
-        raise RankError(f"the first process of the run ended: {box[1]}")
-    return cast(T, box[0])
+    if result[1] is not None:
+        raise RankError(f"rank zero of the run ended: {result[1]}")
+    return cast(T, result[0])
 
 
-def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; every process gets the same answer."""
-    if not _together():
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank; every rank gets the same result."""
+    if not _distributed():
         return flag
-    raised = torch.tensor(int(flag))
-    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
-    return bool(raised)
+    flags = torch.tensor(int(flag))
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags)
 
 
-def from_each(values: list[float]) -> list[list[float]]:
-    """Numbers of every process, by rank, in all of them."""
-    if not _together():
+def gather_numbers(values: list[float]) -> list[list[float]]:
+    """Numbers of every rank, on all ranks, in their order."""
+    if not _distributed():
         return [values]
     mine = torch.tensor(values, dtype=torch.float64)
     gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
@@ -87,11 +87,11 @@ def from_each(values: list[float]) -> list[list[float]]:
     return [one.tolist() for one in gathered]
 
 
-def wait_for_all() -> None:
-    """Go on when every process has come here, however long the first one works before it does."""
-    if _together():
+def barrier() -> None:
+    """Barrier without a short timeout: rank zero may work for long before it arrives."""
+    if _distributed():
         dist.barrier(_waiting)
 
 
-def _together() -> bool:
+def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

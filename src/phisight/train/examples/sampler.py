@@ -1,40 +1,49 @@
-"""The order of an epoch: batches of like length, as random as the padding bound lets them be.
+"""The order of an epoch and its micro-batches: similar lengths together, as random as the padding bound allows.
 
     permutation of (seed, epoch) --pools of P steps, each sorted by length--> steps --shuffled--> micro-batches
 
-A step's examples are the same however it is cut into micro-batches and ranks. P is the smallest power of two whose
-padding stays under ``PADDING_BOUND``: where lengths hardly differ, steps are drawn at random and only sorted within.
+A step's examples are the same however it is divided into micro-batches and ranks: micro-batch j of a step is number
+j // ranks of rank j % ranks. P is the smallest power of two whose padding stays under ``PADDING_BOUND``: where lengths
+hardly differ, steps are drawn at random and only sorted within.
+
+Every rank gets the same number of micro-batches, so no rank waits for one that has finished. Where the last step of an
+epoch has too few examples, a rank gets a dummy example, whose labels are -100: index i as ``-1 - i``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from phisight.core.seeding import named_seed
+from phisight.model.loss import IGNORED
 
 PADDING_BOUND = 0.05
 """Share of a batch's tokens that may be padding."""
+DUMMY_VALUES = {"labels": IGNORED, "label_weights": 0.0, "numbers": torch.nan}
+"""Tensors of an example that take part in the loss, and their values in a dummy example."""
 
-Lengths = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 
 
-def padding_share(lengths: Lengths, order: Lengths, batch_size: int) -> float:
-    """Padding as a share of all tokens when ``order`` is cut into batches that are padded to their longest example."""
+def padding_share(lengths: IntArray, order: IntArray, batch_size: int) -> float:
+    """Padding as a share of all tokens when ``order`` is cut into batches padded to their longest example."""
     starts = np.arange(0, len(order), batch_size)
     sizes = np.diff(np.append(starts, len(order)))
     padded = np.maximum.reduceat(lengths[order], starts) @ sizes
     return 1.0 - float(lengths.sum() / padded)
 
 
-def epoch_order(lengths: Lengths, step_size: int, pool: int, seed: int) -> Lengths:
-    """int64[N] places of examples: ``step_size`` after each other make a step, sorted by length within it.
+def epoch_order(lengths: IntArray, step_size: int, pool: int, seed: int) -> IntArray:
+    """Indices int64[N] of examples: each ``step_size`` of them make a step, sorted by length within it.
 
-    What does not fill a step comes last and is drawn at random, so that no length is always in the small step.
+    The incomplete step comes last and is drawn at random, so that no length is always in it.
     """
     generator = np.random.default_rng(seed)
     drawn = generator.permutation(len(lengths))
@@ -45,10 +54,10 @@ def epoch_order(lengths: Lengths, step_size: int, pool: int, seed: int) -> Lengt
     return np.concatenate([shuffled, _by_length(drawn[whole:], lengths)]).astype(np.int64)
 
 
-def smallest_pool(lengths: Lengths, step_size: int, seed: int) -> int:
+def smallest_pool(lengths: IntArray, step_size: int, seed: int) -> int:
     """Steps that are sorted together so that padding stays under the bound; at most all of them.
 
-    Counted with a whole step as one batch, the most padding there can be: micro-batches do not change the order.
+    Measured with a whole step as one batch, the most padding possible: micro-batches do not change the order.
     """
     pool, steps = 1, max(1, len(lengths) // step_size)
     while pool < steps:
@@ -59,17 +68,17 @@ def smallest_pool(lengths: Lengths, step_size: int, seed: int) -> int:
 
 
 class LengthSampler(Sampler[int]):
-    """Places of examples for an epoch, a function of lengths, step size, seed and epoch alone."""
+    """Indices of an epoch, a function of lengths, step size, seed and epoch alone."""
 
     def __init__(self, lengths: Sequence[int], step_size: int, seed: int) -> None:
-        self.lengths: Lengths = np.asarray(lengths, dtype=np.int64)
+        self.lengths: IntArray = np.asarray(lengths, dtype=np.int64)
         self.step_size = step_size
         self.seed = seed
         self.epoch = 0
         self.pool = smallest_pool(self.lengths, step_size, named_seed(seed, "epoch-0"))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the loop before each epoch."""
+        """Choose the epoch whose order is iterated."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -81,14 +90,14 @@ class LengthSampler(Sampler[int]):
 
 
 class LongestFirst(Sampler[int]):
-    """Places of examples by length: the order in which a split is evaluated, the same in every epoch."""
+    """Indices by length: the order in which a split is evaluated, the same in every epoch."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
-        self.lengths: Lengths = np.asarray(lengths, dtype=np.int64)
+        self.lengths: IntArray = np.asarray(lengths, dtype=np.int64)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing changes."""
+        """Changes nothing."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -98,36 +107,64 @@ class LongestFirst(Sampler[int]):
         yield from _by_length(np.arange(len(self.lengths)), self.lengths).tolist()
 
 
-class Padding:
-    """Tokens that batches held, and how many of them were padding; counted where the batch lies, read when asked."""
+class StepBatches(Sampler[list[int]]):
+    """Indices of each micro-batch of one rank, a function of order, epoch, rank and ranks alone.
 
-    def __init__(self) -> None:
-        self._tokens: Tensor | int = 0
-        self._slots = 0
+    Iteration starts at micro-batch ``start``, so that a resumed run opens no image again.
+    """
 
-    def count(self, batch: Mapping[str, Tensor]) -> None:
-        """A batch more: its ``attention_mask`` int64[B, T], or without one no padding."""
-        mask = batch.get("attention_mask")
-        self._tokens = self._tokens + (batch["input_ids"].numel() if mask is None else mask.sum())
-        self._slots += batch["input_ids"].numel()
+    def __init__(self, order: LengthSampler | LongestFirst, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.rank = rank
+        self.ranks = ranks
+        self.start = 0
 
-    def counts(self) -> tuple[int, int]:
-        """Tokens and slots so far."""
-        return int(self._tokens), self._slots
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and the micro-batch of it that comes first."""
+        self.order.set_epoch(epoch)
+        self.start = start
 
-    def restore(self, tokens: int, slots: int) -> None:
-        """Go on from earlier counts."""
-        self._tokens, self._slots = tokens, slots
+    def __len__(self) -> int:
+        """Micro-batches of a whole epoch."""
+        return math.ceil(math.ceil(len(self.order) / self.batch_size) / self.ranks)
 
-    def share(self) -> float:
-        """Padding as a share of all tokens so far."""
-        return 1.0 - float(self._tokens) / self._slots if self._slots else 0.0
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = list(self.order)
+        for micro_batch in range(self.start, len(self)):
+            first = (micro_batch * self.ranks + self.rank) * self.batch_size
+            yield indices[first : first + self.batch_size] or [-1 - indices[-1]]
+
+    def real_indices(self, epoch: int, micro_batch: int) -> list[int]:
+        """Indices of the examples of one micro-batch of an epoch, without the dummy example."""
+        now, self.order.epoch = (self.order.epoch, self.start), epoch
+        self.start = 0
+        batches = list(self)
+        self.order.epoch, self.start = now
+        return [index for index in batches[micro_batch] if index >= 0]
 
 
-def _cut(places: Lengths, size: int) -> list[Lengths]:
-    return [places[start : start + size] for start in range(0, len(places), size)]
+class WithDummies(Dataset[Any]):
+    """Examples by index; at ``-1 - index`` the same as a dummy example."""
+
+    def __init__(self, examples: Any) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= 0:
+            return self.examples[index]
+        example = cast(dict[str, Any], self.examples[-1 - index])
+        dummy = {name: torch.full_like(example[name], value) for name, value in DUMMY_VALUES.items() if name in example}
+        return {**example, **dummy}
 
 
-def _by_length(places: Lengths, lengths: Lengths) -> Lengths:
+def _cut(indices: IntArray, size: int) -> list[IntArray]:
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
+def _by_length(indices: IntArray, lengths: IntArray) -> IntArray:
     """Longest first: a step that does not fit into memory fails at its first micro-batch."""
-    return places[np.argsort(-lengths[places], kind="stable")]
+    return indices[np.argsort(-lengths[indices], kind="stable")]

@@ -1,1 +1,1 @@
-"""trainable."""
+"""Which parameters train (full, adapters, projector), quantization, and their optimizer groups."""

@@ -1,4 +1,4 @@
-"""Which weights move.
+"""Which parameters train: full fine-tuning, LoRA, DoRA, QLoRA or the projector alone.
 
     part         full   lora, dora, qlora   projector
     tower        *      * adapters          -
@@ -9,10 +9,11 @@
 
     * only with ``train_tower``
 
-Adapters go where ``lora.targets`` says; with the projector among the targets, both of its layers get one. With
-``from_layer`` k, all that is computed before decoder layer k stays as it is, whatever the method.
+``lora.targets`` names the layers with adapters; with the projector among them, both of its layers get one. With
+``from_layer`` k, all that is computed before decoder layer k is frozen, whatever the method.
 
-What trains is float32 where ``bf16`` leaves the arithmetic to autocast: in bfloat16 a step of 1e-5 of a weight is lost.
+Trainable parameters are float32 where ``bf16`` leaves the arithmetic to autocast: bfloat16 rounds a step of 1e-5 of a
+weight away.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.train.trainable.module_groups import is_below, part_of
 
 ADAPTERS = ("lora", "dora", "qlora")
-"""Methods that leave the weights as they are and train adapters beside them."""
+"""Methods that freeze the weights and train adapters beside them."""
 
 TOWER_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 PROJECTOR = "img_projection"
 
 
 def apply_method(model: nn.Module, train: TrainSettings, lora: LoraSettings) -> nn.Module:
-    """Freeze and thaw by method; with adapters, the model comes back wrapped.
+    """Set ``requires_grad`` by method; with adapters, return the wrapped model.
 
     SettingsError where the settings contradict each other or leave nothing to train.
     """
@@ -43,10 +44,10 @@ def apply_method(model: nn.Module, train: TrainSettings, lora: LoraSettings) -> 
         return _with_adapters(model, train, lora)  # whose adapters are float32 in any case
     for name, parameter in model.named_parameters():
         if part_of(name) == "tower":
-            moves = train.train_tower and not _unused(name, model)
+            trains = train.train_tower and not _unused(name, model)
         else:
-            moves = train.method == "full" or part_of(name) == "projector"
-        parameter.requires_grad = moves and not is_below(name, train.from_layer)
+            trains = train.method == "full" or part_of(name) == "projector"
+        parameter.requires_grad = trains and not is_below(name, train.from_layer)
         if parameter.requires_grad and train.bf16:
             parameter.data = parameter.data.float()
     return model
@@ -64,12 +65,12 @@ def _check_from_layer(model: Any, train: TrainSettings) -> None:
         if train.from_layer and contradicts:
             raise SettingsError(
                 f"train.from_layer {train.from_layer} freezes all that comes before that layer, which train.{setting} "
-                "wants to train; leave one of them out"
+                "is to train; remove one of them"
             )
 
 
 def _unused(name: str, model: Any) -> bool:
-    """The tower's last layer and its post-norm are held but never computed: they cannot train."""
+    """The tower's last layer and its post-norm are in the file but never computed, so they cannot train."""
     last = model.config.vision_config.num_hidden_layers - 1
     return f"encoder.layers.{last}." in name or "post_layernorm" in name
 
@@ -86,7 +87,7 @@ def _with_adapters(model: Any, train: TrainSettings, lora: LoraSettings) -> nn.M
     if not chosen:
         raise SettingsError(
             f"lora.targets {some(lora.targets)} names only layers that train.from_layer {train.from_layer} or the "
-            "frozen tower leaves as they are; nothing would train"
+            "frozen tower freezes; nothing would train"
         )
     config = LoraConfig(
         r=lora.rank,
@@ -101,7 +102,7 @@ def _with_adapters(model: Any, train: TrainSettings, lora: LoraSettings) -> nn.M
 
 
 def _matching(model: Any, targets: Sequence[str]) -> list[str]:
-    """Names of the linear layers that are meant; SettingsError names the targets that match none."""
+    """Names of the linear layers that the targets match; SettingsError names the targets that match none."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     usable = [name for name in linear if not _unused(name + ".", model)]
     found = {target: [name for name in usable if _is_target(name, target)] for target in targets}
@@ -109,8 +110,7 @@ def _matching(model: Any, targets: Sequence[str]) -> list[str]:
     if missing:
         known = sorted({name.rsplit(".", 1)[-1] for name in linear if not name[-1].isdigit()} | {PROJECTOR})
         raise SettingsError(
-            f"lora.targets names {some(missing)}, which no layer of the model is called; "
-            f"its layers are {some(known, 20)}"
+            f"lora.targets names {some(missing)}, which match no layer of the model; its layers are {some(known, 20)}"
         )
     return [name for names in found.values() for name in names]
 

@@ -1,4 +1,4 @@
-"""The model in parts, by the official names of its parameters, and how many of each train.
+"""Parts of the model by the official names of its parameters, and how many parameters of each train.
 
 tower        ...img_processor...
 projector    ...img_projection..., ...sub_GN, ...glb_GN
@@ -19,7 +19,7 @@ _LAYER = re.compile(r"(?:^|\.)model\.layers\.(\d+)\.")
 
 
 def part_of(name: str) -> str:
-    """Part of the model that a parameter belongs to."""
+    """The part of the model that a parameter belongs to."""
     if "img_processor" in name:
         return "tower"
     if "vision_embed_tokens" in name:
@@ -30,18 +30,18 @@ def part_of(name: str) -> str:
 
 
 def layer_of(name: str) -> int | None:
-    """Decoder layer of a parameter or module; none outside the layers."""
+    """Decoder layer of a parameter or module; None outside the layers."""
     match = _LAYER.search(name + ".")
     return int(match[1]) if match and part_of(name) == "decoder" else None
 
 
 def is_decoder_layer(name: str) -> bool:
-    """The name lies within one of the decoder's layers."""
+    """Whether the name is inside one of the decoder's layers."""
     return layer_of(name) is not None
 
 
 def is_below(name: str, first_layer: int) -> bool:
-    """Computed before decoder layer ``first_layer``: nothing, when that is the first."""
+    """Whether a parameter is used before decoder layer ``first_layer``; none is when that is 0."""
     if first_layer == 0:
         return False
     layer = layer_of(name)
@@ -60,7 +60,7 @@ class PartCount:
 
 
 def count_parts(model: nn.Module) -> list[PartCount]:
-    """Trained and frozen parameters of each part; over all parts they add up to the model's."""
+    """Trainable and frozen parameters of each part; their sum is the number of the model's parameters."""
     counts = {part: [0, 0] for part in PARTS}
     for name, parameter in model.named_parameters():
         counts[part_of(name)][0 if parameter.requires_grad else 1] += values_in(parameter)
@@ -68,6 +68,6 @@ def count_parts(model: nn.Module) -> list[PartCount]:
 
 
 def values_in(parameter: nn.Parameter) -> int:
-    """Values of a parameter, also of one that is packed into fewer bytes."""
+    """Number of values of a parameter, quantized ones included."""
     state = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()

@@ -1,4 +1,4 @@
-"""Parameters in groups for the optimiser: one learning rate a part, decay on matrices only."""
+"""Parameters in groups for the optimizer: one learning rate per part, weight decay on matrices only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from phisight.model.number_head import ATTRIBUTE, head_of
 from phisight.train.trainable.module_groups import part_of
 
 HEAD_STEP = 0.5
-"""Least peak learning rate of a number head times the width it reads: it starts from nothing where the rest has long
-been trained, and a step of Adam moves its answer by about the rate times the width.
+"""Lower bound of a number head's peak learning rate, times the width of its input: it starts untrained beside a
+pretrained model, and a step of Adam changes its output by about the rate times the width.
 """
 
 
@@ -24,9 +24,9 @@ def learning_rate_of(name: str, train: TrainSettings) -> float:
 
 
 def parameter_groups(model: nn.Module, train: TrainSettings, decayed: Collection[str]) -> list[dict[str, Any]]:
-    """Groups of trained parameters that share learning rate and weight decay; ``decayed`` names the ones that decay.
+    """Trainable parameters grouped by learning rate and weight decay; ``decayed`` names those with weight decay.
 
-    Vectors (norms, biases, separators, DoRA's magnitudes) never decay.
+    Vectors (norms, biases, separators, DoRA's magnitudes) have no weight decay.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     head = head_of(model)

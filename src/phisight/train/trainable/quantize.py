@@ -1,7 +1,7 @@
-"""QLoRA's frozen weights: the decoder's linear layers in 4 bits (NF4, scales quantised too), all else as it was.
+"""QLoRA's frozen weights: the decoder's linear layers in 4 bits (NF4 with double quantization), all else unchanged.
 
-The model is loaded and compared with its file in full precision, on the CPU; layers shrink as they move to the GPU,
-which therefore never holds more than the small ones.
+The model is loaded and compared with its file in full precision, on the CPU; layers are quantized as they move to the
+GPU, which therefore never holds full-precision ones.
 
 Source: Dettmers et al. 2023, QLoRA, sections 3 and 5; kernels of bitsandbytes.
 """
@@ -18,30 +18,30 @@ from phisight.core.errors import SettingsError
 from phisight.train.trainable.module_groups import is_decoder_layer
 
 
-def quantise_decoder(model: Any) -> Any:
-    """Replace the decoder's linear layers by 4-bit ones of the same names that compute in the type the model has now.
+def quantize_decoder(model: Any) -> Any:
+    """Replace the decoder's linear layers by 4-bit ones of the same names, computing in the dtype of the model.
 
-    Call it before the model moves to its device. SettingsError without bitsandbytes.
+    [Contract] Called before the model moves to its device. SettingsError without bitsandbytes.
     """
     bnb = _bitsandbytes()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear) and is_decoder_layer(name):
-            model.set_submodule(name, _in_four_bits(bnb, module))
-    model.is_loaded_in_4bit = True  # adapters look for this name
+            model.set_submodule(name, _quantized(bnb, module))
+    model.is_loaded_in_4bit = True  # PEFT reads this attribute
     return model
 
 
-def merged_in_full(model: Any) -> Any:
-    """A model with adapters on 4-bit layers, as one without either: weight = 4-bit value + update, in float32."""
+def merge_quantized(model: Any) -> Any:
+    """Merge the adapters of a 4-bit model into full-precision layers: weight = dequantized + update, in float32."""
     bnb = _bitsandbytes()
     base = model.get_base_model()
     for name, module in list(base.named_modules()):
         if isinstance(getattr(module, "base_layer", None), bnb.nn.Linear4bit):
-            weight = _in_full(bnb, module.base_layer) + module.get_delta_weight(module.active_adapters[0])
+            weight = _dequantized(bnb, module.base_layer) + module.get_delta_weight(module.active_adapters[0])
             base.set_submodule(name, _linear(weight))
     for name, module in list(base.named_modules()):
         if isinstance(module, bnb.nn.Linear4bit):
-            base.set_submodule(name, _linear(_in_full(bnb, module)))
+            base.set_submodule(name, _linear(_dequantized(bnb, module)))
     base.is_loaded_in_4bit = False
     return model.merge_and_unload()
 
@@ -58,8 +58,8 @@ def _bitsandbytes() -> Any:
     return bitsandbytes
 
 
-def _in_four_bits(bnb: Any, linear: nn.Linear) -> nn.Module:
-    small = bnb.nn.Linear4bit(
+def _quantized(bnb: Any, linear: nn.Linear) -> nn.Module:
+    quantized = bnb.nn.Linear4bit(
         linear.in_features,
         linear.out_features,
         bias=linear.bias is not None,
@@ -68,17 +68,17 @@ def _in_four_bits(bnb: Any, linear: nn.Linear) -> nn.Module:
         quant_type="nf4",
         device="meta",
     )
-    # On some CPUs one answer in evaluation would repack the weights for a kernel that has no gradient, for good.
-    small.support_avx512bf16_for_cpu = False
-    small.weight = bnb.nn.Params4bit(
-        linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4", module=small
+    # On some CPUs a forward pass in evaluation would permanently repack the weights for a kernel without gradient.
+    quantized.support_avx512bf16_for_cpu = False
+    quantized.weight = bnb.nn.Params4bit(
+        linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4", module=quantized
     )
     if linear.bias is not None:
-        small.bias = linear.bias
-    return cast(nn.Module, small)
+        quantized.bias = linear.bias
+    return cast(nn.Module, quantized)
 
 
-def _in_full(bnb: Any, layer: Any) -> torch.Tensor:
+def _dequantized(bnb: Any, layer: Any) -> torch.Tensor:
     weight: torch.Tensor = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     return weight.float()
 

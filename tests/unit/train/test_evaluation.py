@@ -15,7 +15,7 @@ import torch
 
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings
-from phisight.train.evaluation import Answers, undisturbed
+from phisight.train.evaluation import Answers, preserved_state
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
@@ -118,7 +118,7 @@ def test_everything_is_as_before(model: Any) -> None:
     model.config.use_cache = False
     modes = [module.training for module in model.modules()]
     states = draws()
-    with undisturbed(model):
+    with preserved_state(model):
         Disturbing()(model, 1)
     assert draws() == states
     assert [module.training for module in model.modules()] == modes

@@ -12,9 +12,9 @@ from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.train.memory_plan import stored_bytes
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import count_parts
-from phisight.train.trainable.quantize import merged_in_full, quantise_decoder
+from phisight.train.trainable.quantize import merge_quantized, quantize_decoder
 
-pytest.importorskip("bitsandbytes", reason="the extra quantise is not installed")
+pytest.importorskip("bitsandbytes", reason="the extra quantize is not installed")
 
 QLORA = TrainSettings(method="qlora")
 LORA = LoraSettings(rank=4)
@@ -22,7 +22,7 @@ LORA = LoraSettings(rank=4)
 
 @pytest.fixture
 def small(model: Any) -> Any:
-    return quantise_decoder(copy.deepcopy(model)).to("cpu")
+    return quantize_decoder(copy.deepcopy(model)).to("cpu")
 
 
 def test_the_decoder_shrinks_and_nothing_else(model: Any, small: Any) -> None:
@@ -52,18 +52,18 @@ def test_answers_stay_near_those_of_full_precision(model: Any, small: Any, batch
 
 def test_training_moves_adapters_and_merging_keeps_the_answers(small: Any, batch: Any) -> None:
     wrapped = apply_method(small, QLORA, LORA)
-    optimiser = torch.optim.AdamW([one for one in wrapped.parameters() if one.requires_grad], lr=1e-3)
+    optimizer = torch.optim.AdamW([one for one in wrapped.parameters() if one.requires_grad], lr=1e-3)
     losses = []
     for _ in range(5):
         loss = wrapped(**batch).loss
         loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
     with torch.no_grad():
         tuned = wrapped(**batch).logits
-        merged = merged_in_full(wrapped)
+        merged = merge_quantized(wrapped)
         assert torch.allclose(merged(**batch).logits, tuned, atol=1e-4)
     assert {value.dtype for value in merged.state_dict().values() if value.is_floating_point()} == {torch.float32}
     assert not any("lora" in name or "quant" in name for name in merged.state_dict())
@@ -86,4 +86,4 @@ def test_an_evaluation_in_between_leaves_the_gradients(small: Any, batch: Any) -
 def test_without_bitsandbytes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(SettingsError, match="qlora needs bitsandbytes"):
-        quantise_decoder(model)
+        quantize_decoder(model)

@@ -36,18 +36,18 @@ def batch_of(config: Any, examples: int, tokens: int) -> dict[str, torch.Tensor]
 
 
 def measured_peak(model: Any, inputs: dict[str, torch.Tensor], accumulate: int) -> int:
-    """Most bytes of tensors in the second step, parameters and optimiser counted."""
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
+    """Most bytes of tensors in the second step, parameters and optimizer counted."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
 
     def step() -> None:
         for _ in range(accumulate):
             model(**inputs, skip_logits=True).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     step()
     held = sum(p.nbytes for p in model.parameters())
-    held += sum(value.nbytes for state in optimiser.state.values() for value in state.values())
+    held += sum(value.nbytes for state in optimizer.state.values() for value in state.values())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
     now = peak = 0

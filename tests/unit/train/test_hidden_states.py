@@ -11,11 +11,10 @@ from phisight.core.recipe import recipe_from
 from phisight.core.settings import LoraSettings, Recipe, TrainSettings
 from phisight.model.attention import attend_by_sample
 from phisight.model.tiny import tiny_config, tiny_model
-from phisight.train.cache.hidden_states import TrunkCache, bytes_needed, changes_below, fill, make_room, trunk_key
-from phisight.train.cache.offload import rest_below, weights_below
-from phisight.train.examples.collators import Collator
+from phisight.train.cache.hidden_states import TrunkCache, bytes_needed, fill, make_room, trunk_key, why_not_fixed
+from phisight.train.cache.offload import offload_below, weights_below
+from phisight.train.examples.collators import Collator, PackingCollator
 from phisight.train.examples.dataset import ExampleSet
-from phisight.train.examples.packing import PackingCollator
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
 from tests.helpers.short_fit import Recorder
@@ -92,11 +91,11 @@ def test_the_curve_is_that_of_the_whole_model(
         model = tiny_model(deep.config)
         model.load_state_dict(start)
         adapted: Any = apply_method(model, settings.train, settings.lora)
-        assert changes_below(adapted, FIRST) is None
+        assert why_not_fixed(adapted, FIRST) is None
         if name == "stored":
             examples = stored(shown, processor, adapted, tmp_path / "trunk")
             assert examples.trunk is not None
-            assert rest_below(adapted, FIRST, examples.trunk)
+            assert offload_below(adapted, FIRST, examples.trunk)
         else:
             examples = example_set(shown, processor)
         recorder = Recorder()
@@ -124,11 +123,11 @@ def test_weights_that_rest_are_mapped_and_answer_as_before(
     pixels = collated(example_set(shown, processor), processor)
     expected = deep(**pixels).logits
     inside = {name: one.data_ptr() for name, one in weights_below(deep, FIRST).items()}
-    assert rest_below(deep, FIRST, examples.trunk)
+    assert offload_below(deep, FIRST, examples.trunk)
     with torch.no_grad():
         deep(**collated(examples, processor))
     assert all(one.data_ptr() != inside[name] for name, one in weights_below(deep, FIRST).items())
-    assert torch.equal(deep(**pixels).logits, expected), "a pass over pictures finds the same weights"
+    assert torch.equal(deep(**pixels).logits, expected), "a pass over images finds the same weights"
 
 
 def test_another_trunk_has_another_key_and_the_upper_layers_do_not_matter(processor: Any, deep: Any) -> None:
@@ -149,7 +148,7 @@ def test_another_trunk_has_another_key_and_the_upper_layers_do_not_matter(proces
     assert trunk_key(adapted, FIRST, processor.image_processor, 4, bf16=False) == before
 
 
-def test_another_text_or_picture_has_another_name(shown: list[dict[str, Any]], processor: Any) -> None:
+def test_another_text_or_image_has_another_name(shown: list[dict[str, Any]], processor: Any) -> None:
     names = example_set(shown, processor).names
     assert len(set(names)) == len(names)
     shown[0]["price"] = 11.0
@@ -176,7 +175,7 @@ def test_the_bound_holds_weights_and_states(
     examples = stored(shown, processor, deep, tmp_path)
     cache = examples.trunk
     assert cache is not None
-    assert rest_below(deep, FIRST, cache)
+    assert offload_below(deep, FIRST, cache)
     needed = bytes_needed(deep, FIRST, examples.lengths)
     held = sum(path.stat().st_size for path in cache.folder.iterdir())
     assert 0.98 * needed < held <= needed
@@ -188,7 +187,7 @@ def test_the_bound_holds_weights_and_states(
 def test_what_changes_below_is_told(deep: Any) -> None:
     def reason(first: int = FIRST, **train: Any) -> str:
         settings = TrainSettings(**{"method": "full", "from_layer": first, **train})
-        return changes_below(apply_method(deep, settings, LoraSettings()), FIRST) or ""
+        return why_not_fixed(apply_method(deep, settings, LoraSettings()), FIRST) or ""
 
     assert reason() == ""
     assert "below layer 2 train, such as" in reason(first=1)

@@ -1,4 +1,4 @@
-"""Stored tower features: the same logits and curve as computed ones, each picture once, bounded, never stale."""
+"""Stored tower features: the same logits and curve as computed ones, each image once, bounded, never stale."""
 
 import os
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from phisight.core.errors import FeatureCacheError, ImageSlotError
+from phisight.core.errors import FeatureCacheError, ImagePlaceholderError
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.cache.vision_features import FeatureCache, bytes_needed, fill, is_fixed, tower_key
+from phisight.train.cache.vision_features import FeatureCache, bytes_needed, fill, is_frozen, tower_key
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.image_check import check_images
@@ -37,7 +37,7 @@ def collated(examples: ExampleSet, processor: Any) -> dict[str, torch.Tensor]:
     return Collator(processor.tokenizer.pad_token_id)([examples[index] for index in range(6)])
 
 
-def test_logits_are_those_of_the_pictures(
+def test_logits_are_those_of_the_images(
     stored: ExampleSet, shown: list[dict[str, Any]], processor: Any, model: Any
 ) -> None:
     computed = collated(example_set(shown, processor), processor)
@@ -55,7 +55,7 @@ def test_logits_are_those_of_the_pictures(
 
 
 @pytest.mark.parametrize("method", ["lora", "projector"])
-def test_the_curve_is_that_of_the_pictures(
+def test_the_curve_is_that_of_the_images(
     method: Any, stored: ExampleSet, shown: list[dict[str, Any]], processor: Any, model: Any, tmp_path: Path
 ) -> None:
     start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -76,7 +76,7 @@ def test_the_curve_is_that_of_the_pictures(
     assert drift.mean().abs() < 2e-5
 
 
-def test_each_picture_is_opened_once(stored: ExampleSet, shown: list[dict[str, Any]], model: Any) -> None:
+def test_each_image_is_opened_once(stored: ExampleSet, shown: list[dict[str, Any]], model: Any) -> None:
     def never(row: Mapping[str, Any]) -> Any:
         raise AssertionError(row)
 
@@ -151,11 +151,11 @@ def test_the_bound_holds_for_the_whole_folder(
 
 def test_only_a_tower_at_rest_is_stored(model: Any) -> None:
     apply_method(model, TrainSettings(method="full", train_tower=True), LoraSettings())
-    assert not is_fixed(model)
+    assert not is_frozen(model)
     apply_method(model, TrainSettings(method="full", train_tower=False), LoraSettings())
-    assert is_fixed(model)
+    assert is_frozen(model)
     model.config.vision_config.attention_dropout = 0.1
-    assert not is_fixed(model)
+    assert not is_frozen(model)
 
 
 def test_the_image_check_reads_stored_features(stored: ExampleSet, processor: Any, model: Any) -> None:
@@ -164,15 +164,15 @@ def test_the_image_check_reads_stored_features(stored: ExampleSet, processor: An
 
 def test_features_of_another_tower_are_refused(stored: ExampleSet, processor: Any, model: Any) -> None:
     batch = collated(stored, processor)
-    with pytest.raises(ImageSlotError, match="another tower"):
+    with pytest.raises(ImagePlaceholderError, match="another tower"):
         model(**{**batch, "image_features": batch["image_features"][..., :-1]})
-    with pytest.raises(ImageSlotError, match="both given"):
+    with pytest.raises(ImagePlaceholderError, match="both given"):
         model(**batch, pixel_values=torch.zeros(1))
-    with pytest.raises(ImageSlotError, match="image_features is given without image_sizes"):
+    with pytest.raises(ImagePlaceholderError, match="image_features is given without image_sizes"):
         model(input_ids=batch["input_ids"], image_features=batch["image_features"])
 
 
-def test_answers_from_features_are_answers_from_pictures(
+def test_answers_from_features_are_answers_from_images(
     stored: ExampleSet, shown: list[dict[str, Any]], processor: Any, model: Any
 ) -> None:
     answers = []

@@ -19,7 +19,7 @@ from tests.helpers.short_fit import Recorder
 
 
 def mixed_lengths(count: int = 700) -> np.ndarray:
-    """Lengths as pictures of every shape give them at four crops, with answers of 20 to 60 tokens."""
+    """Lengths as images of every shape give them at four crops, with answers of 20 to 60 tokens."""
     generator = np.random.default_rng(1)
     shapes = generator.integers(200, 2000, (count, 2))
     answers = generator.integers(20, 60, count)

@@ -135,7 +135,7 @@ def test_liger_without_package_or_gpu_is_told(
 
 
 @pytest.mark.parametrize(("kept", "times"), [(0, 2), (10**9, 1)])
-def test_a_picture_is_opened_once_an_epoch_or_once(
+def test_a_image_is_opened_once_an_epoch_or_once(
     kept: int, times: int, rows: list[dict[str, Any]], processor: Any, model: Any, tmp_path: Path
 ) -> None:
     opened: Counter[int] = Counter()

@@ -25,11 +25,11 @@ def test_loss_and_gradients_are_those_of_all_logits(
     model = apply_method(model, settings, LoraSettings(rank=2))
     counted = {} if items is None else {"num_items_in_batch": items}
     full, full_gradients = gradients(model, **batch, **counted)
-    labelled, labelled_gradients = gradients(model, **batch, **counted, skip_logits=True)
-    torch.testing.assert_close(labelled, full, rtol=1e-6, atol=1e-7)
-    assert labelled_gradients.keys() == full_gradients.keys()
+    labeled, labeled_gradients = gradients(model, **batch, **counted, skip_logits=True)
+    torch.testing.assert_close(labeled, full, rtol=1e-6, atol=1e-7)
+    assert labeled_gradients.keys() == full_gradients.keys()
     for name, gradient in full_gradients.items():
-        torch.testing.assert_close(labelled_gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(labeled_gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_the_number_of_items_divides_the_loss(model: Any, batch: dict[str, torch.Tensor]) -> None:
@@ -47,7 +47,7 @@ def test_labels_at_image_slots_and_at_the_start_do_not_count(model: Any, batch: 
     torch.testing.assert_close(model(**{**batch, "labels": labels}, skip_logits=True).loss, expected)
 
 
-def test_the_head_sees_labelled_places_only(model: Any, batch: dict[str, torch.Tensor]) -> None:
+def test_the_head_sees_labeled_places_only(model: Any, batch: dict[str, torch.Tensor]) -> None:
     seen: list[torch.Size] = []
     model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
     output = model(**batch, skip_logits=True)
@@ -58,8 +58,8 @@ def test_the_head_sees_labelled_places_only(model: Any, batch: dict[str, torch.T
 def test_without_labels_or_the_flag_logits_are_complete(model: Any, batch: dict[str, torch.Tensor]) -> None:
     whole = (*batch["input_ids"].shape, model.config.vocab_size)
     assert model(**batch).logits.shape == whole
-    unlabelled = {name: value for name, value in batch.items() if name != "labels"}
-    assert model(**unlabelled, skip_logits=True).logits.shape == whole
+    unlabeled = {name: value for name, value in batch.items() if name != "labels"}
+    assert model(**unlabeled, skip_logits=True).logits.shape == whole
 
 
 def test_a_batch_without_a_label_behaves_like_all_logits(model: Any, batch: dict[str, torch.Tensor]) -> None:
