@@ -44,7 +44,7 @@ def test_the_prompt_is_rendered_once_for_each_number_of_images(
     rows: list[dict[str, Any]], processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids and labels are those of each row's own rendering."""
-    two = {**rows[1], PICTURES: [rows[1], rows[2]]}
+    two = {**rows[1], IMAGE_ROWS: [rows[1], rows[2]]}
     every = [*rows, two]
     apart = [ExampleSet([row], load_seed, processor, TASK)[0] for row in every]
     render, rendered = processor.apply_chat_template, []
@@ -125,7 +125,7 @@ def test_lengths_are_known_without_opening_a_image(examples: ExampleSet, process
 
 
 def test_several_images_go_into_one_prompt(rows: list[dict[str, Any]], processor: Any) -> None:
-    joined = [{**rows[0], PICTURES: rows[:2]}, rows[2]]
+    joined = [{**rows[0], IMAGE_ROWS: rows[:2]}, rows[2]]
     examples = ExampleSet(joined, lambda row: noise_image(row["seed"]), processor, TASK)
     text = f"<|user|>\n<|image_1|>\n<|image_2|>\n{TASK.prompt}<|end|>\n<|assistant|>\n{TASK.render(rows[0])}<|end|>"
     whole = processor(text=text, images=[noise_image(0), noise_image(1)], return_tensors="pt")
