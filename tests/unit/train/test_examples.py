@@ -7,6 +7,7 @@ import torch
 
 from phisight.core.errors import DataError, EmptyFieldError
 from phisight.core.geometry import image_tokens
+from phisight.data.dataset.image_groups import IMAGE_ROWS
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.tokenize import split_by_length
