@@ -58,6 +58,7 @@ Layout = Annotated[
     str, typer.Option("--format", help="imagefolder; parquet or webdataset write shards beside it as well.")
 ]
 Encoding = Annotated[str, typer.Option(help="Text encoding of CSV and TSV.")]
+Sheet = Annotated[str | None, typer.Option(help="Sheet of a workbook, by name or number (default: the first).")]
 MaxBytes = Annotated[int, typer.Option(help="Bytes of one image.", rich_help_panel=_LIMITS)]
 MaxPixels = Annotated[int, typer.Option(help="Pixels of one image.", rich_help_panel=_LIMITS)]
 TimeLimit = Annotated[float, typer.Option(help="Seconds for one image.", rich_help_panel=_NETWORK)]
@@ -93,6 +94,7 @@ def build_command(
     image_root: ImageRoot = None,
     layout: Layout = "imagefolder",
     encoding: Encoding = "utf-8-sig",
+    sheet: Sheet = None,
     max_bytes: MaxBytes = 50000000,
     max_pixels: MaxPixels = 50000000,
     time_limit: TimeLimit = 30.0,
@@ -141,6 +143,7 @@ def build_command(
         processes=processes,
         image_root=image_root,
         encoding=encoding,
+        sheet=sheet,
     )
     with progress_bar() as progress:
         row = progress.add_task("images", total=None, note="")

@@ -47,7 +47,7 @@ def build(
         raise SettingsError(f"--engine {options.engine!r} is neither local nor ray")
     folder = Path(out)
     if isinstance(source, str):
-        source = open_source(source, encoding=options.encoding)
+        source = open_source(source, encoding=options.encoding, sheet=options.sheet)
     columns = choose_columns(
         source,
         image=options.image or source.image_column,

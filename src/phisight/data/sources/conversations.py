@@ -1,4 +1,8 @@
-"""LLaVA-style conversations: a JSON list of ``{"id", "image", "conversations": [{"from", "value"}, ...]}``.
+"""Conversations about images, as fine-tuning tools write them.
+
+    LLaVA, ShareGPT   {"id", "image", "conversations": [{"from": "human", "value": "<image>\\nWhat?"}, ...]}
+    OpenAI            {"messages": [{"role": "user", "content": [{"type": "text", ...}, {"type": "image_url", ...}]}]}
+    TRL               {"images": [...], "messages": [...]}
 
 Every question with its answer is a row (columns id, image, turn, question, answer). A data set asks one question, so a
 build keeps the rows that ask the task's prompt and names the others in the rejects.
@@ -6,11 +10,10 @@ build keeps the rows that ask the task's prompt and names the others in the reje
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -19,10 +22,14 @@ from phisight.data.sources.base import SourceBatch
 from phisight.data.sources.tables import batches_of_records, file_description
 
 QUESTION, ANSWER = "question", "answer"
+TALKS = ("conversations", "messages")
+"""Names of the list that holds the turns."""
+_ASKED, _ANSWERED, _SYSTEM = ("human", "user"), ("gpt", "assistant", "model", "chatbot"), ("system", "developer")
+_PLACES = ("<image>", "<|image|>", "<|image_1|>", "<|vision_start|><|image_pad|><|vision_end|>")
 
 
 class ConversationSource:
-    """One JSON file of conversations."""
+    """A JSON or JSON Lines file of conversations."""
 
     schema = pa.schema(
         [
@@ -37,14 +44,11 @@ class ConversationSource:
     key_column: str | None = "id"
     typed = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, entries: list[Any]) -> None:
         self.root: Path | None = path.parent
         self.description: dict[str, Any] = file_description("conversations", path)
-        try:
-            self._entries = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise SourceError(f"{path} is no JSON: {error}; one object a line is called .jsonl") from error
-        if not isinstance(self._entries, list) or not self._entries:
+        self._entries = entries
+        if not entries:
             raise SourceError(f"{path} must be a JSON list of conversations, with id, image and conversations")
 
     def questions(self) -> Counter[str]:
@@ -64,24 +68,71 @@ class ConversationSource:
             yield from _turns(number, entry)
 
 
+class _Part(NamedTuple):
+    """One turn: who speaks, the text, the images in it."""
+
+    speaker: str
+    text: str
+    images: list[str]
+
+
 def _turns(number: int, entry: Any) -> Iterator[dict[str, Any] | str]:
     """The questions and answers of one conversation, or the reason why it is none."""
-    talk = entry.get("conversations") if isinstance(entry, dict) else None
-    if not isinstance(talk, list) or not all(isinstance(part, dict) for part in talk):
-        yield "no conversation: an object with a list called conversations is due"
+    named = [entry.get(name) for name in TALKS] if isinstance(entry, dict) else []
+    talk = next((one for one in named if isinstance(one, list)), None)
+    if talk is None or not all(isinstance(part, dict) for part in talk):
+        yield "no conversation: an object with a list called conversations or messages is due"
         return
-    speakers = [str(part.get("from", "")).lower() for part in talk]
-    asked, answered = ("human", "user"), ("gpt", "assistant")
-    if len(talk) < 2 or any(speaker not in (asked, answered)[at % 2] for at, speaker in enumerate(speakers)):
-        yield f"questions and answers do not take turns ({', '.join(speakers)[:80]})"
+    parts = [_part(part) for part in talk]
+    system = " ".join(part.text for part in parts if part.speaker in _SYSTEM)
+    parts = [part for part in parts if part.speaker not in _SYSTEM]
+    if len(parts) < 2 or any(part.speaker not in (_ASKED, _ANSWERED)[at % 2] for at, part in enumerate(parts)):
+        yield f"questions and answers do not take turns ({', '.join(part.speaker for part in parts)[:80]})"
         return
-    for turn, (question, answer) in enumerate(zip(talk[: len(talk) // 2 * 2 : 2], talk[1::2], strict=True), start=1):
+    images = _images(entry) + [image for part in parts for image in part.images]
+    if len(images) > 1:
+        yield f"{len(images)} images in one conversation; one is due"
+        return
+    key = entry.get("id")
+    for turn, (asked, answered) in enumerate(zip(parts[: len(parts) // 2 * 2 : 2], parts[1::2], strict=True), start=1):
         yield {
-            "id": str(entry.get("id") or number),
-            "image": entry.get("image") if isinstance(entry.get("image"), str) else None,
+            "id": str(number if key is None or key == "" else key),
+            "image": images[0] if images else None,
             "turn": turn,
-            QUESTION: " ".join(str(question.get("value", "")).replace("<image>", " ").split()),
-            ANSWER: str(answer.get("value", "")),
+            QUESTION: " ".join(f"{system} {asked.text}".split()),
+            ANSWER: answered.text,
         }
-    if len(talk) % 2:
+    if len(parts) % 2:
         yield "the last question has no answer"
+
+
+def _part(turn: dict[str, Any]) -> _Part:
+    speaker = str(turn.get("from", turn.get("role", ""))).lower()
+    content = turn.get("value", turn.get("content", ""))
+    pieces = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    texts, images = [], []
+    for piece in pieces:
+        if not isinstance(piece, dict):
+            texts.append(str(piece))
+        elif piece.get("type") == "text":
+            texts.append(str(piece.get("text") or ""))
+        else:
+            images += _images(piece)
+    text = " ".join(texts)
+    if speaker in _ASKED:
+        for place in _PLACES:
+            text = text.replace(place, " ")
+    return _Part(speaker, text, images)
+
+
+def _images(holder: dict[str, Any]) -> list[str]:
+    """Addresses or paths under the usual names, each a text, an object with url or path, or a list of these."""
+    found = []
+    for name in ("image", "images", "image_url", "image_path", "url", "path"):
+        value = holder.get(name)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                found += _images(one)
+            elif isinstance(one, str) and one:
+                found.append(one)
+    return found

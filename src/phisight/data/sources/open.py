@@ -6,11 +6,14 @@ from pathlib import Path
 
 from phisight.core.errors import SourceError
 from phisight.data.sources.base import Source
-from phisight.data.sources.folders import open_folder
+from phisight.data.sources.conversations import TALKS, ConversationSource
+from phisight.data.sources.excel import SUFFIXES, ExcelSource
+from phisight.data.sources.folders import IMAGE_SUFFIXES, open_folder
+from phisight.data.sources.records import RecordSource, read_json
 from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource
 
 
-def open_source(name: str, *, encoding: str = "utf-8-sig") -> Source:
+def open_source(name: str, *, encoding: str = "utf-8-sig", sheet: str | None = None) -> Source:
     """Open SOURCE: a folder, a table file, shards, or ``hf:owner/name``; SourceError with the repair."""
     if name.startswith("hf:"):
         from phisight.data.sources.hub import HubSource
@@ -26,18 +29,36 @@ def open_source(name: str, *, encoding: str = "utf-8-sig") -> Source:
     if suffix in (".csv", ".tsv", ".tab"):
         return DelimitedSource(path, encoding)
     if suffix in (".jsonl", ".ndjson"):
-        return JsonLinesSource(path)
+        return _open_lines(path)
     if suffix in (".parquet", ".pq"):
         return ParquetSource(path)
     if suffix == ".json":
-        from phisight.data.sources.conversations import ConversationSource
-
-        return ConversationSource(path)
+        return _open_json(path)
+    if suffix in SUFFIXES:
+        return ExcelSource(path, sheet)
     if suffix == ".tar":
         from phisight.data.sources.shards import ShardSource
 
         return ShardSource([path])
-    raise SourceError(f"{name}: no known kind of source; use .csv, .tsv, .jsonl, .parquet, .json, .tar or a folder")
+    raise SourceError(f"{name}: {_recognized(path)}; use .csv, .tsv, .xlsx, .jsonl, .parquet, .json, .tar or a folder")
+
+
+def _open_json(path: Path) -> Source:
+    """Conversations or other records, by what the first record holds."""
+    value = read_json(path)
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, dict) and any(isinstance(first.get(name), list) for name in TALKS):
+        return ConversationSource(path, value)
+    return RecordSource(path, value)
+
+
+def _open_lines(path: Path) -> Source:
+    """Conversations or other records, by what the first line holds."""
+    source = JsonLinesSource(path)
+    first = next(source.objects(), None)
+    if isinstance(first, dict) and any(isinstance(first.get(name), list) for name in TALKS):
+        return ConversationSource(path, list(source.objects()))
+    return source
 
 
 def _open_directory(path: Path, encoding: str) -> Source:
@@ -49,3 +70,31 @@ def _open_directory(path: Path, encoding: str) -> Source:
     if not (path / "metadata.parquet").is_file() and any(path.glob("*.parquet")):
         return ParquetSource(path)
     return open_folder(path, encoding)
+
+
+_OTHER_KINDS = {
+    ".zip": "a zip file: unpack it and name the folder",
+    ".gz": "a gzip file: unpack it first",
+    ".tgz": "a compressed tar file: unpack it and name the folder",
+    ".pkl": "a pickle, which may run code: save the table as Parquet",
+    ".pickle": "a pickle, which may run code: save the table as Parquet",
+    ".db": "a database: export the table as CSV",
+    ".sqlite": "a database: export the table as CSV",
+    ".sql": "a database dump: export the table as CSV",
+    ".xml": "XML: export the table as CSV or JSON",
+    ".html": "a web page: save its table as CSV",
+    ".pdf": "a PDF: export its table as CSV",
+    ".feather": "an Arrow file: save it as Parquet",
+    ".arrow": "an Arrow file: save it as Parquet",
+    ".orc": "an ORC file: save it as Parquet",
+    ".h5": "an HDF5 file: save the table as Parquet",
+    ".tfrecord": "TFRecords: convert them to WebDataset shards or Parquet",
+    ".txt": "a text file: name it .csv or .tsv where it is one",
+}
+
+
+def _recognized(path: Path) -> str:
+    """What a file is that is no source, and what to do."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return "an image: name the folder or the table it belongs to"
+    return _OTHER_KINDS.get(path.suffix.lower(), "no known kind of source")

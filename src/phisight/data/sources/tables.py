@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,20 +118,24 @@ def batches_of_records(
 
 
 class JsonLinesSource(_FileSource):
-    """One JSON object a line. Types hold for a whole column: mixed ones become text, nested ones JSON text."""
+    """One JSON object a line. Types hold for a whole column: mixed ones become text, lists JSON text.
+
+    ``a.b`` names value b of a nested object a.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "jsonl")
-        types = column_types(self._objects())
+        types = column_types(self.objects())
         if not types:
             raise SourceError(f"{path} holds no JSON object; each line must be one, with the columns as its names")
         self.schema = pa.schema(types.items())
 
     def count(self) -> int | None:
         """Lines that hold something."""
-        return sum(1 for _ in self._objects())
+        return sum(1 for _ in self.objects())
 
-    def _objects(self) -> Iterator[dict[str, Any] | str]:
+    def objects(self) -> Iterator[dict[str, Any] | str]:
+        """The object of each line, or the reason why it is none."""
         try:
             with self.path.open("rb") as file:
                 for line in file:
@@ -142,7 +146,7 @@ class JsonLinesSource(_FileSource):
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows; a line that is no JSON object is malformed."""
-        yield from batches_of_records(fitted(self._objects(), self.schema), self.schema)
+        yield from batches_of_records(fitted(self.objects(), self.schema), self.schema)
 
 
 def column_types(records: Iterable[dict[str, Any] | str]) -> dict[str, pa.DataType]:
@@ -169,7 +173,19 @@ def _json_object(line: bytes) -> dict[str, Any] | str:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         return f"no JSON: {str(error)[:80]}"
-    return value if isinstance(value, dict) else f"a JSON {type(value).__name__} where an object is due"
+    return flat(value) if isinstance(value, dict) else f"a JSON {type(value).__name__} where an object is due"
+
+
+def flat(record: Mapping[str, Any], depth: int = 5) -> dict[str, Any]:
+    """A record with ``a.b`` for value b of the object a; a name that holds a point itself comes first."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and value and depth:
+            inner = flat(value, depth - 1)
+            found |= {f"{name}.{key}": part for key, part in inner.items() if f"{name}.{key}" not in record}
+        else:
+            found[name] = value
+    return found
 
 
 def _json_kind(value: Any) -> str:

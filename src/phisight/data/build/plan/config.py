@@ -40,3 +40,5 @@ class BuildOptions:
     """Worker processes; None: by the number of rows."""
     image_root: Path | None = None
     encoding: str = "utf-8-sig"
+    sheet: str | None = None
+    """Sheet of a workbook, by name or number from 1."""

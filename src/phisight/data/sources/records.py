@@ -1,0 +1,106 @@
+"""JSON files of records: an array of objects, an object that holds one, or COCO's tables."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from phisight.core.errors import SourceError, some
+from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.tables import batches_of_records, column_types, file_description, fitted, flat
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; SourceError when it is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is no JSON: {str(error)[:200]}; one object a line is called .jsonl") from error
+
+
+def records_in(value: Any, path: Path) -> list[Any]:
+    """The records of a JSON value: the array, the one array of objects inside an object, or COCO's joined tables."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, Mapping):
+        if _is_coco(value):
+            return list(_coco_records(value))
+        arrays = [name for name, part in value.items() if isinstance(part, list) and part and isinstance(part[0], dict)]
+        if len(arrays) == 1:
+            return list(value[arrays[0]])
+        if arrays:
+            raise SourceError(
+                f"{path} holds several lists of records ({some(arrays)}); save the one that is meant as a JSON array"
+            )
+        if value and all(isinstance(part, dict) for part in value.values()):  # pandas: orient="index"
+            return [{"key": name, **part} for name, part in value.items()]
+    raise SourceError(f"{path} holds no list of records; a JSON array of objects is due, or COCO's tables")
+
+
+class RecordSource:
+    """A JSON file of records; ``a.b`` names value b of the object a."""
+
+    image_column: str | None = None
+    key_column: str | None = None
+    typed = True
+
+    def __init__(self, path: Path, value: Any = None) -> None:
+        self.root: Path | None = path.parent
+        self.description: dict[str, Any] = file_description("json", path)
+        value = read_json(path) if value is None else value
+        self._records = [_record(one) for one in records_in(value, path)]
+        if isinstance(value, Mapping) and _is_coco(value):
+            self.image_column, self.key_column = "file_name", None
+            self.description["kind"] = "coco"
+        types = column_types(self._records)
+        if not types:
+            raise SourceError(f"{path} holds no JSON object; each record must be one, with the columns as its names")
+        self.schema = pa.schema(types.items())
+
+    def count(self) -> int | None:
+        """Records."""
+        return len(self._records)
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows; a record that is no object is malformed."""
+        yield from batches_of_records(fitted(self._records, self.schema), self.schema)
+
+
+def _record(value: Any) -> dict[str, Any] | str:
+    return flat(value) if isinstance(value, dict) else f"a JSON {type(value).__name__} where an object is due"
+
+
+def _is_coco(value: Mapping[str, Any]) -> bool:
+    return all(isinstance(value.get(name), list) for name in ("images", "annotations"))
+
+
+def _coco_records(value: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each caption; else one for each image with its category, or categories where some have several."""
+    names = {one.get("id"): one.get("name") for one in _objects(value.get("categories", []))}
+    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for one in _objects(value["annotations"]):
+        found[one.get("image_id")].append(one)
+    labels = {
+        image: list(dict.fromkeys(names[one["category_id"]] for one in ones if one.get("category_id") in names))
+        for image, ones in found.items()
+    }
+    several = any(len(label) > 1 for label in labels.values())
+    captions = any("caption" in one for ones in found.values() for one in ones)
+    for image in _objects(value["images"]):
+        base = {"file_name": image.get("file_name"), "image_id": str(image.get("id"))}
+        if captions:
+            for one in found[image.get("id")] or [{}]:
+                yield {**base, "caption": one.get("caption")}
+        elif several:
+            yield {**base, "categories": labels.get(image.get("id"))}
+        else:
+            yield {**base, "category": next(iter(labels.get(image.get("id"), [])), None)}
+
+
+def _objects(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    return (value for value in values if isinstance(value, dict))
