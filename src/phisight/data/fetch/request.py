@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from phisight.data.fetch.addresses import checked_address, is_address
+from phisight.data.fetch.object_store import require_library
 from phisight.data.images.rejection import Rejection
-
-_SPACES = re.compile(r"[\s\x00-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -25,17 +23,6 @@ class Job:
     url: str | None = None
 
 
-def redacted(url: str) -> str:
-    """An address for people and files: without user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "(no address)"
-    return f"{parts.scheme}://{host}{port}{parts.path}"[:500]
-
-
 def job_for(cell: Any, root: Path | None) -> Job:
     """The job of one cell: text (path or URL), bytes, or a mapping with bytes and path; Rejection for anything else."""
     if isinstance(cell, dict):
@@ -47,31 +34,10 @@ def job_for(cell: Any, root: Path | None) -> Job:
     if not text:
         raise Rejection("no_image", "the image column is empty")
     if is_address(text):
-        return Job("url:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), url=checked_scheme(text))
+        url = checked_address(text)
+        require_library(url)
+        return Job("url:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), url=url)
     return _file_job(text, root)
-
-
-def is_address(text: str) -> bool:
-    """Whether a cell is an address rather than a path: it has a scheme (of two letters or more) and a colon."""
-    scheme, colon, _ = text.partition(":")
-    named = bool(colon) and len(scheme) > 1 and scheme.isalnum() and "://" in text
-    return named or text.lower().startswith("data:")
-
-
-def checked_scheme(url: str) -> str:
-    """The address itself when it is http or https with a host; Rejection otherwise."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise Rejection("bad_url", "the address cannot be read") from error
-    if parts.scheme.lower() not in ("http", "https"):
-        raise Rejection("bad_url", f"scheme {parts.scheme[:20]!r}; only http and https are fetched")
-    if not host:
-        raise Rejection("bad_url", "the address has no host")
-    if _SPACES.search(url):
-        raise Rejection("bad_url", "the address holds spaces or control characters")
-    return url
 
 
 def _file_job(text: str, root: Path | None) -> Job:

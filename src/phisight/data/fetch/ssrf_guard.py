@@ -1,8 +1,9 @@
-"""Where a fetch may go: every address a name leads to is checked, and the connection goes to a checked one.
+"""The SSRF guard: every address a name leads to is checked, and the connection goes to a checked one.
 
-The check sits where connections are made, below pooling, TLS and redirects: whatever makes a new connection passes it,
-and the address that was checked is the one that is dialled (a name that changes its answer in between gains nothing).
-TLS still verifies the certificate against the name.
+It is the resolver of aiohttp's connector, so whatever makes a new connection passes it, and the address that was
+checked is the one that is dialed (a name that changes its address in between gains nothing). aiohttp does not resolve
+addresses written as numbers: ``check_literal`` looks at those before each request, and ``open_socket``, where the
+connection is made, is the last check of all. TLS verifies the certificate against the name.
 """
 
 from __future__ import annotations
@@ -10,41 +11,65 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from typing import Any
 
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from phisight.data.fetch.special_purpose import is_public
 from phisight.data.images.rejection import Rejection
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
-
-def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, also behind IPv4-in-IPv6 forms."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if address in _NAT64:
-            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if any(found is not None and not is_public(found) for found in inner):
-            return False
-        if address.ipv4_mapped is not None or address in _NAT64:
-            return True
-    return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-class Guard:
-    """Resolves names and checks every address; only what it returns is dialled."""
+class Guard(AbstractResolver):
+    """Resolves names and checks every address."""
 
     def __init__(self, allow_private: bool = False) -> None:
         self.allow_private = allow_private
 
-    async def resolve(self, host: str, port: int) -> list[str]:
-        """Every address of a name, checked; Rejection when one of them is not public."""
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Every address of a name, checked; Rejection when one of them is not public or there is none."""
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise Rejection("no_address", f"the name {host[:80]!r} cannot be resolved") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        for text in addresses:
-            if not self.allow_private and not is_public(ipaddress.ip_address(text.split("%")[0])):
-                reason = f"{host[:80]!r} leads to {text}, which is not public; --allow-private"
-                raise Rejection("private_address", reason)
-        return addresses
+        results: dict[str, ResolveResult] = {}
+        for kind, _, protocol, _, place in found:
+            text = str(place[0])
+            self.check(text, host)
+            results[text] = ResolveResult(
+                hostname=host,
+                host=text,
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+        return list(results.values())
+
+    def check(self, text: str, host: str) -> None:
+        """Rejection unless an address, which ``host`` leads to, is public."""
+        if not self.allow_private and not is_public(ipaddress.ip_address(text.partition("%")[0])):
+            reason = f"{host[:80]!r} leads to {text}, which is not public; --allow-private"
+            raise Rejection("private_address", reason)
+
+    def check_literal(self, host: str) -> None:
+        """Check a host that is an address written as numbers; names are checked when they are resolved."""
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return
+        self.check(host, host)
+
+    def open_socket(self, address: Any) -> socket.socket:
+        """The socket of a new connection, for aiohttp's ``socket_factory``; OSError for an address that is not public.
+
+        ``address`` is one entry of ``getaddrinfo``: family, type, protocol, name, place.
+        """
+        family, kind, protocol, _, place = address
+        if not self.allow_private and not is_public(ipaddress.ip_address(str(place[0]).partition("%")[0])):
+            raise OSError("the address is not public")
+        return socket.socket(family, kind, protocol)
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -32,6 +32,7 @@ from PIL import (
 
 from phisight.core.errors import MissingImageError, UnreadableImageError
 from phisight.core.layout import IMAGES
+from phisight.data.images.decode_cost import TimedBytes, check_cost
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
 from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.images.strip_metadata import STRIP
@@ -109,6 +110,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
     if len(data) > limits.max_bytes:
         raise Rejection("too_large", f"{len(data)} bytes, more than the {limits.max_bytes} allowed")
     name = sniff(data)
+    check_cost(data, name)
     original = _open(data, name, limits)
     notes = _notes(original, name)
     kept: bytes | None = None
@@ -146,7 +148,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
 def _open(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
     """Read the header with the one decoder of that name and check the size before a pixel is decoded."""
     with _decoding():
-        image = _OPENERS[name](io.BytesIO(data))
+        image = _OPENERS[name](TimedBytes(data))
     width, height = image.size
     if width * height > limits.max_pixels:
         raise Rejection("too_many_pixels", f"{width} x {height} pixels, more than the {limits.max_pixels} allowed")
@@ -198,7 +200,7 @@ def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
     with _decoding():
         if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
             found.add("oriented")
-        if getattr(image, "n_frames", 1) > 1:
+        if getattr(image, "is_animated", False):  # n_frames would read every frame
             found.add("animated")
     if image.mode == "CMYK":
         found.add("cmyk")

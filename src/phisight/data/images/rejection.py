@@ -6,6 +6,7 @@ KINDS is the only table of rejection kinds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from phisight.core.errors import DataError
@@ -47,7 +48,11 @@ KINDS: dict[str, tuple[Persistence, str]] = {
     "html": ("permanent", "a web page instead of an image"),
     "not_an_image": ("permanent", "none of the known image formats"),
     "truncated": ("permanent", "only a part of the image is there"),
+    "too_many_scans": ("permanent", "the JPEG has more scans, or the TIFF more directories, than allowed"),
+    "decode_time": ("permanent", "decoding took longer than allowed"),
     "corrupt": ("permanent", "the image cannot be decoded"),
+    # phisight's own
+    "internal": ("transient", "an error of phisight or of a library it uses"),
 }
 
 
@@ -62,6 +67,15 @@ class Rejection(DataError):  # noqa: N818 - returned as often as raised
 
     def __reduce__(self) -> tuple[type[Rejection], tuple[str, str]]:
         return Rejection, (self.kind, self.reason)
+
+
+def internal(error: Exception) -> Rejection:
+    """The rejection for an exception nobody expected: its name and place, never its text, which may hold data."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = "" if at is None else f" in {Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}"
+    return Rejection("internal", f"{type(error).__name__}{place}")
 
 
 @dataclass(frozen=True)

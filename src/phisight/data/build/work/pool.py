@@ -6,18 +6,20 @@ journal.
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Self
 
-from phisight.core.errors import DataError
+from phisight.core.errors import DataError, PhisightError
 from phisight.data.build.work.download import ImageStore, OnResults, download_here
+from phisight.data.build.work.worker import serve
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job
 
@@ -28,7 +30,7 @@ _BYTES_AHEAD = 64_000_000
 """Bytes of embedded images a worker may hold; one more image may always come."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""For workers' linear algebra: they are forked, which is safe only while there is one thread."""
+"""For the fork server's linear algebra: forking is safe only while there is one thread."""
 
 
 def download(
@@ -57,21 +59,30 @@ class _Worker:
 
 
 class WorkerPool:
-    """Workers and the jobs each of them holds; they start at once, and they import while the caller works."""
+    """Workers and the jobs each of them holds; the fork server imports what they need while the caller works."""
 
     def __init__(self, count: int) -> None:
-        pairs = [socket.socketpair() for _ in range(count)]
-        theirs = [their.detach() for _, their in pairs]
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and numbers
-            [sys.executable, "-P", "-m", "phisight.data.build.work.worker", *map(str, theirs)],
-            env=os.environ | {"PYTHONPATH": path} | _ONE_THREAD,
-            pass_fds=theirs,
-            stdin=subprocess.DEVNULL,
-        )
-        for descriptor in theirs:
-            os.close(descriptor)
-        self._workers = [_Worker(Connection(ours.detach())) for ours, _ in pairs]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["phisight.data.build.work.worker"])
+        with _environment(_ONE_THREAD):
+            multiprocessing.forkserver.ensure_running()
+        self.processes: list[BaseProcess] = []
+        self._workers: list[_Worker] = []
+        self._starts = Thread(target=self._start, name="start workers")
+        theirs: list[Connection] = []
+        for _ in range(count):
+            ours, their = context.Pipe()
+            self._workers.append(_Worker(ours))
+            self.processes.append(context.Process(target=serve, args=(their,), daemon=True))
+            theirs.append(their)
+        self._theirs = theirs
+        self._starts.start()
+
+    def _start(self) -> None:
+        """Start the workers, in a thread: each start waits for the fork server's imports."""
+        for process, their in zip(self.processes, self._theirs, strict=True):
+            process.start()
+            their.close()
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +91,9 @@ class WorkerPool:
         """Workers end with their pipes, in the middle of whatever they do."""
         for worker in self._workers:
             worker.pipe.close()
-        self._process.wait()
+        self._starts.join()
+        for process in self.processes:
+            process.join()
 
     def run(self, jobs: Iterator[Job], store: ImageStore, on_results: OnResults, limits: FetchLimits) -> None:
         """Feed the workers until every job has a result."""
@@ -105,12 +118,14 @@ class WorkerPool:
         except (EOFError, ConnectionError):
             raise DataError(
                 "a worker process died, perhaps out of memory; nothing that was stored is lost: run the same "
-                "command again"
+                'command again (a script that builds must call it under `if __name__ == "__main__":`)'
             ) from None
 
 
 def _receive(worker: _Worker, on_results: OnResults) -> None:
     entries = worker.pipe.recv()
+    if isinstance(entries, PhisightError):
+        raise entries
     on_results(entries)
     for token, _, _ in entries:
         worker.bytes_ahead -= worker.jobs.pop(token)
@@ -124,3 +139,18 @@ def _refill(worker: _Worker, jobs: Iterator[Job], window: int) -> None:
         batch.append(job)
     if batch:
         worker.pipe.send(batch)
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for processes that are started inside the block."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phisight.core.errors import EmptyFieldError, TaskError, some
+from phisight.core.errors import EmptyFieldError, MissingExtraError, SettingsError, TaskError, some
 from phisight.core.special_tokens import special_tokens_in
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.work.journal import Journal, StagedRow
 from phisight.data.build.work.staged_columns import StagedColumns
-from phisight.data.fetch.request import Job, job_for, redacted
-from phisight.data.images.rejection import Rejection
+from phisight.data.fetch.addresses import redacted
+from phisight.data.fetch.request import Job, job_for
+from phisight.data.images.rejection import Rejection, internal
 from phisight.data.sources import Source, SourceBatch
 
 _OFFENDERS_SHOWN = 3
@@ -70,14 +71,22 @@ class Stager:
                 raise Rejection("other_question", f"asks {_text(row['question'])[:80]!r}")
             self._check_task(number, row)
             job = job_for(cell, self.root)
+            staged = self._accepted(number, row, key, url, job)
         except Rejection as rejection:
             return StagedRow(number, key, None, url, rejection=rejection), None
+        except (SettingsError, MissingExtraError):
+            raise
+        except Exception as error:  # whatever one row holds, it never ends the build
+            return StagedRow(number, key, None, url, rejection=internal(error)), None
+        return staged, job
+
+    def _accepted(self, number: int, row: dict[str, Any], key: str, url: str, job: Job) -> StagedRow:
         task = self.columns.task
         categories, numbers = task.of_kind("category"), task.of_kind("number")
         group = self.group.group_of(_text(row[self.group.column]) if self.group.column else key) or key
         category = _text(row[categories[0]]) if categories else ""
         price = float(row[numbers[0]]) if numbers else None
-        return StagedRow(number, key, job.token, url, group, category, price), job
+        return StagedRow(number, key, job.token, url, group, category, price)
 
     def _check_task(self, number: int, row: dict[str, Any]) -> None:
         task = self.columns.task
@@ -126,4 +135,4 @@ def _shown(cell: Any) -> str:
         cell = None if cell.get("bytes") else cell.get("path")
     if not isinstance(cell, str):
         return ""
-    return redacted(cell.strip()) if "://" in cell else cell.strip()[:500]
+    return redacted(cell.strip())

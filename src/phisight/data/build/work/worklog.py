@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from phisight.core.errors import StorageError
 from phisight.data.images.rejection import Rejection, StoredImage
 
 WORKSPACE = ".build"
@@ -48,3 +49,12 @@ def read_log(path: Path) -> Iterator[Entry]:
             if line.endswith(b"\n"):
                 token, kind, text = json.loads(line)
                 yield token, kind, text
+
+
+def cannot_write(folder: Path, error: Exception) -> StorageError:
+    """What it means that a build cannot write (full disk, read-only place), in one line."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return StorageError(
+        f"{folder} cannot be written: {reason}; what was stored is not lost: make room or change the permissions, then "
+        "run the same command again"
+    )

@@ -1,0 +1,93 @@
+"""What decoding an image may cost, told from its bytes before anything is decoded.
+
+A small file can ask for minutes of work: a progressive JPEG may hold thousands of scans, each a pass over every pixel;
+a TIFF may chain thousands of directories. Both are counted here and rejected past a cap that no camera comes near.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import time
+
+from phisight.data.images.rejection import Rejection
+
+DECODE_S = 10.0
+"""Seconds one image may take to decode."""
+MOST_SCANS = 100
+MOST_SCANNED_PIXELS = 1_000_000_000
+"""Scans times pixels of a JPEG."""
+MOST_DIRECTORIES = 1000
+_EXPENSIVE_BYTES = 400_000
+_EXPENSIVE_PIXELS = 4_000_000
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_SCAN = re.compile(rb"\xff\xda")
+
+
+class TimedBytes(io.BytesIO):
+    """Bytes for a decoder that takes them piece by piece; past the time limit a read raises Rejection."""
+
+    def __init__(self, data: bytes, seconds: float = DECODE_S) -> None:
+        super().__init__(data)
+        self._deadline = time.monotonic() + seconds
+        self._seconds = seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As BytesIO."""
+        if time.monotonic() > self._deadline:
+            raise Rejection("decode_time", f"not decoded after {self._seconds:g} s")
+        return super().read(size)
+
+
+def check_cost(data: bytes, name: str) -> None:
+    """Rejection for an image of too many scans or directories; ``name`` is Pillow's name of the format."""
+    if name == "JPEG":
+        scans = sum(1 for _ in _SCAN.finditer(data))
+        width, height, _ = jpeg_frame(data)
+        if scans > MOST_SCANS or scans * width * height > MOST_SCANNED_PIXELS:
+            raise Rejection("too_many_scans", f"{scans} scans of {width} x {height} pixels; at most {MOST_SCANS} scans")
+    elif name == "TIFF" and tiff_directories(data) > MOST_DIRECTORIES:
+        raise Rejection("too_many_scans", f"more than {MOST_DIRECTORIES} directories")
+
+
+def is_expensive(data: bytes) -> bool:
+    """Whether decoding may take more than some 50 ms, so that it must not hold up other work."""
+    if len(data) > _EXPENSIVE_BYTES:
+        return True
+    if data.startswith(b"\xff\xd8"):
+        width, height, progressive = jpeg_frame(data)
+        return width * height > (_EXPENSIVE_PIXELS // 4 if progressive else _EXPENSIVE_PIXELS)
+    if data.startswith(b"\x89PNG") and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return width * height > _EXPENSIVE_PIXELS // 2
+    return True
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, bool]:
+    """Width, height and whether a JPEG is progressive; (0, 0, False) where no frame header is found."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _FRAME:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height, marker in _PROGRESSIVE
+        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:
+            at += 1 if marker == 0xFF else 2
+            continue
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return 0, 0, False
+
+
+def tiff_directories(data: bytes) -> int:
+    """Directories in a TIFF's chain, counted to one past the cap; a chain that leaves the file or loops ends it."""
+    order = "<" if data[:2] == b"II" else ">"
+    seen: set[int] = set()
+    at = struct.unpack_from(f"{order}I", data, 4)[0] if len(data) >= 8 else 0
+    while at and at + 2 <= len(data) and at not in seen and len(seen) <= MOST_DIRECTORIES:
+        seen.add(at)
+        entries = struct.unpack_from(f"{order}H", data, at)[0]
+        end = at + 2 + 12 * entries
+        at = struct.unpack_from(f"{order}I", data, end)[0] if end + 4 <= len(data) else 0
+    return len(seen)
