@@ -18,7 +18,11 @@ DECISIONS = ROOT / "docs" / "decisions" / "0002-dependencies.md"
 # Import name -> distribution where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
 # Declared, never imported by name: the reason.
-WORKS_UNSEEN = {"accelerate": "transformers' Trainer runs on it"}
+WORKS_UNSEEN = {
+    "accelerate": "transformers' Trainer runs on it",
+    "s3fs": "fsspec imports it for s3:// addresses",
+    "gcsfs": "fsspec imports it for gs:// addresses",
+}
 NOT_PERMISSIVE = re.compile(
     r"\bA?L?GPL|GNU|BUSL|Business Source|SSPL|Commons Clause|\bNC\b|Proprietary|EUPL", re.IGNORECASE
 )

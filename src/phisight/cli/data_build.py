@@ -65,7 +65,26 @@ TimeLimit = Annotated[float, typer.Option(help="Seconds for one image.", rich_he
 Attempts = Annotated[int, typer.Option(help="Attempts for one image.", rich_help_panel=_NETWORK)]
 Connections = Annotated[int, typer.Option(help="Connections at once.", rich_help_panel=_NETWORK)]
 PerHost = Annotated[int, typer.Option(help="Connections to one host.", rich_help_panel=_NETWORK)]
-Http2 = Annotated[bool, typer.Option("--http2", help="Use HTTP/2 where offered.", rich_help_panel=_NETWORK)]
+Proxy = Annotated[
+    str, typer.Option(help="env: through HTTPS_PROXY and HTTP_PROXY, not for NO_PROXY.", rich_help_panel=_NETWORK)
+]
+CaBundle = Annotated[
+    Path | None, typer.Option(help="PEM file of further certificate authorities.", rich_help_panel=_NETWORK)
+]
+Header = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME: VALUE, sent to the table's hosts; never logged. Repeatable.", rich_help_panel=_NETWORK),
+]
+
+
+def _without_http2(asked: bool) -> None:
+    from phisight.core.errors import SettingsError
+
+    if asked:
+        raise SettingsError("--http2 is gone: images are fetched over HTTP/1.1; leave the option out")
+
+
+Http2 = Annotated[bool, typer.Option("--http2", hidden=True, callback=_without_http2)]
 AllowPrivate = Annotated[
     bool, typer.Option("--allow-private", help="Fetch from private addresses too.", rich_help_panel=_NETWORK)
 ]
@@ -101,7 +120,10 @@ def build_command(
     attempts: Attempts = 4,
     connections: Connections = 128,
     per_host: PerHost = 32,
-    http2: Http2 = False,
+    proxy: Proxy = "none",
+    ca_bundle: CaBundle = None,
+    header: Header = None,
+    _http2: Http2 = False,
     allow_private: AllowPrivate = False,
     min_side: MinSide = 8,
 ) -> None:
@@ -114,7 +136,7 @@ def build_command(
     from phisight.data.build.plan.config import BuildOptions
     from phisight.data.build.plan.groups import GroupRule
     from phisight.data.build.plan.splits import SplitShares
-    from phisight.data.fetch.limits import FetchLimits
+    from phisight.data.fetch.limits import FetchLimits, parse_header
     from phisight.data.images.decode import ImageLimits
     from phisight.data.values.number_style import styles_by_column
 
@@ -136,7 +158,9 @@ def build_command(
             attempts=attempts,
             connections=connections,
             per_host=per_host,
-            http2=http2,
+            proxy=proxy,
+            ca_bundle=ca_bundle,
+            headers=tuple(map(parse_header, header or [])),
             allow_private=allow_private,
         ),
         engine=engine,

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from phisight.data.fetch.addresses import checked_address, redacted
 from phisight.data.fetch.client import Fetcher
-from phisight.data.fetch.http2 import GuardedBackend
 from phisight.data.fetch.limits import FetchLimits
-from phisight.data.fetch.request import checked_scheme, job_for, redacted
-from phisight.data.fetch.ssrf_guard import Guard, is_public
+from phisight.data.fetch.request import job_for
+from phisight.data.fetch.special_purpose import is_public
+from phisight.data.fetch.ssrf_guard import Guard
 from phisight.data.images.rejection import Rejection
 from tests.helpers.image_server import ImageServer
 
@@ -79,11 +80,11 @@ def answer(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> list[str]:
 def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, dialled = answer(monkeypatch, ["93.184.216.34"]), []
 
-    async def connect(self: Any, factory: Any, host: str, port: int, **_: Any) -> None:
-        dialled.append((host, port))
+    def connect(self: Guard, address: Any) -> socket.socket:
+        dialled.append(address[4])
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", connect)
+    monkeypatch.setattr(Guard, "open_socket", connect)
     limits = FetchLimits(total_s=2, attempts=1)
 
     async def run() -> None:
@@ -96,42 +97,19 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
     assert asked == ["rebinding.example"], "a second question could get a second answer"
 
 
-def test_over_http2_too_it_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answer(monkeypatch, ["93.184.216.34"])
-    backend, dialled = GuardedBackend(Guard()), []
-
-    async def connect(host: str, port: int, **_: Any) -> None:
-        dialled.append((host, port))
-
-    monkeypatch.setattr(backend._inner, "connect_tcp", connect)
-    asyncio.run(backend.connect_tcp("rebinding.example", 80))
-    assert dialled == [("93.184.216.34", 80)]
-    assert asked == ["rebinding.example"], "a second question could get a second answer"
-
-
-def test_over_http2_too_the_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer(monkeypatch, ["8.8.8.8", "10.0.0.1"])
-
-    async def run() -> None:
-        async with Fetcher(FetchLimits(total_s=2, http2=True), 1000) as fetcher:
-            (await fetcher.fetch("https://images.example/a.jpg")).close()
-
-    with pytest.raises(Rejection, match=r"10\.0\.0\.1") as caught:
-        asyncio.run(run())
-    assert caught.value.kind == "private_address"
-
-
 def test_a_redirect_to_the_inside_is_refused(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first hop is let through; the second must be checked like any other."""
     port = int(server.url.rsplit(":", 1)[1])
     checked: list[str] = []
 
-    async def resolve(self: Guard, host: str, port: int) -> list[str]:
+    async def resolve(self: Guard, host: str, port: int = 0, family: Any = socket.AF_UNSPEC) -> Any:
         checked.append(host)
-        return ["127.0.0.1"] if host == "first.example" else await original(self, host, port)
+        guard = Guard(allow_private=True) if host == "first.example" else self
+        return await original(guard, "127.0.0.1" if host == "first.example" else host, port, family)
 
-    original = Guard.resolve
+    original, open_socket = Guard.resolve, Guard.open_socket
     monkeypatch.setattr(Guard, "resolve", resolve)
+    monkeypatch.setattr(Guard, "open_socket", lambda _, address: open_socket(Guard(allow_private=True), address))
     rejection = rejection_of(f"http://first.example:{port}/away?http://localhost:{port}/ok/1")
     assert rejection.kind == "private_address"
     assert checked == ["first.example", "localhost"]
@@ -143,7 +121,7 @@ def test_a_redirect_to_a_file_is_refused(server: ImageServer) -> None:
         async with Fetcher(FetchLimits(total_s=2, allow_private=True), 1000) as fetcher:
             (await fetcher.fetch(f"{server.url}/away?file:///etc/passwd")).close()
 
-    with pytest.raises(Rejection, match="only http and https"):
+    with pytest.raises(Rejection, match="only http, https, s3 and gs are fetched"):
         asyncio.run(run())
 
 
@@ -163,4 +141,4 @@ def test_other_schemes_and_broken_addresses(url: str) -> None:
 
 def test_what_is_shown_of_an_address() -> None:
     assert redacted("https://me:secret@shop.example:8443/a/b.jpg?sig=secret#x") == "https://shop.example:8443/a/b.jpg"
-    assert checked_scheme("HTTPS://shop.example/a.jpg") == "HTTPS://shop.example/a.jpg"
+    assert checked_address("HTTPS://shop.example/a.jpg") == "HTTPS://shop.example/a.jpg"

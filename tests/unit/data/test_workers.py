@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from phisight.core.errors import DataError
+from phisight.core.errors import DataError, StorageError
 from phisight.data.build.work.download import ImageStore
 from phisight.data.build.work.pool import WorkerPool, download
 from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, log_line, log_path, read_log
@@ -42,24 +41,28 @@ def test_every_job_is_settled_once(tmp_path: Path, processes: int) -> None:
     assert len(list((tmp_path / "images").rglob("*.jpg"))) == 300
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker in /proc")
 def test_a_worker_that_dies_is_an_error_and_leaves_nobody_behind(tmp_path: Path) -> None:
     with WorkerPool(2) as pool:
-        forker = pool._process.pid
 
         def kill_one(_: object) -> None:
-            children = Path(f"/proc/{forker}/task/{forker}/children").read_text().split()
-            os.kill(int(children[0]), signal.SIGKILL)
+            os.kill(pool.processes[0].pid or 0, signal.SIGKILL)
 
         with pytest.raises(DataError, match="a worker process died"):
             pool.run(jobs(3000), store(tmp_path), kill_one, LIMITS)
-    assert pool._process.returncode == 0
+    assert [process.exitcode for process in pool.processes] == [-signal.SIGKILL, 0]
+
+
+def test_an_error_that_stops_a_worker_is_raised_here(tmp_path: Path) -> None:
+    folder = store(tmp_path)
+    (tmp_path / "images").write_text("a file where the images should be")
+    with pytest.raises(StorageError, match="cannot be written"):
+        download(jobs(900), folder, lambda _: None, LIMITS, 2)
 
 
 def test_a_pool_that_is_never_used_ends() -> None:
     with WorkerPool(2) as pool:
         pass
-    assert pool._process.returncode == 0
+    assert [process.exitcode for process in pool.processes] == [0, 0]
 
 
 def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
@@ -80,10 +83,15 @@ def test_workers_start_without_what_they_do_not_need() -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
 def test_the_process_that_forks_has_one_thread() -> None:
     """Forking a process with several threads may leave a lock held for ever; Python 3.12 and later warn of it."""
-    with WorkerPool(1) as pool:
-        children = Path(f"/proc/{pool._process.pid}/task/{pool._process.pid}/children")
-        deadline = time.monotonic() + 30
-        while not children.read_text().split():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert len(list(Path(f"/proc/{pool._process.pid}/task").iterdir())) == 1
+    script = (
+        "from phisight.data.build.work.pool import WorkerPool\n"
+        "from pathlib import Path\n"
+        "import os\n"
+        "if __name__ == '__main__':\n"
+        "    with WorkerPool(1) as pool:\n"
+        "        pool.started()\n"
+        "        server = Path(f'/proc/{pool.processes[0].pid}/stat').read_text().rpartition(')')[2].split()[1]\n"
+        "        print(len(os.listdir(f'/proc/{server}/task')), server != str(os.getpid()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "True"]

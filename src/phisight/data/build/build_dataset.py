@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from phisight.core.dataset_folder import CARD, IMAGES, METADATA, REJECTS
-from phisight.core.errors import DatasetError, SettingsError
+from phisight.core.errors import SettingsError
 from phisight.core.task import Task
 from phisight.data.build.finish.finalize import BuildResult, Finalizer
 from phisight.data.build.plan.columns import choose_columns, conversation_task
@@ -26,6 +25,7 @@ from phisight.data.build.work.pool import download, processes_for
 from phisight.data.build.work.resume import resume
 from phisight.data.build.work.stage import Stager
 from phisight.data.build.work.worklog import STORED, Entry
+from phisight.data.build.work.workspace import workspace
 from phisight.data.sources import Source, open_source
 from phisight.data.sources.conversations import ConversationSource
 from phisight.data.values.prepared_source import PreparedSource
@@ -62,17 +62,17 @@ def build(
         columns, guesses=[*columns.guesses, *source.guesses, *([own_split.sentence] if own_split else [])]
     )
     _check_group_column(options.group, source)
-    _check_target(folder)
-    journal = Journal(folder)
-    try:
-        resume(folder, journal, options.limits)
-        stager = Stager(source, columns, options.group, options.image_root or source.root, journal, question)
-        _download_all(stager, ImageStore(folder, options.limits), options, report)
-        result = Finalizer(folder, journal, columns, options, own_split).finalize(source, stager)
-    except BaseException:
-        journal.close()
-        raise
-    journal.remove()
+    with workspace(folder):
+        journal = Journal(folder)
+        try:
+            resume(folder, journal, options.limits)
+            stager = Stager(source, columns, options.group, options.image_root or source.root, journal, question)
+            _download_all(stager, ImageStore(folder, options.limits), options, report)
+            result = Finalizer(folder, journal, columns, options, own_split).finalize(source, stager)
+        except BaseException:
+            journal.close()
+            raise
+        journal.remove()
     return result
 
 
@@ -83,18 +83,6 @@ def _conversation_task(source: Source, prompt: str | None) -> Task | None:
 def _check_group_column(group: GroupRule, source: Source) -> None:
     if group.column is not None and group.column not in source.schema.names:
         raise SettingsError(f"--group {group.column!r} is no column; the columns are {', '.join(source.schema.names)}")
-
-
-def _check_target(folder: Path) -> None:
-    """A folder that is new, empty, or one of ours."""
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; name a folder with --out")
-    ours = {CARD, METADATA, REJECTS, IMAGES, ".build"}
-    strange = [path.name for path in folder.iterdir() if path.name not in ours] if folder.is_dir() else []
-    if strange:
-        raise DatasetError(
-            f"{folder} already holds {strange[0]!r}, which is no part of a data set; choose another --out"
-        )
 
 
 def _download_all(stager: Stager, store: ImageStore, options: BuildOptions, report: Report | None) -> None:

@@ -62,6 +62,7 @@ class Fetcher:
 
     async def fetch(self, url: str) -> IO[bytes]:
         """The body behind an address, as a file at its start (in memory while small); Rejection with the reason."""
+        self._opened()
         left = self.limits.total_s
         for attempt in range(1, self.limits.attempts + 1):
             spent = _Stopwatch()
@@ -77,6 +78,14 @@ class Fetcher:
                 if left <= 0:
                     raise self._final(failure.rejection) from failure
         raise AssertionError("the last attempt returns or raises")
+
+    def _opened(self) -> Http:
+        """The HTTP client, imported on no image's time; aiohttp takes a fifth of a second: not for local files."""
+        if self._http is None:
+            from phisight.data.fetch.http import Http
+
+            self._http = Http(self.limits, self.max_bytes, self._context)
+        return self._http
 
     def extend(self, seconds: float) -> None:
         """Move every running deadline: this process was busy with something else for so long."""
@@ -146,12 +155,8 @@ class Fetcher:
         """Send one request: the body, or the target of a redirect."""
         if urlsplit(url).scheme.lower() in OBJECT_STORES:
             return await asyncio.to_thread(read_object, url, self.max_bytes)
-        if self._http is None:
-            from phisight.data.fetch.http import Http  # aiohttp takes a fifth of a second: not for local files
-
-            self._http = Http(self.limits, self.max_bytes, self._context)
         try:
-            return await self._http.get(url, headers)
+            return await self._opened().get(url, headers)
         except TransientError as failure:
             if failure.pause_s is not None and failure.pause_s <= self.limits.longest_pause_s:
                 host.resume_at = max(host.resume_at, time.monotonic() + failure.pause_s)

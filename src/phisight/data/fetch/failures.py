@@ -23,6 +23,8 @@ def check_status(status: int, retry_after: str | None) -> None:
     """Rejection (permanent) or TransientError for a status that is no success."""
     if 200 <= status < 300:
         return
+    if status < 200:
+        raise TransientError(Rejection("connection", "the server changes the protocol"))
     if status in (404, 410):
         raise Rejection("not_found", f"status {status}")
     if status not in _RETRIED_STATUS:

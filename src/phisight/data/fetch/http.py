@@ -8,6 +8,7 @@ Redirects, retries and limits over several requests are the client's.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ssl
 import tempfile
@@ -50,7 +51,7 @@ class Http:
         self._context = context
         self._direct: aiohttp.ClientSession | None = None
         self._proxied: aiohttp.ClientSession | None = None
-        self._proxies = urllib.request.getproxies_environment() if limits.proxy == "env" else {}
+        self._proxies = urllib.request.getproxies() if limits.proxy == "env" else {}
 
     async def close(self) -> None:
         """Cut every connection."""
@@ -122,7 +123,7 @@ class Http:
     def _proxy_for(self, url: str) -> str | None:
         """The proxy of the environment for an address; None without ``--proxy env``."""
         parts = urlsplit(url)
-        if not self._proxies or urllib.request.proxy_bypass_environment(parts.netloc, self._proxies):
+        if not self._proxies or urllib.request.proxy_bypass(parts.netloc):
             return None
         return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
@@ -155,7 +156,10 @@ class Http:
         address = (await self._guard.resolve(host, port))[0]["host"]
         secure = self._tls() if parts.scheme == "https" else None
         request = Overlong(address, host, port, secure, target, headers, self._limits.read_s, self._max_bytes)
-        response = await asyncio.to_thread(read_overlong, request)
+        try:
+            response = await asyncio.to_thread(read_overlong, request)
+        except OSError as error:
+            raise TransientError(Rejection("connection", "the response cannot be read")) from error
         if response.status != 200:
             raise TransientError(Rejection("connection", "the response cannot be read"))
         body = Body(self._max_bytes, response.encoding, len(response.body))
@@ -210,4 +214,4 @@ def _errors_named() -> Iterator[None]:
 def _authorization(url: str) -> dict[str, str]:
     """Basic authorization from the user of an address."""
     known = credentials(url)
-    return {} if known is None else {"Authorization": aiohttp.BasicAuth(*known, encoding="utf-8").encode()}
+    return {} if known is None else {"Authorization": "Basic " + base64.b64encode(":".join(known).encode()).decode()}

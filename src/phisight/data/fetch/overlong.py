@@ -84,6 +84,8 @@ def _parsed(received: bytes, max_bytes: int) -> Response | None:
         return None
     except http.client.HTTPException as error:
         raise ConnectionError("no response") from error
+    if len(set(response.headers.get_all("Content-Length", []))) > 1:
+        raise ConnectionError("two lengths")
     if response.length is None and not response.chunked:
         return None  # ends with the connection: nothing can follow it
     return None if response.length else Response(response.status, response.getheader("Content-Encoding", ""), body)

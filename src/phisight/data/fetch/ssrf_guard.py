@@ -54,12 +54,18 @@ class Guard(AbstractResolver):
             raise Rejection("private_address", reason)
 
     def check_literal(self, host: str) -> None:
-        """Check a host that is an address written as numbers; names are checked when they are resolved."""
+        """Check a host that is an address written as numbers, in any of the system's spellings (``127.1``, ``0x7f.1``).
+
+        Names are checked when they are resolved.
+        """
         try:
-            ipaddress.ip_address(host.partition("%")[0])
+            text = str(ipaddress.ip_address(host.partition("%")[0]))
         except ValueError:
-            return
-        self.check(host, host)
+            try:
+                text = socket.inet_ntoa(socket.inet_aton(host))
+            except (OSError, UnicodeError):
+                return
+        self.check(text, host)
 
     def open_socket(self, address: Any) -> socket.socket:
         """The socket of a new connection, for aiohttp's ``socket_factory``; OSError for an address that is not public.

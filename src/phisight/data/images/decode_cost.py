@@ -61,7 +61,7 @@ def is_expensive(data: bytes) -> bool:
         return width * height > (_EXPENSIVE_PIXELS // 4 if progressive else _EXPENSIVE_PIXELS)
     if data.startswith(b"\x89PNG") and len(data) >= 24:
         width, height = struct.unpack_from(">II", data, 16)
-        return width * height > _EXPENSIVE_PIXELS // 2
+        return int(width * height) > _EXPENSIVE_PIXELS // 2
     return True
 
 

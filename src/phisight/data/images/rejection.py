@@ -105,8 +105,8 @@ class StoredImage:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of ``as_dict``."""
-        return cls(**values)
+        """The inverse of ``as_dict``; also what an earlier phisight wrote."""
+        return cls(**{"colors" if name == "colours" else name: value for name, value in values.items()})
 
 
 NOTES: dict[str, str] = {

@@ -20,6 +20,7 @@ import numpy as np
 from phisight.core.errors import DatasetError
 from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, read_log, result_of
 from phisight.data.images.rejection import Rejection, StoredImage
+from phisight.data.images.verify import damaged
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (token TEXT PRIMARY KEY, kind TEXT NOT NULL, result TEXT NOT NULL) WITHOUT ROWID;
@@ -58,14 +59,18 @@ class Journal:
             self._sql.execute("PRAGMA journal_mode = WAL")
             self._sql.execute("PRAGMA synchronous = OFF")
             self._sql.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
+            self._translate()
+        except sqlite3.OperationalError:
             self._sql.close()
-            raise DatasetError(
-                f"{folder} is in use by another build ({error}); wait for it or choose another --out"
-            ) from error
+            raise
         except sqlite3.DatabaseError as error:
             self._sql.close()
             raise DatasetError(f"the journal in {self.workspace} is damaged ({error}); delete that folder") from error
+
+    def _translate(self) -> None:
+        """Rename what an earlier phisight called otherwise in the journal of a build that it was stopped in."""
+        if any(row[1] == "outcome" for row in self._sql.execute("PRAGMA table_info(images)")):
+            self._sql.execute("ALTER TABLE images RENAME COLUMN outcome TO result")
 
     @property
     def rows_path(self) -> Path:
@@ -79,14 +84,16 @@ class Journal:
             path.unlink()
 
     def forget(self, folder: Path, again: Callable[[Rejection], bool]) -> None:
-        """Drop what is to be downloaded again: rejections of that kind, jobs without a result, missing files."""
-        dropped = [
-            (token,)
-            for token, kind, result in self._sql.execute("SELECT token, kind, result FROM images")
-            if kind == _ASKED
-            or (kind == STORED and not _is_there(folder, StoredImage.from_dict(json.loads(result))))
-            or (kind not in (_ASKED, STORED) and again(Rejection(kind, result)))
-        ]
+        """Drop what is to be downloaded again: rejections of that kind, jobs without a result, lost files."""
+        stored: dict[str, StoredImage] = {}
+        dropped = []
+        for token, kind, result in self._sql.execute("SELECT token, kind, result FROM images"):
+            if kind == STORED:
+                stored[token] = StoredImage.from_dict(json.loads(result))
+            elif kind == _ASKED or again(Rejection(kind, result)):
+                dropped.append((token,))
+        lost = set(damaged({folder / image.file_name: image.sha256 for image in stored.values()}.items()))
+        dropped += [(token,) for token, image in stored.items() if folder / image.file_name in lost]
         self._sql.executemany("DELETE FROM images WHERE token = ?", dropped)
 
     def stage(self, rows: Iterable[StagedRow], tokens: Iterable[str]) -> list[str]:
@@ -156,8 +163,3 @@ class Journal:
 
 def _rejection_columns(rejection: Rejection | None) -> tuple[str | None, str | None]:
     return (None, None) if rejection is None else (rejection.kind, rejection.reason)
-
-
-def _is_there(folder: Path, image: StoredImage) -> bool:
-    path = folder / image.file_name
-    return path.is_file() and path.stat().st_size == image.size

@@ -63,7 +63,7 @@ class WorkerPool:
 
     def __init__(self, count: int) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["phisight.data.build.work.worker"])
+        context.set_forkserver_preload(["phisight.data.build.work.worker", "phisight.data.fetch.http"])
         with _environment(_ONE_THREAD):
             multiprocessing.forkserver.ensure_running()
         self.processes: list[BaseProcess] = []
@@ -84,6 +84,10 @@ class WorkerPool:
             process.start()
             their.close()
 
+    def started(self) -> None:
+        """Wait until every worker runs."""
+        self._starts.join()
+
     def __enter__(self) -> Self:
         return self
 
@@ -91,7 +95,7 @@ class WorkerPool:
         """Workers end with their pipes, in the middle of whatever they do."""
         for worker in self._workers:
             worker.pipe.close()
-        self._starts.join()
+        self.started()
         for process in self.processes:
             process.join()
 

@@ -41,13 +41,13 @@ def _results_of_finished(folder: Path, limits: ImageLimits) -> Iterator[tuple[st
                     if row[TOKEN] and _within(image, limits):
                         yield row[TOKEN], image
         lines = (folder / REJECTS).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError, KeyError):
-        return  # not built here, or damaged: everything is downloaded
-    same = then == asdict(limits)
-    for line in map(json.loads, lines):
-        persistence = KINDS[line["kind"]][0]
-        if "token" in line and (persistence == "permanent" or (persistence == "limits" and same)):
-            yield line["token"], Rejection(line["kind"], line["reason"])
+        same = then == asdict(limits)
+        for line in map(json.loads, lines):
+            persistence = KINDS[line["kind"]][0]
+            if "token" in line and (persistence == "permanent" or (persistence == "limits" and same)):
+                yield str(line["token"]), Rejection(line["kind"], str(line["reason"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # not built here, or damaged: everything else is downloaded
 
 
 def _within(image: StoredImage, limits: ImageLimits) -> bool:

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-import phisight.data.fetch.http  # noqa: F401 - imported once, by the fork server
 from phisight.core.errors import PhisightError
 from phisight.data.build.work.download import ImageStore, run_jobs, run_to_end
 from phisight.data.build.work.worklog import Entry, log_line, log_path
