@@ -12,7 +12,10 @@ from phisight.cli.screen import console, progress_bar
 if TYPE_CHECKING:
     from collections import Counter
 
+    from rich.progress import Progress
+
     from phisight.core.task import Task
+    from phisight.data.build.build_dataset import Report
     from phisight.data.build.finish.finalize import BuildResult
 
 _TASK, _LIMITS, _NETWORK = "Task", "Limits", "Network"
@@ -129,8 +132,8 @@ def build_command(
 ) -> None:
     """Build a data set folder from SOURCE.
 
-    Columns that are not named are guessed from their names, and the guess is printed. Every row ends in the table or
-    in rejects.jsonl with the reason. Run the same command again to ask for what is still missing.
+    Columns that are not named are guessed, and the guess is printed. Every row ends in the table or in rejects.jsonl
+    with the reason. Run the same command again to download what is still missing.
     """
     from phisight.data.build.build_dataset import build
     from phisight.data.build.plan.config import BuildOptions
@@ -170,19 +173,25 @@ def build_command(
         sheet=sheet,
     )
     with progress_bar() as progress:
-        row = progress.add_task("images", total=None, note="")
-
-        def report(done: int, total: int | None, rejected: Counter[str]) -> None:
-            note = "  ".join(f"{kind} {count}" for kind, count in rejected.most_common(3))
-            progress.update(row, completed=done, total=total, note=note)
-
-        result = build(source, out, chosen, report)
+        result = build(source, out, chosen, _reporter(progress))
     _print_result(result)
-    if layout != "imagefolder":
-        _export_beside(out, layout)
+    _export_beside(out, layout)
+
+
+def _reporter(progress: Progress) -> Report:
+    """Shows images done and the commonest rejections."""
+    row = progress.add_task("images", total=None, note="")
+
+    def report(done: int, total: int | None, rejected: Counter[str]) -> None:
+        note = "  ".join(f"{kind} {count}" for kind, count in rejected.most_common(3))
+        progress.update(row, completed=done, total=total, note=note)
+
+    return report
 
 
 def _export_beside(out: Path, layout: str) -> None:
+    if layout == "imagefolder":
+        return
     from phisight.data.dataset.export_formats import export
     from phisight.data.dataset.folder import DatasetFolder
 
