@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 LOAD_PACKAGE = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
@@ -15,8 +17,6 @@ for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
 ASK_EVERY_COMMAND = """
 import sys, typer
 from phisight.cli import app
-
-pytestmark = pytest.mark.process
 
 def ask(command, words):
     try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from phisight.core.task import Task
     from phisight.data.build.build_dataset import Report
     from phisight.data.build.finish.finalize import BuildResult
+    from phisight.data.build.plan.splits import SplitShares
 
 _TASK, _LIMITS, _NETWORK = "Task", "Limits", "Network"
 """Panels of --help."""
@@ -132,13 +133,11 @@ def build_command(
 ) -> None:
     """Build a data set folder from SOURCE.
 
-    Columns that are not named are guessed, and the guess is printed. Every row ends in the table or in rejects.jsonl
-    with the reason. Run the same command again to download what is still missing.
+    Guesses of columns are printed. Every row ends in the table or in rejects.jsonl; the same command goes on.
     """
     from phisight.data.build.build_dataset import build
     from phisight.data.build.plan.config import BuildOptions
     from phisight.data.build.plan.groups import GroupRule
-    from phisight.data.build.plan.splits import SplitShares
     from phisight.data.fetch.limits import FetchLimits, parse_header
     from phisight.data.images.decode import ImageLimits
     from phisight.data.values.number_style import styles_by_column
@@ -153,7 +152,7 @@ def build_command(
         numbers=styles_by_column(numbers or []),
         split_column=split_column,
         own_split=own_split,
-        shares=SplitShares(*_shares(shares)),
+        shares=_shares(shares),
         seed=seed,
         limits=ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels, min_side=min_side),
         fetch=FetchLimits(
@@ -200,14 +199,15 @@ def _export_beside(out: Path, layout: str) -> None:
     console.print(f"{len(files)} files in {target}", markup=False, soft_wrap=True)
 
 
-def _shares(text: str) -> tuple[float, float, float]:
+def _shares(text: str) -> SplitShares:
     from phisight.core.errors import SettingsError
+    from phisight.data.build.plan.splits import SplitShares
 
     try:
         train, validation, test = (float(part) for part in text.split(","))
     except ValueError:
         raise SettingsError(f"--shares {text!r} must be three numbers with commas between: 0.8,0.1,0.1") from None
-    return train, validation, test
+    return SplitShares(train, validation, test)
 
 
 def _task_from_options(file: Path | None, fields: list[str], answer: str | None, prompt: str | None) -> Task | None:
