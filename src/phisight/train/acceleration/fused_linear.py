@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 from torch.nn.functional import linear, silu
 
+from phisight.train.acceleration.one_kernel import on_gpu, one_kernel
+
 ONE_DNN = (
     platform.machine() in ("x86_64", "AMD64")
     and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -37,11 +39,15 @@ class Activation(NamedTuple):
 
 
 def _swiglu(states: Tensor) -> Tensor:
+    if on_gpu(states):
+        return _swiglu_chain(states)
     gate, up = states.chunk(2, dim=-1)
     return silu(gate).mul_(up)
 
 
 def _swiglu_back(grad: Tensor, states: Tensor) -> Tensor:
+    if on_gpu(states):
+        return _swiglu_back_chain(grad, states)
     gate, up = states.chunk(2, dim=-1)
     both = torch.empty_like(states)
     of_gate, of_up = both.chunk(2, dim=-1)
@@ -58,6 +64,20 @@ def _quick_gelu_back(grad: Tensor, states: Tensor) -> Tensor:
     share = (states * 1.702).sigmoid_()
     through: Tensor = torch.ops.aten.sigmoid_backward(grad * states, share)
     return through.mul_(1.702).add_(grad * share)
+
+
+@one_kernel
+def _swiglu_chain(states: Tensor) -> Tensor:
+    gate, up = states.chunk(2, dim=-1)
+    return silu(gate) * up
+
+
+@one_kernel
+def _swiglu_back_chain(grad: Tensor, states: Tensor) -> Tensor:
+    gate, up = states.float().chunk(2, dim=-1)
+    share, wide = gate.sigmoid(), grad.float()
+    of_gate = wide * up * share * (1 + gate * (1 - share))
+    return torch.cat((of_gate, wide * gate * share), dim=-1).to(grad.dtype)
 
 
 ACTIVATIONS = {"swiglu": Activation(_swiglu, _swiglu_back), "quick_gelu": Activation(_quick_gelu, _quick_gelu_back)}

@@ -3,6 +3,7 @@
     adapters         layer and LoRA update in one                      train/acceleration/fused_linear.py
     MLPs             SwiGLU, or the tower's GELU, with what follows    train/acceleration/fused_linear.py
     linear layers    float32 on a CPU: oneDNN's products               train/acceleration/fused_linear.py
+    attention        on a GPU, queries and keys turned in one kernel   train/acceleration/rotary_attention.py
     RMS norms        input saved, normalized rows recomputed           train/acceleration/rms_norm.py
 
 Only layers known to compute the same are patched: DoRA, 4-bit layers, adapters with dropout and other activations keep
@@ -19,12 +20,13 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import QuickGELUActivation, SiLUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP
-from transformers.models.phi3.modeling_phi3 import Phi3MLP, Phi3RMSNorm
+from transformers.models.phi3.modeling_phi3 import Phi3Attention, Phi3MLP, Phi3RMSNorm
 
 from phisight.train.acceleration.fused_linear import Adapter, fused_linear
 from phisight.train.acceleration.rms_norm import rms_norm
+from phisight.train.acceleration.rotary_attention import turning_attention
 
-Forward = Callable[..., Tensor]
+Forward = Callable[..., Any]
 
 
 @contextmanager
@@ -53,6 +55,8 @@ def _forward_of(module: Any) -> Forward | None:
         return _plain(module)
     if type(module) is Phi3RMSNorm:
         return lambda states: rms_norm(states, module.weight, module.variance_epsilon)
+    if type(module) is Phi3Attention:
+        return turning_attention(module)
     if type(module) is Phi3MLP and isinstance(module.activation_fn, (nn.SiLU, SiLUActivation)):
         return _mlp(module, module.gate_up_proj, module.down_proj, "swiglu")
     if type(module) is CLIPMLP and isinstance(module.activation_fn, QuickGELUActivation):

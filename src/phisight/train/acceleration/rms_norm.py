@@ -11,9 +11,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from phisight.train.acceleration.one_kernel import on_gpu
+
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """``weight`` [D] times x / sqrt(mean(x^2) + epsilon), [..., D]; computed in float32."""
+    """``weight`` [D] times x / sqrt(mean(x^2) + epsilon), [..., D]; computed in float32.
+
+    On a GPU it is torch's one kernel, where weight and states are of one type.
+    """
+    if on_gpu(x) and x.dtype == weight.dtype:
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.nn.functional.rms_norm(x, weight.shape, weight, epsilon)
     return cast(Tensor, _RmsNorm.apply(x, weight, epsilon))  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,113 @@
+"""Answers: the library's generate over a growing cache, and a recorded step over a static one, against bandwidth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import StaticCache
+
+from gpu.device import timed
+from gpu.model import TASK
+from gpu.record import Figures
+from gpu.session import Session
+from phisight.train.examples.dataset import prompt_text
+
+PART = "generation"
+
+
+def run(session: Session) -> None:
+    """Each batch size, large ones first: they are what the aim speaks of."""
+    for batch in reversed(session.size.batches):
+        for way, needs in ((recorded, 6), (library, 10)):
+
+            def measure(way: Any = way, batch: int = batch) -> Figures:
+                figures: Figures = way(session, batch)
+                return figures
+
+            session.record.attempt(PART, f"{batch} at once: {way.__name__}", session.needs(needs), measure)
+
+
+def prompts(session: Session, batch: int) -> dict[str, torch.Tensor]:
+    """The same image and question some times, on the device."""
+    size, grid, device = session.size, session.size.grids[0], session.device.torch_device
+    text = prompt_text(session.processor, TASK, 1)
+    ids = torch.tensor([session.processor.encode(text, [size.image_tokens(grid)])], device=device)
+    side = size.crop_size
+    pixels = torch.randn(1, grid * grid + 1, 3, side, side, device=device, dtype=session.model.dtype)
+    sizes = torch.tensor([[grid * side, grid * side]], device=device)
+    return {
+        "input_ids": ids.expand(batch, -1).contiguous(),
+        "attention_mask": torch.ones_like(ids).expand(batch, -1).contiguous(),
+        "pixel_values": pixels.expand(batch, -1, -1, -1, -1).contiguous(),
+        "image_sizes": sizes.expand(batch, -1).contiguous(),
+    }
+
+
+def figures_of(session: Session, batch: int, prompt: int, step_s: float, prefill_s: float) -> Figures:
+    """Tokens a second and the share of what memory bandwidth allows: weights and keys read once a step."""
+    config, new = session.config, session.size.new_tokens
+    held = [one for name, one in session.model.named_parameters() if "vision" not in name and "embed" not in name]
+    weights = sum(one.nbytes for one in held)
+    keys = 2 * config.num_hidden_layers * config.hidden_size * 2 * (prompt + new / 2) * batch
+    found: Figures = {
+        "tokens_per_s": batch / step_s,
+        "step_ms": step_s * 1e3,
+        "prefill_s": prefill_s,
+        "answers_per_s": batch / (prefill_s + new * step_s),
+        "read_gb_a_step": (weights + keys) / 1e9,
+    }
+    rate = session.record.figure("matrix", "memory", "tb_per_s")
+    if rate:
+        found["share_of_bandwidth"] = (weights + keys) / step_s / 1e12 / rate
+    return found
+
+
+@torch.no_grad()
+def library(session: Session, batch: int) -> Figures:
+    """``generate`` with its own growing cache: what ``Predictor`` calls."""
+    model, inputs, new = session.model.eval(), prompts(session, batch), session.size.new_tokens
+    prompt = inputs["input_ids"].shape[1]
+
+    def generate(count: int) -> Any:
+        return model.generate(
+            **inputs,
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            pad_token_id=session.processor.tokenizer.pad_token_id,
+        )
+
+    one = timed(session.device, lambda: generate(1), seconds=0.0, most=2)
+    many = timed(session.device, lambda: generate(1 + new), seconds=0.0, least=1, most=1)
+    step = (many.typical - one.typical) / new
+    return {**figures_of(session, batch, prompt, step, one.typical), "peak_gb": many.peak_bytes / 1e9}
+
+
+@torch.no_grad()
+def recorded(session: Session, batch: int) -> Figures:
+    """One step over a static cache, recorded as a CUDA graph and replayed: no time of the host's in it."""
+    model, inputs, new = session.model.eval(), prompts(session, batch), session.size.new_tokens
+    prompt = inputs["input_ids"].shape[1]
+    del inputs["attention_mask"]  # no padding
+
+    def prefill() -> Any:
+        cache = StaticCache(config=model.config, max_cache_len=prompt + new + 16)
+        output = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache, output.logits[:, -1:].argmax(-1)
+
+    filled = timed(session.device, prefill, seconds=0.0, most=2)
+    cache, token = prefill()
+
+    def step() -> None:
+        logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits
+        token.copy_(logits[:, -1:].argmax(-1))
+
+    eager = timed(session.device, step, seconds=0.0, least=3, most=3)
+    replay = session.device.graph(step)
+    run = timed(session.device, replay, seconds=session.step_seconds, least=3, most=new)
+    return {
+        **figures_of(session, batch, prompt, run.typical, filled.typical),
+        "eager_step_ms": eager.typical * 1e3,
+        "peak_gb": run.peak_bytes / 1e9,
+    }
