@@ -3,12 +3,14 @@
 # PYTHON makes the environments; PYTEST_ARGS goes to pytest: make test PYTEST_ARGS='-k task -x'
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# BENCH_ARGS goes to the GPU benchmark: make bench-gpu BENCH_ARGS='--parts matrix,lora --budget 240'
+BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-lowest check format constraints clean
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -43,6 +45,9 @@ format: setup  ## put the code into the formatter's shape, mend what the linter 
 
 test-lowest: $(LOWEST)/.installed  ## the model and the start of the program against the lower bounds in pyproject.toml
 	$(LOWEST)/bin/python -m pytest tests/unit/model tests/parity tests/architecture/test_light_start.py $(PYTEST_ARGS)
+
+bench-gpu: setup  ## measure this machine's GPU: 22 minutes, results in benchmarks/results/
+	PYTHONPATH=src:benchmarks $(BIN)/python -m gpu $(BENCH_ARGS)
 
 clean:  ## remove the environments, caches and builds (runs/ stays)
 	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -103,7 +103,7 @@ class Cuda(Device):
 
     def graph(self, step: Callable[[], None]) -> Callable[[], None]:
         """``step`` recorded as a CUDA graph, after a few runs that warm its kernels up; a call replays it."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):
@@ -158,7 +158,7 @@ class Timing:
 
 
 def timed(device: Device, call: Callable[[], Any], *, seconds: float, least: int = 2, most: int = 20) -> Timing:
-    """Time ``call``: once to warm up, then until ``seconds`` are over, at least ``least`` and at most ``most`` times."""
+    """Time ``call``: once to warm up, then for ``seconds``, at least ``least`` and at most ``most`` times."""
     timing = Timing()
     device.reset_peak()
     begun = time.perf_counter()

@@ -19,7 +19,16 @@ TITLES = {
 HIDDEN = ("error", "skipped", "took_s", "first_step_s", "reserved_gb", "loss")
 STEPS = ("images/s", "tokens/s", "TFLOP/s", "of the matrix rate", "peak GB", "micro-batch", "against plain")
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "generation": ("tokens_per_s", "step_ms", "eager_step_ms", "prefill_s", "answers_per_s", "share_of_bandwidth", "peak_gb"),
+    "generation": (
+        "tokens_per_s",
+        "step_ms",
+        "eager_step_ms",
+        "prefill_s",
+        "answers_per_s",
+        "share_of_bandwidth",
+        "peak_gb",
+        "tokens_as_the_librarys",
+    ),
 }
 
 
@@ -35,7 +44,7 @@ def page_of(values: Figures) -> str:
 def _sentence(about: Figures) -> str:
     told = [f"{name} {value}" for name, value in about.items() if name not in ("device", "month")]
     return (
-        f"`make bench-gpu`; {', '.join(told)}. Random weights in the shapes of microsoft/Phi-3.5-vision-instruct, random "
+        f"`make bench-gpu`; {', '.join(told)}. Random weights in the shapes of Phi-3.5-vision-instruct, random "
         "images; attention by torch's sdpa (flash attention's package was not installed). TFLOP/s count what the "
         "arithmetic asks for: no recomputation, no gradients of frozen weights."
     )
@@ -44,7 +53,9 @@ def _sentence(about: Figures) -> str:
 def _part(part: str, figures: Figures) -> list[str]:
     if part in ("lora", "top", "full", "compiled"):
         return _steps(figures)
-    found = dict.fromkeys(k for one in figures.values() for k, value in one.items() if not isinstance(value, list | dict))
+    found = dict.fromkeys(
+        k for one in figures.values() for k, value in one.items() if not isinstance(value, list | dict)
+    )
     names = COLUMNS.get(part) or tuple(name for name in found if name not in HIDDEN)
     head = ["", *(name.replace("_", " ") for name in names)]
     return _table(head, [[name, *_cells(one, names)] for name, one in figures.items()])
@@ -69,7 +80,9 @@ def _steps(figures: Figures) -> list[str]:
             ]
         )
     waits = [
-        f"{name}: {one['data_wait']:.1%} of the time was waiting for data." for name, one in figures.items() if "data_wait" in one
+        f"{name}: {one['data_wait']:.1%} of the time was waiting for data."
+        for name, one in figures.items()
+        if "data_wait" in one
     ]
     return [*_table(["", *STEPS], rows), *(["", *waits] if waits else [])]
 

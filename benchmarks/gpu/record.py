@@ -54,7 +54,8 @@ class Record:
             self.device.release()
             figures[name]["took_s"] = round(time.monotonic() - start, 2)
         print(f"   {name}: {_short(figures[name])}", flush=True)
-        return figures[name]
+        measured: Figures = figures[name]
+        return measured
 
     def figure(self, part: str, name: str, key: str) -> Any:
         """A figure measured before; none where there is none."""
@@ -81,5 +82,5 @@ def _short(figures: Figures) -> str:
         elif isinstance(value, float):
             shown.append(f"{key} {value:.4g}")
         elif isinstance(value, dict):
-            shown.append(f"{key} {({k: round(v, 4) if isinstance(v, float) else v for k, v in value.items()})}")
+            shown.append(f"{key} { ({k: round(v, 4) if isinstance(v, float) else v for k, v in value.items()}) }")
     return "  ".join(shown)

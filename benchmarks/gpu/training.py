@@ -21,14 +21,13 @@ from gpu.device import Device
 from gpu.model import ROW, TASK, Size
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.model.attention import attend_by_sample
-from phisight.model.labels import IGNORED
+from phisight.model.loss import IGNORED
 from phisight.train.acceleration.compile import compiled_layers
 from phisight.train.acceleration.patch import fused_layers
-from phisight.train.cache.hidden_states import alone
+from phisight.train.cache.hidden_states import as_single_batch
 from phisight.train.cache.vision_features import image_embedding
-from phisight.train.examples.collators import Collator, without_needless_mask
-from phisight.train.examples.dataset import Conversation, encode_answer
-from phisight.train.examples.packing import PackingCollator
+from phisight.train.examples.collators import Collator, PackingCollator, drop_redundant_mask
+from phisight.train.examples.tokenize import Conversation, encode_answer
 from phisight.train.flops import Cached, ExampleSize, example_flops
 from phisight.train.trainable.methods import apply_method
 
@@ -81,7 +80,7 @@ def make_examples(
             if images == FEATURES:
                 examples.append({**text, **shown, FEATURES: [features.cpu()]})
                 continue
-            inputs = alone({**text, **shown, FEATURES: [features]})
+            inputs = as_single_batch({**text, **shown, FEATURES: [features]})
             decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).model
             states = decoder.trunk(from_layer, **{name: value.to(device) for name, value in inputs.items()})
         examples.append({**text, STATES: states[0].cpu(), "first_layer": from_layer})
@@ -126,7 +125,7 @@ class Step:
 
     def __call__(self) -> None:
         """Forward, backward, clip, step."""
-        count, total = 0, None
+        total: Tensor | None = None
         batches = list(self.batches())
         labelled = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
         for batch in batches:
@@ -134,9 +133,8 @@ class Step:
             with torch.autocast(self.device.kind, torch.bfloat16, enabled=self.bf16), self._clock("forward"):
                 loss = self._loss(inputs, len(batches), labelled)
             with self._clock("backward"):
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             total = loss.detach() if total is None else total + loss.detach()
-            count += 1
         with self._clock("optimizer"):
             torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
             self.optimizer.step()
@@ -148,8 +146,9 @@ class Step:
             loss: Tensor = self.model(**inputs, use_cache=False).loss
             return loss / micro_batches
         config = self.model.config
-        loss = self.model(**without_needless_mask(inputs, config), skip_logits=True, num_items_in_batch=labelled).loss
-        return loss
+        needed = drop_redundant_mask(inputs, config)
+        summed: Tensor = self.model(**needed, skip_logits=True, num_items_in_batch=labelled).loss
+        return summed
 
     def _moved(self, batch: Batch) -> Batch:
         device = self.device.torch_device

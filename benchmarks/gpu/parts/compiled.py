@@ -1,9 +1,9 @@
-"""LoRA on all layers with the layers compiled, and with Liger's kernels: last, since both change what runs after them."""
+"""LoRA on all layers with compiled layers, and with Liger's kernels: last, since both change what runs after."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from transformers.models.phi3 import modeling_phi3
 

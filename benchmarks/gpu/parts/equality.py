@@ -1,4 +1,4 @@
-"""The same numbers on the card: 20 steps of the reduced model against a curve recorded on a CPU, and resume equality."""
+"""The same numbers on the card: 20 steps of the reduced model against a CPU's recorded curve, and resume equality."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def resumed() -> Figures:
 
     Two runs that nobody breaks off say what the device's own arithmetic makes of the same run.
     """
-    from phisight.sample.catalogue.draw_catalogue import make
-    from phisight.sample.presets import preset
+    from phisight.sample.catalogue.presets import preset
+    from phisight.sample.draw_catalogue import make
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -13,7 +13,7 @@ from gpu.session import Session
 from gpu.training import FEATURES, Variant, adapted
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.train.trainable.methods import apply_method
-from phisight.train.trainable.quantize import quantise_decoder
+from phisight.train.trainable.quantize import quantize_decoder
 
 PART = "full"
 FULL = Variant("every weight, features in memory, checkpointing", FEATURES, checkpointing=True)
@@ -40,13 +40,10 @@ def run(session: Session) -> None:
         session.renew()
 
     def qlora() -> Figures:
-        quantise_decoder(session.model).to(session.device.torch_device)
+        quantize_decoder(session.model).to(session.device.torch_device)
         session.device.release()
         with adapted(session.model) as model:
-            figures = session.measure(
-                model, QLORA, [grid] * EXAMPLES, train=TrainSettings(method="qlora", bf16=True)
-            )
-        return figures
+            return session.measure(model, QLORA, [grid] * EXAMPLES, train=TrainSettings(method="qlora", bf16=True))
 
     session.record.attempt(PART, f"{told}: {QLORA.name}", session.needs(20), qlora)
     session.renew()
@@ -69,4 +66,5 @@ def eight_bits(trained: list[torch.nn.Parameter]) -> Any:
         raise ImportError("bitsandbytes is not installed")
     import bitsandbytes
 
-    return bitsandbytes.optim.AdamW8bit(trained, lr=1e-5)
+    adam: Any = bitsandbytes.optim
+    return adam.AdamW8bit(trained, lr=1e-5)

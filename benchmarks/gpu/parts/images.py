@@ -19,7 +19,7 @@ from gpu.record import Figures
 from gpu.session import Session
 from gpu.training import PIXELS, adapted
 from phisight.data.images.decode import load_image
-from phisight.train.examples.dataset import Conversation, encode_answer
+from phisight.train.examples.tokenize import Conversation, encode_answer
 
 PART = "images"
 FILES = 32
@@ -76,9 +76,7 @@ class Examples(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         image = load_image(self.paths[index % len(self.paths)])
-        made = self.processor.image_processor(
-            image, num_crops=self.grid**2, pad_crops=False, return_tensors="pt"
-        )
+        made = self.processor.image_processor(image, num_crops=self.grid**2, pad_crops=False, return_tensors="pt")
         return {**self.text, PIXELS: [made["pixel_values"][0]], "image_sizes": made["image_sizes"]}
 
 
@@ -86,9 +84,7 @@ def processed(session: Session, paths: list[Path], grid: int, workers: int) -> F
     """Images a second from file to pixels."""
     seconds = 2.0 if session.full else 0.2
     examples = Examples(session, paths, grid, 100_000)
-    loader = DataLoader(
-        examples, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
-    )
+    loader = DataLoader(examples, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
     source = iter(loader)
     for _ in range(max(2, 2 * workers)):  # workers start
         next(source)

@@ -85,7 +85,9 @@ def from_disk(session: Session, model: Any) -> Figures:
     """Steps that are fed from the cache's files by worker processes; ``data_wait`` is the share of waiting."""
     grid = session.size.grids[1]
     examples = make_examples(session.size, session.processor, [grid] * EXAMPLES, FEATURES, model)
-    micro = session.record.figure(PART, f"{session.size.image_tokens(grid):,} image tokens: {CACHED.name}", "micro_batch")
+    micro = session.record.figure(
+        PART, f"{session.size.image_tokens(grid):,} image tokens: {CACHED.name}", "micro_batch"
+    )
     micro = int(micro or 1)
     with tempfile.TemporaryDirectory() as folder:
         cache = FeatureCache(Path(folder), "0" * 32)
@@ -95,10 +97,9 @@ def from_disk(session: Session, model: Any) -> Figures:
         return fed(session, model, CACHED, StoredFeatures(without, cache, 64), micro, workers=4 if session.full else 0)
 
 
-def fed(
-    session: Session, model: Any, variant: Variant, examples: Dataset[Any], micro: int, *, workers: int
-) -> Figures:
+def fed(session: Session, model: Any, variant: Variant, examples: Dataset[Any], micro: int, *, workers: int) -> Figures:
     """Steps of one micro-batch that a loader with so many worker processes prepares."""
+
     def collate(some: list[Any]) -> Batch:
         return collated(some, session.processor, packed=variant.packed, pin=False)
 
@@ -124,7 +125,6 @@ def fed(
     most = max(2, min(20, len(loader) - 4))
     with layers_of(model, variant):
         timing = timed(session.device, step, seconds=session.step_seconds, most=most)
-    del source
     timed_steps = len(timing.seconds)
     wait = sum(waited[1 : 1 + timed_steps]) / sum(timing.seconds)
     return {
@@ -135,4 +135,3 @@ def fed(
         "loss": step.loss,
         **timing.as_json(),
     }
-

@@ -13,7 +13,6 @@ from phisight.train.acceleration import fused_linear, one_kernel, rms_norm, rota
 from phisight.train.acceleration.patch import fused_layers
 from phisight.train.trainable.methods import apply_method
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 GPU_BRANCHES = (fused_linear, rms_norm, rotary_attention)
 
 
@@ -57,7 +56,7 @@ def test_a_step_is_the_librarys(model: Any, method: str, *, packed: bool) -> Non
     assert written.keys() == fused.keys()
     assert len(written) > 5
     for name, value in written.items():
-        torch.testing.assert_close(fused[name], value, **CLOSE, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(fused[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.usefixtures("as_on_gpu")

@@ -68,7 +68,7 @@ def _mlp(module: Any, first: Any, second: Any, activation: str) -> Forward | Non
     """First layer, then activation and second layer fused."""
     if type(second) is not nn.Linear and not _is_plain_adapter(second):
         return None
-    original: Forward = type(module).forward
+    original: Callable[..., Tensor] = type(module).forward
 
     def forward(states: Tensor) -> Tensor:
         layer, adapter = getattr(second, "base_layer", second), _adapter(second)
@@ -91,7 +91,7 @@ def _plain(module: nn.Linear) -> Forward:
 
 
 def _adapted(module: Any) -> Forward:
-    original: Forward = type(module).forward
+    original: Callable[..., Tensor] = type(module).forward
 
     def forward(states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         layer, adapter = module.base_layer, _adapter(module)

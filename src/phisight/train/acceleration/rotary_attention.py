@@ -107,7 +107,7 @@ def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @one_kernel
 def _turn_back(of_query: Tensor, of_key: Tensor, of_value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Gradients [B, T, n, d] of turned queries and keys, and of values, to those of the projection, one behind another."""
+    """Gradients [B, T, n, d] of turned queries and keys, and of values, to those of qkv [B, T, all heads, d]."""
     grads = torch.cat((of_query, of_key), dim=2)
     first, second = (grads * sin).chunk(2, dim=-1)
     return torch.cat((grads * cos + torch.cat((second, -first), dim=-1), of_value), dim=2)
