@@ -53,6 +53,11 @@ class Session:
         """Whether this is the size that figures are reported of."""
         return self.size.name == "official"
 
+    @property
+    def examples(self) -> int:
+        """Examples of a step, in as many micro-batches as memory asks for."""
+        return 8 if self.full else 2
+
     def needs(self, seconds: float) -> float:
         """Expected seconds of a measurement at this size."""
         return seconds if self.full else min(seconds, 1.0)

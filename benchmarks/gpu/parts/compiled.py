@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from transformers.models.phi3 import modeling_phi3
 
-from gpu.parts.lora import EXAMPLES
 from gpu.record import Figures
 from gpu.session import Session
 from gpu.training import FEATURES, Variant, adapted
@@ -24,7 +23,7 @@ def run(session: Session) -> None:
     train = TrainSettings(method="lora", bf16=True)
     long = session.size.grids[1]
     told = f"{session.size.image_tokens(long):,} image tokens"
-    grids = [long] * EXAMPLES
+    grids = [long] * session.examples
 
     def with_liger() -> Figures:
         with originals(), adapted(session.model) as model:

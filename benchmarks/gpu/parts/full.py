@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from gpu.parts.lora import EXAMPLES
 from gpu.record import Figures
 from gpu.session import Session
 from gpu.training import FEATURES, Variant, adapted
@@ -24,6 +23,7 @@ def run(session: Session) -> None:
     """8-bit AdamW where bitsandbytes is there, AdamW in float32 where memory allows it, QLoRA."""
     grid = session.size.grids[0]
     told = f"{session.size.image_tokens(grid):,} image tokens"
+    grids = [grid] * session.examples
     train = TrainSettings(method="full", bf16=True)
     optimizers = {"AdamW in 8 bits": eight_bits, "AdamW in float32": None}
     for name, optimizer in optimizers.items():
@@ -33,7 +33,12 @@ def run(session: Session) -> None:
             apply_method(session.model, train, LoraSettings())
             session.model.train()
             return session.measure(
-                session.model, FULL, [grid] * EXAMPLES, train=train, optimizer=optimizer, profiled=optimizer is None
+                session.model,
+                FULL,
+                grids,
+                train=train,
+                optimizer=optimizer,
+                profiled=optimizer is None,
             )
 
         session.record.attempt(PART, f"{told}: {FULL.name}, {name}", session.needs(20), full)
@@ -43,7 +48,7 @@ def run(session: Session) -> None:
         quantize_decoder(session.model).to(session.device.torch_device)
         session.device.release()
         with adapted(session.model) as model:
-            return session.measure(model, QLORA, [grid] * EXAMPLES, train=TrainSettings(method="qlora", bf16=True))
+            return session.measure(model, QLORA, grids, train=TrainSettings(method="qlora", bf16=True))
 
     session.record.attempt(PART, f"{told}: {QLORA.name}", session.needs(20), qlora)
     session.renew()

@@ -18,8 +18,6 @@ from phisight.core.settings import TrainSettings
 from phisight.train.cache.vision_features import FeatureCache
 
 PART = "lora"
-EXAMPLES = 8
-"""Examples of a step, in as many micro-batches as memory asks for."""
 PLAIN = Variant("plain, micro-batches of one", plain=True, micro_batch=1)
 PLAIN_TOGETHER = Variant("plain, our micro-batches", plain=True)
 COMPUTED = Variant("ours, tower computed")
@@ -39,7 +37,7 @@ def run(session: Session) -> None:
     with adapted(session.model) as model:
         for grid in (long, short):
             told = f"{size.image_tokens(grid):,} image tokens"
-            grids = [grid] * EXAMPLES
+            grids = [grid] * session.examples
             for variant in (CACHED, PLAIN, COMPUTED):
                 profiled = grid == long and variant in (CACHED, PLAIN)
 
@@ -47,7 +45,7 @@ def run(session: Session) -> None:
                     return session.measure(model, variant, grids, train=train, profiled=profiled)
 
                 record.attempt(PART, f"{told}: {variant.name}", session.needs(8), measure)
-        mixed = [short, long] * (EXAMPLES // 2)
+        mixed = [short, long] * (session.examples // 2)
         for variant in (PACKED, PADDED):
             record.attempt(
                 PART,
@@ -62,7 +60,7 @@ def run(session: Session) -> None:
                 PART,
                 f"{told}: {variant.name}",
                 session.needs(9),
-                lambda variant=variant: session.measure(model, variant, [long] * EXAMPLES, train=train),  # type: ignore[misc]
+                lambda variant=variant: session.measure(model, variant, [long] * session.examples, train=train),  # type: ignore[misc]
             )
 
 
@@ -84,7 +82,7 @@ class StoredFeatures(Dataset[Any]):
 def from_disk(session: Session, model: Any) -> Figures:
     """Steps that are fed from the cache's files by worker processes; ``data_wait`` is the share of waiting."""
     grid = session.size.grids[1]
-    examples = make_examples(session.size, session.processor, [grid] * EXAMPLES, FEATURES, model)
+    examples = make_examples(session.size, session.processor, [grid] * session.examples, FEATURES, model)
     micro = session.record.figure(
         PART, f"{session.size.image_tokens(grid):,} image tokens: {CACHED.name}", "micro_batch"
     )
@@ -92,7 +90,7 @@ def from_disk(session: Session, model: Any) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         cache = FeatureCache(Path(folder), "0" * 32)
         for place, one in enumerate(examples):
-            cache.keep(f"{place:064x}", {"features": one[FEATURES][0], "image_sizes": one["image_sizes"][0]})
+            cache.write(f"{place:064x}", {"features": one[FEATURES][0], "image_sizes": one["image_sizes"][0]})
         without = [{k: v for k, v in one.items() if k not in (FEATURES, "image_sizes")} for one in examples]
         return fed(session, model, CACHED, StoredFeatures(without, cache, 64), micro, workers=4 if session.full else 0)
 

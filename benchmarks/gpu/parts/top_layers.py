@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gpu.parts.lora import EXAMPLES
 from gpu.record import Figures
 from gpu.session import Session
 from gpu.training import STATES, Variant, adapted
@@ -25,7 +24,7 @@ def run(session: Session) -> None:
             for variant in VARIANTS:
 
                 def measure(variant: Variant = variant, grid: int = grid) -> Figures:
-                    return session.measure(model, variant, [grid] * EXAMPLES, train=train)
+                    return session.measure(model, variant, [grid] * session.examples, train=train)
 
                 name = f"{session.size.image_tokens(grid):,} image tokens: {variant.name}"
                 session.record.attempt(PART, name, session.needs(6), measure)
