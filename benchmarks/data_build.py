@@ -2,9 +2,9 @@
 
     python benchmarks/data_build.py --img2dataset ENV/bin/python
 
-Pictures are JPEGs of about 80 kB from a server process on loopback that answers 50 ms late. img2dataset needs
+Images are JPEGs of about 80 kB from a server process on loopback that answers 50 ms late. img2dataset needs
 pandas < 3, hence an environment of its own (`python -m venv ENV && ENV/bin/pip install img2dataset`). Every contender
-gets the whole list, the serial loop its first part; rates are pictures by wall clock, start of the program included.
+gets the whole list, the serial loop its first part; rates are images by wall clock, start of the program included.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 TIME_LIMIT_S = 10
 FAULTS = ["404"] * 10 + ["flaky"] * 4 + ["truncated"] * 2 + ["slow"] * 2 + ["html", "bomb"]
 FAULTS += ["redirect"] * 2 + ["gzip"] * 2
-"""Of 200 pictures: 5 % 404, 2 % 500-then-fine, 1 % truncated and slow-loris each, 0.5 % HTML and bombs each; the rest
+"""Of 200 images: 5 % 404, 2 % 500-then-fine, 1 % truncated and slow-loris each, 0.5 % HTML and bombs each; the rest
 are redirects and gzip bodies, which a good client takes in its stride."""
 LOST_FOR_GOOD = {
     "404": "not_found", "truncated": "incomplete", "slow": "timeout", "html": "html", "bomb": "too_many_pixels",
@@ -51,7 +51,7 @@ if __name__ == "__main__":
 """
 
 
-def draw_pictures(folder: Path, count: int, side: int = 512) -> float:
+def draw_images(folder: Path, count: int, side: int = 512) -> float:
     """JPEGs of coloured noise, ``side`` pixels square; their mean size in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     grain = np.random.default_rng(0).normal(0, 12, (700, 700, 3)).astype(np.float32)
@@ -156,7 +156,7 @@ def run(command: list[str], timeout: float) -> Run:
 
 
 def serial_rate(urls: list[str]) -> float:
-    """The loop of the original study: one request after the other, each picture decoded."""
+    """The loop of the original study: one request after the other, each image decoded."""
     start = time.perf_counter()
     for url in urls:
         with urllib.request.urlopen(url) as response:
@@ -185,7 +185,7 @@ def phisight_build(urls: list[str], folder: Path) -> tuple[Run, Path]:
 
 
 def img2dataset_run(python: str, urls: list[str], folder: Path, timeout: float) -> tuple[Run, int]:
-    """What it took, and the pictures that were got."""
+    """What it took, and the images that were got."""
     (folder / "list.txt").write_text("\n".join(urls))
     (folder / "run.py").write_text(IMG2DATASET)
     out = fresh(folder)
@@ -206,7 +206,7 @@ def faulty(urls: list[str]) -> tuple[list[str], Counter[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--img2dataset", help="Python of an environment with img2dataset.")
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--latency", type=float, default=0.05)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -214,20 +214,20 @@ def main() -> None:
         type=int,
         nargs="*",
         default=[],
-        help="Also lists of so many addresses of small pictures, for the memory.",
+        help="Also lists of so many addresses of small images, for the memory.",
     )
     parser.add_argument(
         "--work", type=Path, help="Folder for what is built (default: the system's for temporary files)."
     )
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "phisight-benchmark-pictures")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "phisight-benchmark-images")
     options = parser.parse_args()
-    mean = draw_pictures(options.cache, options.pictures)
-    print(f"{options.pictures} JPEGs, mean {mean / 1000:.0f} kB, latency {options.latency * 1000:.0f} ms")
+    mean = draw_images(options.cache, options.images)
+    print(f"{options.images} JPEGs, mean {mean / 1000:.0f} kB, latency {options.latency * 1000:.0f} ms")
     with (
         tempfile.TemporaryDirectory(dir=options.work) as name,
         serving(options.cache, options.latency) as address,
     ):
-        measure(options, Path(name), [f"{address}/ok/{n}" for n in range(options.pictures)])
+        measure(options, Path(name), [f"{address}/ok/{n}" for n in range(options.images)])
     measure_memory(options.long, options.cache.with_name(options.cache.name + "-small"), options.work)
 
 
@@ -252,8 +252,8 @@ def measure(options: argparse.Namespace, folder: Path, urls: list[str]) -> None:
 
 
 def measure_memory(lengths: list[int], cache: Path, work: Path | None) -> None:
-    """Peak memory by the length of the list; small pictures, each under many addresses, so that it takes minutes."""
-    draw_pictures(cache, 500, side=64)
+    """Peak memory by the length of the list; small images, each under many addresses, so that it takes minutes."""
+    draw_images(cache, 500, side=64)
     with tempfile.TemporaryDirectory(dir=work) as name, serving(cache, 0.0) as address:
         for length in lengths:
             taken, _ = phisight_build([f"{address}/ok/{n}" for n in range(length)], Path(name))
@@ -262,7 +262,7 @@ def measure_memory(lengths: list[int], cache: Path, work: Path | None) -> None:
 
 
 def describe(taken: Run, count: int) -> str:
-    return f"{taken.cpu_s / count * 1000:.1f} ms of processor a picture, {taken.peak_mb:.0f} MB"
+    return f"{taken.cpu_s / count * 1000:.1f} ms of processor an image, {taken.peak_mb:.0f} MB"
 
 
 def report_faults(options: argparse.Namespace, folder: Path, urls: list[str], undisturbed: float) -> None:
@@ -280,7 +280,7 @@ def report_faults(options: argparse.Namespace, folder: Path, urls: list[str], un
         theirs, got = img2dataset_run(options.img2dataset, mixed, folder, limit)
         ending = "ended" if theirs.code != 124 else "had not ended"
         ending += f" after {theirs.seconds:.0f} s"
-        print(f"  img2dataset {ending} with {got} of {len(urls) - len(lines)} pictures")
+        print(f"  img2dataset {ending} with {got} of {len(urls) - len(lines)} images")
 
 
 if __name__ == "__main__":

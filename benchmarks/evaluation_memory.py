@@ -1,9 +1,9 @@
-"""Peak memory of an evaluation and its report by the number of rows, with made-up answers: no model, no pictures.
+"""Peak memory of an evaluation and its report by the number of rows, with made-up answers: no model, no images.
 
     python benchmarks/evaluation_memory.py [--rows 10000 100000] [--json FILE]
 
 Each size runs in a process of its own: rows are read from a table, answered through the journal with real, shuffled,
-blank and mismatched pictures, scored with bootstrap intervals, written, and shown in a report. Memory is the highest
+blank and mismatched images, scored with bootstrap intervals, written, and shown in a report. Memory is the highest
 resident set size by the kernel's count, with what the libraries take before the first row told apart.
 """
 
@@ -55,7 +55,7 @@ class MadeUp:
     def answers(
         self, requests: Iterable[Request], on_failure: Callable[..., None] | None = None
     ) -> Iterator[tuple[int, str]]:
-        assert on_failure, "pictures that cannot be used are the caller's to note"
+        assert on_failure, "images that cannot be used are the caller's to note"
         for index, _ in enumerate(requests):
             yield index, self.task.render(product(index if index % 4 else index + 1))
 
@@ -70,7 +70,7 @@ def product(number: int) -> dict[str, Any]:
 
 
 def write_data(folder: Path, rows: int) -> None:
-    """A data set folder without its pictures."""
+    """A data set folder without its images."""
     lines = [{**product(number), "code": f"P-{number}", "split": "test"} for number in range(rows)]
     table = [{**line, "file_name": f"images/{number}.jpg"} for number, line in enumerate(lines)]
     folder.mkdir(parents=True)

@@ -156,8 +156,8 @@ def measure(weights: Path) -> dict[str, Any]:
         model = AutoModelForImageTextToText.from_pretrained(weights, dtype=torch.bfloat16)
         for parameter in model.parameters():  # touch every page of a mapped file
             parameter.view(-1)[::2048].sum()
-    picture = Image.fromarray(np.random.RandomState(0).randint(0, 256, (480, 640, 3)).astype(np.uint8))
-    batch = dict(processor(text=PROMPT, images=picture, num_crops=1, return_tensors="pt"))
+    image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (480, 640, 3)).astype(np.uint8))
+    batch = dict(processor(text=PROMPT, images=image, num_crops=1, return_tensors="pt"))
     answer = torch.tensor([processor.tokenizer(ANSWER, add_special_tokens=False)["input_ids"]])
     example = {**batch, "input_ids": torch.cat([batch["input_ids"], answer], 1)}
     example["attention_mask"] = torch.ones_like(example["input_ids"])
@@ -167,12 +167,12 @@ def measure(weights: Path) -> dict[str, Any]:
     tuned = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=LORA_TARGETS))
     tuned.enable_input_require_grads()
     trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=1e-4)
+    optimizer = torch.optim.AdamW(trained, lr=1e-4)
     with stage("train step", memory, figures):
         loss = tuned(**example, labels=labels, use_cache=False).loss
         loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     figures["train step"] |= {
         "loss": loss.item(),
         "tokens": labels.shape[1],

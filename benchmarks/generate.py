@@ -1,8 +1,8 @@
-"""Tokens per second of batched answers against one picture after the other, same model, same pictures, in one run.
+"""Tokens per second of batched answers against one image after the other, same model, same images, in one run.
 
     python benchmarks/generate.py [--model DIR] [--rows 64] [--batch-size 32] [--threads 2] [--json FILE]
 
-Both sides include everything from the file to the text: decoding the picture, the processor, generation, reading the
+Both sides include everything from the file to the text: decoding the image, the processor, generation, reading the
 ids. One at a time is ``processor(...)``, ``model.generate(...)`` with a cache, ``decode``, as a model card shows it.
 Both must give the same answers; rounds are taken in turns. Without ``--model`` a tiny model is made anew.
 """
@@ -49,7 +49,7 @@ def one_at_a_time(model: Any, processor: Any, prompt: str, images: Sequence[Path
 
 
 def batched(predictor: Predictor, prompt: str, images: Sequence[Path]) -> list[str]:
-    """Answers in the order of the pictures."""
+    """Answers in the order of the images."""
     found = dict(predictor.answers(Request(prompt, [path]) for path in images))
     return [found[index] for index in range(len(images))]
 
@@ -61,7 +61,7 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def model_and_pictures(asked: argparse.Namespace, folder: Path) -> tuple[Any, Any, str, list[Path]]:
+def model_and_images(asked: argparse.Namespace, folder: Path) -> tuple[Any, Any, str, list[Path]]:
     """What is asked, and about what: drawn products."""
     make(max(asked.rows, 10), folder, seed=0, settings=preset("demo"), workers=1)
     data = DatasetFolder.open(folder)
@@ -88,7 +88,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     most = asked.max_new_tokens
     with tempfile.TemporaryDirectory() as folder:
-        model, processor, prompt, images = model_and_pictures(asked, Path(folder) / "data")
+        model, processor, prompt, images = model_and_images(asked, Path(folder) / "data")
         predictor = Predictor(model, processor, batch_size=asked.batch_size, max_new_tokens=most)
         one_at_a_time(model, processor, prompt, images[:2], most)  # warm
         batched(predictor, prompt, images[:2])

@@ -39,10 +39,10 @@ def plain(images: list[Image.Image], num_crops: int) -> Tensor:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     stacked = []
     for image in images:
-        picture = image.convert("RGB")
-        grid = hd_grid(*picture.size, num_crops)
-        picture = resized(picture, grid)
-        padded = np.pad(np.asarray(picture), ((grid.pad_top, grid.pad_bottom), (0, 0), (0, 0)), constant_values=255)
+        rgb = image.convert("RGB")
+        grid = hd_grid(*rgb.size, num_crops)
+        rgb = resized(rgb, grid)
+        padded = np.pad(np.asarray(rgb), ((grid.pad_top, grid.pad_bottom), (0, 0), (0, 0)), constant_values=255)
         pixels = torch.from_numpy(padded).permute(2, 0, 1).contiguous().float() / 255
         if grid.transposed:
             pixels = pixels.transpose(1, 2).contiguous()
@@ -55,11 +55,11 @@ def plain(images: list[Image.Image], num_crops: int) -> Tensor:
     return torch.stack(stacked)
 
 
-def resized(picture: Image.Image, grid: HDGrid) -> Image.Image:
+def resized(image: Image.Image, grid: HDGrid) -> Image.Image:
     """The part that both leave to Pillow."""
     if grid.transposed:
-        picture = picture.transpose(Image.Transpose.TRANSPOSE)
-    return picture.resize((grid.scaled_width, grid.scaled_height), Image.Resampling.BILINEAR)
+        image = image.transpose(Image.Transpose.TRANSPOSE)
+    return image.resize((grid.scaled_width, grid.scaled_height), Image.Resampling.BILINEAR)
 
 
 def median_ms(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
@@ -74,7 +74,7 @@ def median_ms(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print one line a picture and number of crops; CPU time, since other work may share the machine."""
+    """Print one line an image and number of crops; CPU time, since other work may share the machine."""
     parser = argparse.ArgumentParser(description="Image processor against a plain implementation")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     asked = parser.parse_args()
@@ -84,19 +84,19 @@ def main() -> None:
         ours = Phi3VImageProcessor(num_crops=crops)
         for name, (width, height) in SIZES.items():
             noise = np.random.RandomState(0).randint(0, 256, (height, width, 3)).astype(np.uint8)
-            picture = Image.fromarray(noise)
-            difference = (plain([picture], crops) - ours(picture)["pixel_values"]).abs().amax(dim=(0, 2, 3, 4))
+            image = Image.fromarray(noise)
+            difference = (plain([image], crops) - ours(image)["pixel_values"]).abs().amax(dim=(0, 2, 3, 4))
             if difference[1:].any() or difference[0] > THUMBNAIL:
                 raise SystemExit(f"{name}, {crops} crops: the two give different pixels")
             calls: dict[str, Callable[[], Any]] = {
-                "plain": partial(plain, [picture], crops),
-                "ours": partial(ours, picture),
-                "resize": partial(resized, picture, hd_grid(width, height, crops)),
+                "plain": partial(plain, [image], crops),
+                "ours": partial(ours, image),
+                "resize": partial(resized, image, hd_grid(width, height, crops)),
             }
             took = median_ms(calls)
             whole = took["ours"] / took["plain"]
             own = (took["ours"] - took["resize"]) / (took["plain"] - took["resize"])
-            results.append({"picture": name, "num_crops": crops, **took, "ratio": whole, "ratio_without_resize": own})
+            results.append({"image": name, "num_crops": crops, **took, "ratio": whole, "ratio_without_resize": own})
             print(
                 f"{name:22} {crops:2} crops   plain {took['plain']:5.1f} ms   ours {took['ours']:5.1f} ms   {whole:.2f}"
                 f"   Pillow's resize in both {took['resize']:5.1f} ms   the rest {own:.2f}"

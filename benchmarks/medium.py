@@ -42,7 +42,7 @@ DECODER = {
     "num_attention_heads": 8,
     "num_key_value_heads": 8,
 }
-PICTURES = {"square": [(800, 800)], "mixed": [(800, 800), (1000, 400)]}
+IMAGES = {"square": [(800, 800)], "mixed": [(800, 800), (1000, 400)]}
 """Widths and heights: squares fill all crops; of the mixed ones half fill two of four."""
 
 TASK = Task(
@@ -52,15 +52,15 @@ TASK = Task(
 KINDS = ("HATS", "BAGS", "SCARVES", "SHOES")
 
 
-def catalogue(count: int, pictures: str, folder: Path) -> list[dict[str, Any]]:
-    """Rows whose pictures, drawn from noise, lie as JPEG in ``folder``."""
+def catalogue(count: int, images: str, folder: Path) -> list[dict[str, Any]]:
+    """Rows whose images, drawn from noise, lie as JPEG in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     rows = []
     for number in range(count):
-        width, height = PICTURES[pictures][number % len(PICTURES[pictures])]
+        width, height = IMAGES[images][number % len(IMAGES[images])]
         coarse = generator.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
-        path = folder / f"{pictures}-{number}.jpg"
+        path = folder / f"{images}-{number}.jpg"
         Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
         rows.append(
             {
@@ -76,10 +76,10 @@ def catalogue(count: int, pictures: str, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def open_picture(row: Mapping[str, Any]) -> Image.Image:
-    """The picture of a row, decoded."""
-    with Image.open(row["path"]) as picture:
-        return picture.convert("RGB")
+def open_image(row: Mapping[str, Any]) -> Image.Image:
+    """The image of a row, decoded."""
+    with Image.open(row["path"]) as image:
+        return image.convert("RGB")
 
 
 def make_processor(rows: list[dict[str, Any]]) -> Phi3VProcessor:
@@ -97,7 +97,7 @@ def make_model(processor: Phi3VProcessor, vocabulary: int = VOCABULARY) -> Any:
 
 def make_examples(rows: list[dict[str, Any]], processor: Phi3VProcessor) -> ExampleSet:
     """phisight's examples of the rows."""
-    return ExampleSet(rows, open_picture, processor, TASK, num_crops=NUM_CROPS, keep_bytes=10**9)
+    return ExampleSet(rows, open_image, processor, TASK, num_crops=NUM_CROPS, keep_bytes=10**9)
 
 
 @dataclass(frozen=True)

@@ -46,20 +46,22 @@ def summary(lines: Sequence[Answered], folder: Path, methods: Sequence[str]) -> 
     asked = {line.seed: line.folder for line in lines}
     bars = {"known noise": noise_left} if is_drawn(folder) else MEDIANS
     first = next(iter(bars.values()))
-    ways = {name: {seed: bar(one, folder) for seed, one in asked.items()} for name, bar in bars.items()}
-    ways |= {
+    strategies = {name: {seed: bar(one, folder) for seed, one in asked.items()} for name, bar in bars.items()}
+    strategies |= {
         method: found
         for method in methods
         if (found := {line.seed: line.answers[method] for line in lines if method in line.answers})
     }
-    report: dict[str, Any] = {"ways": {}}
-    for name, by_seed in ways.items():
+    report: dict[str, Any] = {"strategies": {}}
+    for name, by_seed in strategies.items():
         sides = [
             (asked_of(asked[seed], answers), answers, first(asked[seed], folder)) for seed, answers in by_seed.items()
         ]
-        report["ways"][name] = figures_of(sides)
+        report["strategies"][name] = figures_of(sides)
         if is_drawn(folder):
-            report["ways"][name]["coverage"] = coverage({asked[seed]: answers for seed, answers in by_seed.items()})
+            report["strategies"][name]["coverage"] = coverage(
+                {asked[seed]: answers for seed, answers in by_seed.items()}
+            )
     return report
 
 
@@ -208,9 +210,9 @@ def show(report: Mapping[str, Any]) -> None:
         print(f"\n{data}: {part['training']}")
         print("| numbers | seeds | rows | MAE | MAE / bar | median APE | SMAPE | MAE - bar, 95 % |")
         print("|---|---|---|---|---|---|---|---|")
-        for name, one in part["ways"].items():
+        for name, one in part["strategies"].items():
             print("| " + " | ".join([name, *cells(one)]) + " |")
-        covering = {name: one["coverage"] for name, one in part["ways"].items() if "coverage" in one}
+        covering = {name: one["coverage"] for name, one in part["strategies"].items() if "coverage" in one}
         if covering:
             print(f"\nintervals of {LEVEL:.0%}")
             print(f"| numbers | second half | {CUTS} cuts by group | cuts within {MARGIN:.0%} | by seed |")

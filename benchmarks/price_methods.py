@@ -1,4 +1,4 @@
-r"""Four ways to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
+r"""Four strategies to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
 
     phisight demo --out runs/demo
     phisight sample make --preset demo --rows 24000 --seed 0 --out data/prices
@@ -15,9 +15,9 @@ The first four commands make a model that sees well: what the demo has learned, 
 (the demo's own rows are among them, in the same splits; the third command may be ended after its step 1400), then
 with a falling learning rate. Every training of this benchmark starts from its weights: each way of learning prices
 trains on for a few steps, as many for all, with another order of the examples (and another head) for each seed. So
-the figures compare ways to learn prices at one and the same ability to see.
+the figures compare strategies to learn prices at one and the same ability to see.
 
-    text, expected    one training with digits as text, answered in two ways
+    text, expected    one training with digits as text, answered by two strategies
     digit_weighted    one training
     head              one training
 
@@ -63,14 +63,14 @@ TRAININGS: dict[Numbers, tuple[Numbers, ...]] = {
     "digit_weighted": ("digit_weighted",),
     "head": ("head",),
 }
-"""What is trained, and the ways in which it then answers."""
+"""What is trained, and the strategies by which it then answers."""
 METHODS = [method for methods in TRAININGS.values() for method in methods]
 FRESH_FIRST, FRESH, FRESH_SEED = 2020, 1010, 1
 """Products drawn for the first seed and for each further one, and the sample's seed for the first; the training rows'
 is 0.
 """
 MOST: dict[Numbers, int] = {"expected": FRESH}
-"""Rows answered at most in ways that take several times as long."""
+"""Rows answered at most by strategies that take several times as long."""
 NEVER = 10**9
 """Steps between two validation losses: nobody reads them here."""
 PHOTO_TASK = Task(
@@ -89,7 +89,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The training in a word: lines of other trainings are passed over."""
+        """The training as a short text: lines of other trainings are skipped."""
         return ", ".join(f"{name} {value}" for name, value in self.train.items())
 
 

@@ -97,7 +97,7 @@ def own_table(path: Path) -> dict[str, float]:
 
 
 def drawing(folder: Path) -> dict[str, float]:
-    """3,040 rows with pictures of 512 pixels on two processes, beside the bare cost of their JPEG files."""
+    """3,040 rows with images of 512 pixels on two processes, beside the bare cost of their JPEG files."""
     settings = preset("fashion", smallest=512, largest=512, elongation=1.0)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime + time.process_time()
     started = time.perf_counter()

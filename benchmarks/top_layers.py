@@ -43,7 +43,7 @@ class Clock:
         """Training starts."""
 
     def step(self, step: int) -> None:  # noqa: ARG002
-        """An optimiser step is done."""
+        """An optimizer step is done."""
         now = time.perf_counter()
         if self._last is not None:
             self.steps, self.seconds = self.steps + 1, self.seconds + now - self._last

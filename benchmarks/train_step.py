@@ -5,13 +5,13 @@
     COMPILE=1 python benchmarks/train_step.py ...        phisight with train.compile
 
 The plain way is transformers' Trainer over the same model: micro-batches of one example, logits at every place, crops
-padded to the maximum, pictures read and the tower run in every step. It trains the same parameters in the same type and
-takes an optimiser step after as many examples. Cases:
+padded to the maximum, images read and the tower run in every step. It trains the same parameters in the same type and
+takes an optimizer step after as many examples. Cases:
 
     lora        adapters on all layers; tower frozen, its features stored
     top         adapters on the top quarter of the layers; hidden states below them stored
     full        every weight, tower too
-    full-mixed  every weight, where half of the pictures fill two crops of four
+    full-mixed  every weight, where half of the images fill two crops of four
     bf16        adapters on all layers in bfloat16, against the plain way in float32
     bf16-own    the same, against phisight in float32
 
@@ -37,9 +37,9 @@ from statistics import median
 from typing import Any
 
 import torch
+from loops import CASES, CPU_TIME, Case, Clock, step_phisight, step_plain, timer
 from medium import OFFICIAL_VOCABULARY, VOCABULARY, catalogue, forward_work, make_examples, make_model, make_processor
 from torch import Tensor
-from ways import CASES, CPU_TIME, Case, Clock, step_phisight, step_plain, timer
 
 from phisight.model.loss import IGNORED
 from phisight.train.acceleration.fused_linear import product
@@ -113,15 +113,15 @@ def flops_of(case: Case, rows: list[dict[str, Any]], examples: Any, *, plain: bo
 
 
 def compare(case: Case, steps: int, rounds: int, batch: int, folder: Path) -> dict[str, Any]:
-    """Both ways in turn; a round is a warm-up step and ``steps`` timed ones."""
-    rows = catalogue((steps + 1) * batch, case.pictures, folder)
+    """Both loops in turn; a round is a warm-up step and ``steps`` timed ones."""
+    rows = catalogue((steps + 1) * batch, case.images, folder)
     processor = make_processor(rows)
     examples = make_examples(rows, processor)
-    ways = {"plain": step_plain, "phisight": step_phisight}
-    prepared, figures, rates = {}, {name: Figures() for name in ways}, []
-    for name, way in ways.items():
+    contenders = {"plain": step_plain, "phisight": step_phisight}
+    prepared, figures, rates = {}, {name: Figures() for name in contenders}, []
+    for name, step in contenders.items():
         start = timer()
-        prepared[name] = way(case, make_model(processor), processor, rows, batch, folder / name)
+        prepared[name] = step(case, make_model(processor), processor, rows, batch, folder / name)
         if name == "phisight":
             prepared_in = timer() - start
     lengths = sum(examples.lengths) / len(examples.lengths)
@@ -138,7 +138,7 @@ def compare(case: Case, steps: int, rounds: int, batch: int, folder: Path) -> di
         "matrix_gflops_of_phisight": faster / 1e9,
         "stored_before_s": prepared_in,
     }
-    for name in ways:
+    for name in contenders:
         flops = flops_of(case, rows, examples, plain=name == "plain")
         result[name] = figures[name].rates(flops, rate, faster) | {"losses": figures[name].losses[:8]}
     by_round = [a / b for a, b in zip(figures["plain"].seconds, figures["phisight"].seconds, strict=True)]
@@ -153,7 +153,7 @@ def memory(case: Case, way: str, vocabulary: int, batch: int) -> dict[str, float
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        rows = catalogue(2 * batch, case.pictures, folder)
+        rows = catalogue(2 * batch, case.images, folder)
         processor = make_processor(rows)
         model = make_model(processor, vocabulary)
         run = (step_plain if way == "plain" else step_phisight)(case, model, processor, rows, batch, folder / way)
@@ -200,7 +200,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="Training steps against the plain way")
     parser.add_argument("--quick", action="store_true", help="one round of one step: does it run at all?")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of both ways")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of both loops")
     parser.add_argument("--steps", type=int, default=3, help="timed steps of a round")
     parser.add_argument("--batch", type=int, default=4, help="examples of a step")
     parser.add_argument("--cases", default=",".join(CASES), help="which cases, with commas")
@@ -223,7 +223,7 @@ def main() -> None:
             results.append(compare(case, steps, rounds, batch, Path(temporary) / case.name))
             show(results[-1])
     for case, result in zip(cases, results, strict=True):
-        if asked.no_memory or case.bf16 or case.pictures != "square":
+        if asked.no_memory or case.bf16 or case.images != "square":
             continue
         for vocabulary, size in ((VOCABULARY, batch), (OFFICIAL_VOCABULARY, 1)):
             peaks = {way: memory_in_a_process(case, way, vocabulary, size) for way in ("plain", "phisight")}

@@ -11,7 +11,7 @@ from tests.helpers.comparison import LIMITS, deviations, observe, over_the_limit
 pytestmark = pytest.mark.skipif(not official.available(), reason=official.ABSENT)
 
 ALWAYS = ("input_ids", "attention_mask", "inputs_embeds", "hidden_norm", "logits", "logsumexp", "argmax")
-PICTURES = ("image_sizes", "image_features", "clip_layer")
+IMAGES = ("image_sizes", "image_features", "clip_layer")
 GRADIENTS = ("gradients", "gradient_norms", "gradients_none")
 
 
@@ -37,11 +37,11 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
 
 def test_every_stored_quantity_is_compared(outcome: Outcome) -> None:
     case = official.load_case(outcome.case_id)
-    expected = {*ALWAYS, "loss", *(PICTURES if case.has_images else ()), *(GRADIENTS if case.has_gradients else ())}
+    expected = {*ALWAYS, "loss", *(IMAGES if case.has_images else ()), *(GRADIENTS if case.has_gradients else ())}
     assert set(outcome.found) == expected
 
 
-@pytest.mark.parametrize("quantity", [*ALWAYS, *PICTURES, *GRADIENTS])
+@pytest.mark.parametrize("quantity", [*ALWAYS, *IMAGES, *GRADIENTS])
 def test_equal_to_the_official_model(outcome: Outcome, quantity: str) -> None:
     if quantity in outcome.found:
         assert outcome.found[quantity] <= LIMITS[quantity]

@@ -18,7 +18,7 @@ def demo(phisight: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_scores_compare_real_with_shuffled_pictures(demo: Path) -> None:
+def test_scores_compare_real_with_shuffled_images(demo: Path) -> None:
     scores = json.loads((demo / "scores.json").read_text())
     wanted = {"parse_rate", "category_accuracy", "title_exact", "price_mae", "price_median_ape"}
     assert wanted <= scores.keys()
@@ -65,9 +65,9 @@ def test_a_run_without_a_checkpoint(tmp_path: Path, phisight: Command) -> None:
     assert "has no checkpoint" in phisight("evaluate", tmp_path, fails=True).stderr
 
 
-def test_a_missing_and_an_unreadable_picture(demo: Path, tmp_path: Path, phisight: Command) -> None:
+def test_a_missing_and_an_unreadable_image(demo: Path, tmp_path: Path, phisight: Command) -> None:
     assert "nowhere.jpg" in phisight("predict", demo, tmp_path / "nowhere.jpg", fails=True).stderr
-    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     assert "text.jpg" in phisight("predict", demo, tmp_path / "text.jpg", fails=True).stderr
 
 

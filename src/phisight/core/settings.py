@@ -26,7 +26,7 @@ class ModelSettings(Settings):
     name: str = "tiny"
     """``tiny`` (made anew, for a CPU), a folder in the official layout, or a hub name."""
     num_crops: int | None = Field(default=None, ge=1)
-    """Most tiles of an image; none: what the model's processor says."""
+    """Most tiles of an image; None means what the model's processor says."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the weights in memory; auto: the checkpoint's, float32 for tiny."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
@@ -41,11 +41,11 @@ class DataSettings(Settings):
     images: int = Field(default=1, ge=1)
     """Most images of an example: rows with one key are one product and go together; 1: each row goes alone."""
     max_length: int | None = Field(default=None, ge=1)
-    """Most tokens of an example, image tokens counted; none: the model's limit."""
+    """Most tokens of an example, image tokens counted; None means the model's limit."""
     too_long: Literal["error", "leave_out"] = "error"
     """What happens to an example over the limit; text and images are never cut."""
     train_rows: int | None = Field(default=None, ge=1)
-    """Train on the first rows only; none: all."""
+    """Train on the first rows only; None means all."""
     workers: int = Field(default=0, ge=0)
     """Processes that prepare images; 0: the training process does."""
     keep_pixels_gb: float = Field(default=1.0, ge=0)
@@ -53,13 +53,13 @@ class DataSettings(Settings):
     feature_cache_gb: float = Field(default=20.0, ge=0)
     """Most GB on disk for the features of a frozen tower, computed once per image; 0: computed in every step."""
     feature_cache: Path | None = None
-    """Folder of those features, shared by runs; none: ``features`` beside the run folder."""
+    """Folder of those features, shared by runs; None means ``features`` beside the run folder."""
     trunk_cache_gb: float = Field(default=20.0, ge=0)
     """Most GB on disk for hidden states below ``train.from_layer``, computed once per example; 0: in every step."""
 
 
 class TrainSettings(Settings):
-    """How weights move."""
+    """How the model is trained."""
 
     method: Literal["full", "lora", "dora", "qlora", "projector"] = "lora"
     """full: every weight; lora: low-rank adapters; dora: adapters that also scale; qlora: adapters on weights of 4 bits
@@ -69,7 +69,7 @@ class TrainSettings(Settings):
     train_tower: bool = False
     """Whether the vision tower trains too (always in a tiny model, whose tower starts from nothing)."""
     steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps; none: ``epochs`` decides."""
+    """Optimizer steps; None leaves it to ``epochs``."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the training split, unless ``steps`` is given."""
     batch_size: int = Field(default=8, ge=1)
@@ -81,9 +81,9 @@ class TrainSettings(Settings):
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate."""
     tower_learning_rate: float | None = Field(default=None, gt=0)
-    """Peak learning rate of the vision tower; none: ``learning_rate``."""
+    """Peak learning rate of the vision tower; None means ``learning_rate``."""
     projector_learning_rate: float | None = Field(default=None, gt=0)
-    """Peak learning rate of the image projection and separators; none: ``learning_rate``."""
+    """Peak learning rate of the image projection and separators; None means ``learning_rate``."""
     schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     """Learning rate over the run, after the warm-up."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
@@ -110,16 +110,16 @@ class TrainSettings(Settings):
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
     evaluate_every: int | None = Field(default=None, ge=1)
-    """Steps between two evaluations on the validation split; none: at the end."""
+    """Steps between two evaluations on the validation split; None means at the end."""
     answer_rows: int = Field(default=0, ge=0)
     """Rows of the validation split that are answered before the first step and at each evaluation; 0: none."""
     best: str = "loss"
     """What chooses the best checkpoint: ``loss``, or a figure of the answers (needs ``answer_rows``) by its name in
     scores.json or as field/metric: ``category_accuracy``, ``category3_code/accuracy``."""
     patience: int | None = Field(default=None, ge=1)
-    """Evaluations without a better one after which training stops; none: it does not."""
+    """Evaluations without a better one after which training stops; None means never."""
     save_every: int | None = Field(default=None, ge=1)
-    """Steps between two checkpoints; none: with each evaluation."""
+    """Steps between two checkpoints; None means at each evaluation."""
 
 
 class LoraSettings(Settings):
@@ -141,7 +141,7 @@ class EvaluateSettings(Settings):
     split: Split = "test"
     """Split whose rows are answered."""
     rows: int | None = Field(default=None, ge=1)
-    """Rows to answer; none: all."""
+    """Rows to answer; None means all."""
     batch_size: int = Field(default=16, ge=1)
     """Answers generated at once."""
     max_new_tokens: int = Field(default=96, ge=1)
@@ -149,7 +149,7 @@ class EvaluateSettings(Settings):
     constrained: bool = False
     """Allow only answers of the template: categories of the training split, well-formed numbers."""
     coverage: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the rows whose true number an interval holds, fitted on the validation split; none: no intervals."""
+    """Share of the rows whose true number an interval holds, fitted on the validation split; None means none."""
 
 
 class TrackSettings(Settings):
@@ -160,7 +160,7 @@ class TrackSettings(Settings):
     project: str = "phisight"
     """Project under which the run is filed."""
     entity: str | None = None
-    """Team or user (W&B); none: the account's default."""
+    """Team or user (W&B); None means the account's default."""
     mode: Literal["online", "offline"] = "offline"
     """offline: files that can be sent later (W&B)."""
 
@@ -173,7 +173,7 @@ class Recipe(Settings):
     seed: int = 0
     """Seed of everything that is drawn."""
     task: Task | None = None
-    """Prompt, answer template and fields; none: the data set's own."""
+    """Prompt, answer template and fields; None means the data set's own."""
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()

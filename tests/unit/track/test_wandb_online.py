@@ -75,7 +75,7 @@ def curve(server: WandbServer, name: str) -> list[tuple[int, float]]:
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_as_the_same_run(tmp_path: Path) -> None:
-    """Figures equal metrics.jsonl; pictures, tables, artifacts with aliases and lineage arrive."""
+    """Figures equal metrics.jsonl; images, tables, artifacts with aliases and lineage arrive."""
     run = tmp_path / "red-run"
     with wandb_server() as server:
         first = start(server, run, 1, "killed")

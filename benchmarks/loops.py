@@ -1,4 +1,4 @@
-"""The two ways to train that ``train_step.py`` compares, each as a call that runs some steps and returns its clock."""
+"""The two training loops that ``train_step.py`` compares, each as a call that runs some steps and returns its clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from medium import NUM_CROPS, TASK, make_examples, open_picture
+from medium import NUM_CROPS, TASK, make_examples, open_image
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer
@@ -31,15 +31,15 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """What trains, and on which pictures."""
+    """What trains, and on which images."""
 
     name: str
     method: str
     from_layer: int = 0
-    pictures: str = "square"
+    images: str = "square"
     bf16: bool = False
     against: str = "plain"
-    """The yardstick: the plain way, in float32, or phisight's own float32."""
+    """The yardstick: the plain loop, in float32, or phisight's own float32."""
 
 
 CASES = {
@@ -48,7 +48,7 @@ CASES = {
         Case("lora", "lora"),
         Case("top", "lora", from_layer=6),
         Case("full", "full"),
-        Case("full-mixed", "full", pictures="mixed"),
+        Case("full-mixed", "full", images="mixed"),
         Case("bf16", "lora", bf16=True),
         Case("bf16-own", "lora", bf16=True, against="phisight"),
     )
@@ -77,7 +77,7 @@ class Clock:
         """Training starts."""
 
     def step(self, step: int) -> None:  # noqa: ARG002
-        """An optimiser step is done; the first one warms up."""
+        """An optimizer step is done; the first one warms up."""
         now = timer()
         if self._start is None:
             self._start, self._last, self.waited = now, now, 0.0
@@ -134,7 +134,7 @@ def step_phisight(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows,
 
 
 class PlainExamples(Dataset[dict[str, Tensor]]):
-    """Every example made anew each time: picture opened, processed and padded to the most crops."""
+    """Every example made anew each time: image opened, processed and padded to the most crops."""
 
     def __init__(self, rows: Rows, processor: Any) -> None:
         self.rows, self.processor = rows, processor
@@ -144,7 +144,7 @@ class PlainExamples(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         row = self.rows[index]
-        pixels = self.processor.image_processor(open_picture(row), return_tensors="pt")
+        pixels = self.processor.image_processor(open_image(row), return_tensors="pt")
         chat = Conversation.of(self.processor, TASK, row)
         ids, labels = encode_answer(self.processor, chat.prompt, chat.answer, pixels.pop("num_img_tokens"))
         ids_, labels_ = torch.tensor(ids), torch.tensor(labels)

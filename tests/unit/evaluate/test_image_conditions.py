@@ -78,7 +78,7 @@ def test_a_blank_has_the_size_of_the_row_s_own_image(tmp_path: Path) -> None:
     assert make().getcolors() == [(600, (127, 127, 127))]
 
 
-def test_several_pictures_of_a_product_are_exchanged_together(tmp_path: Path) -> None:
+def test_several_images_of_a_product_are_exchanged_together(tmp_path: Path) -> None:
     rows = [EvalRow(key, tmp_path / f"{key}1.png", {}, "", key, (tmp_path / f"{key}2.png",)) for key in "ab"]
     assert images_shown(rows, 0, 1) == [tmp_path / "b1.png", tmp_path / "b2.png"]
     assert len(images_shown(rows, 0, None)) == 2
