@@ -36,7 +36,11 @@ CONDITION_SEED = "pictures"
 RENAMED: dict[Kind, dict[str, str | None]] = {
     "config": {},
     "dataset": {},
-    "scores": {"before": "base_model", "not_checked.before": "not_checked.base_model"},
+    "scores": {
+        "before": "base_model",
+        "not_checked.before": "not_checked.base_model",
+        "baselines.nearest neighbour": "baselines.nearest neighbor",
+    },
     "predictions": {},
     "checkpoint": {},
     "cache": {},
