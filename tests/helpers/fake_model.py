@@ -20,6 +20,7 @@ VOCAB = 259
 
 class FakeTokenizer:
     pad_token_id = PAD
+    eos_token_id = END
     all_special_ids = (PAD, END, SLOT)
     added_tokens_decoder: ClassVar[dict[int, Any]] = {}
     padding_side = "right"

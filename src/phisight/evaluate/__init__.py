@@ -21,12 +21,13 @@ Then, each adding one key to the scores:
 
 from phisight.evaluate.baselines import Baseline, against_baselines, fit_baselines
 from phisight.evaluate.certificate import certificate, likelihoods, teacher_forced, untested
-from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
+from phisight.evaluate.comparison import Comparison, compare_predictions
 from phisight.evaluate.conformal import PredictionIntervals, fit_prediction_intervals
 from phisight.evaluate.generate_answers import evaluate
 from phisight.evaluate.image_conditions import MODES, Images, possible_modes
-from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of
-from phisight.evaluate.predictions import Predictions, write_predictions
+from phisight.evaluate.metrics import METRICS, Metric, alias, deciding, metrics_of
+from phisight.evaluate.predictions import Predictions
+from phisight.evaluate.predictions_file import write_predictions
 from phisight.evaluate.rows import EvalRow, EvalRows, read_rows, sample_of
 from phisight.evaluate.scores import figures, scores_of
 from phisight.evaluate.statistics.bootstrap import Interval, interval, paired_difference

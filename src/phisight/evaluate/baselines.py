@@ -25,8 +25,8 @@ from sklearn.preprocessing import StandardScaler
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import FieldValue, Task
-from phisight.evaluate.comparison import compare, deciding
-from phisight.evaluate.metrics import Column, alias, metrics_of
+from phisight.evaluate.comparison import compare
+from phisight.evaluate.metrics import Column, alias, deciding, metrics_of
 from phisight.evaluate.predictions import Predictions
 
 Features = NDArray[np.floating[Any]]
@@ -127,9 +127,21 @@ def against_baselines(model: Predictions, every: Sequence[Baseline], *, seed: in
         against = {}
         for name, column in baseline.predicted.items():
             truth, kind = model.truth(name), task.fields[name].kind
-            figures |= {f"{alias(task, name)}_{metric.name}": metric(truth, column) for metric in metrics_of(kind)}
+            figures |= {
+                f"{alias(task, name)}_{metric.name}": metric(truth, column, model.typical(name))
+                for metric in metrics_of(kind)
+            }
             metric = deciding(kind)
-            one = compare(f"{alias(task, name)}_{metric.name}", metric, truth, model.predicted(name), column, seed=seed)
+            one = compare(
+                f"{alias(task, name)}_{metric.name}",
+                metric,
+                truth,
+                model.predicted(name),
+                column,
+                groups=model.groups,
+                typical=model.typical(name),
+                seed=seed,
+            )
             against[alias(task, name)] = one.as_json() if one else None
         result[baseline.name] = {"about": baseline.about, **figures, "model_against": against}
     return result

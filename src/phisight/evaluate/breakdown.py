@@ -57,7 +57,7 @@ def _short(predictions: Predictions, rows: Sequence[int], only: str | None = Non
         answers: Column = [(predictions.parsed[row] or {}).get(name) for row in rows]
         for metric in METRICS:
             if metric.kind == task.fields[name].kind and metric.name in _SHORT:
-                figures[f"{alias(task, name)}_{metric.name}"] = metric(truth, answers)
+                figures[f"{alias(task, name)}_{metric.name}"] = metric(truth, answers, predictions.typical(name))
     return {**line, **figures}
 
 

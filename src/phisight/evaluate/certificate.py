@@ -1,36 +1,50 @@
-"""The grounding certificate: does the image have a part in the answers?
+"""The grounding certificate: do the answers depend on what the image shows?
 
-The same rows are asked about with their own images, with swapped ones, with blank ones and with those of another
-category. Two things are looked at: how probable the true answer is to the model, and how good its answers are.
+The same rows are asked about with their own images, with another product's, with another product's of the same grid,
+with blanks and with those of another category. Two things are looked at: how probable the true answer is to the model,
+and how good its answers are. Both are compared over groups (products), since rows of one product are one observation.
 
-    uses the image = with swapped images the true answer becomes less probable (Wilcoxon signed-rank, one-sided,
-                     p < 0.01) and some field's answers become worse (paired bootstrap, 95 %)
+    worse with other images =  the true answer becomes less probable (p < 0.01 over groups)
+                               and some field's answers become worse (p < 0.05 over groups, corrected for the fields)
+    yes          worse with shuffled images, and with other images of the same grid
+    shape only   worse with shuffled images, but not when the image's grid stays: its size or shape was read, no more
+    no           not worse with shuffled images
+    too few      fewer than ten groups: neither yes nor no
 
-Swapped images decide, since they are of the same kind as the real ones: a blank may only confuse.
+Shuffled images decide, since they are of the same kind as the real ones: a blank may only confuse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from phisight.core.errors import EvaluationError
 from phisight.core.seeding import named_seed
-from phisight.evaluate.comparison import Comparison, compare_predictions, deciding
+from phisight.evaluate.comparison import compare_predictions, field_test
 from phisight.evaluate.image_conditions import Images, images_shown
-from phisight.evaluate.metrics import MEAN, alias
+from phisight.evaluate.metrics import alias, deciding
 from phisight.evaluate.predictions import Predictions
-from phisight.evaluate.statistics.bootstrap import interval
+from phisight.evaluate.statistics.group_test import FEW, GroupTest, group_test, holm
 from phisight.evaluate.verdict import change_text
 from phisight.generate import Likelihood, Predictor, Request
 
 P_LIMIT = 0.01
-FEW = 10
-"""Below this many rows no test can tell."""
+"""Of the test that the true answer becomes less probable."""
+FIELD_LIMIT = 0.05
+"""Of the tests of the fields, corrected for their number (Holm)."""
+
+Conclusion = Literal["yes", "shape only", "no", "too few", "not checked"]
+_USES: Mapping[Conclusion, bool | None] = {
+    "yes": True,
+    "shape only": False,
+    "no": False,
+    "too few": None,
+    "not checked": None,
+}
 
 
 def likelihoods(
@@ -64,77 +78,177 @@ def teacher_forced(predictions: Predictions, found: Mapping[int, Likelihood]) ->
     return Predictions.of(predictions.task, rows, predictions.images, shown, forced, {})
 
 
+@dataclass(frozen=True)
+class _Field:
+    """A field's answers with real images against those with other ones."""
+
+    alias: str
+    metric: str
+    real: float
+    other: float
+    test: GroupTest
+    p_corrected: float
+
+    @property
+    def worse(self) -> bool:
+        """The answers become worse with the other images."""
+        return self.test.above_zero(FIELD_LIMIT, self.p_corrected)
+
+    def as_json(self) -> dict[str, Any]:
+        """For scores.json."""
+        shares = {"metric": self.metric, "real": self.real, "other": self.other}
+        return {**shares, **_json(self.test), "p_corrected": self.p_corrected, "worse": self.worse}
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """Everything that one image condition says in comparison with the real images."""
+
+    likelihood: GroupTest
+    real: float | None
+    other: float | None
+    fields: Sequence[_Field]
+
+    @property
+    def groups(self) -> int:
+        """Groups behind the weaker of the tests."""
+        return min(self.likelihood.groups, *(field.test.groups for field in self.fields))
+
+    @property
+    def worse(self) -> bool:
+        """Less probable true answers and worse answers."""
+        return self.likelihood.above_zero(P_LIMIT) and any(field.worse for field in self.fields)
+
+
 def certificate(
-    every: Mapping[Images, Predictions], found: Mapping[Images, Mapping[int, Likelihood]], *, seed: int = 0
+    every: Mapping[Images, Predictions],
+    found: Mapping[Images, Mapping[int, Likelihood]],
+    *,
+    one_grid: bool = False,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """The certificate for scores.json (key ``grounding``).
 
-    ``every`` holds the answers with real and shuffled images and any of the others, ``found`` the likelihoods of the
-    true answers with the same images.
+    Args:
+        every: Answers with real and shuffled images and any of the other conditions.
+        found: Likelihoods of the true answers with the same images.
+        one_grid: All images have one grid, so that shuffled images are of the same grid.
+        seed: Of the bootstrap.
 
-    Returns ``uses_image``, ``line`` (one sentence with the test behind it), and for each kind of images
-    ``log_likelihood`` (mean drop a row, interval, p) and ``metrics`` (each comparison real - other).
+    Returns ``conclusion``, ``uses_image`` (None where it cannot be told), ``line`` (one sentence in plain words),
+    ``tests`` (the tests behind it), and for each image condition ``log_likelihood`` (mean drop over groups, interval,
+    p), ``fields`` (the deciding metric of each field, tested) and ``metrics`` (each comparison real - other).
     """
     missing = [mode for mode in ("real", "shuffled") if mode not in every or mode not in found]
     if missing:
         raise EvaluationError(f"the certificate needs answers and likelihoods with {' and '.join(missing)} images")
     others = [mode for mode in every if mode != "real"]
-    drops = {mode: _drop(found["real"], found[mode], seed) for mode in others if mode in found}
+    tested = {mode: _condition(every["real"], every[mode], found, mode, seed) for mode in others if mode in found}
     changes = {mode: compare_predictions(every["real"], every[mode], seed=seed) for mode in others}
-    worse = _worse(every["real"], changes["shuffled"])
-    uses = drops["shuffled"]["p_value"] < P_LIMIT and bool(worse) and drops["shuffled"]["rows"] >= FEW
+    control = tested["shuffled"] if one_grid else tested.get("same_grid")
+    conclusion, line = _conclude(tested["shuffled"], control)
     return {
-        "uses_image": uses,
-        "line": _line(uses, drops["shuffled"], worse),
-        "log_likelihood": drops,
+        "conclusion": conclusion,
+        "uses_image": _USES[conclusion],
+        "line": line,
+        "tests": [_test_line(mode, one) for mode, one in tested.items()],
+        "rows": len(every["real"]),
+        "groups": len(set(every["real"].groups)),
+        "log_likelihood": {
+            mode: {**_json(one.likelihood), "real": one.real, "other": one.other} for mode, one in tested.items()
+        },
+        "fields": {mode: {field.alias: field.as_json() for field in one.fields} for mode, one in tested.items()},
         "metrics": {mode: {name: one.as_json() for name, one in change.items()} for mode, change in changes.items()},
     }
 
 
 def untested(why: str) -> dict[str, Any]:
-    """What stands in the place of a certificate that cannot be had."""
-    return {"uses_image": None, "line": f"uses the image: not checked ({why})", "log_likelihood": {}, "metrics": {}}
+    """What stands for a certificate that cannot be had."""
+    line = f"uses the image: not checked ({why})"
+    empty: dict[str, Any] = {"tests": [], "log_likelihood": {}, "fields": {}, "metrics": {}}
+    return {"conclusion": "not checked", "uses_image": None, "line": line, **empty}
 
 
-def _drop(real: Mapping[int, Likelihood], other: Mapping[int, Likelihood], seed: int) -> dict[str, Any]:
-    """Mean of log p(true answer | real image) - log p(true answer | other image), in nats an answer."""
-    rows = sorted(set(real) & set(other))
-    own = np.asarray([real[row].log_probability for row in rows])
-    swapped = np.asarray([other[row].log_probability for row in rows])
-    found = interval(MEAN, [own - swapped], seed=seed) if rows else None
+def _condition(
+    real: Predictions, other: Predictions, found: Mapping[Images, Mapping[int, Likelihood]], mode: Images, seed: int
+) -> _Condition:
+    """Both tests; a row that was shown its own image again says nothing."""
+    swapped = [row for row, shown in enumerate(other.shown) if shown != row]
+    rows = [row for row in swapped if row in found["real"] and row in found[mode]]
+    own = np.asarray([found["real"][row].log_probability for row in rows])
+    changed = np.asarray([found[mode][row].log_probability for row in rows])
+    likelihood = group_test(own - changed, [real.groups[row] for row in rows], seed=seed)
+    if len(swapped) < len(real):
+        real, other = real.subset(swapped), other.subset(swapped)
+    names = real.task.names
+    tests = [field_test(real, other, name, seed=seed) for name in names]
+    corrected = holm([test.p_value for test in tests])
+    fields = [
+        _Field(alias(real.task, name), *_figures(real, other, name), test, p)
+        for name, test, p in zip(names, tests, corrected, strict=True)
+    ]
+    mean = (float(own.mean()), float(changed.mean())) if rows else (None, None)
+    return _Condition(likelihood, *mean, fields)
+
+
+def _figures(real: Predictions, other: Predictions, name: str) -> tuple[str, float, float]:
+    metric = deciding(real.task.fields[name].kind)
+    values = [metric(one.truth(name), one.predicted(name), one.typical(name)) or 0.0 for one in (real, other)]
+    return f"{alias(real.task, name)}_{metric.name}", *values
+
+
+def _json(test: GroupTest) -> dict[str, Any]:
+    ends = [test.interval.low, test.interval.high] if test.interval else None
     return {
-        "rows": len(rows),
-        "real": float(own.mean()) if rows else None,
-        "other": float(swapped.mean()) if rows else None,
-        "drop": float((own - swapped).mean()) if rows else None,
-        "interval": [found.low, found.high] if found else None,
-        "p_value": _p_value(own - swapped),
+        "rows": test.rows,
+        "groups": test.groups,
+        "drop": test.mean,
+        "interval": ends,
+        "p_value": test.p_value,
     }
 
 
-def _p_value(differences: NDArray[np.float64]) -> float:
-    """One-sided p of the Wilcoxon signed-rank test that differences lie above zero; 1 where nothing differs."""
-    if not np.any(differences):
-        return 1.0
-    return float(wilcoxon(differences, alternative="greater", zero_method="zsplit", method="approx").pvalue)
+def _conclude(shuffled: _Condition, control: _Condition | None) -> tuple[Conclusion, str]:
+    if shuffled.groups < FEW:
+        few = f"too few products to tell ({shuffled.groups}; at least {FEW} are needed)"
+        return "too few", f"uses the image: {few}"
+    shown = "shown another product's image"
+    if not shuffled.worse:
+        return "no", f"uses the image: no ({shown}, {_no_change(shuffled)})"
+    worse = ", ".join(change_text(one.metric, one.real, one.other) for one in shuffled.fields if one.worse)
+    if control is None or control.groups < FEW:
+        count = control.groups if control is not None else 0
+        return "too few", (
+            f"uses the image: too few products to tell it from the image's shape ({shown}, answers become worse: "
+            f"{worse}; but only {count} products share an image grid with another, at least {FEW} are needed)"
+        )
+    if not control.worse:
+        return "shape only", (
+            f"uses the image's shape only ({shown}, answers become worse: {worse}; but shown another product's image "
+            f"of the same grid, {_no_change(control)})"
+        )
+    return "yes", f"uses the image: yes ({shown}, answers become worse: {worse})"
 
 
-def _worse(real: Predictions, change: Mapping[str, Comparison]) -> list[Comparison]:
-    """The fields whose deciding metric is better with real images than with swapped ones."""
-    names = [f"{alias(real.task, field)}_{deciding(real.task.fields[field].kind).name}" for field in real.task.names]
-    return [change[name] for name in names if name in change and change[name].better]
+def _no_change(condition: _Condition) -> str:
+    if condition.likelihood.above_zero(P_LIMIT):
+        return "the true answer becomes less probable, but no field's answers become worse"
+    if any(field.worse for field in condition.fields):
+        return "answers become worse, but the true answer does not become less probable"
+    return "no field's answers become worse"
 
 
-def _line(uses: bool, drop: Mapping[str, Any], worse: Sequence[Comparison]) -> str:
-    if drop["rows"] < FEW:
-        return f"uses the image: no (not shown: {drop['rows']} rows are too few to tell, at least {FEW} are needed)"
-    test = (
-        f"shown another row's image, the true answer's log-likelihood changes by {-drop['drop']:+.2f} nats on "
-        f"average over {drop['rows']} rows, Wilcoxon p = {drop['p_value']:.1g}"
+def _test_line(mode: Images, condition: _Condition) -> str:
+    """The tests of one condition in one sentence, for those who want to know."""
+    test = condition.likelihood
+    if test.mean is None:
+        return f"{mode}: no row could be compared"
+    fields = "; ".join(
+        f"{one.alias} {change_text(one.metric, one.real, one.other)}, p = {one.p_corrected:.1g}"
+        for one in condition.fields
     )
-    if worse:
-        answers = ", ".join(change_text(one.metric, one.left, one.right) for one in worse)
-        effect = f"answers become worse: {answers}"
-    else:
-        effect = "no field's answers become worse"
-    return f"uses the image: {'yes' if uses else 'no'} ({test}; {effect})"
+    return (
+        f"{mode}: the true answer's log-likelihood changes by {-test.mean:+.2f} nats on average over {test.groups} "
+        f"products ({test.rows} rows), Wilcoxon signed-rank over products, one-sided, p = {test.p_value:.1g}; "
+        f"{fields} (Holm)"
+    )

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from phisight.core.errors import EvaluationError
-from phisight.core.task import FieldKind, FieldValue
-from phisight.evaluate.metrics import METRICS, Column, Metric, alias
+from phisight.core.task import FieldValue
+from phisight.evaluate.metrics import METRICS, Column, Metric, alias, deciding
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.statistics.bootstrap import paired_difference
-
-COMPARED: dict[FieldKind, str] = {"category": "accuracy", "text": "exact", "number": "mae_penalised"}
-"""The metric that decides for each kind of field. It has a value for every row: an unanswered number counts as 0."""
+from phisight.evaluate.statistics.group_test import FEW, GroupTest, group_test
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,13 @@ class Comparison:
     difference: float
     """left - right."""
     interval: tuple[float, float] | None
-    """95 % paired bootstrap interval of the difference; none for fewer than two rows."""
+    """95 % paired bootstrap interval of the difference over groups; none for fewer than two groups."""
     better: bool | None
-    """Left is better; none where the interval holds zero."""
+    """Left is better; none where the interval holds zero, and for fewer than ten groups."""
+    rows: int
+    """Rows behind both figures."""
+    groups: int
+    """Groups (products) these rows belong to."""
 
     def as_json(self) -> dict[str, Any]:
         """For scores.json."""
@@ -37,40 +41,66 @@ class Comparison:
 
 
 def compare(
-    name: str, metric: Metric, truth: Sequence[FieldValue], left: Column, right: Column, *, seed: int = 0
+    name: str,
+    metric: Metric,
+    truth: Sequence[FieldValue],
+    left: Column,
+    right: Column,
+    *,
+    groups: Sequence[str] | None = None,
+    typical: float = 0.0,
+    seed: int = 0,
 ) -> Comparison | None:
     """Compare two columns of answers by a metric that has a value for every row; none where it is not defined."""
-    sides = metric.rows(truth, left), metric.rows(truth, right)
-    figures = metric(truth, left), metric(truth, right)
-    if figures[0] is None or figures[1] is None or len(sides[0][0]) != len(sides[1][0]):
+    sides = metric.values(truth, left, typical), metric.values(truth, right, typical)
+    figures = metric.figure(sides[0]), metric.figure(sides[1])
+    if figures[0] is None or figures[1] is None or not np.array_equal(sides[0].rows, sides[1].rows):
         return None
-    difference, found = paired_difference(metric.reduce, *sides, seed=seed)
-    better = None
-    if found is not None and found.excludes_zero():
+    behind = [groups[row] for row in sides[0].rows] if groups is not None else list(map(str, sides[0].rows))
+    difference, found = paired_difference(metric.reduce, sides[0].columns, sides[1].columns, behind, seed=seed)
+    count, better = len(set(behind)), None
+    if found is not None and found.excludes_zero() and count >= FEW:
         better = (difference > 0) == metric.higher_is_better
     ends = (found.low, found.high) if found is not None else None
-    return Comparison(name, figures[0], figures[1], difference, ends, better)
+    return Comparison(name, figures[0], figures[1], difference, ends, better, len(behind), count)
 
 
 def compare_predictions(left: Predictions, right: Predictions, *, seed: int = 0) -> dict[str, Comparison]:
-    """Every metric that has a value for every row, by its name in scores.json.
+    """Every complete metric by its name in scores.json.
 
     For the same model with other images, or two models (before and after fine-tuning) on the same rows.
     """
-    if [row.key for row in left.rows] != [row.key for row in right.rows]:
-        raise EvaluationError(f"{len(left)} and {len(right)} rows that are not the same; evaluate both on one split")
+    _require_same_rows(left, right)
     task, found = left.task, {}
     for field in task.names:
         for metric in METRICS:
-            complete = metric.kind != "number" or metric.name.endswith("_penalised")
-            if metric.kind == task.fields[field].kind and complete:
+            if metric.kind == task.fields[field].kind and metric.complete:
                 name = f"{alias(task, field)}_{metric.name}"
-                one = compare(name, metric, left.truth(field), left.predicted(field), right.predicted(field), seed=seed)
+                one = compare(
+                    name,
+                    metric,
+                    left.truth(field),
+                    left.predicted(field),
+                    right.predicted(field),
+                    groups=left.groups,
+                    typical=left.typical(field),
+                    seed=seed,
+                )
                 if one is not None:
                     found[name] = one
     return found
 
 
-def deciding(kind: FieldKind) -> Metric:
-    """The metric that decides comparisons of a kind of field."""
-    return next(metric for metric in METRICS if metric.kind == kind and metric.name == COMPARED[kind])
+def field_test(left: Predictions, right: Predictions, field: str, *, seed: int = 0) -> GroupTest:
+    """Test over groups that the answers of ``left`` are better than those of ``right``, by the deciding metric."""
+    _require_same_rows(left, right)
+    metric = deciding(left.task.fields[field].kind)
+    truth, typical = left.truth(field), left.typical(field)
+    sides = [metric.values(truth, one.predicted(field), typical).columns[0] for one in (left, right)]
+    sign = 1.0 if metric.higher_is_better else -1.0
+    return group_test(sign * (sides[0] - sides[1]), left.groups, seed=seed)
+
+
+def _require_same_rows(left: Predictions, right: Predictions) -> None:
+    if [row.key for row in left.rows] != [row.key for row in right.rows]:
+        raise EvaluationError(f"{len(left)} and {len(right)} rows that are not the same; evaluate both on one split")

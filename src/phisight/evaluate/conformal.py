@@ -2,6 +2,8 @@
 
     validation answers -> SplitConformal -> lower, upper beside each answer; coverage and width on the evaluated rows
 
+Every product counts once, in fitting as in the coverage: rows of one product share their error.
+
 A row abstains where a number could not be read, or where its interval says too little: upper end more than
 ``WIDEST`` times the lower one. What it answered stands there all the same; abstaining is advice to who uses the answer.
 """
@@ -15,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from phisight.core.errors import EvaluationError
-from phisight.evaluate.metrics import alias, numbers
+from phisight.evaluate.metrics import MEAN, alias, numbers
 from phisight.evaluate.predictions import Predictions
+from phisight.evaluate.statistics.bootstrap import interval
 from phisight.evaluate.statistics.split_conformal import SplitConformal
 
 WIDEST = 4.0
@@ -58,15 +61,20 @@ class PredictionIntervals:
 
     def _field(self, predictions: Predictions, name: str) -> dict[str, Any]:
         one = self.fitted[name]
-        truth, answers = numbers(predictions.truth(name), predictions.predicted(name))
+        truth, answers, rows = numbers(predictions.truth(name), predictions.predicted(name))
+        groups = [predictions.groups[row] for row in rows]
         low, high = one.bounds(answers)
+        ends = interval(MEAN, [one.covered(truth, answers).astype(float)], groups) if len(truth) else None
         return {
             "level": one.level,
             "fitted_on": one.rows,
+            "fitted_on_groups": one.groups,
             "logarithmic": one.logarithmic,
             "radius": one.radius,
             "rows": len(truth),
-            "coverage": one.coverage(truth, answers) if len(truth) else None,
+            "groups": len(set(groups)),
+            "coverage": one.coverage(truth, answers, groups) if len(truth) else None,
+            "coverage_interval": [ends.low, ends.high] if ends else None,
             "mean_width": float((high - low).mean()) if len(truth) else None,
             "abstained": float(np.mean(self.abstained)),
         }
@@ -84,6 +92,6 @@ def fit_prediction_intervals(validation: Predictions, level: float) -> dict[str,
         )
     fitted = {}
     for name in names:
-        truth, answers = numbers(validation.truth(name), validation.predicted(name))
-        fitted[name] = SplitConformal.fit(truth, answers, level)
+        truth, answers, rows = numbers(validation.truth(name), validation.predicted(name))
+        fitted[name] = SplitConformal.fit(truth, answers, level, [validation.groups[row] for row in rows])
     return fitted

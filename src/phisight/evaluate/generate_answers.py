@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,7 @@ from phisight.core.task import Task
 from phisight.evaluate.image_conditions import Images, images_shown, shown_rows
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.rows import EvalRow
-from phisight.generate import Predictor, Request
+from phisight.generate import Generation, Predictor, Request
 from phisight.track.jsonl import drop_torn_line, read_lines
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ def evaluate(
     answer_log: Path | None = None,
     identity: str = "",
     progress: Progress | None = None,
+    medians: Mapping[str, float] | None = None,
+    grids: Sequence[Hashable] | None = None,
 ) -> Predictions:
     """Ask the model about every row.
 
@@ -46,13 +48,16 @@ def evaluate(
         answer_log: File of finished answers; a second call with the same arguments continues from there.
         identity: Names the model (checkpoint, its hash), so that answers of another one are not taken over.
         progress: Called with rows finished and rows in all.
+        medians: Median of each number field over the training rows; see ``Predictions.typical``.
+        grids: The crops that the model makes of each row's images; see ``shown_rows``.
 
-    An image that cannot be used costs its own row, which then counts as unanswered with that reason.
+    An answer that was cut at ``max_new_tokens`` is not read. An image that cannot be used costs its own row, which then
+    counts as unanswered with that reason.
     """
     if not rows:
         raise EvaluationError("there are no rows to evaluate; choose a split that has some")
-    shown = shown_rows(rows, task, images, seed)
-    with AnswerLog(answer_log, _fingerprint(predictor, rows, task, images, seed, identity)) as done:
+    shown = shown_rows(rows, task, images, seed, grids)
+    with AnswerLog(answer_log, _fingerprint(predictor, rows, task, shown, images, identity)) as done:
         todo = [row for row in range(len(rows)) if row not in done.answers and row not in done.failures]
 
         def report() -> None:
@@ -65,17 +70,32 @@ def evaluate(
 
         report()
         requests = (Request(task.prompt, images_shown(rows, row, shown[row])) for row in todo)
-        for index, text in predictor.answers(requests, on_failure=fail):
-            done.answer(todo[index], text)
+        for index, generation in predictor.generations(requests, on_failure=fail):
+            done.answer(todo[index], generation)
             report()
-    return Predictions.of(task, rows, images, shown, done.answers, done.failures)
+    return Predictions.of(
+        task,
+        rows,
+        images,
+        shown,
+        done.answers,
+        done.failures,
+        cut=done.cut,
+        written=done.written,
+        medians=medians,
+    )
 
 
 def _fingerprint(
-    predictor: Predictor, rows: Sequence[EvalRow], task: Task, images: Images, seed: int, identity: str
+    predictor: Predictor,
+    rows: Sequence[EvalRow],
+    task: Task,
+    shown: Sequence[int | None],
+    images: Images,
+    identity: str,
 ) -> str:
     digest = hashlib.sha256()
-    settings = [task.model_dump(), images, seed, identity, predictor.max_new_tokens]
+    settings = [task.model_dump(), images, shown, identity, predictor.max_new_tokens]
     settings += [predictor.constrained, predictor.numbers]
     digest.update(json.dumps(settings).encode())
     for row in rows:
@@ -90,6 +110,7 @@ class AnswerLog:
 
     line 1      {"evaluation": fingerprint of task, rows, images and model}
     then        {"row": 17, "answer": "Product: ..."}   or   {"row": 18, "failed": "why"}
+                with "written" where a number strategy changed the text, and "cut" (tokens) where no end token came
 
     A context manager; ``answers`` and ``failures`` by row index hold what an earlier process had finished.
     """
@@ -97,6 +118,8 @@ class AnswerLog:
     def __init__(self, path: Path | None, fingerprint: str) -> None:
         self.answers: dict[int, str] = {}
         self.failures: dict[int, str] = {}
+        self.written: dict[int, str] = {}
+        self.cut: dict[int, int] = {}
         self._path = path
         self._file: Any = None
         if path is not None:
@@ -111,7 +134,7 @@ class AnswerLog:
             if "failed" in line:
                 self.failures[line["row"]] = line["failed"]
             else:
-                self.answers[line["row"]] = line["answer"]
+                self._take(line)
         if fits:
             _LOG.info("%s holds %d finished rows; continuing from there", path, len(lines) - 1)
         elif lines:
@@ -120,10 +143,23 @@ class AnswerLog:
         if not fits:
             self._write({"evaluation": fingerprint})
 
-    def answer(self, row: int, text: str) -> None:
+    def answer(self, row: int, generation: Generation) -> None:
         """Store an answer."""
-        self.answers[row] = text
-        self._write({"row": row, "answer": text})
+        line: dict[str, Any] = {"row": row, "answer": generation.text}
+        if generation.written != generation.text:
+            line["written"] = generation.written
+        if generation.cut is not None:
+            line["cut"] = generation.cut
+        self._take(line)
+        self._write(line)
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        row = line["row"]
+        self.answers[row] = line["answer"]
+        if "written" in line:
+            self.written[row] = line["written"]
+        if "cut" in line:
+            self.cut[row] = line["cut"]
 
     def fail(self, row: int, reason: str) -> None:
         """Store why a row has no answer."""

@@ -1,7 +1,9 @@
-"""Which image each row is shown: its own, another row's, one of another category, or none at all.
+"""Image conditions: which image each row is shown - its own, another row's, one of another category, or none at all.
 
-No row keeps its own image, nor one with the same content, and where the split allows it none gets an image with the
-same answer: else a model that looks would score on swapped images, too.
+No row keeps its own image, nor one with the same content or of the same group, and where the split allows it none gets
+an image with the same answer: else a model that looks would score on swapped images, too. ``same_grid`` swaps among
+images that the model cuts into the same crops, so that nothing but their content tells them apart; a row whose grid no
+other has keeps its own image there and is left out of comparisons.
 """
 
 from __future__ import annotations
@@ -15,25 +17,36 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from phisight.core.errors import EvaluationError
+from phisight.core.errors import EvaluationError, ImageError
 from phisight.core.migrations import CONDITION_SEED
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
 from phisight.evaluate.rows import EvalRow
 from phisight.generate import ImageSource
 
-Images = Literal["real", "shuffled", "blank", "mismatched"]
-"""real: its own; shuffled: another row's; blank: plain grey of the same size; mismatched: of another category."""
-MODES: tuple[Images, ...] = ("real", "shuffled", "blank", "mismatched")
+Images = Literal["real", "shuffled", "same_grid", "blank", "mismatched"]
+"""real: its own; shuffled: another row's; same_grid: another row's that gives the model the same crops; blank: plain
+gray of the same size; mismatched: of another category."""
+MODES: tuple[Images, ...] = ("real", "shuffled", "same_grid", "blank", "mismatched")
+GridOf = Callable[[int, int], Hashable]
+"""Width and height of an image to the grid of crops that a model makes of it."""
 
 
-def possible_modes(rows: Sequence[EvalRow], task: Task, seed: int) -> tuple[list[Images], dict[str, str]]:
-    """Kinds of images that these rows can be shown, and why the others cannot be had (one row, one category)."""
+def possible_modes(
+    rows: Sequence[EvalRow], task: Task, seed: int, grids: Sequence[Hashable] | None = None
+) -> tuple[list[Images], dict[str, str]]:
+    """Image conditions that these rows can be shown, and why the others cannot be had (one row, one category).
+
+    Where all rows have one of ``grids``, shuffled images are of the same grid already: ``same_grid`` is neither
+    possible nor refused.
+    """
     possible: list[Images] = []
     refused: dict[str, str] = {}
     for images in MODES:
+        if images == "same_grid" and len(set(grids or grids_of(rows))) == 1:
+            continue
         try:
-            shown_rows(rows, task, images, seed)
+            shown_rows(rows, task, images, seed, grids)
         except EvaluationError as error:
             refused[images] = str(error)
         else:
@@ -41,8 +54,24 @@ def possible_modes(rows: Sequence[EvalRow], task: Task, seed: int) -> tuple[list
     return possible, refused
 
 
-def shown_rows(rows: Sequence[EvalRow], task: Task, images: Images, seed: int) -> list[int | None]:
+def grids_of(rows: Sequence[EvalRow], grid_of: GridOf = lambda width, height: (width, height)) -> list[Hashable]:
+    """The grid of each row's images; of an image that cannot be used None."""
+
+    def grid(size: tuple[int, int] | None) -> Hashable:
+        try:
+            return grid_of(*size) if size is not None else None
+        except ImageError:
+            return None
+
+    return [tuple(grid(size) for size in row.sizes or map(_size, row.images)) for row in rows]
+
+
+def shown_rows(
+    rows: Sequence[EvalRow], task: Task, images: Images, seed: int, grids: Sequence[Hashable] | None = None
+) -> list[int | None]:
     """For each row the row whose image it is shown; none for a blank one.
+
+    ``grids`` are the crops that the model makes of each row's images; None means that images of one size are alike.
 
     Raises:
         EvaluationError: Fewer than two different images to swap, or no second category to take one from.
@@ -62,11 +91,53 @@ def shown_rows(rows: Sequence[EvalRow], task: Task, images: Images, seed: int) -
         if not categories or len({row.truth[categories[0]] for row in rows}) < 2:
             raise EvaluationError("mismatched images need a category field with at least two values in the split")
         answers = [row.truth[categories[0]] for row in rows]
+    groups = [row.group or row.key for row in rows]
     generator = np.random.default_rng(named_seed(seed, CONDITION_SEED, images))
-    apart = _exchange([contents, answers], generator)
-    if any(contents[row] == contents[other] for row, other in enumerate(apart)):
-        apart = _exchange([contents], generator)  # one answer rules the split: at least no row keeps its image
-    return list(apart)
+    if images != "same_grid":
+        return list(_apart(contents, groups, answers, generator))
+    return list(_within_grids(grids or grids_of(rows), contents, groups, answers, generator))
+
+
+def _within_grids(
+    grids: Sequence[Hashable],
+    contents: Sequence[Hashable],
+    groups: Sequence[Hashable],
+    answers: Sequence[Hashable],
+    generator: np.random.Generator,
+) -> list[int]:
+    """Swaps among the rows of each grid; a row that finds no partner of another group keeps its own image."""
+    members: dict[Hashable, list[int]] = {}
+    for row, grid in enumerate(grids):
+        members.setdefault(grid, []).append(row)
+    result = list(range(len(grids)))
+    for indices in members.values():
+        columns = [[column[row] for row in indices] for column in (contents, groups, answers)]
+        if len(set(columns[0])) < 2 or len(set(columns[1])) < 2:
+            continue
+        for row, other in zip(indices, _apart(*columns, generator), strict=True):
+            if groups[row] != groups[indices[other]]:
+                result[row] = indices[other]
+    swapped = sum(row != other for row, other in enumerate(result))
+    if not swapped:
+        raise EvaluationError(
+            f"no two of the {len(members)} image grids belong to rows of two products, so images of one grid cannot be "
+            "swapped; evaluate more rows"
+        )
+    return result
+
+
+def _apart(
+    contents: Sequence[Hashable],
+    groups: Sequence[Hashable],
+    answers: Sequence[Hashable],
+    generator: np.random.Generator,
+) -> list[int]:
+    """A permutation that gives each row another image, of another group and with another answer if that can be had."""
+    for columns in ([contents, groups, answers], [contents, answers], [contents, groups]):
+        found = _exchange(columns, generator)
+        if not any(column[row] == column[other] for column in columns for row, other in enumerate(found)):
+            return found
+    return _exchange([contents], generator)
 
 
 def _exchange(columns: Sequence[Sequence[Hashable]], generator: np.random.Generator) -> list[int]:
@@ -107,11 +178,16 @@ def images_shown(rows: Sequence[EvalRow], row: int, shown: int | None) -> list[I
 
 def _blank(path: Path) -> Callable[[], Image.Image]:
     def make() -> Image.Image:
-        try:
-            with Image.open(path) as image:
-                size = image.size
-        except OSError:
-            size = (336, 336)  # nothing of the row's image is shown, so it need not be there
+        size = _size(path) or (336, 336)  # nothing of the row's image is shown, so it need not be there
         return Image.new("RGB", size, (127, 127, 127))
 
     return make
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Width and height from the header alone; none where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -1,70 +1,22 @@
-"""What the model answered, row by row, in memory and as predictions.parquet.
-
-RUN/predictions.parquet, one line for each row and kind of images:
-
-    row        int64    position in the evaluated rows
-    key        string   names the product
-    images     string   real, shuffled, blank or mismatched
-    shown      int64    row whose image was shown; null for a blank one
-    image      string   path of the row's own image
-    expected   string   the answer as the task writes it
-    answer     string   what the model wrote; null where its image could not be used
-    reason     string   why no fields could be read; null where they could
-    truth      struct   the task's fields
-    predicted  struct   fields read from the answer; null where they could not be read
-    error      double   0 (all right) to 1 (all wrong), the mean over fields; orders rows from best to worst
-    thumbnail  binary   JPEG of the row's own image, for some of the rows with real images
-    drawn      bool     belongs to the random sample of those (the others are there for being wrong)
-    lower      struct   lower ends of the intervals around the numbers; null without intervals (evaluate.coverage)
-    upper      struct   upper ends
-    abstained  bool     no number was read or its interval is too wide: better no answer than this one
-
-The schema's metadata holds the task (key ``phisight.task``).
-"""
+"""What the model answered, row by row; predictions_file.py writes it."""
 
 from __future__ import annotations
 
-import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
 
-from phisight.core import run_folder
-from phisight.core.errors import ImageError
-from phisight.core.seeding import named_seed
 from phisight.core.task import FieldValue, Task
 from phisight.evaluate.image_conditions import Images
 from phisight.evaluate.metrics import row_error
 from phisight.evaluate.rows import EvalRow
-from phisight.generate import load_rgb
 
-TASK_KEY = b"phisight.task"
-THUMBNAIL_SIDE = 144
-_CHUNK = 4096
-
-
-class Ends(Protocol):
-    """Intervals around the numbers of answers, one entry a row."""
-
-    @property
-    def lower(self) -> Sequence[Mapping[str, float] | None]:
-        """Lower ends by field."""
-
-    @property
-    def upper(self) -> Sequence[Mapping[str, float] | None]:
-        """Upper ends by field."""
-
-    @property
-    def abstained(self) -> Sequence[bool]:
-        """Better no answer."""
+LARGEST = 1e15
+"""A number of this size or more is no value: its digits are beyond what a float holds."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +33,10 @@ class Predictions:
     """Fields read from the answer; none where they could not be read."""
     reasons: Sequence[str | None]
     """Why they could not be read."""
+    written: Sequence[str | None] = ()
+    """The text as generated, where a number strategy changed it; empty: it changed none."""
+    medians: Mapping[str, float] = field(default_factory=dict)
+    """Median of each number field over the training rows, where it is known; see ``typical``."""
 
     @classmethod
     def of(
@@ -91,27 +47,31 @@ class Predictions:
         shown: Sequence[int | None],
         answers: Mapping[int, str],
         failures: Mapping[int, str],
+        *,
+        cut: Mapping[int, int] | None = None,
+        written: Mapping[int, str] | None = None,
+        medians: Mapping[str, float] | None = None,
     ) -> Predictions:
         """Parse answers by row; a row without one has a failure.
 
-        What equals the truth of the row, or of the one whose image was shown, is stored once: 100,000 rows with four
-        kinds of images are mostly that.
+        ``cut`` holds the token counts of answers without an end token: their last number may lack its last digits, so
+        nothing is read from them. What equals the truth of the row, or of the one whose image was shown, is stored
+        once: 100,000 rows with five image conditions are mostly that.
         """
         texts: list[str | None] = []
         parsed: list[Mapping[str, FieldValue] | None] = []
         reasons: list[str | None] = []
         for row, other in enumerate(shown):
             text = answers.get(row)
-            read = task.parse(text) if text is not None else None
-            found: Mapping[str, FieldValue] | None = read.values if read else None
-            why = read.reason if read else failures[row]
+            found, why = _read(task, text, (cut or {}).get(row)) if text is not None else (None, failures[row])
             for known in (rows[one] for one in (row, other) if one is not None):
                 text = known.expected if text == known.expected else text
                 found = known.truth if found == known.truth else found
             texts.append(text)
             parsed.append(found)
             reasons.append(sys.intern(why) if why else None)
-        return cls(task, images, rows, shown, texts, parsed, reasons)
+        as_written = [written.get(row) for row in range(len(rows))] if written else []
+        return cls(task, images, rows, shown, texts, parsed, reasons, as_written, dict(medians or {}))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -126,7 +86,28 @@ class Predictions:
             [self.answers[index] for index in indices],
             [self.parsed[index] for index in indices],
             [self.reasons[index] for index in indices],
+            [self.written[index] for index in indices] if self.written else (),
+            self.medians,
         )
+
+    def as_written(self) -> Predictions:
+        """The same answers with the numbers as the text itself has them, which other programs will see."""
+        texts = [own or text for own, text in zip(self.written or self.answers, self.answers, strict=True)]
+        parsed: list[Mapping[str, FieldValue] | None] = []
+        for text, values in zip(texts, self.parsed, strict=True):
+            parsed.append(_read(self.task, text, None)[0] if text is not None and values is not None else None)
+        return replace(self, answers=texts, parsed=parsed, written=())
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The group of each row: rows of one product are one observation."""
+        return [row.group or row.key for row in self.rows]
+
+    def typical(self, name: str) -> float:
+        """The number an unanswered row may count as: the median of the training rows, else of the true values."""
+        if self.task.fields[name].kind != "number":
+            return 0.0
+        return self.medians.get(name, float(np.median([float(value) for value in self.truth(name)])))
 
     @property
     def parse_rate(self) -> float:
@@ -138,125 +119,25 @@ class Predictions:
         short = [reason.split(": ")[0] for reason in self.reasons if reason]
         return dict(Counter(short).most_common())
 
-    def truth(self, field: str) -> list[FieldValue]:
+    def truth(self, name: str) -> list[FieldValue]:
         """True values of a field."""
-        return [row.truth[field] for row in self.rows]
+        return [row.truth[name] for row in self.rows]
 
-    def predicted(self, field: str) -> list[FieldValue | None]:
+    def predicted(self, name: str) -> list[FieldValue | None]:
         """Values of a field read from the answers."""
-        return [values[field] if values is not None else None for values in self.parsed]
+        return [values[name] if values is not None else None for values in self.parsed]
 
     def errors(self) -> list[float]:
         """How wrong each row is, from 0 to 1."""
         return [row_error(self.task, row.truth, values) for row, values in zip(self.rows, self.parsed, strict=True)]
 
 
-def write_predictions(
-    run_dir: Path,
-    every: Sequence[Predictions],
-    *,
-    thumbnails: int = 500,
-    seed: int = 0,
-    intervals: Ends | None = None,
-) -> Path:
-    """Write predictions.parquet, whole or not at all; the rows of ``every`` follow one another.
-
-    ``intervals`` are the intervals around the answers to the real images.
-
-    At most ``thumbnails`` rows with real images get one: all of them if they are so few, else a random sample
-    of four fifths of that number, and the worst.
-    """
-    path = run_dir / run_folder.PREDICTIONS
-    task = every[0].task
-    schema = _schema(task)
-    with run_folder.atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for predictions in every:
-            errors = predictions.errors()
-            drawn, worst = _with_thumbnail(errors, thumbnails if predictions.images == "real" else 0, seed)
-            for start in range(0, len(predictions), _CHUNK):
-                span = range(start, min(start + _CHUNK, len(predictions)))
-                lines = _lines(predictions, errors, drawn, worst, span)
-                if intervals is not None and predictions.images == "real":
-                    lines = _with_ends(lines, intervals)
-                writer.write_table(pa.Table.from_pylist(list(lines), schema=schema))
-    return path
-
-
-def _schema(task: Task) -> Any:
-    fields = pa.struct(
-        [(name, pa.float64() if task.fields[name].kind == "number" else pa.string()) for name in task.names]
-    )
-    columns = [
-        ("row", pa.int64()),
-        ("key", pa.string()),
-        ("images", pa.string()),
-        ("shown", pa.int64()),
-        ("image", pa.string()),
-        ("expected", pa.string()),
-        ("answer", pa.string()),
-        ("reason", pa.string()),
-        ("truth", fields),
-        ("predicted", fields),
-        ("error", pa.float64()),
-        ("thumbnail", pa.binary()),
-        ("drawn", pa.bool_()),
-    ]
-    if numbers := [(name, pa.float64()) for name in task.of_kind("number")]:
-        columns += [("lower", pa.struct(numbers)), ("upper", pa.struct(numbers)), ("abstained", pa.bool_())]
-    return pa.schema(columns, metadata={TASK_KEY: task.model_dump_json().encode()})
-
-
-def _with_ends(lines: Iterable[dict[str, Any]], intervals: Ends) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        row = line["row"]
-        yield {
-            **line,
-            "lower": intervals.lower[row],
-            "upper": intervals.upper[row],
-            "abstained": intervals.abstained[row],
-        }
-
-
-def _lines(
-    predictions: Predictions, errors: Sequence[float], drawn: set[int], worst: set[int], span: range
-) -> Iterator[dict[str, Any]]:
-    for row in span:
-        one = predictions.rows[row]
-        yield {
-            "row": row,
-            "key": one.key,
-            "images": predictions.images,
-            "shown": predictions.shown[row],
-            "image": str(one.image),
-            "expected": one.expected,
-            "answer": predictions.answers[row],
-            "reason": predictions.reasons[row],
-            "truth": dict(one.truth),
-            "predicted": predictions.parsed[row],
-            "error": errors[row],
-            "thumbnail": thumbnail(one.image) if row in drawn or row in worst else None,
-            "drawn": row in drawn,
-        }
-
-
-def _with_thumbnail(errors: Sequence[float], limit: int, seed: int) -> tuple[set[int], set[int]]:
-    """Rows of the random sample, and the worst of the others: with both, none of the worst rows is left out."""
-    if len(errors) <= limit:
-        return set(range(len(errors))), set()
-    generator = np.random.default_rng(named_seed(seed, "thumbnails"))
-    drawn = generator.permutation(len(errors))[: limit - limit // 5]
-    others = np.setdiff1d(np.arange(len(errors)), drawn)
-    worst = others[np.argsort(-np.asarray(errors)[others], kind="stable")][: limit // 5]
-    return set(drawn.tolist()), set(worst.tolist())
-
-
-def thumbnail(image: Path, side: int = THUMBNAIL_SIDE) -> bytes | None:
-    """A small JPEG of an image, its longer side ``side`` pixels; none where the image cannot be used."""
-    try:
-        loaded = load_rgb(image)
-    except ImageError:
-        return None
-    loaded.thumbnail((side, side), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    loaded.save(file, "JPEG", quality=80, optimize=True)
-    return file.getvalue()
+def _read(task: Task, text: str, cut: int | None) -> tuple[Mapping[str, FieldValue] | None, str | None]:
+    """Fields of an answer, or why there are none."""
+    if cut is not None:
+        return None, f"cut at {cut} tokens"
+    read = task.parse(text)
+    for name in task.of_kind("number") if read.values is not None else ():
+        if not abs(float(read.values[name])) < LARGEST:  # type: ignore[index]
+            return None, f"field {name!r} is no number: too large"
+    return read.values, read.reason

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from phisight.core import dataset_folder
@@ -17,6 +21,7 @@ from phisight.core.seeding import hashed_fraction
 from phisight.core.task import FieldValue, Task
 from phisight.data.dataset.image_groups import images_of, join_images
 
+_OPTIONAL = (dataset_folder.SHA256, dataset_folder.GROUP, dataset_folder.WIDTH, dataset_folder.HEIGHT)
 _LOG = logging.getLogger(__name__)
 
 
@@ -36,6 +41,10 @@ class EvalRow:
     """Rows of equal content show the same image (its SHA-256); empty: the path says it."""
     more: tuple[Path, ...] = ()
     """Further images of the product, shown with the first."""
+    group: str = ""
+    """Rows of one group (product, near-duplicate images) are one observation; empty: the key says it."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Width and height of its images in pixels; empty: their files say it."""
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -45,10 +54,12 @@ class EvalRow:
 
 @dataclass(frozen=True)
 class EvalRows:
-    """Rows of a split, and how many were left out for which reason."""
+    """Rows of a split, how many were left out for which reason, and what the training split says."""
 
     rows: list[EvalRow]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    medians: Mapping[str, float] = field(default_factory=dict)
+    """Median of each number field over the training split; empty without one."""
 
 
 def read_rows(
@@ -73,7 +84,7 @@ def read_rows(
     absent = [name for name in task.names if name not in names]
     if absent:
         raise TaskError(f"the task asks for {', '.join(absent)} but {path} has the columns {', '.join(names)}")
-    optional = [name for name in (dataset_folder.SHA256,) if name in names]
+    optional = [name for name in _OPTIONAL if name in names]
     columns = list(dict.fromkeys([key, dataset_folder.FILE_NAME, dataset_folder.SPLIT, *task.names, *optional]))
     table = pq.read_table(path, columns=columns, filters=[(dataset_folder.SPLIT, "=", split)])
     rows, left_out = [], Counter[str]()
@@ -85,7 +96,8 @@ def read_rows(
             continue
         first, *more = [folder / one[dataset_folder.FILE_NAME] for one in images_of(line)]
         content = " ".join(one.get(dataset_folder.SHA256) or "" for one in images_of(line)).strip()
-        rows.append(EvalRow(str(line[key]), first, truth, expected, content, tuple(more)))
+        group = str(line.get(dataset_folder.GROUP) or line[key])
+        rows.append(EvalRow(str(line[key]), first, truth, expected, content, tuple(more), group, _sizes(line)))
     if left_out:
         _LOG.warning("%d of %d rows are left out: %s", left_out.total(), table.num_rows, dict(left_out))
     if not rows:
@@ -93,7 +105,28 @@ def read_rows(
             f"the split {split!r} of {folder} has {table.num_rows} rows, none of them usable; "
             "choose another split or build the data set with one"
         )
-    return EvalRows([rows[row] for row in sample_of(rows, limit, seed)], dict(left_out))
+    return EvalRows([rows[row] for row in sample_of(rows, limit, seed)], dict(left_out), _medians(path, task))
+
+
+def _sizes(line: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    found = [(one.get(dataset_folder.WIDTH), one.get(dataset_folder.HEIGHT)) for one in images_of(line)]
+    return tuple((int(width), int(height)) for width, height in found if width and height)
+
+
+def _medians(path: Path, task: Task) -> dict[str, float]:
+    """Median of each number field over the training split of a table."""
+    names = task.of_kind("number")
+    train = pq.read_table(path, columns=names, filters=[(dataset_folder.SPLIT, "=", "train")]) if names else None
+    medians = {}
+    for name in names:
+        values = []
+        for value in train[name].to_pylist() if train is not None else ():
+            with contextlib.suppress(TypeError, ValueError):
+                values.append(float(value))
+        finite = [value for value in values if math.isfinite(value)]
+        if finite:
+            medians[name] = float(np.median(finite))
+    return medians
 
 
 def sample_of(rows: Sequence[EvalRow], limit: int | None, seed: int) -> list[int]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_IN_OWN_UNIT = ("mae", "mae_penalised", "rmsle", "r2")
-_TITLES = {"mae_penalised": "mean error", "accuracy": "right", "exact": "exactly right"}
+_IN_OWN_UNIT = ("mae", "mae_penalized", "rmsle", "r2")
+_TITLES = {
+    "mae_penalized": "mean error",
+    "accuracy": "right",
+    "token_f1": "words right",
+    "exact": "exactly right",
+}
 
 
 def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from phisight.generate.number_decoding import (
     number_positions,
     number_writer,
 )
-from phisight.generate.predictor import Likelihood, OnFailure, Predictor
+from phisight.generate.predictor import Generation, Likelihood, OnFailure, Predictor
 from phisight.generate.requests import ImageSource, Request, load_rgb
 
 __all__ = [
     "AnswerGrammar",
     "ExpectedNumbers",
+    "Generation",
     "HeadNumbers",
     "ImageSource",
     "Likelihood",

@@ -31,6 +31,18 @@ OnFailure = Callable[[int, ImageError], None]
 
 
 @dataclass(frozen=True)
+class Generation:
+    """One generated answer."""
+
+    text: str
+    """The answer, with the numbers of the number strategy."""
+    written: str
+    """The text as decoded: what a program sees that knows no number strategy."""
+    cut: int | None
+    """Tokens of an answer that ran into ``max_new_tokens`` before an end token; None where it ended by itself."""
+
+
+@dataclass(frozen=True)
 class Likelihood:
     """How probable the model finds a given answer."""
 
@@ -69,6 +81,7 @@ class Predictor:
         self._model = model
         self._encoder = Encoder(processor)
         self._pad = processor.tokenizer.pad_token_id
+        self._end_ids = _end_ids(model, processor.tokenizer)
         self._grammar = grammar
         self.constrained = grammar is not None
         self._numbers = numbers
@@ -82,6 +95,13 @@ class Predictor:
         Requests are worked off longest first within a window, so memory stays flat however many there are. Without
         ``on_failure`` the error of an image that cannot be used is raised; with it such a request has no answer.
         """
+        for index, generation in self.generations(requests, on_failure=on_failure):
+            yield index, generation.text
+
+    def generations(
+        self, requests: Iterable[Request], *, on_failure: OnFailure | None = None
+    ) -> Iterator[tuple[int, Generation]]:
+        """Like ``answers``, with the text as decoded and whether it was cut."""
         with _evaluating(self._model):
             for batch in batches(self._encoder, requests, self.batch_size):
                 _report(batch, on_failure)
@@ -121,7 +141,7 @@ class Predictor:
             yield from self._fitted(work, half, suffixes)
 
     @torch.no_grad()
-    def _generate(self, batch: Batch) -> list[tuple[int, str]]:
+    def _generate(self, batch: Batch) -> list[tuple[int, Generation]]:
         inputs = self._on_device(batch.inputs)
         prompt = inputs["input_ids"].shape[1]
         constraints = LogitsProcessorList([self._grammar.processor(prompt)]) if self._grammar else None
@@ -134,10 +154,18 @@ class Predictor:
                 pad_token_id=self._pad,
                 logits_processor=constraints,
             )
-        texts = self._encoder.answers(ids[:, prompt:])
+        written = texts = self._encoder.answers(ids[:, prompt:])
         if self._numbers:
-            texts = self._numbers.rewrite(self._model, Generated(inputs, ids, texts))
-        return list(zip(batch.indexes, texts, strict=True))
+            texts = self._numbers.rewrite(self._model, Generated(inputs, ids, written))
+        every = zip(texts, written, self._cuts(ids[:, prompt:]), strict=True)
+        return [(index, Generation(*one)) for index, one in zip(batch.indexes, every, strict=True)]
+
+    def _cuts(self, new: Tensor) -> list[int | None]:
+        """For each row of generated ids int64[B, T] its tokens, where it reached the limit without an end token."""
+        if new.shape[1] < self.max_new_tokens or not self._end_ids:
+            return [None] * len(new)
+        ended = torch.isin(new, torch.tensor(self._end_ids, device=new.device)).any(dim=1).tolist()
+        return [None if done else new.shape[1] for done in ended]
 
     @torch.no_grad()
     def _score(self, batch: Batch, answers: Sequence[str]) -> list[tuple[int, Likelihood]]:
@@ -174,6 +202,13 @@ class Predictor:
             name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
             for name, value in inputs.items()
         }
+
+
+def _end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer: those of the model's generation config, and the tokenizer's."""
+    config = getattr(model, "generation_config", None)
+    found = [getattr(config, "eos_token_id", None), getattr(tokenizer, "eos_token_id", None)]
+    return sorted({int(one) for ids in found if ids is not None for one in (ids if isinstance(ids, list) else [ids])})
 
 
 def _pairs(batch: Batch) -> tuple[list[int], list[Request]]:

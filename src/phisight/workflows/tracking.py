@@ -19,7 +19,7 @@ from phisight.core import run_folder
 from phisight.core.settings import Recipe, TrackSettings
 from phisight.evaluate import MODES, EvalRow, Predictions, alias
 from phisight.evaluate.breakdown import UNANSWERED
-from phisight.evaluate.predictions import thumbnail
+from phisight.evaluate.predictions_file import thumbnail
 from phisight.track import SUMMARY, CompositeTracker, Example, Pairs, open_tracker
 
 EXAMPLES = 24

@@ -106,7 +106,7 @@ def test_the_verdict_says_whether_the_model_beat_each(error: float, outcome: boo
     found = against_baselines(predictions, fit_baselines(Task(), truths, truths))
     json.dumps(found, allow_nan=False)
     against = found["category median"]["model_against"]["price"]
-    assert against["metric"] == "price_mae_penalised"
+    assert against["metric"] == "price_mae_penalized"
     assert against["better"] is outcome
     assert found["constant"]["price_mae"] == pytest.approx(15.0)
     said = verdict_of(

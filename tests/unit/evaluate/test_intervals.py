@@ -40,7 +40,7 @@ def answered(metric: Metric, rows: int, seed: int) -> tuple[np.ndarray, ...]:
     else:
         truth = [f"kind {code} of it" for code in draw.integers(0, 7, rows)]
         given = [f"kind {code} of it" for code in draw.integers(0, 9, rows)]
-    return metric.rows(truth, [None if row % 10 == 3 else value for row, value in enumerate(given)])
+    return metric.values(truth, [None if row % 10 == 3 else value for row, value in enumerate(given)], 1.0).columns
 
 
 @pytest.mark.parametrize(("rows", "resamples"), [(37, 300), (6001, 30)])
@@ -78,7 +78,7 @@ def test_a_median_far_from_the_middle_is_found() -> None:
     draws = Resamples(10_000, 1, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Resamples, "chunks", lambda _: iter([counts]))
-        assert Median().resampled((values,), draws) == [24.5]
+        assert Median().resampled((values,), np.arange(10_000), draws) == [24.5]
 
 
 def test_what_is_not_kept_is_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_pairs_need_the_same_rows() -> None:
 def test_many_rows_are_resampled_in_batches() -> None:
     metric = deciding("category")
     truth = ["a", "b"] * 60_000
-    found = interval(metric.reduce, metric.rows(truth, ["a"] * 120_000), resamples=40)
+    found = interval(metric.reduce, metric.values(truth, ["a"] * 120_000, 0.0).columns, resamples=40)
     assert found is not None
     assert found.low < 0.5 < found.high
 
@@ -161,10 +161,10 @@ def test_one_rows_rank_is_the_corrected_one() -> None:
 
 
 def test_wide_intervals_abstain() -> None:
-    narrow, wide = SplitConformal(0.8, True, 0.5, 10), SplitConformal(0.8, True, 1.0, 10)
+    narrow, wide = SplitConformal(0.8, True, 0.5, 10, 10), SplitConformal(0.8, True, 1.0, 10, 10)
     assert not narrow.abstains(np.array([1.0, 100.0]), widest=4.0).any()
     assert wide.abstains(np.array([1.0, 100.0]), widest=4.0).all()
-    plain = SplitConformal(0.8, False, 5.0, 10)
+    plain = SplitConformal(0.8, False, 5.0, 10, 10)
     assert plain.abstains(np.array([4.0, 6.0, 100.0]), widest=4.0).tolist() == [True, True, False]
 
 

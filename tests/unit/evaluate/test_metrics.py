@@ -19,6 +19,7 @@ TEXTS: dict[str, Metric] = {metric.name: metric for metric in metrics_of("text")
 CATEGORIES: dict[str, Metric] = {metric.name: metric for metric in metrics_of("category")}
 
 positive = st.floats(0.5, 1e4)
+NUMBER = st.floats(-1e4, 1e4)
 
 
 @settings(deadline=None)
@@ -54,13 +55,54 @@ def test_figures_worked_out_by_hand() -> None:
     assert NUMBERS["within_25"](truth, predicted) == 0.75
 
 
-def test_unanswered_numbers_are_left_out_or_count_as_zero() -> None:
+def test_unanswered_numbers_are_left_out_or_count_as_zero_or_as_the_median() -> None:
     truth: list[FieldValue] = [10.0, 20.0]
     predicted: list[FieldValue | None] = [11.0, None]
     assert NUMBERS["mae"](truth, predicted) == 1.0
-    assert NUMBERS["mae_penalised"](truth, predicted) == pytest.approx((1 + 20) / 2)
-    assert NUMBERS["median_ape_penalised"](truth, predicted) == pytest.approx((0.1 + 1) / 2)
-    assert NUMBERS["smape_penalised"](truth, predicted) == pytest.approx((2 / 21 + 2) / 2)
+    assert NUMBERS["mae_penalized"](truth, predicted) == pytest.approx((1 + 20) / 2)
+    assert NUMBERS["mae_penalized"](truth, predicted, 70.0) == pytest.approx((1 + 50) / 2)
+    assert NUMBERS["median_ape_penalized"](truth, predicted) == pytest.approx((0.1 + 1) / 2)
+    assert NUMBERS["smape_penalized"](truth, predicted) == pytest.approx((2 / 21 + 2) / 2)
+
+
+@given(
+    st.lists(st.tuples(NUMBER, NUMBER), min_size=1, max_size=30),
+    st.floats(-1e4, 1e4),
+    st.data(),
+)
+def test_silence_never_pays(pairs: list[tuple[float, float]], typical: float, data: st.DataObject) -> None:
+    """Dropping an answer that is no worse than both 0 and the median makes no complete metric better."""
+    truth = [pair[0] for pair in pairs]
+    answers = [
+        min((given, 0.0, typical), key=lambda value, wanted=wanted: abs(value - wanted)) for wanted, given in pairs
+    ]
+    silent: list[FieldValue | None] = [value if data.draw(st.booleans()) else None for value in answers]
+    for metric in NUMBERS.values():
+        if metric.complete and metric.name != "smape_penalized":  # which is no function of the distance alone
+            spoken, unspoken = (metric(truth, column, typical) for column in (answers, silent))
+            assert (spoken is None) == (unspoken is None)
+            if spoken is not None and unspoken is not None:
+                worse = spoken - unspoken if metric.higher_is_better else unspoken - spoken
+                assert worse >= -1e-9 * max(1.0, abs(spoken)), metric.name
+
+
+@given(st.lists(st.tuples(NUMBER, st.none() | NUMBER), min_size=1, max_size=30))
+def test_the_rows_behind_every_figure(pairs: list[tuple[float, float | None]]) -> None:
+    truth, predicted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    for metric in NUMBERS.values():
+        found = metric.values(truth, predicted, 1.0)
+        assert all(len(column) == len(found.rows) for column in found.columns)
+        if metric.complete and metric.name != "median_ape_penalized":
+            assert found.rows.tolist() == list(range(len(pairs)))
+        if metric.name in ("mape", "median_ape"):
+            assert all(truth[row] != 0 and predicted[row] is not None for row in found.rows)
+        assert (metric.figure(found) is None) or len(found.rows) > 0
+
+
+def test_a_miss_on_a_zero_truth_is_outside_every_band() -> None:
+    assert NUMBERS["within_25"]([0.0, 0.0, 4.0], [0.001, 0.0, 5.0]) == pytest.approx(2 / 3)
+    assert NUMBERS["within_10"]([1.0, 1.0], [1.0, None]) == 0.5
+    assert len(NUMBERS["mape"].values([0.0, 2.0, -4.0], [1.0, 1.0, -2.0], 0.0).rows) == 2
 
 
 def test_unanswered_texts_and_categories_are_wrong() -> None:
@@ -99,7 +141,7 @@ def test_resampled_figures_equal_those_of_each_resample() -> None:
     index = generator.integers(0, 40, (7, 40))
     for metric in METRICS:
         truth, predicted = (numbers, guesses) if metric.kind == "number" else (letters, answers)
-        columns = metric.rows(truth, predicted)
+        columns = metric.values(truth, predicted, 1.0).columns
         many = metric.reduce(*(column[index] for column in columns), axis=-1)
         one = [float(metric.reduce(*(column[picked] for column in columns), axis=-1)) for picked in index]
         assert many == pytest.approx(one), metric.name

@@ -73,8 +73,8 @@ class Counting(FakeModel):
 
 def interrupted(rows: Any, journal: Path) -> None:
     class Failing(Predictor):
-        def answers(self, requests: Any, **options: Any) -> Any:
-            for place, answer in enumerate(super().answers(requests, **options)):
+        def generations(self, requests: Any, **options: Any) -> Any:
+            for place, answer in enumerate(super().generations(requests, **options)):
                 if place == 3:
                     raise KeyboardInterrupt
                 yield answer
@@ -100,12 +100,13 @@ def test_answers_of_another_evaluation_are_not_taken_over(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows, journal = make_rows(tmp_path / "images", 8), tmp_path / "answers.jsonl"
-    evaluate(predictor(blind), rows, Task(), answer_log=journal)
+    evaluate(predictor(blind), rows, Task(), images="shuffled", answer_log=journal)
     changed: dict[str, dict[str, Any]] = {"identity": {"identity": "step-20"}, "seed": {"seed": 5}, "rows": {}}
-    options = changed[change]
+    asked = rows[:-1] if change == "rows" else rows
     with caplog.at_level(logging.INFO):
-        found = evaluate(predictor(), rows[:-1] if change == "rows" else rows, Task(), answer_log=journal, **options)
-    assert found.answers[0] == answer_of(0)
+        found = evaluate(predictor(), asked, Task(), images="shuffled", answer_log=journal, **changed[change])
+    assert found.shown[0] is not None
+    assert found.answers[0] == answer_of(found.shown[0])
     assert "starting over" in caplog.text
 
 

@@ -1,8 +1,8 @@
-"""Percentile bootstrap intervals of a figure and of a paired difference."""
+"""Percentile bootstrap intervals of a figure and of a paired difference, over groups of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phisight.core.errors import EvaluationError
-from phisight.evaluate.statistics.resamples import Resamples, resampled
+from phisight.evaluate.statistics.resamples import Codes, Resamples, resampled
 
 Array = NDArray[np.float64]
+Groups = Sequence[Hashable] | NDArray[Any] | None
+"""The group of each row; None means that every row is a group of its own."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,34 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def interval(
-    reduce: Callable[..., Any], columns: Sequence[Array], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Interval | None:
-    """Percentile bootstrap interval of ``reduce(*columns)`` over rows; columns float64[n] are resampled together.
+def group_codes(groups: Groups, rows: int) -> Codes:
+    """int64[rows]: groups numbered from 0 in the order in which they first occur."""
+    if groups is None:
+        return np.arange(rows)
+    if isinstance(groups, np.ndarray):
+        return np.asarray(np.unique(groups, return_inverse=True)[1], np.int64)
+    numbers: dict[Hashable, int] = {}
+    return np.fromiter((numbers.setdefault(group, len(numbers)) for group in groups), np.int64, len(groups))
 
-    None for fewer than two rows, and where resamples leave the figure undefined.
+
+def interval(
+    reduce: Callable[..., Any],
+    columns: Sequence[Array],
+    groups: Groups = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval | None:
+    """Percentile bootstrap interval of ``reduce(*columns)``; columns float64[n] are resampled together, by groups.
+
+    None for fewer than two groups, and where resamples leave the figure undefined.
     """
-    rows = len(columns[0])
-    if rows < 2:
+    codes = group_codes(groups, len(columns[0]))
+    count = int(codes.max(initial=-1)) + 1
+    if count < 2:
         return None
-    found = resampled(reduce, tuple(columns), Resamples(rows, resamples, seed))
+    found = resampled(reduce, tuple(columns), codes, Resamples(count, resamples, seed))
     return _ends(found, level)
 
 
@@ -52,6 +71,7 @@ def paired_difference(
     reduce: Callable[..., Any],
     left: Sequence[Array],
     right: Sequence[Array],
+    groups: Groups = None,
     *,
     level: float = 0.95,
     resamples: int = 1000,
@@ -63,9 +83,11 @@ def paired_difference(
             f"{len(left[0])} rows on one side but {len(right[0])} on the other; compare the same rows"
         )
     difference = float(reduce(*left)) - float(reduce(*right))
-    if len(left[0]) < 2:
+    codes = group_codes(groups, len(left[0]))
+    count = int(codes.max(initial=-1)) + 1
+    if count < 2:
         return difference, None
-    draws = Resamples(len(left[0]), resamples, seed)
+    draws = Resamples(count, resamples, seed)
     with np.errstate(invalid="ignore"):
-        found = resampled(reduce, tuple(left), draws) - resampled(reduce, tuple(right), draws)
+        found = resampled(reduce, tuple(left), codes, draws) - resampled(reduce, tuple(right), codes, draws)
     return difference, _ends(found, level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from tests.helpers.shop import answer_of, blind, make_rows, predictor, seeing
 
 def certified(folder: Path, answer: Callable[[int, int, int], str], count: int = 24) -> dict[str, Any]:
     rows = make_rows(folder, count)
-    every = {mode: evaluate(predictor(answer), rows, Task(), images=mode) for mode in MODES}
+    every = {mode: evaluate(predictor(answer), rows, Task(), images=mode) for mode in MODES if mode != "same_grid"}
     seen = {mode: likelihoods(predictor(answer), predictions) for mode, predictions in every.items()}
-    found = certificate(every, seen)
+    found = certificate(every, seen, one_grid=True)
     json.dumps(found, allow_nan=False)
     return found
 
@@ -36,14 +37,17 @@ def certified(folder: Path, answer: Callable[[int, int, int], str], count: int =
 def test_a_model_that_looks(tmp_path: Path) -> None:
     found = certified(tmp_path, seeing)
     assert found["uses_image"] is True
-    assert found["line"].startswith(
-        "uses the image: yes (shown another row's image, the true answer's log-likelihood changes by -"
-    )
+    assert found["conclusion"] == "yes"
+    assert found["line"].startswith("uses the image: yes (shown another product's image, answers become worse: title")
+    assert "Wilcoxon" not in found["line"]
+    assert any("Wilcoxon" in line for line in found["tests"])
     assert found["log_likelihood"]["shuffled"]["p_value"] < 1e-4
     assert found["log_likelihood"]["shuffled"]["interval"][0] > 0
     assert found["metrics"]["shuffled"]["title_exact"]["difference"] == 1.0
     assert found["metrics"]["mismatched"]["category_accuracy"]["right"] == 0.0
-    assert found["metrics"]["blank"]["price_mae_penalised"]["right"] == pytest.approx(10 + 23 / 2)
+    assert found["metrics"]["blank"]["price_mae_penalized"]["right"] == pytest.approx(
+        sum(max(price, abs(price - 21.5)) for price in range(10, 34)) / 24
+    )
 
 
 def test_a_model_that_does_not_look(tmp_path: Path) -> None:
@@ -65,8 +69,17 @@ def test_a_blank_that_confuses_is_not_seeing(tmp_path: Path) -> None:
 
 def test_few_rows_cannot_tell(tmp_path: Path) -> None:
     found = certified(tmp_path, seeing, count=5)
-    assert found["uses_image"] is False
-    assert "5 rows are too few to tell" in found["line"]
+    assert found["uses_image"] is None
+    assert "too few products to tell (5; at least 10 are needed)" in found["line"]
+
+
+def test_many_photos_of_few_products_cannot_tell_either(tmp_path: Path) -> None:
+    rows = [replace(row, group=f"G{number % 9}") for number, row in enumerate(make_rows(tmp_path, 36))]
+    every = {mode: evaluate(predictor(seeing), rows, Task(), images=mode) for mode in MODES if mode != "same_grid"}
+    seen = {mode: likelihoods(predictor(seeing), predictions) for mode, predictions in every.items()}
+    found = certificate(every, seen, one_grid=True)
+    assert (found["conclusion"], found["uses_image"]) == ("too few", None)
+    assert (found["rows"], found["groups"]) == (36, 9)
 
 
 def test_the_same_sample_of_rows_with_all_images(tmp_path: Path) -> None:
