@@ -187,14 +187,14 @@ def _condition(
         _Field(alias(real.task, name), *_figures(real, other, name), test, p)
         for name, test, p in zip(names, tests, corrected, strict=True)
     ]
-    mean = (float(own.mean()), float(changed.mean())) if rows else (None, None)
-    return _Condition(likelihood, *mean, fields)
+    means = [float(one.mean()) if rows else None for one in (own, changed)]
+    return _Condition(likelihood, means[0], means[1], fields)
 
 
 def _figures(real: Predictions, other: Predictions, name: str) -> tuple[str, float, float]:
     metric = deciding(real.task.fields[name].kind)
-    values = [metric(one.truth(name), one.predicted(name), one.typical(name)) or 0.0 for one in (real, other)]
-    return f"{alias(real.task, name)}_{metric.name}", *values
+    own, changed = (metric(one.truth(name), one.predicted(name), one.typical(name)) or 0.0 for one in (real, other))
+    return f"{alias(real.task, name)}_{metric.name}", own, changed
 
 
 def _json(test: GroupTest) -> dict[str, Any]:

@@ -111,10 +111,10 @@ def _within_grids(
         members.setdefault(grid, []).append(row)
     result = list(range(len(grids)))
     for indices in members.values():
-        columns = [[column[row] for row in indices] for column in (contents, groups, answers)]
-        if len(set(columns[0])) < 2 or len(set(columns[1])) < 2:
+        shown, products, wanted = ([column[row] for row in indices] for column in (contents, groups, answers))
+        if len(set(shown)) < 2 or len(set(products)) < 2:
             continue
-        for row, other in zip(indices, _apart(*columns, generator), strict=True):
+        for row, other in zip(indices, _apart(shown, products, wanted, generator), strict=True):
             if groups[row] != groups[indices[other]]:
                 result[row] = indices[other]
     swapped = sum(row != other for row, other in enumerate(result))

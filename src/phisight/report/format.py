@@ -21,6 +21,9 @@ EXPLAINED: dict[str, tuple[str, str, bool]] = {
     "within_10": ("within 10 %", "share of the answers at most 10 % off", True),
     "within_25": ("within 25 %", "share of the answers at most 25 % off", True),
     "answered": ("answered", "share of the rows with a number to compare", True),
+    "mae_penalized": ("mean error, unread penalized", "an unread answer counts as 0 or the median, if worse", False),
+    "median_ape_penalized": ("median error in %, unread penalized", "an unread answer as 0 or the median", False),
+    "smape_penalized": ("symmetric error in %, unread penalized", "an unread answer as 0 or the median", False),
     "mae_penalised": ("mean error, unread = 0", "as the mean error, an unread answer counting as 0", False),
     "median_ape_penalised": ("median error in %, unread = 0", "an unread answer counting as 0", False),
     "smape_penalised": ("symmetric error in %, unread = 0", "an unread answer counting as 0", False),
@@ -53,7 +56,7 @@ def formatted(metric: str, value: float | None) -> str:
     """A figure for people: shares and percentage errors in %, others with three digits that count."""
     if value is None:
         return "–"
-    if metric in ("mae", "mae_penalised", "rmsle", "r2"):
+    if metric.startswith(("mae", "rmsle", "r2")):
         return number(value)
     return percent(value)
 

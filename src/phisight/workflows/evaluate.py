@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
+from phisight.evaluate.image_conditions import grids_of
 from phisight.generate import Predictor
 from phisight.track import CompositeTracker
 from phisight.workflows.load import (
@@ -100,6 +101,7 @@ class _Evaluation:
             seed=self.recipe.seed,
             answer_log=self.out / f"predictions.{name}.jsonl",
             identity=self.identity,
+            medians=self.found.medians,
             progress=lambda done, total: self.progress(name, done, total),
         )
 
@@ -220,9 +222,9 @@ def _scores(
 
     scores: dict[str, Any] = scores_of(every, left_out=evaluation.found.left_out, seed=seed)
     likely = {images: likelihoods(evaluation.predictor, answers, seed=seed) for images, answers in every.items()}
-    scores["grounding"] = (
-        certificate(every, likely, seed=seed) if "shuffled" in every else untested(refused["shuffled"])
-    )
+    one_grid = len(set(grids_of(real.rows))) == 1
+    certified = partial(certificate, every, likely, one_grid=one_grid, seed=seed)
+    scores["grounding"] = certified() if "shuffled" in every else untested(refused["shuffled"])
     if likely["real"]:
         scores["teacher_forced"] = figures(teacher_forced(real, likely["real"]))
     try:

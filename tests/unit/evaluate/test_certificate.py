@@ -13,7 +13,7 @@ import pytest
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
 from phisight.evaluate import (
-    MODES,
+    Images,
     certificate,
     compare_predictions,
     evaluate,
@@ -24,10 +24,12 @@ from phisight.evaluate import (
 )
 from tests.helpers.shop import answer_of, blind, make_rows, predictor, seeing
 
+SAME_SIZE: tuple[Images, ...] = ("real", "shuffled", "blank", "mismatched")
+
 
 def certified(folder: Path, answer: Callable[[int, int, int], str], count: int = 24) -> dict[str, Any]:
     rows = make_rows(folder, count)
-    every = {mode: evaluate(predictor(answer), rows, Task(), images=mode) for mode in MODES if mode != "same_grid"}
+    every = {mode: evaluate(predictor(answer), rows, Task(), images=mode) for mode in SAME_SIZE}
     seen = {mode: likelihoods(predictor(answer), predictions) for mode, predictions in every.items()}
     found = certificate(every, seen, one_grid=True)
     json.dumps(found, allow_nan=False)
@@ -75,7 +77,7 @@ def test_few_rows_cannot_tell(tmp_path: Path) -> None:
 
 def test_many_photos_of_few_products_cannot_tell_either(tmp_path: Path) -> None:
     rows = [replace(row, group=f"G{number % 9}") for number, row in enumerate(make_rows(tmp_path, 36))]
-    every = {mode: evaluate(predictor(seeing), rows, Task(), images=mode) for mode in MODES if mode != "same_grid"}
+    every = {mode: evaluate(predictor(seeing), rows, Task(), images=mode) for mode in SAME_SIZE}
     seen = {mode: likelihoods(predictor(seeing), predictions) for mode, predictions in every.items()}
     found = certificate(every, seen, one_grid=True)
     assert (found["conclusion"], found["uses_image"]) == ("too few", None)

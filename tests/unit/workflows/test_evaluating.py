@@ -19,7 +19,7 @@ from phisight.workflows.evaluate import evaluate_model, evaluate_run
 from phisight.workflows.load import read_run
 from tests.helpers.trained_run import trained
 
-FIGURES = ("parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalised")
+FIGURES = ("parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalized")
 
 
 def answers(folder: Path, kind: str) -> dict[int, str]:
@@ -111,7 +111,7 @@ def test_a_model_that_is_no_run_has_a_report(of_base: Path, base: Path, products
 def test_constrained_answers_can_all_be_read(base: Path, products: Path, tmp_path: Path) -> None:
     """Even of an untrained model, whose free answers are noise."""
     free = evaluate_model(bare(base, products, tmp_path / "free"))
-    held = evaluate_model(bare(base, products, tmp_path / "held", constrained=True, max_new_tokens=64))
+    held = evaluate_model(bare(base, products, tmp_path / "held", constrained=True, max_new_tokens=96))
     assert free["parse_rate"] == 0
     assert held["parse_rate"] == 1
     known = set(pq.read_table(products / "metadata.parquet")["category3_code"].to_pylist())

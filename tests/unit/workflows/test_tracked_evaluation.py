@@ -58,7 +58,7 @@ def test_the_run_with_that_id_gets_the_figures(run: Path, scores: dict[str, Any]
     lines = history(closed(run))
     assert {line["step"] for line in lines} == {best_step}
     found = {name: value for line in lines for name, value in line.items()}
-    for name in ("parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalised"):
+    for name in ("parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalized"):
         assert found[f"validation/{name}"] == scores[name]
         assert found[f"validation/shuffled/{name}"] == scores["shuffled"][name]
         assert found[f"validation/base_model/{name}"] == scores["base_model"][name]

@@ -29,7 +29,7 @@ def test_figures_are_those_of_an_evaluation(tiny_run: Path) -> None:
     scores = evaluate_run(tiny_run, settings=settings)
     loss = during.pop("loss")
     assert loss > 0
-    assert {"parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalised"} <= during.keys()
+    assert {"parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalized"} <= during.keys()
     assert during == {name: pytest.approx(scores[name]) for name in during}
 
 
@@ -78,7 +78,7 @@ def test_answers_do_not_change_what_is_learned(products: Path, tmp_path: Path) -
     ("settings", "message"),
     [
         ({"best": "category_acuracy", "answer_rows": 4}, "did you mean 'category_accuracy'"),
-        ({"best": "beauty", "answer_rows": 4}, "known are loss, parse_rate, title_exact, .*price_smape_penalised"),
+        ({"best": "beauty", "answer_rows": 4}, "known are loss, parse_rate, title_exact, .*price_smape_penalized"),
         ({"best": "price_mae"}, "train.answer_rows is 0"),
         ({"best": "price_mae", "answer_rows": 4}, "train.evaluate_every is not set"),
         ({"patience": 2}, "train.evaluate_every is not set"),

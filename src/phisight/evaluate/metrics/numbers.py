@@ -19,8 +19,10 @@ TOLERANCE = 0.10
 
 def numbers(truth: Sequence[FieldValue], predicted: Column) -> tuple[Array, Array, NDArray[np.int64]]:
     """Truth and answer float64[m] of the answered rows, and which rows int64[m] these are."""
-    rows = np.flatnonzero([given is not None for given in predicted])
-    pairs = np.asarray([(float(truth[row]), float(predicted[row] or 0.0)) for row in rows], float).reshape(-1, 2)
+    both = enumerate(zip(truth, predicted, strict=True))
+    answered = [(row, float(wanted), float(given)) for row, (wanted, given) in both if given is not None]
+    rows = np.asarray([row for row, _, _ in answered], np.int64)
+    pairs = np.asarray([pair for _, *pair in answered], np.float64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1], rows
 
 

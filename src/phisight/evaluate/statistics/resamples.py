@@ -77,7 +77,7 @@ def resampled(reduce: Callable[..., Any], columns: tuple[Array, ...], codes: Cod
 
 def _per_group(values: Array, codes: Codes, groups: int) -> Array:
     """float64[groups]: sums of values float64[n]."""
-    return np.bincount(codes, weights=values, minlength=groups)
+    return np.asarray(np.bincount(codes, weights=values, minlength=groups), np.float64)
 
 
 @dataclass(frozen=True)
