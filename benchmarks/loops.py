@@ -65,7 +65,7 @@ timer = time.process_time if CPU_TIME else time.perf_counter
 
 
 class Clock:
-    """Times the steps after the first one: a watcher."""
+    """Times the steps after the first one: a training callback."""
 
     def __init__(self) -> None:
         self.seconds = self.waited = 0.0

@@ -33,7 +33,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75)
 
 
 class Clock:
-    """Time between the first step and the last one, evaluations left out: a watcher."""
+    """Time between the first step and the last one, evaluations left out: a training callback."""
 
     def __init__(self) -> None:
         self.steps, self.seconds = 0, 0.0
@@ -131,12 +131,12 @@ def main() -> None:
         for name, data in sets.items():
             for share in SHARES:
                 layer = round(share * depth)
-                outcome = adapt(start, data, layer, asked, folder / f"{data.name}-{layer}")
-                results.append({"data": name, "from_layer": layer, "of": depth, "steps": asked.steps, **outcome})
+                result = adapt(start, data, layer, asked, folder / f"{data.name}-{layer}")
+                results.append({"data": name, "from_layer": layer, "of": depth, "steps": asked.steps, **result})
                 print(
-                    f"{name:27} from layer {layer} of {depth}   loss {outcome['loss']:.3f}   category "
-                    f"{outcome['category_accuracy']:.1%}   title {outcome['title_exact']:.1%}   price error "
-                    f"{outcome['price_median_ape']:.1%}   {outcome['samples_per_s']:.1f} samples/s",
+                    f"{name:27} from layer {layer} of {depth}   loss {result['loss']:.3f}   category "
+                    f"{result['category_accuracy']:.1%}   title {result['title_exact']:.1%}   price error "
+                    f"{result['price_median_ape']:.1%}   {result['samples_per_s']:.1f} samples/s",
                     flush=True,
                 )
     if asked.json:

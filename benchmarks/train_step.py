@@ -171,10 +171,10 @@ def memory(case: Case, way: str, vocabulary: int, batch: int) -> dict[str, float
 def memory_in_a_process(case: Case, way: str, vocabulary: int, batch: int) -> dict[str, float]:
     """``memory`` where nothing else has run."""
     child = [sys.executable, __file__, "--memory", json.dumps([case.name, way, vocabulary, batch])]
-    outcome = subprocess.run(child, capture_output=True, text=True, check=False)
-    if outcome.returncode:
-        raise SystemExit(outcome.stderr)
-    figures: dict[str, float] = json.loads(outcome.stdout.splitlines()[-1])
+    done = subprocess.run(child, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 

@@ -1,4 +1,4 @@
-"""What is imported is declared, what is declared is imported, explained, pinned and under a permissive licence."""
+"""What is imported is declared, what is declared is imported, explained, pinned and under a permissive license."""
 
 import importlib.metadata
 import re
@@ -122,8 +122,8 @@ def needed(names: set[str]) -> set[str]:
     return found
 
 
-def licence(name: str) -> str:
-    """What a distribution's metadata say about its licence; only the first line of a full text."""
+def license(name: str) -> str:
+    """What a distribution's metadata say about its license; only the first line of a full text."""
     metadata = importlib.metadata.metadata(name)
     classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     text = [*(metadata.get_all("License-Expression") or []), *(metadata.get_all("License") or [])]
@@ -131,14 +131,14 @@ def licence(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(needed(CORE | IN_DEV)))
-def test_what_comes_along_is_under_a_permissive_licence(name: str) -> None:
-    stated = licence(name)
-    assert stated, f"{name} states no licence"
+def test_what_comes_along_is_under_a_permissive_license(name: str) -> None:
+    stated = license(name)
+    assert stated, f"{name} states no license"
     assert not NOT_PERMISSIVE.search(stated), f"{name} is under {stated}"
 
 
 @pytest.mark.parametrize(
     "text", ["GPL-3.0-only", "LGPLv2+", "BUSL-1.1", "GNU Affero", "License :: Other/Proprietary License"]
 )
-def test_a_licence_that_is_not_permissive_is_seen(text: str) -> None:
+def test_a_license_that_is_not_permissive_is_seen(text: str) -> None:
     assert NOT_PERMISSIVE.search(text)

@@ -49,9 +49,9 @@ def show_command(
 def _show_tokens(folder: Path, model: str, split: str | None, rows: int) -> None:
     from rich.text import Text
 
-    from phisight.workflows.show_tokens import labelled_tokens
+    from phisight.workflows.show_tokens import labeled_tokens
 
-    for name, runs in labelled_tokens(folder, model=model, split=split, rows=rows):
+    for name, runs in labeled_tokens(folder, model=model, split=split, rows=rows):
         line = Text()
         for run in runs:
             line.append(run.text, style="bold green" if run.trained else "cyan" if run.image else "dim")

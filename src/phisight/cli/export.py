@@ -48,7 +48,7 @@ def export_command(
         push=push,
         private=not public,
         rows=rows,
-        say=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
+        announce=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     if done.compared:
         errors.print(done.compared, highlight=False, soft_wrap=True)

@@ -33,6 +33,9 @@ DATASET_FORMAT: Literal["phisight-dataset/1"] = "phisight-dataset/1"
 CONDITION_SEED = "pictures"
 """Name of the seed that deals out the images of other conditions: another one would change every recorded score."""
 
+IMAGE_ROWS_IN_HASHES = "pictures"
+"""Name under which checkpoints have always hashed the rows of several images; another one would end every resume."""
+
 RENAMED: dict[Kind, dict[str, str | None]] = {
     "config": {},
     "dataset": {},

@@ -1,7 +1,7 @@
 """The model card: README.md beside the weights, from what the run folder holds.
 
 Front matter for the hub, then: what it is, what it was trained on, figures with intervals, the certificate, limits,
-licences, how to call it. What is not known is said, never left as a gap.
+licenses, how to call it. What is not known is said, never left as a gap.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CardFacts:
     task: Task
     base: str
     """Name of the model that training started from."""
-    model_licence: str | None
+    model_license: str | None
     dtype: str
     adapters: bool
     """Whether the folder holds adapters alone."""
@@ -59,16 +59,16 @@ def model_card(facts: CardFacts) -> str:
         _certificate(facts.scores),
         "## Limits\n",
         _limits(facts),
-        "## Licences\n",
-        _licences(facts),
+        "## Licenses\n",
+        _licenses(facts),
         "## How to call it\n",
         _how_to_call(facts),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def licence_of(folder: Path) -> str | None:
-    """The licence that a model folder states in the front matter of its card, or the first line of its LICENSE."""
+def license_of(folder: Path) -> str | None:
+    """The license that a model folder states in the front matter of its card, or the first line of its LICENSE."""
     try:
         match = _FRONT_MATTER.match((folder / CARD_FILE).read_text(encoding="utf-8"))
         stated = (yaml.safe_load(match[1]) or {}).get("license") if match else None
@@ -88,19 +88,19 @@ def _front_matter(facts: CardFacts) -> str:
     }
     if "/" in facts.base and not Path(facts.base).is_absolute() and facts.base.count("/") == 1:
         values["base_model"] = facts.base
-    if facts.model_licence:
-        values["license"] = facts.model_licence.lower() if " " not in facts.model_licence else "other"
+    if facts.model_license:
+        values["license"] = facts.model_license.lower() if " " not in facts.model_license else "other"
     return "---\n" + yaml.safe_dump(values, sort_keys=False) + "---\n"
 
 
 def _what_it_is(facts: CardFacts) -> str:
     kind = "Adapters (PEFT) for Phi-3-Vision" if facts.adapters else "A Phi-3-Vision model (`phi3_v`)"
     fields = ", ".join(f"`{name}` ({facts.task.fields[name].kind})" for name in facts.task.names)
-    told = (
+    text = (
         f"{kind}, fine-tuned with phisight from `{facts.base}`; weights in {facts.dtype}. Shown an image and asked "
         f"`{facts.task.prompt}`, it answers in the form `{facts.task.answer}`. Fields: {fields}. {facts.compared}"
     )
-    return told.rstrip() + "\n"
+    return text.rstrip() + "\n"
 
 
 def _trained_on(facts: CardFacts) -> str:
@@ -163,9 +163,9 @@ def _limits(facts: CardFacts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _licences(facts: CardFacts) -> str:
+def _licenses(facts: CardFacts) -> str:
     data = (facts.data.get("source") or {}).get("license")
-    model = facts.model_licence or f"not stated by `{facts.base}`; ask who published it before you pass this on"
+    model = facts.model_license or f"not stated by `{facts.base}`; ask who published it before you pass this on"
     rows = data or "not stated in the data set; ask who owns the images before you publish what was trained on them"
     return f"- Model: {model}\n- Data: {rows}\n"
 

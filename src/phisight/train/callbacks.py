@@ -81,24 +81,24 @@ class PaddingShare:
         return 1.0 - float(self._real) / self._total if self._total else 0.0
 
 
-def passes_on(watcher: TrainingCallback) -> TrainerCallback:
+def passes_on(callback: TrainingCallback) -> TrainerCallback:
     """The Trainer's events, passed to a callback."""
-    return _Watching(watcher)
+    return _Forwarding(callback)
 
 
-class _Watching(TrainerCallback):
-    """Passes the Trainer's events on to a watcher."""
+class _Forwarding(TrainerCallback):
+    """Passes the Trainer's events on to a callback."""
 
-    def __init__(self, watcher: TrainingCallback) -> None:
-        self.watcher = watcher
+    def __init__(self, callback: TrainingCallback) -> None:
+        self.callback = callback
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
-            self.watcher.begin(state.max_steps)
+            self.callback.begin(state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
-            self.watcher.step(state.global_step)
+            self.callback.step(state.global_step)
 
     def on_log(
         self,
@@ -110,4 +110,4 @@ class _Watching(TrainerCallback):
     ) -> None:
         numbers = {key: float(value) for key, value in (logs or {}).items() if key in CURVES}
         if state.is_world_process_zero and numbers.keys() - {"epoch"}:  # the run's totals are no figures of a step
-            self.watcher.log(state.global_step, numbers)
+            self.callback.log(state.global_step, numbers)

@@ -125,15 +125,15 @@ class DurableTrainer(Trainer):
         return total / max(1, int(self.state.global_step))
 
     def rows_of_micro_batch(self) -> str:
-        """Files and places of the examples that were computed last, for an error message."""
+        """Files and indices of the examples that were computed last, for an error message."""
         args = self.args
         batches = len(self._batches)
         steps = -(-batches // args.gradient_accumulation_steps)
         epoch, step = divmod(self.state.global_step, steps)
         micro_batch = step * args.gradient_accumulation_steps + max(0, self._micro_batch - 1)
         rows = getattr(self.train_dataset, "rows", None)
-        places = self._batches.real_indices(epoch, micro_batch)
-        return some((f"{rows[place].get(FILE_NAME, 'row')} (row {place})" if rows else place) for place in places)
+        indices = self._batches.real_indices(epoch, micro_batch)
+        return some((f"{rows[index].get(FILE_NAME, 'row')} (row {index})" if rows else index) for index in indices)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self._taken_up is not None:

@@ -70,7 +70,7 @@ def stops_early(train: TrainSettings) -> list[TrainerCallback]:
     return [EarlyStoppingCallback(early_stopping_patience=train.patience)] if train.patience else []
 
 
-def outcome_of(state: TrainerState, name: str) -> dict[str, float]:
+def result_of(state: TrainerState, name: str) -> dict[str, float]:
     """Steps done and the best evaluation by the figure ``name``, as figures; an early end is said."""
     figures = {"steps": float(state.global_step)}
     if state.best_global_step and state.best_metric is not None:

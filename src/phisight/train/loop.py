@@ -30,7 +30,7 @@ from phisight.train.arguments import steps_in, training_arguments
 from phisight.train.callbacks import DataLoadingTime, TrainingCallback, passes_on
 from phisight.train.durable import DurableTrainer
 from phisight.train.error_translation import translate_errors
-from phisight.train.evaluation import Answers, outcome_of, stops_early
+from phisight.train.evaluation import Answers, result_of, stops_early
 from phisight.train.examples.collators import Collator, PackingCollator, drop_redundant_mask
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.sampler import LengthSampler
@@ -45,7 +45,7 @@ def fit(
     validation_set: ExampleSet | None,
     recipe: Recipe,
     run_dir: Path,
-    watcher: TrainingCallback,
+    callback: TrainingCallback,
     answers: Answers | None = None,
     resume: Path | None = None,
 ) -> dict[str, float]:
@@ -66,11 +66,11 @@ def fit(
         eval_dataset=validation_set,
         processing_class=processor,
         data_collator=PackingCollator() if recipe.train.packing else Collator(processor.tokenizer.pad_token_id),
-        callbacks=[passes_on(watcher), *stops_early(recipe.train)],
+        callbacks=[passes_on(callback), *stops_early(recipe.train)],
     )
     if recipe.train.packing:
         attend_by_sample(model)
-    trainer.remove_callback(PrinterCallback)  # figures go to the watcher
+    trainer.remove_callback(PrinterCallback)  # figures go to the callback
     if recipe.train.liger:
         use_liger(model)
     return_freed_memory(model)
@@ -81,9 +81,9 @@ def fit(
         compiled_layers(model, wanted=recipe.train.compile),
         fused_layers(model, wanted=not layers_as_written),
     ):
-        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    figures = {key: float(value) for key, value in outcome.metrics.items()}
-    figures |= {**outcome_of(trainer.state, answers.best), "train_loss": trainer.mean_loss()}
+        result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    figures = {key: float(value) for key, value in result.metrics.items()}
+    figures |= {**result_of(trainer.state, answers.best), "train_loss": trainer.mean_loss()}
     return {**figures, "padding": trainer.padding.share()}
 
 

@@ -12,15 +12,15 @@ from phisight.core.errors import DatasetError
 from phisight.core.run_folder import BEST, SCORES, write_text_atomically
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.export.model_card import CARD_FILE, CardFacts, licence_of, model_card
+from phisight.export.model_card import CARD_FILE, CardFacts, license_of, model_card
 from phisight.export.task_file import FieldCalibration, NumberInterval, TaskFile
 from phisight.workflows.load import TINY
 from phisight.workflows.subject import Subject, origins_of, subject_of
 
-TINY_LICENCE = "mit"
+TINY_LICENSE = "mit"
 """The tiny model is made by phisight itself."""
-PUBLISHED_LICENCES = {"microsoft/phi-3": "mit"}
-"""Licences of published models by the beginning of their names, for bases whose folder states none."""
+PUBLISHED_LICENSES = {"microsoft/phi-3": "mit"}
+"""Licenses of published models by the beginning of their names, for bases whose folder states none."""
 
 
 def describe_run(run: Path) -> None:
@@ -77,7 +77,7 @@ def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_co
         recipe=recipe,
         task=task,
         base="the tiny model that phisight makes" if base == TINY else _shown(base),
-        model_licence=licence_of_base(base, subject),
+        model_license=license_of_base(base, subject),
         dtype=dtype or (recipe.model.dtype.replace("auto", "the type of the base") if recipe else "its own type"),
         adapters=subject.adapters is not None and not dtype,
         data=data,
@@ -87,12 +87,12 @@ def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_co
     )
 
 
-def licence_of_base(base: str, subject: Subject) -> str | None:
-    """The licence of the model that training started from, as far as somebody states it."""
+def license_of_base(base: str, subject: Subject) -> str | None:
+    """The license of the model that training started from, as far as somebody states it."""
     if base == TINY:
-        return TINY_LICENCE
-    stated = licence_of(Path(subject.weights)) if Path(subject.weights).is_dir() else None
-    known = next((licence for name, licence in PUBLISHED_LICENCES.items() if base.lower().startswith(name)), None)
+        return TINY_LICENSE
+    stated = license_of(Path(subject.weights)) if Path(subject.weights).is_dir() else None
+    known = next((license for name, license in PUBLISHED_LICENSES.items() if base.lower().startswith(name)), None)
     return stated or known
 
 

@@ -43,7 +43,7 @@ from phisight.workflows.subject import Subject, data_of_run, subject_of
 COMPARED_ROWS = 10
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ExportDtype = Literal["float32", "bfloat16", "float16"]
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def export_model(
     push: str | None = None,
     private: bool = True,
     rows: int = COMPARED_ROWS,
-    say: Say = lambda _: None,
+    announce: Announce = lambda _: None,
 ) -> Exported:
     """Write a model that others load into a new folder.
 
@@ -80,7 +80,7 @@ def export_model(
         push: OWNER/NAME on the hub to upload to.
         private: Whether a repository made for it is private.
         rows: Rows that the export and the run both answer before the export counts.
-        say: Called with what happens, as it happens.
+        announce: Called with what happens, as it happens.
 
     Raises:
         SettingsError: A folder that holds something, or options that contradict each other.
@@ -97,10 +97,10 @@ def export_model(
         if adapter:
             compared = _write_adapters(subject, partial)
         else:
-            compared = _write_whole(subject, partial, dtype, rows, say, remote_code=remote_code)
+            compared = _write_whole(subject, partial, dtype, rows, announce, remote_code=remote_code)
     address = None
     if push:
-        say(f"Uploading to {push}")
+        announce(f"Uploading to {push}")
         address = publish_model(folder, push, private=private)
     return Exported(folder, compared, address)
 
@@ -123,18 +123,18 @@ def _write_adapters(subject: Subject, out: Path) -> str:
 
 
 def _write_whole(
-    subject: Subject, out: Path, dtype: ExportDtype | None, rows: int, say: Say, *, remote_code: bool
+    subject: Subject, out: Path, dtype: ExportDtype | None, rows: int, announce: Announce, *, remote_code: bool
 ) -> str:
     task = task_file_for(subject)
     chosen = DTYPES[dtype] if dtype else _scored_dtype(subject)
-    say(f"Merging {subject.adapters} into {subject.weights}" if subject.adapters else f"Copying {subject.weights}")
+    announce(f"Merging {subject.adapters} into {subject.weights}" if subject.adapters else f"Copying {subject.weights}")
     write_processor(subject.processor, out)
     config = write_config(subject.weights, out, chosen, remote_code=remote_code)
     adapters = Adapters.read(subject.adapters) if subject.adapters else None
     require_layout(write_merged(subject.weights, adapters, out, chosen), config)
     copy_number_head(subject.folder or Path(subject.weights), out)
     task.write(out)
-    compared = _compared(subject, out, task, rows, say) if rows else ""
+    compared = _compared(subject, out, task, rows, announce) if rows else ""
     name = str(chosen).removeprefix("torch.")
     facts = facts_of(subject, dtype=name, compared=compared, remote_code=REMOTE_CODE if remote_code else "")
     write_text_atomically(out / CARD_FILE, model_card(facts))
@@ -150,7 +150,7 @@ def _scored_dtype(subject: Subject) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, say: Say) -> str:
+def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, announce: Announce) -> str:
     """Ask the run and the export about the same rows, one after the other, each in a process of its own."""
     settings = subject.recipe.model if subject.recipe else ModelSettings()
     numbers = task.numbers
@@ -159,7 +159,7 @@ def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, say: Say) 
         drawn = not asked
         if drawn:
             asked = _drawn_rows(Path(scratch), rows)
-        say(f"Asking the run, then the export, about {len(asked)} rows")
+        announce(f"Asking the run, then the export, about {len(asked)} rows")
         mine, theirs = (
             observed(name, asked, task.task, numbers, use, task.max_new_tokens, Path(scratch) / f"{side}.safetensors")
             for side, name, use in (
@@ -167,8 +167,8 @@ def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, say: Say) 
                 ("export", str(out), settings.model_copy(update={"dtype": "auto"})),
             )
         )
-        told = require_equal(mine, theirs, task.task, [images[0].name for images in asked])
-    return told + (" The data set was not at hand: the images were drawn." if drawn else "")
+        agreement = require_equal(mine, theirs, task.task, [images[0].name for images in asked])
+    return agreement + (" The data set was not at hand: the images were drawn." if drawn else "")
 
 
 def _rows_of_data(subject: Subject, task: Task, count: int) -> list[list[Path]]:

@@ -30,7 +30,7 @@ class TokenRun:
     image: bool
 
 
-def labelled_tokens(
+def labeled_tokens(
     data: Path, *, model: str = TINY, split: str | None = None, rows: int = 3, num_crops: int | None = None
 ) -> Iterator[tuple[str, list[TokenRun]]]:
     """File name and token runs of the first rows; ``model`` says whose tokenizer and image grid are used."""

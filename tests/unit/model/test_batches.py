@@ -66,7 +66,7 @@ def test_only_used_crops_reach_the_tower(model: Model, mixed: dict[str, Tensor])
     assert used < 21
 
 
-def test_a_picture_of_one_tile_is_computed_once(model: Model, processor: Phi3VProcessor) -> None:
+def test_an_image_of_one_tile_is_computed_once(model: Model, processor: Phi3VProcessor) -> None:
     batch = processor(text="<|image_1|>a", images=small_model.image(2, 40, 40), num_crops=1, return_tensors="pt")
     seen = []
     tower = model.model.vision_embed_tokens.img_processor

@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipe_trains(path: Path, data: Path, tmp_path: Path) -> None:
     if "qlora" in path.stem:
-        pytest.importorskip("bitsandbytes", reason="the extra quantise is not installed")
+        pytest.importorskip("bitsandbytes", reason="the extra quantize is not installed")
     changes = [*SMALL, f"data.path={data}", f"out={tmp_path / 'run'}", FROM_LAYER.get(path.stem, "seed=1")]
     recipe = load_recipe(path, changes)
     seen: list[Prepared] = []

@@ -25,7 +25,7 @@ QUESTION, ANSWER = "question", "answer"
 TALKS = ("conversations", "messages")
 """Names of the list that holds the turns."""
 _ASKED, _ANSWERED, _SYSTEM = ("human", "user"), ("gpt", "assistant", "model", "chatbot"), ("system", "developer")
-_PLACES = ("<image>", "<|image|>", "<|image_1|>", "<|vision_start|><|image_pad|><|vision_end|>")
+_IMAGE_TAGS = ("<image>", "<|image|>", "<|image_1|>", "<|vision_start|><|image_pad|><|vision_end|>")
 
 
 class ConversationSource:
@@ -120,8 +120,8 @@ def _part(turn: dict[str, Any]) -> _Part:
             images += _images(piece)
     text = " ".join(texts)
     if speaker in _ASKED:
-        for place in _PLACES:
-            text = text.replace(place, " ")
+        for tag in _IMAGE_TAGS:
+            text = text.replace(tag, " ")
     return _Part(speaker, text, images)
 
 

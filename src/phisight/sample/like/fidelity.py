@@ -197,11 +197,11 @@ def _rules_kept(rules: Rules, sample: RealTable) -> dict[str, float]:
     for flag in rules.flags:
         a, b = numbers[flag.low], numbers[flag.high]
         cells = sample.columns[flag.column]
-        told = np.array(
+        flagged = np.array(
             [str(v) == str(flag.below if x < y else flag.level) for v, x, y in zip(cells, a, b, strict=True)]
         )
         known = np.array([value is not None for value in cells])
-        kept[f"{flag.column} tells {flag.low} < {flag.high}"] = _share(told | ~known, a, b)
+        kept[f"{flag.column} tells {flag.low} < {flag.high}"] = _share(flagged | ~known, a, b)
     for fine, coarse in rules.parents.items():
         seen: dict[str, set[str]] = {}
         for a, b in zip(sample.columns[fine], sample.columns[coarse], strict=True):

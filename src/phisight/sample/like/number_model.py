@@ -147,11 +147,11 @@ def draw_numbers(
     free = [column for column in columns if column.name not in derived and column.name not in below]
     drawn = _free_columns([NumberModel(column) for column in free], leaves, count, rng)
     for low, high in below.items():
-        told = None
+        flagged = None
         for flag in rules.flags:
             if (flag.low, flag.high) == (low, high):
-                told = np.array([value == flag.below for value in categories[flag.column]])
-        drawn[low] = _below(by_name[low], by_name[high], drawn[high], told, leaves, rng)
+                flagged = np.array([value == flag.below for value in categories[flag.column]])
+        drawn[low] = _below(by_name[low], by_name[high], drawn[high], flagged, leaves, rng)
     for order in rules.orders:
         if order.low in drawn and order.high in drawn and order.low not in below:
             drawn[order.low] = np.minimum(drawn[order.low], drawn[order.high])
@@ -204,13 +204,13 @@ def _below(
     low: Column,
     high: Column,
     ceiling: Floats,
-    told: NDArray[np.bool_] | None,
+    flagged: NDArray[np.bool_] | None,
     leaves: list[Leaf],
     rng: np.random.Generator,
 ) -> Floats:
     """A number as a share of another (``ceiling``): equal as often as it was equal, else cut as it was cut.
 
-    ``told`` says for each row whether it is cut, where a flag column tells.
+    ``flagged`` says for each row whether it is cut, where a flag column tells.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(high.numbers > 0, low.numbers / high.numbers, np.nan)
@@ -223,7 +223,9 @@ def _below(
         size = len(leaf.rows)
         near = next((rows for rows in leaf.contexts if np.any(~np.isnan(share[rows]))), every)
         ranks = (rng.permutation(size) + rng.random(size)) / size
-        cut[leaf.rows] = ranks < np.mean(share[near][~np.isnan(share[near])] < 1) if told is None else told[leaf.rows]
+        cut[leaf.rows] = (
+            ranks < np.mean(share[near][~np.isnan(share[near])] < 1) if flagged is None else flagged[leaf.rows]
+        )
         below = (rows[share[rows] < 1] for rows in leaf.contexts)
         cuts = share[next((rows for rows in below if len(rows) >= 10), every)]
         picked = cuts[rng.integers(len(cuts), size=size)]

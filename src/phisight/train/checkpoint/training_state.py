@@ -19,13 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, RunError, some
+from phisight.core.migrations import IMAGE_ROWS_IN_HASHES
 from phisight.core.run_folder import write_json
 from phisight.data.dataset.image_groups import IMAGE_ROWS
 from phisight.train.distributed.fsdp import like
 
 PROGRESS = "progress.json"
 TRAINED = "trained.safetensors"
-_FIRST_NAMES = {IMAGE_ROWS: "pictures"}
+_FIRST_NAMES = {IMAGE_ROWS: IMAGE_ROWS_IN_HASHES}
 """Keys of rows in memory, and the names under which checkpoints have hashed them from the first."""
 
 
