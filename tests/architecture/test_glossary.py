@@ -21,7 +21,7 @@ OLD_NAMES_ARE_DATA = {
     "src/phisight/core/migrations.py": "the table of old names",
     "pyproject.toml": "the extra's old name stays as an alias",
 }
-OLD_FOLDERS = "tests/golden/folders/"  # written by an earlier version, as they were
+OLD_FOLDERS = "tests/golden/f796ce0/"  # written by an earlier version, as they were
 
 # Part of an identifier or file name -> what to say instead. Parts are the words between underscores or capitals.
 REFUSED_PARTS = {

@@ -1,4 +1,4 @@
-"""What the documents name as ``package/file.py:name`` exists: the file below ``src/phisight``, the name defined in it."""
+"""What the documents name as ``package/file.py:name`` exists below ``src/phisight`` or the clone, and is defined there."""
 
 import ast
 import re
