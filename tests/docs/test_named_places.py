@@ -1,4 +1,4 @@
-"""What the documents name as ``package/file.py:name`` exists below ``src/phisight`` or the clone, and is defined there."""
+"""Places the documents name as ``package/file.py:name`` exist below ``src/phisight`` or the clone, name included."""
 
 import ast
 import re
