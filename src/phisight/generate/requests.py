@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from phisight.data.images.decode import load_image
+from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
 
 ImageSource = Path | Image.Image | Callable[[], Image.Image]
 """A file, a decoded image, or a function that makes one."""
@@ -28,17 +29,15 @@ class Request:
 
 
 def load_rgb(source: ImageSource) -> Image.Image:
-    """Decode an image whole, in RGB.
+    """An image in upright 8-bit RGB on white: of a file, the very pixels a data set would store.
 
     Raises:
         MissingImageError: The file is not there.
         UnreadableImageError: The bytes are no image, or only half of one.
     """
     if isinstance(source, Image.Image):
-        return source.convert("RGB")
-    if isinstance(source, Path):
-        return ImageOps.exif_transpose(load_image(source)).convert("RGB")
-    return source().convert("RGB")
+        return upright(eight_bit(source), orientation_of(source)).convert("RGB")
+    return load_image(source) if isinstance(source, Path) else load_rgb(source())
 
 
 def shape_of(source: ImageSource) -> float:

@@ -19,11 +19,9 @@ from pathlib import Path
 
 from PIL import (
     BmpImagePlugin,
-    ExifTags,
     GifImagePlugin,
     Image,
     ImageFile,
-    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -31,8 +29,10 @@ from PIL import (
 )
 
 from phisight.core.errors import MissingImageError, UnreadableImageError
+from phisight.core.geometry import CROP_SIZE
 from phisight.core.layout import IMAGES
 from phisight.data.images.decode_cost import TimedBytes, check_cost
+from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
 from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.images.strip_metadata import STRIP
@@ -62,7 +62,7 @@ _DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struc
 
 
 def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Image:
-    """Decode an image file whole, as it is stored (mode untouched); MissingImageError or UnreadableImageError."""
+    """Decode an image file to the RGB pixels that a data set would store; MissingImageError or UnreadableImageError."""
     limits = limits or ImageLimits()
     path = Path(path)
     try:
@@ -75,12 +75,23 @@ def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Ima
     except OSError as error:
         raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        image = _open(data, sniff(data), limits)
-        with _decoding():
-            image.load()
+        return decode_rgb(data, limits)
     except Rejection as rejection:
         raise UnreadableImageError(f"{path}: {rejection.reason}") from rejection
-    return image
+
+
+def decode_rgb(data: bytes, limits: ImageLimits) -> Image.Image:
+    """Foreign bytes to upright 8-bit RGB pixels on white; Rejection otherwise.
+
+    [Contract] The same pixels as decoding what ``prepare_image`` stores for these bytes, bit for bit.
+    """
+    name = sniff(data)
+    check_cost(data, name)
+    found = _opened(data, name, limits)
+    if not found.is_stored_anew:
+        return _loaded(found.image).convert("RGB")
+    _, stored, name = _encode_anew(found, name)
+    return _decoded(stored, name, limits).convert("RGB")
 
 
 def sniff(data: bytes) -> str:
@@ -111,18 +122,14 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
         raise Rejection("too_large", f"{len(data)} bytes, more than the {limits.max_bytes} allowed")
     name = sniff(data)
     check_cost(data, name)
-    original = _open(data, name, limits)
-    notes = _notes(original, name)
-    kept: bytes | None = None
-    if not notes & {"oriented", "alpha", "cmyk", "16bit", "converted"} and not (name == "WEBP" and "animated" in notes):
-        with contextlib.suppress(ValueError):
-            kept = STRIP[name](data)
-    if kept is None:
-        image, kept, name = _encode_anew(original, name)
+    found = _opened(data, name, limits)
+    notes, kept = found.notes, found.stripped
+    if kept is None or found.is_stored_anew:
+        image, kept, name = _encode_anew(found, name)
         size = image.size
     else:
-        size = original.size
-        image = _decoded_small(original if kept == data else _open(kept, name, limits))
+        size = found.image.size
+        image = _decoded_small(found.image)
         if name == "JPEG" and data.find(kept[-64:]) + 64 < len(data):
             notes.add("trailing")
     if _is_one_color(image) and _is_one_color(_decoded(kept, name, limits)):
@@ -154,15 +161,53 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
         raise Rejection("too_many_pixels", f"{width} x {height} pixels, more than the {limits.max_pixels} allowed")
     if min(width, height) < limits.min_side:
         raise Rejection("too_small", f"{width} x {height} pixels, a side under the {limits.min_side} allowed")
+    if max(width, height) > CROP_SIZE * min(width, height):
+        raise Rejection("elongated", f"{width} x {height} pixels: in one crop of {CROP_SIZE} nothing of a side is left")
+    return image
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An image whose header was read."""
+
+    image: ImageFile.ImageFile
+    """To be decoded; without metadata where they can be cut out."""
+    stripped: bytes | None
+    """The bytes of that one; None where metadata cannot be cut out."""
+    orientation: int
+    notes: set[str]
+
+    @property
+    def is_stored_anew(self) -> bool:
+        """Whether it is encoded anew: its pixels change, or its container cannot be cut."""
+        return self.stripped is None or bool(self.notes & {"oriented", "alpha", "cmyk", "16bit", "converted"})
+
+
+def _opened(data: bytes, name: str, limits: ImageLimits) -> _Opened:
+    """Read the header; metadata that a decoder stumbles over count for nothing."""
+    stripped = None
+    if name in STRIP:
+        with contextlib.suppress(ValueError):
+            stripped = STRIP[name](data)
+    image = _open(data if stripped is None else stripped, name, limits)
+    orientation, animated = 1, getattr(image, "is_animated", False)  # n_frames would read every frame
+    if stripped != data:
+        with contextlib.suppress(Rejection):
+            head = _open(data, name, limits)  # of its own: asked for EXIF data, a decoder may read all there is
+            orientation, animated = orientation_of(head), getattr(head, "is_animated", False)
+    return _Opened(image, stripped, orientation, _notes(image, name, orientation, animated))
+
+
+def _loaded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    """The image, every byte of it decoded."""
+    with _decoding():
+        image.load()
     return image
 
 
 def _decoded(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
     """The image, decoded whole."""
-    image = _open(data, name, limits)
-    with _decoding():
-        image.load()
-    return image
+    return _loaded(_open(data, name, limits))
 
 
 def _decoded_small(image: ImageFile.ImageFile) -> Image.Image:
@@ -194,14 +239,13 @@ def _decoding() -> Iterator[None]:
         raise Rejection("corrupt", "the image cannot be decoded") from error
 
 
-def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
+def _notes(image: ImageFile.ImageFile, name: str, orientation: int, animated: bool) -> set[str]:
     """What the header says: names of ``rejection.NOTES``."""
     found = set()
-    with _decoding():
-        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-            found.add("oriented")
-        if getattr(image, "is_animated", False):  # n_frames would read every frame
-            found.add("animated")
+    if orientation > 1:
+        found.add("oriented")
+    if animated:
+        found.add("animated")
     if image.mode == "CMYK":
         found.add("cmyk")
     if image.mode == "P":
@@ -216,19 +260,11 @@ def _notes(image: ImageFile.ImageFile, name: str) -> set[str]:
     return found
 
 
-def _encode_anew(image: Image.Image, name: str) -> tuple[Image.Image, bytes, str]:
-    """Turn, put on white, bring to 8-bit RGB or gray; JPEG (quality 95) where the pixels were lossy, else PNG."""
+def _encode_anew(found: _Opened, name: str) -> tuple[Image.Image, bytes, str]:
+    """Upright in 8 bits on white; JPEG (quality 95) where the pixels were lossy, else PNG."""
+    _loaded(found.image)
     with _decoding():
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            image = Image.new("RGB", rgba.size, "white")
-            image.paste(rgba, mask=rgba.getchannel("A"))
-        elif image.mode.startswith("I"):
-            image = image.convert("I").point(lambda value: value / 257).convert("L")
-        elif image.mode not in ("L", "RGB"):
-            image = image.convert("L" if image.mode == "1" else "RGB")
+        image = upright(eight_bit(found.image), found.orientation)
         file = io.BytesIO()
         plain = Image.frombytes(image.mode, image.size, image.tobytes())
         if name == "JPEG":

@@ -26,6 +26,7 @@ _DCT = 2 * np.cos(np.pi * (2 * np.arange(32)[None, :] + 1) * np.arange(8)[:, Non
 
 def fingerprint(image: Image.Image) -> tuple[str, str]:
     """Perceptual hash (16 hex digits) and colors (96 hex digits) of a decoded RGB or gray image."""
+    image = image if image.mode in ("L", "RGB") else image.convert("RGB")
     factor = max(1, min(image.size) // FINGERPRINT_SIDE)
     small = image.reduce(factor) if factor > 1 else image
     rgb = small if small.mode == "RGB" else small.convert("RGB")

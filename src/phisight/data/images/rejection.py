@@ -44,6 +44,8 @@ KINDS: dict[str, tuple[Persistence, str]] = {
     "too_large": ("limits", "the file holds more bytes than allowed"),
     "too_many_pixels": ("limits", "the image has more pixels than allowed"),
     "too_small": ("limits", "the image has a side shorter than allowed"),
+    "elongated": ("permanent", "the image is more than 336 times as long as wide"),
+    "value_range": ("permanent", "deep gray values whose range cannot be told"),
     "empty_body": ("permanent", "there are no bytes"),
     "html": ("permanent", "a web page instead of an image"),
     "not_an_image": ("permanent", "none of the known image formats"),
