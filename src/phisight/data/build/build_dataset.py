@@ -47,7 +47,7 @@ def build(
         raise SettingsError(f"--engine {options.engine!r} is neither local nor ray")
     folder = Path(out)
     if isinstance(source, str):
-        source = open_source(source, encoding=options.encoding, sheet=options.sheet)
+        source = open_source(source, encoding=options.encoding, sheet=options.sheet, max_bytes=options.limits.max_bytes)
     columns = choose_columns(
         source,
         image=options.image or source.image_column,

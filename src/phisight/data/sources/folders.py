@@ -11,18 +11,19 @@ import pyarrow as pa
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.errors import SourceError
 from phisight.data.sources.base import BATCH_ROWS, Source, SourceBatch
+from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
-def open_folder(path: Path, encoding: str = "utf-8-sig") -> Source:
+def open_folder(path: Path, encoding: str = "utf-8-sig", max_bytes: int = MAX_BYTES) -> Source:
     """The metadata table of an imagefolder, or its images where it has none."""
     for name in _METADATA_NAMES:
         table = path / name
         if table.is_file():
-            source = _open_table(table, encoding)
+            source = _open_table(table, encoding, max_bytes)
             if FILE_NAME not in source.schema.names:
                 raise SourceError(f"{table} has no column {FILE_NAME!r}; an imagefolder's table names its images there")
             source.image_column = FILE_NAME
@@ -31,10 +32,10 @@ def open_folder(path: Path, encoding: str = "utf-8-sig") -> Source:
     return ImageFolderSource(path)
 
 
-def _open_table(path: Path, encoding: str) -> DelimitedSource | JsonLinesSource | ParquetSource:
+def _open_table(path: Path, encoding: str, max_bytes: int) -> DelimitedSource | JsonLinesSource | ParquetSource:
     if path.suffix == ".csv":
-        return DelimitedSource(path, encoding)
-    return JsonLinesSource(path) if path.suffix == ".jsonl" else ParquetSource(path)
+        return DelimitedSource(path, encoding, max_bytes)
+    return JsonLinesSource(path, max_bytes) if path.suffix == ".jsonl" else ParquetSource(path)
 
 
 PATH = "path"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from phisight.core.errors import SourceError
 from phisight.data.sources.base import Source
+from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.conversations import TALKS, ConversationSource
 from phisight.data.sources.excel import SUFFIXES, ExcelSource
 from phisight.data.sources.folders import IMAGE_SUFFIXES, open_folder
@@ -13,7 +14,9 @@ from phisight.data.sources.records import RecordSource, read_json
 from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource
 
 
-def open_source(name: str, *, encoding: str = "utf-8-sig", sheet: str | None = None) -> Source:
+def open_source(
+    name: str, *, encoding: str = "utf-8-sig", sheet: str | None = None, max_bytes: int = MAX_BYTES
+) -> Source:
     """Open SOURCE: a folder, a table file, shards, or ``hf:owner/name``; SourceError with the repair."""
     if name.startswith("hf:"):
         from phisight.data.sources.hub import HubSource
@@ -21,15 +24,15 @@ def open_source(name: str, *, encoding: str = "utf-8-sig", sheet: str | None = N
         return HubSource.parse(name)
     path = Path(name)
     if path.is_dir():
-        return _open_directory(path, encoding)
+        return _open_directory(path, encoding, max_bytes)
     if not path.is_file():
         hint = f"; did you mean hf:{name}?" if name.count("/") == 1 and not name.startswith((".", "/")) else ""
         raise SourceError(f"there is no file or folder {name}{hint}")
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".tab"):
-        return DelimitedSource(path, encoding)
+        return DelimitedSource(path, encoding, max_bytes)
     if suffix in (".jsonl", ".ndjson"):
-        return _open_lines(path)
+        return _open_lines(path, max_bytes)
     if suffix in (".parquet", ".pq"):
         return ParquetSource(path)
     if suffix == ".json":
@@ -39,7 +42,7 @@ def open_source(name: str, *, encoding: str = "utf-8-sig", sheet: str | None = N
     if suffix == ".tar":
         from phisight.data.sources.shards import ShardSource
 
-        return ShardSource([path])
+        return ShardSource([path], max_bytes)
     raise SourceError(f"{name}: {_recognized(path)}; use .csv, .tsv, .xlsx, .jsonl, .parquet, .json, .tar or a folder")
 
 
@@ -52,24 +55,24 @@ def _open_json(path: Path) -> Source:
     return RecordSource(path, value)
 
 
-def _open_lines(path: Path) -> Source:
+def _open_lines(path: Path, max_bytes: int) -> Source:
     """Conversations or other records, by what the first line holds."""
-    source = JsonLinesSource(path)
+    source = JsonLinesSource(path, max_bytes)
     first = next(source.objects(), None)
     if isinstance(first, dict) and any(isinstance(first.get(name), list) for name in TALKS):
         return ConversationSource(path, list(source.objects()))
     return source
 
 
-def _open_directory(path: Path, encoding: str) -> Source:
+def _open_directory(path: Path, encoding: str, max_bytes: int) -> Source:
     shards = sorted(path.glob("*.tar"))
     if shards:
         from phisight.data.sources.shards import ShardSource
 
-        return ShardSource(shards)
+        return ShardSource(shards, max_bytes)
     if not (path / "metadata.parquet").is_file() and any(path.glob("*.parquet")):
         return ParquetSource(path)
-    return open_folder(path, encoding)
+    return open_folder(path, encoding, max_bytes)
 
 
 _OTHER_KINDS = {

@@ -12,12 +12,15 @@ import pyarrow as pa
 
 from phisight.core.errors import SourceError, some
 from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.bounds import MAX_FILE_BYTES
 from phisight.data.sources.tables import batches_of_records, column_types, file_description, fitted, flat
 
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file; SourceError when it is none."""
     try:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise SourceError(f"{path} holds {size} bytes; a JSON file may have {MAX_FILE_BYTES}: save it as .jsonl")
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path} is no JSON: {str(error)[:200]}; one object a line is called .jsonl") from error

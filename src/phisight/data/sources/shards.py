@@ -6,20 +6,22 @@ Members are read in a stream and never unpacked to disk, so names that climb out
 from __future__ import annotations
 
 import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 
 from phisight.core.errors import SourceError
 from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.bounds import MAX_BYTES, CappedReader, open_packed
 from phisight.data.sources.folders import IMAGE_SUFFIXES
 from phisight.data.sources.tables import batches_of_records, column_types, file_description, fitted
 
 KEY, IMAGE = "__key__", "image"
-_LARGEST_MEMBER = 256_000_000
 _TEXTS = (".txt", ".caption", ".cls")
 
 
@@ -31,8 +33,9 @@ class ShardSource:
     key_column: str | None = KEY
     typed = True
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: list[Path], max_bytes: int = MAX_BYTES) -> None:
         self.paths = paths
+        self.max_bytes = max_bytes
         self.description: dict[str, Any] = {
             "kind": "webdataset",
             "files": [file_description("tar", path) for path in paths],
@@ -61,31 +64,46 @@ class ShardSource:
         for path in self.paths:
             sample: dict[str, Any] = {}
             problem = ""
-            for name, suffix, data in _members(path, images):
+            for name, suffix, data in _members(path, images, self.max_bytes):
                 if sample and name != sample[KEY]:
                     yield problem or sample
                     sample, problem = {}, ""
                 sample[KEY] = name
-                problem = _add(sample, suffix, data) or problem
+                if data is None:
+                    problem = f"the {suffix} member holds more than {self.max_bytes} bytes; --max-bytes"
+                else:
+                    problem = _add(sample, suffix, data) or problem
             if sample:
                 yield problem or sample
 
 
-def _members(path: Path, images: bool) -> Iterator[tuple[str, str, bytes]]:
-    """(key, suffix, content) of the files in a shard; images are skipped over where they are not wanted."""
+def _members(path: Path, images: bool, max_bytes: int) -> Iterator[tuple[str, str, bytes | None]]:
+    """(key, suffix, content) of the files in a shard; None for one of more than ``max_bytes``.
+
+    Images are skipped over where they are not wanted.
+    """
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with open_packed(path) as file, tarfile.open(fileobj=_capped(file, max_bytes, path), mode="r:") as tar:
             for member in tar:
                 folder, _, base = member.name.rpartition("/")
                 stem, dot, suffix = base.partition(".")
                 if not member.isreg() or not dot or not stem:
                     continue
                 suffix = "." + suffix.lower()
-                wanted = member.size <= _LARGEST_MEMBER and (images or suffix not in IMAGE_SUFFIXES)
-                file = tar.extractfile(member) if wanted else None
-                yield f"{folder}/{stem}".lstrip("/"), suffix, file.read() if file else b""
-    except (tarfile.TarError, OSError, EOFError) as error:
+                key, data = f"{folder}/{stem}".lstrip("/"), b""
+                if member.size > max_bytes:
+                    yield key, suffix, None
+                    continue
+                if images or suffix not in IMAGE_SUFFIXES:
+                    content = tar.extractfile(member)
+                    data = content.read() if content else b""
+                yield key, suffix, data
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise SourceError(f"{path} is no whole tar file: {error}") from error
+
+
+def _capped(file: IO[bytes], most: int, path: Path) -> IO[bytes]:
+    return cast(IO[bytes], CappedReader(file, most, path))  # tarfile needs read, seek and tell
 
 
 def _add(sample: dict[str, Any], suffix: str, data: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.errors import SourceError, some
+from phisight.core.errors import SettingsError, SourceError, some
 from phisight.data.sources.arrow import table_of
 from phisight.data.sources.base import BATCH_ROWS, MalformedRow, SourceBatch
+from phisight.data.sources.bounds import BATCH_BYTES, MAX_BYTES, batch_rows, capped_lines, readable_text
+
+_TOO_LONG = "\ufffe"
 
 
 def file_description(kind: str, path: Path) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def file_description(kind: str, path: Path) -> dict[str, Any]:
 
 def check_names(names: list[str], path: Path) -> None:
     """SourceError when a column has no name or a name stands twice."""
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice or not names or any(not name.strip() for name in names):
         wrong = f"column {some(twice)} stands twice" if twice else "a column has no name"
         raise SourceError(f"{path}: {wrong} in the header ({some(names, 20)}); give every column a name of its own")
@@ -39,8 +42,9 @@ class _FileSource:
     key_column: str | None = None
     typed = True
 
-    def __init__(self, path: Path, kind: str) -> None:
+    def __init__(self, path: Path, kind: str, max_bytes: int = MAX_BYTES) -> None:
         self.path = path
+        self.max_bytes = max_bytes
         self.root: Path | None = path.parent
         self.description = file_description(kind, path)
 
@@ -50,11 +54,10 @@ class DelimitedSource(_FileSource):
 
     typed = False
 
-    def __init__(self, path: Path, encoding: str = "utf-8-sig") -> None:
-        super().__init__(path, "tsv" if path.suffix.lower() in (".tsv", ".tab") else "csv")
-        self.encoding = encoding
+    def __init__(self, path: Path, encoding: str = "utf-8-sig", max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(path, "tsv" if path.suffix.lower() in (".tsv", ".tab") else "csv", max_bytes)
+        self.encoding = known_encoding(encoding)
         self.delimiter = "\t" if self.description["kind"] == "tsv" else ","
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
         header = next(self._records(), None)
         if header is None:
             raise SourceError(f"{path} is empty; the first line must name the columns")
@@ -71,13 +74,15 @@ class DelimitedSource(_FileSource):
     def _records(self) -> Iterator[list[str]]:
         try:
             with self.path.open(encoding=self.encoding, newline="") as file:
-                yield from csv.reader(file, delimiter=self.delimiter)
+                csv.field_size_limit(self.max_bytes)
+                lines = (_TOO_LONG if line is None else line for line in capped_lines(file, self.max_bytes))
+                yield from _readable(csv.reader(lines, delimiter=self.delimiter))
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"{self.path}: byte {error.start} is no {error.encoding}; save the file as UTF-8 or name its encoding "
                 "with --encoding (latin-1, cp1252, ...)"
             ) from error
-        except (csv.Error, OSError) as error:
+        except (OSError, UnicodeError) as error:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
 
     def batches(self) -> Iterator[SourceBatch]:
@@ -91,10 +96,34 @@ class DelimitedSource(_FileSource):
         for record in records:
             if not record:
                 continue
-            if len(record) == len(names):
+            if record == [_TOO_LONG]:
+                yield f"a line or a value of more than {self.max_bytes} characters; --max-bytes"
+            elif len(record) == len(names):
                 yield dict(zip(names, record, strict=True))
             else:
                 yield f"{len(record)} values where the header names {len(names)} columns"
+
+
+def _readable(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The records of a csv.reader; _TOO_LONG alone for one that it cannot read."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield [_TOO_LONG]
+
+
+def known_encoding(name: str) -> str:
+    """The name of a text encoding; SettingsError for one that Python does not know."""
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise SettingsError(
+            f"--encoding {name!r} is no text encoding; use utf-8, utf-16, latin-1, cp1252, gb18030, shift_jis ..."
+        ) from None
+    return name
 
 
 def batches_of_records(
@@ -104,15 +133,17 @@ def batches_of_records(
     good: list[dict[str, Any]] = []
     numbers: list[int] = []
     malformed: list[MalformedRow] = []
+    size = 0
     for number, record in enumerate(records, start=1):
         if isinstance(record, str):
             malformed.append(MalformedRow(number, record))
         else:
             good.append(record)
             numbers.append(number)
-        if len(good) + len(malformed) >= rows:
+            size += sum(len(value) for value in record.values() if isinstance(value, str | bytes))
+        if len(good) + len(malformed) >= rows or size >= BATCH_BYTES:
             yield SourceBatch(table_of(good, schema), numbers, malformed)
-            good, numbers, malformed = [], [], []
+            good, numbers, malformed, size = [], [], [], 0
     if good or malformed:
         yield SourceBatch(table_of(good, schema), numbers, malformed)
 
@@ -123,8 +154,8 @@ class JsonLinesSource(_FileSource):
     ``a.b`` names value b of a nested object a.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "jsonl")
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(path, "jsonl", max_bytes)
         types = column_types(self.objects())
         if not types:
             raise SourceError(f"{path} holds no JSON object; each line must be one, with the columns as its names")
@@ -138,8 +169,10 @@ class JsonLinesSource(_FileSource):
         """The object of each line, or the reason why it is none."""
         try:
             with self.path.open("rb") as file:
-                for line in file:
-                    if line.strip():
+                for line in capped_lines(file, self.max_bytes):
+                    if line is None:
+                        yield f"a line of more than {self.max_bytes} bytes; --max-bytes"
+                    elif line.strip():
                         yield _json_object(line)
         except OSError as error:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
@@ -246,9 +279,12 @@ class ParquetSource(_FileSource):
         for path in self.files:
             try:
                 with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(batch_size=BATCH_ROWS // 4):
-                        numbers = list(range(done + 1, done + 1 + batch.num_rows))
-                        done += batch.num_rows
-                        yield SourceBatch(pa.Table.from_batches([batch]).replace_schema_metadata(None), numbers)
+                    for group in range(file.num_row_groups):
+                        rows = batch_rows(file.metadata.row_group(group), path)
+                        for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+                            numbers = list(range(done + 1, done + 1 + batch.num_rows))
+                            done += batch.num_rows
+                            table = readable_text(pa.Table.from_batches([batch]))
+                            yield SourceBatch(table.replace_schema_metadata(None), numbers)
             except (OSError, pa.ArrowInvalid) as error:
                 raise SourceError(f"{path} cannot be read after row {done}: {error}") from error

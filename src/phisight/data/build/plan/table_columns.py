@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ ADDED = pa.schema(
     ]
 )
 """The columns a build adds to the source's own."""
+_ADDED_NAMES = frozenset(ADDED.names)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def carried_columns(source: Source, columns: Columns) -> dict[str, pa.Field]:
             raise SourceError(f"column {column.name!r} cannot be a field: the data set uses that name; rename it")
         carried[column.name] = pa.field(carried_name(column.name), _carried_type(column, columns.task))
     names = [field.name for field in carried.values()]
-    twice = [name for name in names if names.count(name) > 1 or name in ADDED.names]
+    twice = [name for name, count in Counter(names).items() if count > 1 or name in _ADDED_NAMES]
     if twice:
         raise SourceError(f"column {some(sorted(set(twice)))} would stand twice in the table; rename it in the source")
     return carried
@@ -96,7 +98,7 @@ def carried_columns(source: Source, columns: Columns) -> dict[str, pa.Field]:
 
 def carried_name(name: str) -> str:
     """What a source's column is called in the finished table."""
-    if name in ADDED.names or name in ("image", "file_names"):
+    if name in _ADDED_NAMES or name in ("image", "file_names"):
         return f"source_{name}".replace("source_file_name", "source_filename")
     return re.sub(r"_file_name(s?)$", r"_filename\1", name)
 
