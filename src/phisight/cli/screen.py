@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from phisight.core.rank import rank, world_size
+from phisight.core.environment import rank, world_size
 
 Overrides = Annotated[
     list[str] | None,

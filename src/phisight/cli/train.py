@@ -9,8 +9,8 @@ import typer
 from rich.table import Column, Table
 
 from phisight.cli.screen import Bar, Overrides, TrainingBar, console, errors, progress_bar, quiet_libraries
+from phisight.core.environment import is_first
 from phisight.core.errors import SettingsError
-from phisight.core.rank import is_first
 
 if TYPE_CHECKING:
     from phisight.workflows.train import Prepared
@@ -24,7 +24,7 @@ def train_command(
         bool, typer.Option("--resume", help="Continue the run in the folder where it stopped, or begin it.")
     ] = False,
 ) -> None:
-    """Fine-tune a model on a data set folder as a recipe says.
+    """Fine-tune a model on a data set folder by a recipe.
 
     A run that was stopped, killed or interrupted by an error continues with --resume from its newest good checkpoint,
     exactly as if it had never stopped. Several devices: torchrun --nproc-per-node N -m phisight train RECIPE.yaml

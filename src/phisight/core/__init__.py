@@ -1,1 +1,1 @@
-"""Row 0: what every part shares. Nothing here imports torch."""
+"""What every layer shares: task, recipe, errors, folder names, HD geometry. Nothing here imports torch."""

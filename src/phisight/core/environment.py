@@ -1,4 +1,7 @@
-"""Where a run happened: versions, hardware, commit, command line. No secret is read: no environment variables."""
+"""Where a run happens: which process of how many, versions, hardware, commit, command line. No torch.
+
+No secret is read: of the environment variables only those by which torchrun and accelerate number the processes.
+"""
 
 from __future__ import annotations
 
@@ -45,3 +48,23 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
+
+
+def rank() -> int:
+    """Number of this process among all of the run; 0 when it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Processes of the run."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """Number of this process among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints for all."""
+    return rank() == 0

@@ -17,7 +17,7 @@
     ├── ModelError
     │   ├── CheckpointError           missing, extra or mis-shaped tensors; files that do not fit the model
     │   ├── ImageTagError             image tags and images do not match
-    │   ├── ImagePlaceholderError            image slots in the ids and image features do not match
+    │   ├── ImagePlaceholderError  image placeholders in the ids and image features do not match
     │   └── TruncationError           shortening would cut an image
     ├── TrainError
     │   ├── ImageCheckError           a different image does not change the loss
@@ -32,11 +32,12 @@
 
 The command line prints these as one line and exits with 1, or 128 + the signal that stopped it; anything else is a
 fault of phisight and keeps its traceback. Most errors about values are ``ValueError`` too, so that callers of the
-library may catch them the usual way.
+library may catch them as usual.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -115,7 +116,7 @@ class ImageTagError(ModelError):
 
 
 class ImagePlaceholderError(ModelError):
-    """Image slots in the ids and image features do not match."""
+    """Image placeholders in the ids and image features do not match."""
 
 
 class TruncationError(ModelError):
@@ -151,7 +152,7 @@ class RankError(TrainError):
 
 
 class StoppedError(TrainError):
-    """A signal asked training to stop; the message says what is saved and how to go on."""
+    """A signal asked training to stop; the message says what is saved and how to continue."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -164,6 +165,12 @@ class EvaluationError(PhisightError, ValueError):
 
 class RunError(PhisightError, ValueError):
     """A run folder lacks what was asked of it."""
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that was probably meant, for an error message; None where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return near[0] if near else None
 
 
 def some(names: Iterable[object], limit: int = 5) -> str:

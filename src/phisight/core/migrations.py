@@ -53,7 +53,7 @@ RENAMED: dict[Kind, dict[str, str | None]] = {
 
 
 def renamed(kind: Kind, old: str) -> str | None:
-    """The name that took the place of ``old``: itself where it is current, None where it went without a successor."""
+    """The name that replaced ``old``: itself where it is current, None where it went without a successor."""
     for before, after in RENAMED[kind].items():
         stars = _match(before, old)
         if stars is not None:
@@ -108,9 +108,9 @@ def _paths(values: Any, parts: list[str]) -> Iterator[tuple[list[str], list[str]
         return
     if not isinstance(values, dict):
         return
-    first, *rest = parts
+    first, *others = parts
     for key in list(values) if first == "*" else [first] if first in values else []:
-        for path, stars in _paths(values[key], rest):
+        for path, stars in _paths(values[key], others):
             yield [key, *path], [key, *stars] if first == "*" else stars
 
 

@@ -8,7 +8,6 @@ with its new name. The recipe in a run folder (``read_config``) may be of any ea
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,7 +15,7 @@ from typing import Any, TypeVar, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from phisight.core.errors import RunError, SettingsError
+from phisight.core.errors import RunError, SettingsError, nearest
 from phisight.core.migrations import RUN_FORMAT, renamed, require_format, translate
 from phisight.core.settings import Recipe, Settings
 
@@ -140,19 +139,18 @@ def _explain(error: Any) -> str:
             return f"{key!r} is no setting any more; leave it out"
         if new != key:
             return f"{key!r} is now called {new!r}"
-        nearest = _nearest(key)
-        return f"unknown setting {key!r}" + (f", did you mean {nearest!r}?" if nearest else "")
+        meant = _nearest_setting(key)
+        return f"unknown setting {key!r}" + (f", did you mean {meant!r}?" if meant else "")
     return f"{key} = {str(error.get('input'))[:40]!r}: {error['msg']}"
 
 
-def _nearest(key: str) -> str | None:
+def _nearest_setting(key: str) -> str | None:
     """The known setting (or group of settings) that was probably meant."""
     known = known_keys()
     groups = sorted({name.split(".")[0] for name in known})
     for candidates in (groups if "." not in key else [], known):
-        near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
-        if near:
-            return near[0]
+        if near := nearest(key, candidates):
+            return near
     last = {name.rsplit(".", 1)[-1]: name for name in known}
-    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), n=1)
-    return last[near[0]] if near else None
+    near = nearest(key.rsplit(".", 1)[-1], last)
+    return last[near] if near else None

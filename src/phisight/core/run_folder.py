@@ -3,7 +3,7 @@
 RUN/config.yaml            the resolved recipe
 RUN/environment.json       versions, hardware, git commit, command line
 RUN/metrics.jsonl          one line a logged step
-RUN/checkpoints/checkpoint-N/   weights in the official layout (or adapters), and all that going on takes
+RUN/checkpoints/checkpoint-N/   weights in the official layout (or adapters), and everything that resuming needs
 RUN/best/                  the checkpoint that scored best, with the processor
 RUN/predictions.parquet    one row an example: truth, answer, parsed fields, real and shuffled image
 RUN/scores.json            the metrics

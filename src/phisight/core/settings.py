@@ -11,7 +11,7 @@ from phisight.core.dataset_folder import Split
 from phisight.core.task import Task
 
 Numbers = Literal["text", "digit_weighted", "expected", "head"]
-"""Ways to learn and answer numbers."""
+"""Methods to learn and answer numbers."""
 
 
 class Settings(BaseModel):
@@ -24,9 +24,9 @@ class ModelSettings(Settings):
     """Which model."""
 
     name: str = "tiny"
-    """``tiny`` (made anew, for a CPU), a folder in the official layout, or a hub name."""
+    """``tiny`` (random weights, for a CPU), a folder in the official layout, or a hub name."""
     num_crops: int | None = Field(default=None, ge=1)
-    """Most tiles of an image; None means what the model's processor says."""
+    """Most tiles of an image; None means that of the model's processor."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the weights in memory; auto: the checkpoint's, float32 for tiny."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
@@ -39,7 +39,7 @@ class DataSettings(Settings):
     path: Path = Path("data")
     """The data set folder."""
     images: int = Field(default=1, ge=1)
-    """Most images of an example: rows with one key are one product and go together; 1: each row goes alone."""
+    """Most images of an example: rows with one key are one product and go together; 1: each row alone."""
     max_length: int | None = Field(default=None, ge=1)
     """Most tokens of an example, image tokens counted; None means the model's limit."""
     too_long: Literal["error", "leave_out"] = "error"
@@ -65,9 +65,9 @@ class TrainSettings(Settings):
     """full: every weight; lora: low-rank adapters; dora: adapters that also scale; qlora: adapters on weights of 4 bits
     (GPU); projector: image projection and separators only."""
     from_layer: int = Field(default=0, ge=0)
-    """The first decoder layer that trains; the ones below, and the embeddings, stay as they are. 0: all train."""
+    """The first trainable decoder layer; the ones below, and the embeddings, are frozen. 0: all are trainable."""
     train_tower: bool = False
-    """Whether the vision tower trains too (always in a tiny model, whose tower starts from nothing)."""
+    """Whether the vision tower is trainable, too (always in a tiny model, whose tower starts from random weights)."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; None leaves it to ``epochs``."""
     epochs: float = Field(default=3.0, gt=0)
@@ -77,7 +77,7 @@ class TrainSettings(Settings):
     accumulate: int = Field(default=1, ge=1)
     """Micro-batches an optimizer step."""
     packing: bool = False
-    """Examples of a micro-batch one after the other in one row without padding, each attending to itself alone."""
+    """Packing: examples of a micro-batch in one sequence without padding, each attending to itself alone."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate."""
     tower_learning_rate: float | None = Field(default=None, gt=0)
@@ -95,7 +95,7 @@ class TrainSettings(Settings):
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     bf16: bool = False
-    """Compute in bfloat16 where that is safe (autocast)."""
+    """Compute in bfloat16 by autocast."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     compile: bool = False
@@ -156,7 +156,7 @@ class TrackSettings(Settings):
     """Where figures go besides ``metrics.jsonl``."""
 
     to: list[Literal["wandb", "tensorboard", "mlflow", "trackio"]] = []
-    """Trackers to feed; none are fed unless named."""
+    """Trackers that get the figures; none unless named."""
     project: str = "phisight"
     """Project under which the run is filed."""
     entity: str | None = None

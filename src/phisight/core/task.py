@@ -3,7 +3,7 @@
     row  --render-->  "Product: Check Scarf, Category: SCARVES, Full Price: 470.0"  --parse-->  typed fields
 
 One object writes the training answer, parses a generated one and, through the kinds of its fields, chooses the
-metrics. Reading back what was written gives the same fields; a row for which that fails is refused when it is written.
+metrics. Reading back what was written gives the same fields; a row for which that fails is rejected when it is written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TaskField(BaseModel):
         default=None,
         ge=0,
         le=10,
-        description="Digits after the point; none: as short as exact (470.0, 12.99).",
+        description="Digits after the point; None means as short as exact (470.0, 12.99).",
     )
 
     def write(self, value: FieldValue) -> str:
@@ -55,11 +55,6 @@ class ParsedAnswer:
 
     values: dict[str, FieldValue] | None
     reason: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Every field was read."""
-        return self.values is not None
 
 
 class Task(BaseModel):
@@ -153,19 +148,19 @@ class Task(BaseModel):
         return text
 
     def spans(self, text: str) -> dict[str, tuple[int, int]] | None:
-        """Where each field stands in an answer, white space around it left out; none where it is not one."""
-        place = text.find(self._literals[0])
-        if place < 0 or text[:place].strip():
+        """Character span of each field in an answer, white space around it left out; None where it is not one."""
+        start = text.find(self._literals[0])
+        if start < 0 or text[:start].strip():
             return None
-        place, found = place + len(self._literals[0]), {}
+        start, found = start + len(self._literals[0]), {}
         for name, literal in zip(self.names, self._literals[1:], strict=True):
-            end = text.find(literal, place) if literal else len(text)
+            end = text.find(literal, start) if literal else len(text)
             if end < 0:
                 return None
-            value = text[place:end]
-            first = place + len(value) - len(value.lstrip())
+            value = text[start:end]
+            first = start + len(value) - len(value.lstrip())
             found[name] = (first, first + len(value.strip()))
-            place = end + len(literal)
+            start = end + len(literal)
         return found
 
     def parse(self, text: str) -> ParsedAnswer:

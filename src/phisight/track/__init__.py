@@ -1,4 +1,4 @@
-"""Row 1: where a run's figures go. Nothing here imports torch.
+"""Experiment trackers: where a run's figures go. Nothing here imports torch.
 
     tracker = open_tracker(["wandb"], {"wandb": {"mode": "offline", "project": "shop"}})
     tracker.start(run_dir, config)
@@ -11,11 +11,9 @@ JSONL in the run folder is always on; ``read_metrics(run_dir)`` and ``read_steps
 imported when named: wandb, tensorboard, mlflow, trackio. A tracker that fails never stops training.
 """
 
-from phisight.track.choose import TRACKERS, open_tracker
-from phisight.track.composite import CompositeTracker
-from phisight.track.forgetting import forget
-from phisight.track.jsonl import EXAMPLES, PAIRS, SUMMARY, JsonlTracker, cut_back, read_metrics, read_steps
-from phisight.track.tracker import Example, Pairs, Tracker
+from phisight.track.jsonl import EXAMPLES, PAIRS, SUMMARY, JsonlTracker, cut_back, forget, read_metrics, read_steps
+from phisight.track.open_tracker import TRACKERS, open_tracker
+from phisight.track.tracker import CompositeTracker, Example, Pairs, Tracker
 
 __all__ = [
     "EXAMPLES",

@@ -24,7 +24,7 @@ from typing import Any
 from phisight.core import run_folder
 from phisight.core.errors import RunError, StorageError
 from phisight.core.migrations import translate
-from phisight.track.tracker import Example, Pairs
+from phisight.track.tracker import MLFLOW_ID, WANDB_ID, Example, Pairs
 
 EXAMPLES = "examples.jsonl"
 EXAMPLE_IMAGES = "examples"
@@ -48,7 +48,7 @@ class JsonlTracker:
             drop_torn_line(run_dir / name)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line to metrics.jsonl; NaN and infinity become the words nan, inf, -inf."""
+        """Append one line to metrics.jsonl; NaN and infinity become the strings nan, inf, -inf."""
         self._append(run_folder.METRICS, step, {name: _json_number(value) for name, value in metrics.items()})
 
     def log_examples(self, step: int, rows: Sequence[Example], group: str = "") -> None:
@@ -86,7 +86,7 @@ class JsonlTracker:
                 file.write(line.encode() + b"\n")
         except OSError as error:
             raise StorageError(
-                f"{path} cannot be written ({error.strerror}): make room, then go on with --resume"
+                f"{path} cannot be written ({error.strerror}): make room, then continue with --resume"
             ) from error
 
     def _store(self, jpeg: bytes) -> str:
@@ -111,16 +111,25 @@ def drop_torn_line(path: Path) -> None:
             file.truncate(keep)
 
 
+def forget(run_dir: Path) -> None:
+    """Delete figures, examples and tracker ids of an earlier run in the folder, so that the next one is a new run.
+
+    What was sent, or is in a tracker's own store, stays.
+    """
+    for name in (run_folder.METRICS, EXAMPLES, PAIRS, SUMMARY, WANDB_ID, MLFLOW_ID):
+        (run_dir / name).unlink(missing_ok=True)
+
+
 def cut_back(run_dir: Path, step: int) -> int:
-    """Take out what was logged after a step, and a torn last line: training goes on from there. Returns lines cut."""
+    """Delete what was logged after a step, and a torn last line: training continues from there. Returns lines cut."""
     cut = 0
     for name in (run_folder.METRICS, EXAMPLES, PAIRS):
         path = run_dir / name
         lines = list(read_lines(path))
-        kept = [line for line in lines if line.get("step", 0) <= step]
-        cut += len(lines) - len(kept)
+        valid = [line for line in lines if line.get("step", 0) <= step]
+        cut += len(lines) - len(valid)
         if path.is_file():
-            text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept)
+            text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in valid)
             run_folder.write_text_atomically(path, text)
     return cut
 
@@ -138,7 +147,7 @@ def _last_line_end(file: Any, end: int) -> int:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file, one at a time; a torn last line is passed over, a bad one in between is not."""
+    """Objects of a JSON-lines file, one at a time; a torn last line is skipped, a bad one in between is an error."""
     if not path.is_file():
         return
     with path.open("rb") as file:

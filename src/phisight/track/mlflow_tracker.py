@@ -14,8 +14,7 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from phisight.core.run_folder import write_json
-from phisight.track.forgetting import MLFLOW_ID
-from phisight.track.tracker import Example, Pairs
+from phisight.track.tracker import MLFLOW_ID, Example, Pairs
 
 FOLDER = "mlruns"
 
@@ -24,9 +23,9 @@ class MlflowTracker:
     """Parameters, curves, example images and pairs as artifacts.
 
     Args:
-        tracking_uri: Server or store; none: a file store in RUN/mlruns.
+        tracking_uri: Server or store; None means a file store in RUN/mlruns.
         experiment: Name of the experiment.
-        name: Name of the run; none: the name of the run folder.
+        name: Name of the run; None means the name of the run folder.
     """
 
     def __init__(self, tracking_uri: str | None = None, experiment: str = "phisight", name: str | None = None) -> None:
@@ -40,16 +39,16 @@ class MlflowTracker:
             # The file store is complete and in maintenance only; the client wants its use to be said.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         self._client = MlflowClient(self._tracking_uri or (run_dir / FOLDER).resolve().as_uri())
-        kept = run_dir / MLFLOW_ID
-        if kept.is_file():
-            self._run_id = json.loads(kept.read_text(encoding="utf-8"))["id"]
+        id_file = run_dir / MLFLOW_ID
+        if id_file.is_file():
+            self._run_id = json.loads(id_file.read_text(encoding="utf-8"))["id"]
             self._client.set_terminated(self._run_id, status="RUNNING")
             return
         found = self._client.get_experiment_by_name(self._experiment)
         experiment = found.experiment_id if found else self._client.create_experiment(self._experiment)
         run = self._client.create_run(experiment, run_name=self._name or run_dir.resolve().name)
         self._run_id = run.info.run_id
-        write_json(kept, {"id": self._run_id})
+        write_json(id_file, {"id": self._run_id})
         for name, value in config.items():
             self._client.log_param(self._run_id, name, str(value)[: mlflow.utils.validation.MAX_PARAM_VAL_LENGTH])
 

@@ -18,8 +18,8 @@ class TrackioTracker:
 
     Args:
         project: Name of the project.
-        name: Name of the run; none: the name of the run folder. A second process continues the run of that name.
-        space_id: A Hugging Face Space to send to; none: nothing leaves the machine.
+        name: Name of the run; None means the name of the run folder. A second process continues the run of that name.
+        space_id: A Hugging Face Space to send to; None means that nothing leaves the machine.
     """
 
     def __init__(self, project: str = "phisight", name: str | None = None, space_id: str | None = None) -> None:

@@ -22,8 +22,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from phisight.core.run_folder import write_json
-from phisight.track.forgetting import WANDB_ID
-from phisight.track.tracker import Example, Pairs
+from phisight.track.tracker import WANDB_ID, Example, Pairs
 
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing is sent unless asked for, crash reports neither
 import wandb
@@ -39,12 +38,12 @@ class WandbTracker:
     Args:
         mode: ``offline`` (no account, no network) or ``online``.
         project: Project on the server.
-        entity: User or team; none: the account's default.
-        name: Shown name of the run; none: the name of the run folder.
+        entity: User or team; None means the account's default.
+        name: Shown name of the run; None means the name of the run folder.
         group: Groups runs on the server.
         tags: Words to filter runs by.
         upload_model: Send the checkpoint as an artifact, too (it is large).
-        init_timeout: Seconds to wait for the server before going on offline.
+        init_timeout: Seconds to wait for the server before continuing offline.
         finish_timeout: Seconds to wait at the end for what is still being sent; after that it is in the files only.
     """
 
@@ -77,13 +76,13 @@ class WandbTracker:
             if self._mode == "offline":
                 raise
             _LOG.warning(
-                "Weights & Biases cannot be reached (%s); going on offline, send it later with: wandb sync %s%s",
+                "Weights & Biases cannot be reached (%s); continuing offline, send it later with: wandb sync %s%s",
                 " ".join(str(error).split())[:200],
                 f"--id {run_id} " if goes_on else "",
                 run_dir / "wandb" / "offline-run-*",
             )
             # The client keeps the id of the run it could not open; an offline run needs one of its own. The run that
-            # was to go on stays the one that the next process continues.
+            # was to continue stays the one that the next process continues.
             new = secrets.token_hex(4) if goes_on else _new_run_id(run_dir)
             self._run = self._init(run_dir, config, new, "offline")
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from phisight.core.rank import world_size
+from phisight.core.environment import world_size
 from phisight.core.run_folder import CHECKPOINTS
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings

@@ -64,7 +64,7 @@ from phisight.workflows.predict import predictor_of, tower_features, with_number
 from phisight.workflows.tracking import evaluation_tracker, send_evaluation
 
 BASE_MODEL_ROWS = 100
-"""Rows that the base model answers unless told otherwise; the comparison is over these."""
+"""Rows that the base model answers by default; the comparison is over these."""
 BASELINE_ROWS = 5000
 """Most training rows that the baselines on image features learn from."""
 INTERVAL_ROWS = 1000
@@ -207,9 +207,9 @@ def _scores(
 ) -> dict[str, Any]:
     """Answers under every other image condition, then all figures; what is not possible is under ``not_checked``."""
     seed, task, out = evaluation.recipe.seed, evaluation.task, evaluation.out
-    modes, refused = possible_modes(real.rows, task, seed)
+    modes, impossible = possible_modes(real.rows, task, seed)
     every = {images: real if images == "real" else evaluation.answers(images) for images in modes}
-    missing, intervals = {**not_checked, **refused}, None
+    missing, intervals = {**not_checked, **impossible}, None
     try:
         intervals = intervals_around(
             real,
@@ -224,7 +224,7 @@ def _scores(
     likely = {images: likelihoods(evaluation.predictor, answers, seed=seed) for images, answers in every.items()}
     one_grid = len(set(grids_of(real.rows))) == 1
     certified = partial(certificate, every, likely, one_grid=one_grid, seed=seed)
-    scores["grounding"] = certified() if "shuffled" in every else untested(refused["shuffled"])
+    scores["grounding"] = certified() if "shuffled" in every else untested(impossible["shuffled"])
     if likely["real"]:
         scores["teacher_forced"] = figures(teacher_forced(real, likely["real"]))
     try:

@@ -118,10 +118,10 @@ def _text_room(task: Task, tokenizer: Any, categories: Mapping[str, Sequence[str
     longest = {name: max(values, key=len) for name, values in categories.items()}
     numbers = dict.fromkeys(task.of_kind("number"), LONGEST_NUMBER)
     texts = task.of_kind("text")
-    rest = task.answer
+    longest_answer = task.answer
     for name, value in {**longest, **numbers, **dict.fromkeys(texts, "")}.items():
-        rest = rest.replace("{" + name + "}", value)
-    needed = len(tokenizer(rest, add_special_tokens=False).input_ids) * 5 // 4 + 4
+        longest_answer = longest_answer.replace("{" + name + "}", value)
+    needed = len(tokenizer(longest_answer, add_special_tokens=False).input_ids) * 5 // 4 + 4
     room = (most - needed) // max(1, len(texts))
     if room < MIN_TEXT_TOKENS:
         raise EvaluationError(

@@ -33,7 +33,7 @@ class TokenRun:
 def labeled_tokens(
     data: Path, *, model: str = TINY, split: str | None = None, rows: int = 3, num_crops: int | None = None
 ) -> Iterator[tuple[str, list[TokenRun]]]:
-    """File name and token runs of the first rows; ``model`` says whose tokenizer and image grid are used."""
+    """File name and token runs of the first rows; ``model`` names the model whose tokenizer and image grid are used."""
     folder = DatasetFolder.open(data)
     processor = _processor(model, folder.task, folder.rows("train"))
     chosen = list(islice(folder.rows(split), rows))

@@ -15,8 +15,8 @@ import torch
 
 from phisight.core import run_folder
 from phisight.core.dataset_folder import CARD
+from phisight.core.environment import is_first
 from phisight.core.errors import SettingsError
-from phisight.core.rank import is_first
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
@@ -71,7 +71,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
-    """Train as the recipe says; returns the run folder.
+    """Train by a recipe; returns the run folder.
 
     With ``resume`` the run in the folder continues from its newest good checkpoint, exactly as if it had never stopped.
     Under torchrun every process calls this; the first one writes, prints and precomputes features for all.
@@ -124,9 +124,9 @@ def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bo
     if recipe.train.answer_rows:
         answers = replace(answers, ask=ValidationAnswers(recipe, folder.path, task, processor, tracker))
 
-    watch = _Watch(tracker, callbacks.progress)
+    figures_to = _FigureSink(tracker, callbacks.progress)
     figures = fit(
-        model, processor, datasets.train, datasets.validation, recipe, run_dir, watch, answers, resume=checkpoint
+        model, processor, datasets.train, datasets.validation, recipe, run_dir, figures_to, answers, resume=checkpoint
     )
     weights = full_state_dict(model) if recipe.train.fsdp else None
     if tracker:
@@ -235,7 +235,7 @@ def _check_images(model: Any, processor: Any, train_set: ExampleSet) -> ImageChe
     return check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
 
 
-class _Watch:
+class _FigureSink:
     """Passes figures on to the trackers, steps and figures to the caller's progress."""
 
     def __init__(self, tracker: Tracker | None, progress: TrainingCallback | None) -> None:

@@ -6,12 +6,11 @@ Figures become ``eval/...`` curves, some rows examples (image, truth, answer), f
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phisight.core.errors import SettingsError, some
+from phisight.core.errors import SettingsError, nearest, some
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow, alias, evaluate, figures, metrics_of, read_rows
@@ -42,8 +41,8 @@ def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:
     known = known_figures(task)
     name = known.get(train.best)
     if name is None:
-        near = difflib.get_close_matches(train.best, known, n=1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest(train.best, known)
+        meant = f" (did you mean {near!r}?)" if near else ""
         names = list(dict.fromkeys(figure for figure, _ in known.values()))
         raise SettingsError(
             f"train.best = {train.best!r} is no figure of this task{meant}; known are {some(names, 99)}"

@@ -48,7 +48,7 @@ def test_folder_is_complete(folder: Path) -> None:
         assert hashlib.sha256(content).hexdigest() == row["image_sha256"]
         with Image.open(folder / row["file_name"]) as image:
             assert image.size == (row["image_width"], row["image_height"])
-        assert card.task.parse(card.task.render(row)).ok
+        assert card.task.parse(card.task.render(row)).values
 
 
 def test_rows_are_consistent(folder: Path) -> None:

@@ -25,8 +25,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from phisight.core.environment import world_size
 from phisight.core.errors import SettingsError
-from phisight.core.rank import world_size
 from phisight.model.number_head import NumberHead, attach_head, head_of
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from phisight.core.environment import is_first, local_rank, world_size
 from phisight.core.errors import RankError
-from phisight.core.rank import is_first, local_rank, world_size
 
 TIMEOUT = timedelta(minutes=30)
 """Timeout of a collective within a step."""

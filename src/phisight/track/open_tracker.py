@@ -1,17 +1,15 @@
-"""Trackers by name."""
+"""Trackers by name: each is imported only when it is asked for."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, cast
 
-from phisight.core.errors import MissingExtraError, SettingsError, some
-from phisight.track.composite import CompositeTracker
+from phisight.core.errors import MissingExtraError, SettingsError, nearest, some
 from phisight.track.jsonl import JsonlTracker
-from phisight.track.tracker import Tracker
+from phisight.track.tracker import CompositeTracker, Tracker
 
 _ADAPTERS = {
     "wandb": ("phisight.track.wandb_tracker", "WandbTracker"),
@@ -38,9 +36,9 @@ def open_tracker(
         MissingExtraError: A tracker whose package is not installed.
     """
     options = options or {}
-    strangers = [name for name in [*names, *options] if name not in _ADAPTERS]
-    if strangers:
-        raise SettingsError(f"no tracker is called {strangers[0]!r}{_nearest(strangers[0], TRACKERS)}")
+    unknown = [name for name in [*names, *options] if name not in _ADAPTERS]
+    if unknown:
+        raise SettingsError(f"no tracker is called {unknown[0]!r}{_suggestion(unknown[0], TRACKERS)}")
     return CompositeTracker(
         JsonlTracker() if local else None, {name: _open(name, options.get(name, {})) for name in names}
     )
@@ -57,10 +55,10 @@ def _open(name: str, options: Mapping[str, Any]) -> Tracker:
     known = list(inspect.signature(adapter).parameters)
     wrong = [option for option in options if option not in known]
     if wrong:
-        raise SettingsError(f"the tracker {name} has no setting {wrong[0]!r}{_nearest(wrong[0], known)}")
+        raise SettingsError(f"the tracker {name} has no setting {wrong[0]!r}{_suggestion(wrong[0], known)}")
     return cast(Tracker, adapter(**options))
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {some(known, 20)}"
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else f"; there are {some(known, 20)}"
