@@ -11,7 +11,6 @@ SOURCE = ROOT / "src" / "phisight"
 FEWEST, MOST = 2, 12
 # Packages of more modules: how many at most, and why.
 LARGER = {
-    "core": (14, "what all packages share has no subject to divide by, and each file is a name that people search for"),
     "workflows": (16, "one file a command, and what several commands do alike"),
 }
 # Basenames that stand for two things, each with its reason.
