@@ -53,6 +53,7 @@ SplitColumn = Annotated[str | None, typer.Option(help="Column that says train, v
 OwnSplit = Annotated[
     bool, typer.Option("--own-split/--no-own-split", help="Honor the table's own split where it has one.")
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a data set made from another source.")]
 Shares = Annotated[str, typer.Option(help="Shares of train, validation, test.")]
 Seed = Annotated[int, typer.Option(help="Seed of the splits.")]
 Engine = Annotated[str, typer.Option(help="local, or ray for a cluster (pip install 'phisight\\[ray]').")]
@@ -107,6 +108,7 @@ def build_command(
     group: Group = None,
     group_regex: GroupRegex = None,
     near_duplicates: NearDuplicates = True,
+    overwrite: Overwrite = False,
     numbers: Numbers = None,
     split_column: SplitColumn = None,
     own_split: OwnSplit = True,
@@ -149,6 +151,7 @@ def build_command(
         prompt=prompt,
         group=GroupRule(group, tuple(group_regex or ())),
         near_duplicates=near_duplicates,
+        overwrite=overwrite,
         numbers=styles_by_column(numbers or []),
         split_column=split_column,
         own_split=own_split,

@@ -213,6 +213,8 @@ def test_damaged_folders_say_so(table: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no rows in split 'dev'"):
         data.rows("dev")
     (tmp_path / "ds" / ".build").mkdir()
+    assert len(DatasetFolder.open(tmp_path / "ds")) == 12, "what stands there is whole until it is replaced"
+    (tmp_path / "ds" / ".build" / "publishing").touch()
     with pytest.raises(DatasetError, match="not finished"):
         DatasetFolder.open(tmp_path / "ds")
 

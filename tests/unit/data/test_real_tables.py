@@ -6,12 +6,16 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from phisight.core.errors import SettingsError, TaskError
+from phisight.core.errors import DatasetError, SettingsError, TaskError
 from phisight.core.task import Task
 from phisight.data.build.build_dataset import build
 from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.groups import GroupRule
+from phisight.data.build.plan.splits import SplitShares
 from phisight.data.dataset.folder import DatasetFolder
 from tests.helpers.images import write_images
 from tests.helpers.written_numbers import STYLES, written_prices
@@ -147,3 +151,69 @@ def test_a_prompt_with_special_tokens_is_refused(prompt: str, tmp_path: Path) ->
         build(str(source), tmp_path / "ds", BuildOptions(prompt=prompt))
     result = build(str(source), tmp_path / "ds", BuildOptions(prompt="<|image_1|>\nWhat is this?"))
     assert DatasetFolder.open(result.folder).task.prompt == "What is this?"
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".build" not in path.parts
+    }
+
+
+def test_a_failed_build_leaves_the_data_set_that_stands_there(tmp_path: Path) -> None:
+    good = table(tmp_path / "in", {"title": [f"t{n}" for n in range(10)], "price": ["2.50"] * 10})
+    build(str(good), tmp_path / "ds", BuildOptions(task=TASK))
+    before = folder_bytes(tmp_path / "ds")
+    lines = good.read_text(encoding="utf-8").splitlines()
+    good.write_text("\n".join([lines[0], *(line.replace("2.50", "free") for line in lines[1:])]), encoding="utf-8")
+    with pytest.raises(TaskError, match="10 of 10 rows"):
+        build(str(good), tmp_path / "ds", BuildOptions(task=TASK))
+    assert folder_bytes(tmp_path / "ds") == before
+    assert len(DatasetFolder.open(tmp_path / "ds")) == 10
+    good.write_text("\n".join(lines), encoding="utf-8")
+    assert build(str(good), tmp_path / "ds", BuildOptions(task=TASK)).kept == 10
+    assert folder_bytes(tmp_path / "ds") == before
+
+
+def test_another_source_replaces_a_data_set_only_when_asked(tmp_path: Path) -> None:
+    first = table(tmp_path / "in", {"title": [f"t{n}" for n in range(5)], "price": ["2.50"] * 5})
+    build(str(first), tmp_path / "ds", BuildOptions(task=TASK))
+    before = folder_bytes(tmp_path / "ds")
+    other = first.with_name("other.csv")
+    other.write_text("\n".join(first.read_text(encoding="utf-8").splitlines()[:4]), encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"5 rows made from shop.csv \(csv\).*other.csv \(csv\).*--overwrite"):
+        build(str(other), tmp_path / "ds", BuildOptions(task=TASK))
+    assert folder_bytes(tmp_path / "ds") == before
+    assert build(str(other), tmp_path / "ds", BuildOptions(task=TASK, overwrite=True)).kept == 3
+    assert len(DatasetFolder.open(tmp_path / "ds")) == 3
+
+
+def test_near_duplicates_that_would_join_everything_are_kept_apart(tmp_path: Path) -> None:
+    """Receipts on white paper: alike at a glance, each another one."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    rows = []
+    for number in range(70):
+        page = np.full((96, 64), 250, dtype=np.uint8)
+        page[40:44, 8:56] = 240
+        page[draw.integers(8, 88), draw.integers(8, 56)] = 200
+        Image.fromarray(page).save(folder / f"{number}.png")
+        rows.append(f"r{number},Receipt {number},{number}.50,{number}.png")
+    path = folder / "receipts.csv"
+    path.write_text("\n".join(["sku,title,price,photo", *rows]), encoding="utf-8")
+    result = build(str(path), tmp_path / "ds", BuildOptions(task=TASK))
+    assert min(result.splits.values()) >= 5
+    assert any(finding.kind == "near_duplicates_apart" for finding in result.findings)
+
+
+def test_a_split_without_rows_is_an_error_unless_asked_for(tmp_path: Path) -> None:
+    source = table(
+        tmp_path / "in", {"title": [f"t{n}" for n in range(40)], "price": ["2.50"] * 40, "maker": ["x"] * 40}
+    )
+    one_group = BuildOptions(task=TASK, group=GroupRule("maker"))
+    with pytest.raises(DatasetError, match=r"split validation would have no row where its share of 40 rows is 4"):
+        build(str(source), tmp_path / "ds", one_group)
+    asked = BuildOptions(task=TASK, group=GroupRule("maker"), shares=SplitShares(1, 0, 0))
+    assert build(str(source), tmp_path / "ds", asked).splits["train"] == 40

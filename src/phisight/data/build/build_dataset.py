@@ -15,6 +15,7 @@ from pathlib import Path
 from phisight.core.errors import SettingsError
 from phisight.core.task import Task
 from phisight.data.build.finish.finalize import BuildResult, Finalizer
+from phisight.data.build.finish.put_in_place import check_same_source, complete_publishing
 from phisight.data.build.plan.columns import choose_columns, conversation_task
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.groups import GroupRule
@@ -62,7 +63,10 @@ def build(
         columns, guesses=[*columns.guesses, *source.guesses, *([own_split.sentence] if own_split else [])]
     )
     _check_group_column(options.group, source)
+    if not options.overwrite:
+        check_same_source(folder, source.description)
     with workspace(folder):
+        complete_publishing(folder)
         journal = Journal(folder)
         try:
             resume(folder, journal, options.limits)

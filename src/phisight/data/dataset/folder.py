@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from phisight.core.dataset_folder import FILE_NAME, METADATA, REJECTS, SPLIT, SPLITS, DatasetCard
 from phisight.core.errors import DatasetError, MissingImageError, some
 from phisight.core.task import Task
-from phisight.data.build.work.worklog import WORKSPACE
+from phisight.data.build.finish.put_in_place import is_readable
 
 
 class DatasetFolder:
@@ -29,7 +29,7 @@ class DatasetFolder:
     def open(cls, path: str | Path) -> Self:
         """Open DIR; DatasetError when it is no data set folder, is unfinished, or table and card disagree."""
         folder = Path(path)
-        if (folder / WORKSPACE).exists():
+        if not is_readable(folder):
             raise DatasetError(
                 f"{folder} is not finished: its build was interrupted or still runs; run the same "
                 "`phisight data build` again, it asks only for what is missing"

@@ -47,7 +47,7 @@ class AcceptedRows:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def grouped(self, near_too: bool) -> tuple[np.ndarray, np.ndarray]:
+    def grouped(self, near_too: bool, *, equal_files: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """What must stay together, and what has a near-duplicate.
 
         int64[K]: for each row the one with the smallest key among those it is grouped with; bool[K].
@@ -56,8 +56,9 @@ class AcceptedRows:
         groups.join_equal(self.groups)
         groups.join_equal(self.keys)
         near = np.zeros(len(self), dtype=bool)
-        if near_too:
+        if near_too or equal_files:
             groups.join_equal(self.images)
+        if near_too:
             groups.join_equal(self.prints)
             near = self._join_near(groups)
         return groups.leaders(self.keys), near

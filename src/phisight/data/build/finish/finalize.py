@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from phisight.core.errors import DatasetError
 from phisight.core.run_folder import atomic_file
 from phisight.data.build.finish.accepted_rows import DIGEST, AcceptedCollector, AcceptedRows
 from phisight.data.build.finish.findings import Finding, Findings, check_images, check_table, check_values
+from phisight.data.build.finish.put_in_place import new_folder, publish
 from phisight.data.build.finish.table import write_metadata
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.config import BuildOptions
@@ -32,6 +33,8 @@ from phisight.data.build.work.journal import Journal, StagedRow
 from phisight.data.build.work.stage import Stager
 from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.values.prepared_source import PreparedSource
+
+_FEW, _MOST_IN_A_GROUP, _ROWS_MISSED = 10, 0.5, 3
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Finalizer:
         own_split: OwnSplit | None = None,
     ) -> None:
         self.folder = folder
+        self.new = new_folder(folder)
         self.journal = journal
         self.columns = columns
         self.options = options
@@ -73,12 +77,12 @@ class Finalizer:
             raise AssertionError(f"{len(collected)} kept + {rejected.total()} rejected != {stager.read} read")
         if not len(collected):
             raise DatasetError(
-                f"none of {stager.read} rows could be kept ({_most(rejected)}); {self.folder / REJECTS} says why"
+                f"none of {stager.read} rows could be kept ({_most(rejected)}); {self.new / REJECTS} says why"
             )
         accepted = collected.arrays(self.journal)
-        leaders, near = accepted.grouped(self.options.near_duplicates)
+        leaders, near = self._grouped(accepted)
         splits = self._splits(accepted, leaders)
-        write_metadata(self.folder / METADATA, self.journal.rows_path, self._accepted_rows(accepted, leaders, splits))
+        write_metadata(self.new / METADATA, self.journal.rows_path, self._accepted_rows(accepted, leaders, splits))
         check_images(self.findings, accepted, near)
         check_table(self.findings, accepted, leaders)
         self._check_values()
@@ -93,7 +97,9 @@ class Finalizer:
             self.columns.guesses,
             [*source.remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.offenders())],
         )
+        self._check_splits(result.splits)
         self._write_card(source, result)
+        publish(self.folder)
         _prune(self.folder, accepted.images)
         return result
 
@@ -101,7 +107,7 @@ class Finalizer:
         """Write rejects.jsonl; the accepted rows, and the counts of the others by kind."""
         accepted = AcceptedCollector()
         rejected: Counter[str] = Counter()
-        with atomic_file(self.folder / REJECTS) as file:
+        with atomic_file(self.new / REJECTS) as file:
             for row, result in self.journal.rows():
                 if isinstance(result, Rejection):
                     rejected[result.kind] += 1
@@ -111,6 +117,30 @@ class Finalizer:
                     self.findings.add(f"image_{note}", len(accepted))
                 accepted.add(row, result)
         return accepted, rejected
+
+    def _grouped(self, accepted: AcceptedRows) -> tuple[np.ndarray, np.ndarray]:
+        """Groups and near-duplicates; where these would join most rows, equal files alone make groups."""
+        leaders, near = accepted.grouped(self.options.near_duplicates)
+        if self.options.near_duplicates and _largest(leaders) > max(_FEW, _MOST_IN_A_GROUP * len(accepted)):
+            apart, _ = accepted.grouped(False, equal_files=True)
+            if _largest(apart) < _largest(leaders) / 2:
+                self.findings.add_all("near_duplicates_apart", np.flatnonzero(near))
+                leaders = apart
+        return leaders, near
+
+    def _check_splits(self, counts: Mapping[str, int]) -> None:
+        """DatasetError when a split that should have several rows has none."""
+        if self.own_split is not None:
+            return
+        rows = sum(counts.values())
+        for name in SPLITS:
+            wanted = self.options.shares[name] * rows
+            if not counts[name] and wanted >= _ROWS_MISSED:
+                raise DatasetError(
+                    f"split {name} would have no row where its share of {rows} rows is {wanted:.0f}: a group (one key, "
+                    "one value of --group, images that are nearly the same) holds too many; name another --group or "
+                    "--no-near-duplicates, or ask for it with --shares 1,0,0"
+                )
 
     def _splits(self, accepted: AcceptedRows, leaders: np.ndarray) -> np.ndarray:
         """uint8[K]: an index into SPLITS; the table's own split where it has one. A group is named after its leader."""
@@ -150,7 +180,7 @@ class Finalizer:
 
     def _check_values(self) -> None:
         at = 0
-        with pq.ParquetFile(self.folder / METADATA) as file:
+        with pq.ParquetFile(self.new / METADATA) as file:
             for batch in file.iter_batches(batch_size=8192):
                 for row in batch.to_pylist():
                     check_values(self.findings, at, row, self.columns.task)
@@ -177,7 +207,11 @@ class Finalizer:
                 "limits": asdict(self.options.limits),
             },
         }
-        card.model_copy(update=extra).write(self.folder)
+        card.model_copy(update=extra).write(self.new)
+
+
+def _largest(leaders: np.ndarray) -> int:
+    return int(np.bincount(leaders).max())
 
 
 def _reject_line(row: StagedRow, rejection: Rejection) -> bytes:

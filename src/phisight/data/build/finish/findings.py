@@ -23,6 +23,8 @@ _ALL_FINDINGS = {
     "exact_duplicates": "another row has the very same image",
     "near_duplicates": "another row has nearly the same image",
     "one_image_many_answers": "rows with one image ask for different answers: no model can tell them apart",
+    "near_duplicates_apart": "nearly equal images stand in different splits: together they would be most of the rows "
+    "(plain backgrounds?); --no-near-duplicates says so from the start",
     "large_group": "one group holds more than a tenth of all rows: the splits may miss their shares",
 } | {f"image_{name}": sentence for name, sentence in NOTES.items()}
 

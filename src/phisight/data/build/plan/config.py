@@ -25,6 +25,8 @@ class BuildOptions:
     group: GroupRule = field(default_factory=GroupRule)
     near_duplicates: bool = True
     shares: SplitShares = field(default_factory=SplitShares)
+    overwrite: bool = False
+    """Replace a data set that was made from another source."""
     own_split: bool = True
     """Honor the table's own split where it has one."""
     split_column: str | None = None
