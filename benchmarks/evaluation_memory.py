@@ -28,7 +28,6 @@ from phisight.core.dataset_folder import DatasetCard
 from phisight.core.run_folder import write_json
 from phisight.core.task import Task
 from phisight.evaluate import (
-    MODES,
     against_baselines,
     evaluate,
     fit_baselines,
@@ -37,9 +36,10 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
-from phisight.generate import Predictor, Request
+from phisight.generate import Generation, Predictor, Request
 from phisight.report import write_report
 
+CONDITIONS: tuple[Images, ...] = ("real", "shuffled", "blank", "mismatched")
 CATEGORIES = [f"CATEGORY {number}" for number in range(40)]
 
 
@@ -48,16 +48,18 @@ class MadeUp:
 
     max_new_tokens = 64
     constrained = False
+    numbers = "text"
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def answers(
+    def generations(
         self, requests: Iterable[Request], on_failure: Callable[..., None] | None = None
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int, Generation]]:
         assert on_failure, "images that cannot be used are the caller's to note"
         for index, _ in enumerate(requests):
-            yield index, self.task.render(product(index if index % 4 else index + 1))
+            text = self.task.render(product(index if index % 4 else index + 1))
+            yield index, Generation(text, text, None)
 
 
 def product(number: int) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def one_size(data: Path, run: Path) -> None:
     predictor = cast(Predictor, MadeUp(task))
     every = {
         kind: evaluate(predictor, found.rows, task, images=kind, answer_log=run / f"predictions.{kind}.jsonl")
-        for kind in MODES
+        for kind in CONDITIONS
     }
     stages["answers"] = peak()
     write_predictions(run, list(every.values()))

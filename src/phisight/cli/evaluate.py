@@ -50,6 +50,7 @@ def evaluate_command(
     from phisight.core.recipe import changed, recipe_from
     from phisight.workflows.evaluate import evaluate_model, evaluate_run
     from phisight.workflows.load import is_run, read_run
+    from phisight.workflows.results_folder import results_folder
 
     quiet_libraries()
     run = Path(subject)
@@ -61,6 +62,7 @@ def evaluate_command(
                 raise SettingsError(f"{run} is a run and keeps its own results; --out is for a model that is no run")
             recipe = read_run(run, overrides or [])
             settings = changed(recipe.evaluate, **changes)
+            results = results_folder(run, read_run(run), settings, data or recipe.data.path)
             scores = evaluate_run(
                 run, data=data, settings=settings, track=recipe.track, base_model_rows=base_model_rows, progress=bars
             )
@@ -73,9 +75,9 @@ def evaluate_command(
             values = {"out": str(out), "model": {"name": subject}, "data": {"path": str(data)}}
             recipe = recipe_from(values, overrides or [], source="the command line")
             recipe = recipe.model_copy(update={"evaluate": changed(recipe.evaluate, **changes)})
-            scores, run = evaluate_model(recipe, progress=bars), out
+            scores, results = evaluate_model(recipe, progress=bars), out
     show_scores(scores)
-    console.print(f"Scores: [bold]{run / 'scores.json'}[/bold]. Next: phisight report {run}")
+    console.print(f"Scores: [bold]{results / 'scores.json'}[/bold]. Next: phisight report {results}")
 
 
 def show_scores(scores: Mapping[str, Any]) -> None:

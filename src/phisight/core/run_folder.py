@@ -6,7 +6,8 @@ RUN/metrics.jsonl          one line a logged step
 RUN/checkpoints/checkpoint-N/   weights in the official layout (or adapters), and everything that resuming needs
 RUN/best/                  the checkpoint that scored best, with the processor
 RUN/predictions.parquet    one row an example: truth, answer, parsed fields, real and shuffled image
-RUN/scores.json            the metrics
+RUN/scores.json            the metrics of the last full evaluation of the recipe's split
+RUN/evaluations/NAME/      predictions.parquet and scores.json of any other split, data set or number of rows
 RUN/report.html            one self-contained page
 """
 
@@ -25,6 +26,7 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
+EVALUATIONS = "evaluations"
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.json"
 REPORT = "report.html"

@@ -5,8 +5,8 @@
     nearest neighbor  the fields of the training image whose features are closest (cosine)
     ridge              ridge regression on the features: numbers (on the logarithm where all are positive), categories
 
-Features are float[n, d] arrays, such as those of the model's own frozen vision tower; without them the last two are
-left out.
+Features are float[n, d] arrays, such as those of the model's own vision tower; without them the last two are left out.
+The first two learn from all training rows, the last two from the rows that have features.
 """
 
 from __future__ import annotations
@@ -49,20 +49,28 @@ def fit_baselines(
     test: Sequence[Row],
     train_features: Features | None = None,
     test_features: Features | None = None,
+    *,
+    sample: Sequence[Row] | None = None,
+    tower: str = "vision tower",
 ) -> list[Baseline]:
-    """All baselines that can be had, fitted on ``train`` and answering ``test`` (true fields of each row)."""
+    """All baselines that are possible, fitted on ``train`` and answering ``test`` (true fields of each row).
+
+    ``train_features`` are those of ``sample`` (None means of all training rows); ``tower`` names where they come from.
+    """
     if not train or not test:
         raise EvaluationError(f"baselines need rows on both sides: {len(train)} to learn from, {len(test)} to answer")
     found = [_constant(task, train, len(test))]
     if task.of_kind("category") and task.of_kind("number"):
         found.append(_category_median(task, train, test))
     if train_features is not None and test_features is not None:
-        if (len(train_features), len(test_features)) != (len(train), len(test)):
+        some = train if sample is None else sample
+        if (len(train_features), len(test_features)) != (len(some), len(test)):
             raise EvaluationError(
-                f"features of {len(train_features)} and {len(test_features)} rows for {len(train)} and {len(test)} rows"
+                f"features of {len(train_features)} and {len(test_features)} rows for {len(some)} and {len(test)} rows"
             )
-        found.append(_nearest(task, train, train_features, test_features))
-        found.append(_ridge(task, train, train_features, test_features))
+        about = f"on features of the {tower}, from {len(some)} of {len(train)} training rows"
+        found.append(_nearest(task, some, train_features, test_features, about))
+        found.append(_ridge(task, some, train_features, test_features, about))
     return found
 
 
@@ -93,14 +101,16 @@ def _category_median(task: Task, train: Sequence[Row], test: Sequence[Row]) -> B
     return Baseline("category median", "the median number of the true category, which it is told", values)
 
 
-def _nearest(task: Task, train: Sequence[Row], train_features: Features, test_features: Features) -> Baseline:
+def _nearest(
+    task: Task, train: Sequence[Row], train_features: Features, test_features: Features, about: str
+) -> Baseline:
     index = NearestNeighbors(n_neighbors=1, metric="cosine").fit(train_features)
     closest = index.kneighbors(test_features, return_distance=False)[:, 0]
     values: dict[str, Column] = {name: [train[row][name] for row in closest] for name in task.names}
-    return Baseline("nearest neighbor", "the fields of the most similar training image", values)
+    return Baseline("nearest neighbor", f"the fields of the most similar training image, {about}", values)
 
 
-def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_features: Features) -> Baseline:
+def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_features: Features, about: str) -> Baseline:
     values: dict[str, Column] = {}
     for name in task.of_kind("number"):
         target = np.asarray(_column(train, name), float)
@@ -116,7 +126,7 @@ def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_feat
         if len(set(labels)) > 1:
             classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(_ALPHAS))
             values[name] = [str(label) for label in classifier.fit(train_features, labels).predict(test_features)]
-    return Baseline("ridge", "ridge regression on the features of the frozen vision tower", values)
+    return Baseline("ridge", f"ridge regression {about}", values)
 
 
 def against_baselines(model: Predictions, every: Sequence[Baseline], *, seed: int = 0) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 _IN_OWN_UNIT = ("mae", "mae_penalized", "rmsle", "r2")
 _TITLES = {
     "mae_penalized": "mean error",
+    "mae": "mean error",
     "accuracy": "right",
     "token_f1": "words right",
     "exact": "exactly right",
@@ -22,9 +23,7 @@ def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     lines = [scores["grounding"]["line"] if "grounding" in scores else "uses the image: not checked"]
     fields = list(scores.get("aliases", {}).values())
     beats = {field: _field(scores.get("baselines", {}), field, lines) for field in fields}
-    lines += _before(scores)
-    if scores.get("parse_rate", 1) < 1:
-        lines.append(f"{100 * (1 - scores['parse_rate']):.1f} % of the answers could not be read and count as wrong")
+    lines += _base_model(scores) + _numbers(scores) + _unread(scores) + list(scores.get("warnings", ()))
     return {
         "uses_image": scores.get("grounding", {}).get("uses_image"),
         "beats_baselines": beats,
@@ -32,7 +31,34 @@ def verdict_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _before(scores: Mapping[str, Any]) -> list[str]:
+def _numbers(scores: Mapping[str, Any]) -> list[str]:
+    """Which numbers the figures are about, where these are not the digits of the text."""
+    strategy = scores.get("numbers", {})
+    written = strategy.get("as_written")
+    if not written:
+        return []
+    source = {"head": "the number head", "expected": "the median of the model's digit probabilities"}
+    parts = [
+        change_text(name, scores[name], written[name])
+        for name in (f"{field}_mae" for field in scores.get("aliases", {}).values())
+        if scores.get(name) is not None and written.get(name) is not None
+    ]
+    changes = f" ({'; '.join(parts)})" if parts else ""
+    return [
+        f"numbers come from {source[strategy['strategy']]}; a program that knows nothing of it reads the digits of the "
+        f"text{changes}"
+    ]
+
+
+def _unread(scores: Mapping[str, Any]) -> list[str]:
+    if scores.get("parse_rate", 1) >= 1:
+        return []
+    reasons = [f"{reason} ({rows})" for reason, rows in list(scores.get("reasons", {}).items())[:2]]
+    why = f": {', '.join(reasons)}" if reasons else ""
+    return [f"{100 * (1 - scores['parse_rate']):.1f} % of the answers could not be read and count as wrong{why}"]
+
+
+def _base_model(scores: Mapping[str, Any]) -> list[str]:
     """What fine-tuning brought, field by field, in one sentence; or why nobody knows."""
     if "base_model" not in scores:
         why = scores.get("not_checked", {}).get("base_model")
@@ -44,7 +70,7 @@ def _before(scores: Mapping[str, Any]) -> list[str]:
         for field, one in base["tuned_against"].items()
         if one
     ]
-    heading = f"fine-tuning, against {base['about']} on {base['rows']} rows (paired bootstrap, 95 %)"
+    heading = f"fine-tuning, against {base['about']} on {base['rows']} rows (paired, over products)"
     return [f"{heading}: {'; '.join(parts)}"] if parts else []
 
 
@@ -59,7 +85,7 @@ def _field(baselines: Mapping[str, Any], field: str, lines: list[str]) -> bool |
         names = [name for name, one in against.items() if one["better"] is better]
         if names:
             parts.append(f"{phrase} {', '.join(names)}")
-    lines.append(f"{field}: {'; '.join(parts)} (paired bootstrap, 95 %)")
+    lines.append(f"{field}: {'; '.join(parts)} (paired, over products)")
     return all(one["better"] is True for one in against.values())
 
 

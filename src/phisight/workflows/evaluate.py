@@ -8,9 +8,10 @@ Answers are always generated from the image and the prompt. Nothing here ever sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from phisight.core import run_folder
 from phisight.core.dataset_folder import Split
 from phisight.core.environment import environment
 from phisight.core.errors import CheckpointError, EvaluationError, RunError
+from phisight.core.geometry import CROP_SIZE, hd_grid
 from phisight.core.recipe import write_recipe
 from phisight.core.settings import EvaluateSettings, Recipe, TrackSettings
 from phisight.core.task import Task
@@ -26,17 +28,10 @@ from phisight.evaluate import (
     EvalRow,
     EvalRows,
     Images,
-    PredictionIntervals,
     Predictions,
-    against_baselines,
-    alias,
     certificate,
-    compare_predictions,
-    deciding,
     evaluate,
     figures,
-    fit_baselines,
-    fit_prediction_intervals,
     likelihoods,
     possible_modes,
     read_rows,
@@ -52,6 +47,7 @@ from phisight.generate import Predictor
 from phisight.track import CompositeTracker
 from phisight.workflows.load import (
     ADAPTER,
+    TINY,
     base_model,
     base_model_label,
     load_model,
@@ -60,8 +56,12 @@ from phisight.workflows.load import (
     read_trained_run,
     task_of_run,
 )
-from phisight.workflows.predict import predictor_of, tower_features, with_numbers_of
+from phisight.workflows.predict import predictor_of, with_numbers_of
+from phisight.workflows.references import against_base, baseline_scores, intervals_around
+from phisight.workflows.results_folder import evaluation_facts, length_warning, results_folder
 from phisight.workflows.tracking import evaluation_tracker, send_evaluation
+
+_LOG = logging.getLogger(__name__)
 
 BASE_MODEL_ROWS = 100
 """Rows that the base model answers by default; the comparison is over these."""
@@ -85,7 +85,10 @@ class _Evaluation:
     task: Task
     folder: Path
     found: EvalRows
+    run: Path | None
+    """The run folder; None for a model that is no run."""
     out: Path
+    """Where the results go."""
     identity: str
     progress: Progress
     tracker: CompositeTracker | None
@@ -102,8 +105,43 @@ class _Evaluation:
             answer_log=self.out / f"predictions.{name}.jsonl",
             identity=self.identity,
             medians=self.found.medians,
+            grids=self.grids if rows is None else None,
             progress=lambda done, total: self.progress(name, done, total),
         )
+
+    @cached_property
+    def grids(self) -> list[Hashable]:
+        """The crops that the model makes of each row's images."""
+        image_processor = self.processor.image_processor
+        crops = getattr(image_processor, "num_crops", 1), getattr(image_processor, "crop_size", CROP_SIZE)
+
+        def grid(width: int, height: int) -> tuple[int, int]:
+            found = hd_grid(width, height, *crops)
+            return found.rows, found.columns
+
+        return grids_of(self.found.rows, grid)
+
+    @cached_property
+    def training_rows(self) -> list[EvalRow]:
+        """All usable rows of the training split; EvaluationError where there are none."""
+        return self.other_rows("train")
+
+    def other_rows(self, split: Split, limit: int | None = None) -> list[EvalRow]:
+        """Rows of another split of the same data set."""
+        recipe = self.recipe
+        found = read_rows(self.folder, self.task, split, limit=limit, seed=recipe.seed, images=recipe.data.images)
+        return found.rows
+
+    def warning(self) -> str | None:
+        """That answers will be cut, known before the first one; logged."""
+        try:
+            answers = [row.expected for row in self.training_rows]
+        except EvaluationError:
+            answers = [row.expected for row in self.found.rows]
+        warning = length_warning(self.processor.tokenizer, answers, self.settings.max_new_tokens)
+        if warning:
+            _LOG.warning("%s", warning)
+        return warning
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -120,8 +158,9 @@ def evaluate_run(
     base_model_rows: int = BASE_MODEL_ROWS,
     progress: Progress = lambda _condition, _done, _total: None,
 ) -> dict[str, Any]:
-    """Answer a split with its own and with other images; writes predictions and ``scores.json`` into the run.
+    """Answer a split with its own and with other images; writes predictions and ``scores.json``.
 
+    They go into the run where the split and the rows are the recipe's, else into RUN/evaluations/NAME.
     At most ``base_model_rows`` of the rows (a fixed sample) are answered by the model before fine-tuning, too; 0: none.
     The trackers of ``track`` (None means those of the run) get the figures, in the run they know already.
     """
@@ -129,16 +168,17 @@ def evaluate_run(
     tracker = evaluation_tracker(track or recipe.track)
     chosen, folder, task = settings or recipe.evaluate, data or recipe.data.path, task_of_run(run, recipe)
     found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, images=recipe.data.images)
-    started = _Evaluation(None, None, recipe, chosen, task, folder, found, run, "", progress, tracker)
+    out = results_folder(run, recipe, chosen, folder)
+    started = _Evaluation(None, None, recipe, chosen, task, folder, found, run, out, "", progress, tracker)
 
     sample = sample_of(found.rows, base_model_rows, recipe.seed)
     of_base, base, missing = _base_model_answers(started, sample) if sample else (None, None, {})
     model, processor, _ = load_run(run, base)
     evaluation = replace(started, model=model, processor=processor, identity=_identity(run / run_folder.BEST))
+    extra: dict[str, Any] = {"warnings": [warning] if (warning := evaluation.warning()) else []}
     real = evaluation.answers("real")
-    extra: dict[str, Any] = {}
     if of_base is not None:
-        extra["base_model"] = _against_base(of_base, real.subset(sample), base_model_label(recipe), recipe.seed)
+        extra["base_model"] = against_base(of_base, real.subset(sample), base_model_label(recipe), recipe.seed)
     return _scores(evaluation, real, extra, missing)
 
 
@@ -155,7 +195,8 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _d
     tracker = evaluation_tracker(recipe.track)
     opened = DatasetFolder.open(recipe.data.path)
     task = recipe.task or opened.task
-    found = read_rows(opened.path, task, settings.split, limit=settings.rows, seed=recipe.seed)
+    images = recipe.data.images
+    found = read_rows(opened.path, task, settings.split, limit=settings.rows, seed=recipe.seed, images=images)
     model, processor = load_model(name, recipe.model)
     run_folder.write_text_atomically(config, write_recipe(recipe))
     run_folder.write_json(out / run_folder.ENVIRONMENT, environment())
@@ -163,9 +204,10 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _d
     identity = _identity(Path(name)) or name
     recipe = with_numbers_of(model, recipe)
     evaluation = _Evaluation(
-        model, processor, recipe, settings, task, opened.path, found, out, identity, progress, tracker
+        model, processor, recipe, settings, task, opened.path, found, None, out, identity, progress, tracker
     )
-    return _scores(evaluation, evaluation.answers("real"), {}, {})
+    extra = {"warnings": [warning] if (warning := evaluation.warning()) else []}
+    return _scores(evaluation, evaluation.answers("real"), extra, {})
 
 
 def _base_model_answers(
@@ -175,7 +217,7 @@ def _base_model_answers(
 
     A model that was trained whole replaces its base in memory.
     """
-    recipe, best = evaluation.recipe, evaluation.out / run_folder.BEST
+    recipe, best = evaluation.recipe, (evaluation.run or evaluation.out) / run_folder.BEST
     try:
         base, processor = base_model(recipe, best)
     except CheckpointError as error:
@@ -187,34 +229,19 @@ def _base_model_answers(
     return answers, base if (best / ADAPTER).is_file() else None, {}
 
 
-def _against_base(base: Predictions, tuned: Predictions, label: str, seed: int) -> dict[str, Any]:
-    """Key ``base_model`` of scores.json: figures of the base model, of the tuned one on the same rows, who is better.
-
-    ``tuned_against`` holds the paired comparison tuned - base of the deciding metric, by field.
-    """
-    compared = compare_predictions(tuned, base, seed=seed)
-    against = {}
-    for name in tuned.task.names:
-        field = alias(tuned.task, name)
-        one = compared.get(f"{field}_{deciding(tuned.task.fields[name].kind).name}")
-        against[field] = one.as_json() if one else None
-    of_tuned = figures(tuned, seed=seed, resamples=0)
-    return {"about": label, **figures(base, seed=seed), "tuned": of_tuned, "tuned_against": against}
-
-
 def _scores(
     evaluation: _Evaluation, real: Predictions, extra: Mapping[str, Any], not_checked: Mapping[str, str]
 ) -> dict[str, Any]:
     """Answers under every other image condition, then all figures; what is not possible is under ``not_checked``."""
     seed, task, out = evaluation.recipe.seed, evaluation.task, evaluation.out
-    modes, impossible = possible_modes(real.rows, task, seed)
+    modes, impossible = possible_modes(real.rows, task, seed, evaluation.grids)
     every = {images: real if images == "real" else evaluation.answers(images) for images in modes}
     missing, intervals = {**not_checked, **impossible}, None
     try:
         intervals = intervals_around(
             real,
             evaluation.settings,
-            lambda: evaluation.answers("real", "validation", _other_rows(evaluation, "validation", INTERVAL_ROWS)),
+            lambda: evaluation.answers("real", "validation", evaluation.other_rows("validation", INTERVAL_ROWS)),
         )
     except EvaluationError as error:
         missing["prediction_intervals"] = str(error)
@@ -222,9 +249,15 @@ def _scores(
 
     scores: dict[str, Any] = scores_of(every, left_out=evaluation.found.left_out, seed=seed)
     likely = {images: likelihoods(evaluation.predictor, answers, seed=seed) for images, answers in every.items()}
-    one_grid = len(set(grids_of(real.rows))) == 1
-    certified = partial(certificate, every, likely, one_grid=one_grid, seed=seed)
-    scores["grounding"] = certified() if "shuffled" in every else untested(impossible["shuffled"])
+    scores["evaluation"] = evaluation_facts(evaluation.recipe, evaluation.settings, evaluation.folder)
+    scores["numbers"] = {"strategy": evaluation.predictor.numbers}
+    if evaluation.predictor.numbers in ("head", "expected"):
+        scores["numbers"]["as_written"] = figures(real.as_written(), seed=seed, resamples=0)
+    scores["grounding"] = (
+        certificate(every, likely, one_grid=len(set(evaluation.grids)) == 1, seed=seed)
+        if "shuffled" in every
+        else untested(impossible["shuffled"])
+    )
     if likely["real"]:
         scores["teacher_forced"] = figures(teacher_forced(real, likely["real"]))
     try:
@@ -237,46 +270,25 @@ def _scores(
     scores["verdict"] = verdict_of(scores)
     run_folder.write_json(out / run_folder.SCORES, scores)
     if evaluation.tracker:
-        send_evaluation(evaluation.tracker, out, evaluation.recipe, evaluation.settings.split, real, scores)
+        folder, split = evaluation.run or out, evaluation.settings.split
+        send_evaluation(evaluation.tracker, folder, evaluation.recipe, split, real, scores, out)
     return scores
 
 
-def intervals_around(
-    real: Predictions, settings: EvaluateSettings, on_validation: Callable[[], Predictions]
-) -> PredictionIntervals | None:
-    """Intervals around the answered numbers, fitted on answers to the validation split; None without a coverage.
-
-    Raises:
-        EvaluationError: The validation split is missing, or is the one that is evaluated.
-    """
-    if settings.coverage is None:
-        return None
-    if settings.split == "validation":
-        raise EvaluationError(
-            "intervals are fitted on the validation split, which is evaluated here; choose another evaluate.split"
-        )
-    return PredictionIntervals.around(real, fit_prediction_intervals(on_validation(), settings.coverage))
-
-
 def _baselines(evaluation: _Evaluation, real: Predictions) -> dict[str, dict[str, Any]]:
-    """Cheap answers to the same rows: constant, category median, and two on the tower's features."""
-    train = _other_rows(evaluation, "train", BASELINE_ROWS)
-    features = [
-        tower_features(evaluation.model, evaluation.processor, [row.image for row in rows])
-        for rows in (train, real.rows)
-    ]
-    truths = [row.truth for row in train], [row.truth for row in real.rows]
-    fitted = fit_baselines(evaluation.task, truths[0], truths[1], *features)
-    found: dict[str, dict[str, Any]] = against_baselines(real, fitted, seed=evaluation.recipe.seed)
-    return found
-
-
-def _other_rows(evaluation: _Evaluation, split: Split, limit: int) -> list[EvalRow]:
-    recipe = evaluation.recipe
-    found = read_rows(
-        evaluation.folder, evaluation.task, split, limit=limit, seed=recipe.seed, images=recipe.data.images
+    train, train_settings = evaluation.training_rows, evaluation.recipe.train
+    sample = sample_of(train, BASELINE_ROWS, evaluation.recipe.seed)
+    frozen = evaluation.run is not None and not train_settings.train_tower and evaluation.recipe.model.name != TINY
+    return baseline_scores(
+        evaluation.model,
+        evaluation.processor,
+        evaluation.task,
+        train,
+        sample,
+        real,
+        frozen=frozen,
+        seed=evaluation.recipe.seed,
     )
-    return found.rows
 
 
 def _identity(best: Path) -> str:

@@ -48,6 +48,7 @@ def send_evaluation(
     split: str,
     answers: Predictions,
     scores: Mapping[str, Any],
+    results: Path,
 ) -> None:
     """Add an evaluation of a split to the runs of a run folder, at the step of its best checkpoint.
 
@@ -60,7 +61,7 @@ def send_evaluation(
     tracker.log_examples(step, examples_of(answers, sample_thumbnails(answers.rows)), split)
     for pairs in pairs_of(answers, f"{split}/"):
         tracker.log_pairs(step, pairs)
-    tracker.finish(figures, {"scores": run_dir / run_folder.SCORES})
+    tracker.finish(figures, {"scores": results / run_folder.SCORES})
 
 
 def flat_figures(scores: Mapping[str, Any]) -> dict[str, float]:

@@ -39,7 +39,7 @@ def judged_by(recipe: Recipe, task: Task, splits: Sequence[str]) -> Answers:
             "set with one, or leave the setting out"
         )
     known = known_figures(task)
-    name = known.get(train.best)
+    name = _complete_figure(train.best, task)
     if name is None:
         near = nearest(train.best, known)
         meant = f" (did you mean {near!r}?)" if near else ""
@@ -67,6 +67,31 @@ def known_figures(task: Task) -> dict[str, tuple[str, bool]]:
             figure = f"{alias(task, field)}_{metric.name}", metric.higher_is_better
             known |= {figure[0]: figure, f"{field}/{metric.name}": figure}
     return known
+
+
+def _complete_figure(name: str, task: Task) -> tuple[str, bool] | None:
+    """A figure that every row has a part in, by its name; None where there is none of this name.
+
+    Raises:
+        SettingsError: A figure over the answered rows alone, which rewards a model that answers one easy row.
+    """
+    wanted = name.replace("_penalised", "_penalized")  # as recipes spelled it before November 2026
+    known = known_figures(task)
+    partial = {
+        f"{prefix}{metric.name}": f"{prefix}{metric.name}_penalized"
+        for field in task.names
+        for metric in metrics_of(task.fields[field].kind)
+        if not metric.complete
+        for prefix in (f"{alias(task, field)}_", f"{field}/")
+    }
+    if wanted in partial:
+        complete = partial[wanted]
+        repair = f"choose {complete}" if complete in known else "choose a figure that ends in _penalized"
+        raise SettingsError(
+            f"train.best = {name!r} is a figure over the answered rows alone, so a checkpoint that answers one row "
+            f"in a hundred could win; {repair}, which counts an unread answer as well"
+        )
+    return known.get(wanted)
 
 
 def _require_times(train: TrainSettings, asked: Sequence[str]) -> None:
@@ -100,6 +125,7 @@ class ValidationAnswers:
         limit, images = recipe.train.answer_rows, recipe.data.images
         found = read_rows(folder, task, "validation", limit=limit, seed=recipe.seed, images=images)
         self.rows: list[EvalRow] = found.rows
+        self._medians = found.medians
         self._shown: dict[int, bytes] | None = None
 
     def __call__(self, model: Any, step: int) -> Mapping[str, float]:
@@ -107,7 +133,7 @@ class ValidationAnswers:
         settings = self._recipe.evaluate
         numbers = self._recipe.train.numbers if step else "text"  # before the first step no other method is learned
         predictor = predictor_of(model, self._processor, settings, numbers, self._task, [self._folder])
-        answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed)
+        answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed, medians=self._medians)
         known = {name for name, _ in known_figures(self._task).values()}
         scores = figures(answers, resamples=0)
         found = {name: float(value) for name, value in scores.items() if name in known and value is not None}

@@ -117,7 +117,7 @@ def test_the_verdict_says_whether_the_model_beat_each(error: float, outcome: boo
     )
     assert said["beats_baselines"]["price"] is outcome
     assert said["beats_baselines"]["title"] is True
-    assert f"price: {words} constant, category median (paired bootstrap, 95 %)" in said["lines"]
+    assert f"price: {words} constant, category median (paired, over products)" in said["lines"]
 
 
 def test_a_model_no_better_than_a_baseline_is_told_so() -> None:

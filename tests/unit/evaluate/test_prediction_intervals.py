@@ -22,7 +22,7 @@ from phisight.evaluate import (
     write_predictions,
 )
 from phisight.evaluate.conformal import WIDEST
-from phisight.workflows.evaluate import intervals_around
+from phisight.workflows.references import intervals_around
 
 TASK = Task(answer="{title}: {price}", fields={"title": "text", "price": "number"})
 

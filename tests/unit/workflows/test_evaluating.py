@@ -61,7 +61,7 @@ def test_before_is_the_checkpoint_without_adapters(with_adapters: Path, of_base:
 def test_before_is_the_untrained_model_of_the_same_seed(tiny_run: Path, of_base: Path) -> None:
     settings = changed(read_run(tiny_run).evaluate, rows=5)
     scores = evaluate_run(tiny_run, settings=settings, base_model_rows=3)
-    before = answers(tiny_run, "base_model")
+    before = answers(tiny_run / "evaluations" / "validation-5-rows", "base_model")
     assert len(before) == scores["base_model"]["rows"] == scores["base_model"]["tuned"]["rows"] == 3
     assert set(before.values()) <= set(answers(of_base, "real").values())
     against = scores["base_model"]["tuned_against"]["category"]
@@ -70,6 +70,32 @@ def test_before_is_the_untrained_model_of_the_same_seed(tiny_run: Path, of_base:
     told = "fine-tuning, against the untrained tiny model of seed 0 on 3 rows"
     assert any(told in line for line in lines(scores))
     assert "base_model" not in evaluate_run(tiny_run, settings=settings, base_model_rows=0)
+
+
+def test_a_sample_does_not_replace_the_results_of_the_split(tiny_run: Path, products: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    settings = read_run(run).evaluate
+    evaluate_run(run, base_model_rows=0)
+    own = {path.name: path.read_bytes() for path in run.glob("*.parquet")} | {"": (run / "scores.json").read_bytes()}
+    other = shutil.copytree(products, tmp_path / "other")
+    evaluate_run(run, settings=changed(settings, split="test", rows=2), base_model_rows=0)
+    evaluate_run(run, data=other, settings=changed(settings, rows=2), base_model_rows=0)
+    assert {path.name for path in (run / "evaluations").iterdir()} >= {"test-2-rows", "other-validation-2-rows"}
+    now = {path.name: path.read_bytes() for path in run.glob("*.parquet")} | {"": (run / "scores.json").read_bytes()}
+    assert now == own
+    facts = json.loads((run / "evaluations" / "test-2-rows" / "scores.json").read_text())["evaluation"]
+    assert (facts["split"], facts["limit"]) == ("test", 2)
+    assert "2 rows" in write_report([run / "evaluations" / "test-2-rows"]).read_text()
+
+
+def test_answers_that_will_be_cut_are_named_before_the_first_one(
+    base: Path, products: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = evaluate_model(bare(base, products, tmp_path / "out", max_new_tokens=4, rows=2))
+    assert "evaluate.max_new_tokens = 4" in caplog.text
+    assert scores["parse_rate"] == 0
+    assert scores["reasons"] == {"cut at 4 tokens": 2}
+    assert any("longer answers are cut" in line for line in lines(scores))
 
 
 def lines(scores: dict[str, Any]) -> list[str]:

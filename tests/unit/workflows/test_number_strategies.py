@@ -48,14 +48,25 @@ def test_answers_carry_numbers_of_the_training_rows_and_intervals(runs: dict[str
     scores = evaluate_run(run, settings=settings, base_model_rows=0)
     table = pq.read_table(products / "metadata.parquet", columns=["full_price", "split"]).to_pylist()
     known = {line["full_price"] for line in table if line["split"] == "train"}
-    lines = [line for line in pq.read_table(run / "predictions.parquet").to_pylist() if line["images"] == "real"]
+    lines = [
+        line
+        for line in pq.read_table(run / "evaluations" / "test" / "predictions.parquet").to_pylist()
+        if line["images"] == "real"
+    ]
     assert {line["predicted"]["full_price"] for line in lines} <= known
     one = scores["prediction_intervals"]["price"]
     assert one["level"] == 0.6
     assert one["rows"] == len(lines)
-    held = [line["lower"]["full_price"] <= line["truth"]["full_price"] <= line["upper"]["full_price"] for line in lines]
-    assert one["coverage"] == sum(held) / len(held)
-    assert (run / "predictions.validation.jsonl").is_file()
+    held: dict[str, list[bool]] = {}
+    for line in lines:
+        inside = line["lower"]["full_price"] <= line["truth"]["full_price"] <= line["upper"]["full_price"]
+        held.setdefault(line["group"], []).append(inside)
+    assert one["groups"] == len(held)
+    assert one["coverage"] == pytest.approx(sum(sum(group) / len(group) for group in held.values()) / len(held))
+    assert scores["numbers"]["strategy"] == "head"
+    assert scores["numbers"]["as_written"]["price_mae"] is not None
+    assert any("numbers come from the number head" in line for line in scores["verdict"]["lines"])
+    assert (run / "evaluations" / "test" / "predictions.validation.jsonl").is_file()
 
 
 def test_too_few_validation_rows_are_named(runs: dict[str, Path]) -> None:
@@ -65,7 +76,7 @@ def test_too_few_validation_rows_are_named(runs: dict[str, Path]) -> None:
     scores = evaluate_run(runs["full"], settings=settings, base_model_rows=0)
     assert "prediction_intervals" not in scores
     assert "too few for intervals of 99%" in scores["not_checked"]["prediction_intervals"]
-    assert json.loads((runs["full"] / "scores.json").read_text())["price_mae"] is not None
+    assert json.loads((runs["full"] / "evaluations" / "test" / "scores.json").read_text())["price_mae"] is not None
 
 
 def test_a_run_that_lost_its_head_says_so(runs: dict[str, Path], products: Path) -> None:

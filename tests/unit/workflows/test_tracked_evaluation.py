@@ -26,6 +26,9 @@ def few(run: Path) -> EvaluateSettings:
     return changed(read_run(run).evaluate, rows=5)
 
 
+SAMPLED = "evaluations/validation-5-rows"
+
+
 @pytest.fixture(scope="module")
 def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run that Weights & Biases knows by its id, evaluated with two trackers; four steps, the best one known."""
@@ -44,7 +47,7 @@ def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 @pytest.fixture(scope="module")
 def scores(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "scores.json").read_text()))
+    return dict(json.loads((run / SAMPLED / "scores.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_the_run_with_that_id_gets_the_figures(run: Path, scores: dict[str, Any]
 
 def test_images_confusion_and_scores_go_with_them(run: Path, scores: dict[str, Any]) -> None:
     shown = next(line for line in history(closed(run)) if "validation/images.captions" in line)
-    table = pq.read_table(run / "predictions.parquet").to_pylist()
+    table = pq.read_table(run / SAMPLED / "predictions.parquet").to_pylist()
     texts = {f"truth: {row['expected']}\nanswer: {row['answer']}" for row in table if row["images"] == "real"}
     assert set(shown["validation/images.captions"]) == texts
     (confusion,) = run.glob("wandb/offline-run-*/files/media/table/validation/category_confusion_table*.json")
@@ -112,5 +115,5 @@ def test_a_tracker_that_fails_costs_no_evaluation(
     settings = changed(few(folder), rows=1)
     found = evaluate_run(folder, settings=settings, track=TrackSettings(to=["tensorboard"]), base_model_rows=0)
     assert found["rows"] == 1
-    assert (folder / "scores.json").is_file()
+    assert (folder / "evaluations" / "validation-1-rows" / "scores.json").is_file()
     assert "tracker tensorboard failed (ConnectionError: the server does not answer)" in caplog.text

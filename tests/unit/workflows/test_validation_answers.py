@@ -50,7 +50,12 @@ def test_the_first_answers_are_those_before_training(tiny_run: Path, tmp_path: P
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     settings = changed(read_run(run).evaluate, rows=4, batch_size=4)
     before = evaluate_run(run, settings=settings, base_model_rows=4)["base_model"]
-    lines = [json.loads(line) for line in (run / "predictions.base_model.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (run / "evaluations" / "validation-4-rows" / "predictions.base_model.jsonl")
+        .read_text()
+        .splitlines()
+    ]
     given = sorted(line["answer"] for line in lines if "answer" in line)
     first = read_steps(run / EXAMPLES)[0]
     assert sorted(row["answer"] for row in first["rows"]) == given
