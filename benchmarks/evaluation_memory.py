@@ -28,6 +28,7 @@ from phisight.core.dataset_folder import DatasetCard
 from phisight.core.run_folder import write_json
 from phisight.core.task import Task
 from phisight.evaluate import (
+    Images,
     against_baselines,
     evaluate,
     fit_baselines,
