@@ -74,7 +74,7 @@ def check_command(folder: Annotated[Path, typer.Argument(help="A data set folder
     from phisight.data.dataset.leakage import find_leaks
 
     data = DatasetFolder.open(folder)
-    for finding in (data.card.model_extra or {}).get("findings", []):
+    for finding in data.findings:
         console.print(f"finding: {finding['count']} x {finding['meaning']}", markup=False)
     leaks = find_leaks(data)
     for leak in leaks:

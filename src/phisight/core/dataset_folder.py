@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.errors import DatasetError
 from phisight.core.migrations import DATASET_FORMAT, require_format, translate
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import write_text_atomically
 from phisight.core.task import Task
 
@@ -70,14 +70,13 @@ class DatasetCard(BaseModel):
                 f"make one with `phisight data build {folder} --out DIR`"
             )
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(values, dict):
-                require_format(values.get("format"), DATASET_FORMAT, path, DatasetError)
-                values = translate("dataset", values)
+            values = read_object(path)
+            require_format(values.get("format"), DATASET_FORMAT, path, DatasetError)
+            values = translate("dataset", values)
             return cls.model_validate(values)
         except DatasetError:
             raise
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{path} cannot be read: {str(error).splitlines()[0]}; build the folder again"
             ) from error

@@ -5,6 +5,7 @@
     ├── TaskError                     a task whose template and fields do not fit each other or the table
     ├── MissingExtraError             an optional dependency that is not installed
     ├── StorageError                  a file that cannot be written: no room, no permission
+    ├── UnreadableFileError           a recipe, or a file of a run or data set, that is damaged, cut or too large
     ├── DataError
     │   ├── SourceError               a table, folder or data set that cannot be read
     │   ├── ImageError                one image
@@ -65,6 +66,10 @@ class MissingExtraError(PhisightError, ImportError):
 
 class StorageError(PhisightError, OSError):
     """A file cannot be written."""
+
+
+class UnreadableFileError(PhisightError, ValueError):
+    """A file that a command reads is damaged, cut or too large."""
 
 
 class DataError(PhisightError):

@@ -18,6 +18,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from phisight.core.errors import RunError
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import write_text_atomically
 
 ORIGINS = "origins.json"
@@ -92,7 +93,7 @@ class Origins(BaseModel):
         if not path.is_file():
             return cls()
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate(read_object(path))
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}; copy the run again") from error
 

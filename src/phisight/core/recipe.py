@@ -15,8 +15,9 @@ from typing import Any, TypeVar, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from phisight.core.errors import RunError, SettingsError, nearest
+from phisight.core.errors import RunError, SettingsError, UnreadableFileError, nearest
 from phisight.core.migrations import RUN_FORMAT, renamed, require_format, translate
+from phisight.core.read_yaml import parse_yaml, read_yaml
 from phisight.core.settings import Recipe, Settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -95,10 +96,10 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except FileNotFoundError:
         raise SettingsError(f"there is no recipe {path}; recipes/ holds some to start from") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnreadableFileError) as error:
         raise SettingsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(values or {}, dict):
         raise SettingsError(f"{path} holds a {type(values).__name__}, not settings (key: value)")
@@ -122,7 +123,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _scalar(text: str) -> Any:
-    value = yaml.safe_load(text) if text.strip() else None
+    value = parse_yaml(text, "the value of --set") if text.strip() else None
     if isinstance(value, str):
         try:
             return float(value)  # YAML reads 1e-4 as text

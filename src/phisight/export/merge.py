@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, some
+from phisight.core.read_json import read_object
 from phisight.export.tensor_files import TensorSpec, specs_of, values_of, write_shard
 from phisight.model.checkpoint import INDEX, WEIGHTS, weight_files
 
@@ -67,7 +68,7 @@ class Adapters:
     def read(cls, folder: Path) -> Adapters:
         """Read a folder; CheckpointError where it holds something that cannot be merged."""
         try:
-            settings: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+            settings: dict[str, Any] = read_object(folder / ADAPTER_CONFIG)
             tensors = dict(values_of(folder / ADAPTER_WEIGHTS))
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from phisight.core.read_yaml import parse_yaml
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
 
@@ -71,12 +72,12 @@ def license_of(folder: Path) -> str | None:
     """The license that a model folder states in the front matter of its card, or the first line of its LICENSE."""
     try:
         match = _FRONT_MATTER.match((folder / CARD_FILE).read_text(encoding="utf-8"))
-        stated = (yaml.safe_load(match[1]) or {}).get("license") if match else None
+        stated = (parse_yaml(match[1], folder / CARD_FILE) or {}).get("license") if match else None
         if stated:
             return str(stated)
         lines = (folder / "LICENSE").read_text(encoding="utf-8").split("\n")
         return next((line.strip() for line in lines if line.strip()), None)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         return None
 
 

@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from phisight.core.errors import CheckpointError, PhisightError
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import write_text_atomically
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
@@ -80,7 +80,7 @@ class TaskFile(BaseModel):
         if not path.is_file():
             return None
         try:
-            values: Any = json.loads(path.read_text(encoding="utf-8"))
+            values: Any = read_object(path)
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]

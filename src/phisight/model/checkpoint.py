@@ -6,7 +6,6 @@ was loaded is compared with the file afterwards.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from phisight.core.errors import CheckpointError, some
+from phisight.core.read_json import read_object
 from phisight.model.configuration import Phi3VConfig
 from phisight.model.number_head import attach_head, load_number_head
 
@@ -81,7 +81,10 @@ def weight_files(name: str | os.PathLike[str], **hub: Any) -> list[Path]:
         return [Path(single)]
     if index is None:
         raise CheckpointError(f"{name} holds neither {WEIGHTS} nor {INDEX}; only safetensors are loaded")
-    shards = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
+    try:
+        shards = sorted({str(shard) for shard in read_object(Path(index))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{index} cannot be read ({error}); copy the checkpoint again") from error
     return [Path(cached_file(name, shard, **hub)) for shard in shards]
 
 

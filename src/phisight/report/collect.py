@@ -7,7 +7,6 @@ predictions are read in pieces, and only the rows that are shown are stored.
 from __future__ import annotations
 
 import heapq
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import yaml
 
 from phisight.core import dataset_folder, run_folder
 from phisight.core.errors import RunError
 from phisight.core.migrations import current_names, translate
+from phisight.core.read_json import read_json
+from phisight.core.read_yaml import read_yaml
 from phisight.core.recipe import current_config
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task
@@ -129,9 +129,9 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is no JSON ({error}); delete it and run the stage that wrote it again") from error
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{error}; delete it and run the stage that wrote it again") from error
     return value if isinstance(value, dict) else {}
 
 
@@ -139,9 +139,9 @@ def _yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RunError(f"{path} is no YAML ({' '.join(str(error).split())}); correct it") from error
+        value = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{error}; correct it") from error
     return value if isinstance(value, dict) else {}
 
 

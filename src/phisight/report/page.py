@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from phisight import __version__
 from phisight.core import run_folder
-from phisight.core.errors import RunError
+from phisight.core.errors import PhisightError, RunError
 from phisight.report import figure_tables, view
 from phisight.report.collect import MAX_IMAGES, RunData, collect
 
@@ -33,14 +34,32 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     Raises:
         RunError: A folder is no run folder, or a file in it is damaged.
     """
-    collected = _collect(runs)
+    with damage_named(runs):
+        html = render(_collect(runs))
     path = out or runs[0] / run_folder.REPORT
-    run_folder.write_text_atomically(path, render(collected))
+    run_folder.write_text_atomically(path, html)
     return path
+
+
+@contextmanager
+def damage_named(runs: Sequence[Path]) -> Iterator[None]:
+    """RunError of one line where the files of a run hold something else than what training and evaluation write."""
+    try:
+        yield
+    except PhisightError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, OSError, TemplateError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise RunError(
+            f"the files of {', '.join(map(str, runs))} do not hold what training and evaluation write ({reason}); "
+            "restore them, or evaluate the run again"
+        ) from error
 
 
 def report_json(runs: Sequence[Path]) -> dict[str, Any]:
     """What the report says, without images, for programs."""
+    with damage_named(runs):
+        collected = _collect(runs)
     return {
         "format": "phisight-report/1",
         "runs": [
@@ -55,7 +74,7 @@ def report_json(runs: Sequence[Path]) -> dict[str, Any]:
                 "dataset": run.card,
                 "missing": run.missing,
             }
-            for run in _collect(runs)
+            for run in collected
         ],
     }
 

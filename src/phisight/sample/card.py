@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.errors import DatasetError
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import write_text_atomically
 
 SAMPLE = "sample.json"
@@ -42,7 +43,7 @@ class SampleCard(BaseModel):
         """Read the card; DatasetError when the folder holds no sample."""
         path = folder / SAMPLE
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate(read_object(path))
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{path} cannot be read ({str(error).splitlines()[0]}); "

@@ -24,6 +24,7 @@ from typing import Any
 from phisight.core import run_folder
 from phisight.core.errors import RunError, StorageError
 from phisight.core.migrations import translate
+from phisight.core.read_json import MOST_BYTES, parse_json
 from phisight.track.tracker import MLFLOW_ID, WANDB_ID, Example, Pairs
 
 EXAMPLES = "examples.jsonl"
@@ -151,13 +152,15 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while line := file.readline(MOST_BYTES):
+            number += 1
             if not line.endswith(b"\n"):
                 return
             try:
-                value = json.loads(line)
+                value = parse_json(line, f"{path} line {number}")
             except ValueError as error:
-                raise RunError(f"{path} line {number} is no JSON ({error}); take the line out") from error
+                raise RunError(f"{error}; take the line out") from error
             if not isinstance(value, dict):
                 raise RunError(f"{path} line {number} is no JSON object; take the line out")
             yield value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import DatasetError
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import BEST, SCORES, write_text_atomically
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
@@ -99,7 +99,7 @@ def license_of_base(base: str, subject: Subject) -> str | None:
 def read_scores(run: Path) -> dict[str, Any]:
     """``scores.json`` of a run; empty where it was not evaluated, or the file cannot be read."""
     try:
-        found: dict[str, Any] = json.loads((run / SCORES).read_text(encoding="utf-8"))
+        found = read_object(run / SCORES)
     except (OSError, ValueError):
         return {}
     return found

@@ -6,8 +6,8 @@ load_model(...)     a folder or hub name, adapters too   load_run(...)     the b
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from phisight.core.dataset_folder import CARD, DatasetCard
-from phisight.core.errors import CheckpointError, DataError, RunError
+from phisight.core.errors import CheckpointError, DataError, PhisightError, RunError
+from phisight.core.model_config import check_model_config
+from phisight.core.read_json import read_object
 from phisight.core.recipe import read_config
 from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.seeding import named_seed
@@ -78,19 +80,29 @@ def load_model(name: str | Path, settings: ModelSettings, transform: Transform |
     """
     if _is_adapter(Path(name)):
         return _load_adapter(Path(name), settings)
-    try:
+    with loading(name):
         processor = AutoProcessor.from_pretrained(name)
         model = AutoModelForImageTextToText.from_pretrained(
             name, dtype=settings.dtype, attn_implementation=settings.attention
         )
-    except OSError as error:
+    if settings.num_crops is not None:
+        processor.image_processor.num_crops = settings.num_crops
+    return _to_device(model, transform), processor
+
+
+@contextmanager
+def loading(name: str | Path) -> Iterator[None]:
+    """Turn whatever the library raises on a missing or damaged model into a CheckpointError of one line."""
+    check_model_config(Path(name))
+    try:
+        yield
+    except (PhisightError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the library raises its own, JSON's, the tokenizer's and the file system's
         raise CheckpointError(
             f"no model at {str(name)!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
             "hub name that can be reached"
         ) from error
-    if settings.num_crops is not None:
-        processor.image_processor.num_crops = settings.num_crops
-    return _to_device(model, transform), processor
 
 
 def with_adapters(base: Any, folder: Path) -> Any:
@@ -169,7 +181,7 @@ def _is_adapter(folder: Path) -> bool:
 def _load_adapter(folder: Path, settings: ModelSettings) -> tuple[Any, Any]:
     """Base with the adapters of a folder merged; the processor is the folder's own where it has one."""
     try:
-        named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        named = read_object(folder / ADAPTER).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / ADAPTER} cannot be read ({error}); copy the adapters again") from error
     repair = f"write the folder or hub name of the base into base_model_name_or_path of {folder / ADAPTER}"

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from phisight.core.errors import CheckpointError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
@@ -24,7 +23,7 @@ from phisight.train.memory_plan import (
     memory_of,
 )
 from phisight.train.trainable.methods import apply_method
-from phisight.workflows.load import TINY, split_rows
+from phisight.workflows.load import TINY, loading, split_rows
 
 METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
 """Method, and whether the tower trains; the recipe's own is added."""
@@ -106,12 +105,7 @@ def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
         processor: Any = tiny_processor(texts, num_crops=recipe.model.num_crops or 1)
         config: Any = tiny_config(processor.tokenizer)
     else:
-        try:
+        with loading(name):
             config, processor = AutoConfig.from_pretrained(name), AutoProcessor.from_pretrained(name)
-        except OSError as error:
-            raise CheckpointError(
-                f"no model at {name!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
-                "hub name that can be reached"
-            ) from error
     config._attn_implementation = recipe.model.attention
     return config, processor

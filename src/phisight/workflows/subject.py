@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phisight.core.errors import CheckpointError, RunError
 from phisight.core.origins import Origin, Origins
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import BEST
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
@@ -66,7 +66,7 @@ def base_of_adapters(folder: Path) -> str:
     """The model that a folder of adapters names; CheckpointError where it names none."""
     noted = Origins.read(folder).model
     try:
-        settings: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        settings: dict[str, Any] = read_object(folder / ADAPTER_CONFIG)
         named = settings.get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG} cannot be read ({error}); copy the adapters again") from error

@@ -7,7 +7,6 @@ again (W&B and MLflow by the ids kept in the run folder) and sends what it found
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from phisight.core import run_folder
+from phisight.core.read_json import read_object
 from phisight.core.settings import Recipe, TrackSettings
 from phisight.evaluate import MODES, EvalRow, Predictions, alias
 from phisight.evaluate.breakdown import UNANSWERED
@@ -86,8 +86,11 @@ def _best_step(run_dir: Path) -> int:
     path = run_dir / SUMMARY
     if not path.is_file():
         return 0
-    ended = json.loads(path.read_text(encoding="utf-8"))["summary"]
-    return int(float(ended.get("best_step", ended.get("steps", 0))))
+    try:
+        ended = read_object(path)["summary"]
+        return int(float(ended.get("best_step", ended.get("steps", 0))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return 0  # damaged: the figures are filed under the start
 
 
 def sample_thumbnails(rows: Sequence[EvalRow]) -> dict[int, bytes]:

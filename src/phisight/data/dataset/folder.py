@@ -11,7 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from phisight.core.dataset_folder import FILE_NAME, METADATA, REJECTS, SPLIT, SPLITS, DatasetCard
+from phisight.core.dataset_folder import (
+    FILE_NAME,
+    GROUP,
+    HEIGHT,
+    METADATA,
+    REJECTS,
+    SHA256,
+    SPLIT,
+    SPLITS,
+    WIDTH,
+    DatasetCard,
+)  # fmt: skip
 from phisight.core.errors import DatasetError, MissingImageError, some
 from phisight.core.task import Task
 from phisight.data.build.finish.put_in_place import is_readable
@@ -37,13 +48,16 @@ class DatasetFolder:
         card = DatasetCard.read(folder)
         try:
             table = pq.read_table(folder / METADATA)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DatasetError(f"{folder / METADATA} cannot be read: {error}; build the folder again") from error
+            table.validate(full=True)
+        except (OSError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DatasetError(f"{folder / METADATA} cannot be read: {reason}; build the folder again") from error
         missing = [name for name in (FILE_NAME, SPLIT, card.key, *card.task.names) if name not in table.column_names]
         if missing:
             raise DatasetError(
                 f"{folder / METADATA} has no column {some(missing)}; its columns are {some(table.column_names, 20)}"
             )
+        _check_types(folder / METADATA, table)
         if table.num_rows != card.rows:
             raise DatasetError(
                 f"{folder}: the card says {card.rows} rows but the table has {table.num_rows}; build the folder again"
@@ -54,6 +68,18 @@ class DatasetFolder:
     def task(self) -> Task:
         """Prompt, template and fields of this data set."""
         return self.card.task
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the build found, each with ``count`` and ``meaning``; a card that was edited may hold none."""
+        found = (self.card.model_extra or {}).get("findings")
+        known = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        return [
+            {"count": one["count"], "meaning": one["meaning"], "keys": list(map(str, keys)) if keys else []}
+            for one in known
+            if {"count", "meaning"} <= set(one)
+            for keys in [one["keys"] if isinstance(one.get("keys"), list) else []]
+        ]
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -88,3 +114,19 @@ class DatasetFolder:
     def rejects_path(self) -> Path:
         """Where the rejects of the build stand."""
         return self.path / REJECTS
+
+
+_TEXT_COLUMNS = (FILE_NAME, SPLIT, GROUP, SHA256, "image_phash", "image_colours")
+_NUMBER_COLUMNS = (WIDTH, HEIGHT)
+
+
+def _check_types(path: Path, table: pa.Table) -> None:
+    """DatasetError when a column that phisight adds has another type or holds nothing in some row."""
+    for name in table.column_names:
+        kind = table[name].type
+        text = name in _TEXT_COLUMNS and not (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+        number = name in _NUMBER_COLUMNS and not pa.types.is_integer(kind)
+        empty = name in (*_TEXT_COLUMNS, *_NUMBER_COLUMNS) and table[name].null_count
+        if text or number or empty:
+            found = f"{empty} empty cells" if empty else f"the type {kind}"
+            raise DatasetError(f"{path}: column {name!r} has {found}; build the folder again")

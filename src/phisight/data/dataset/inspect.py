@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import statistics
 from collections import Counter
@@ -20,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from phisight.core.dataset_folder import GROUP, HEIGHT, SHA256, SPLIT, WIDTH
-from phisight.core.errors import DataError
+from phisight.core.errors import DataError, DatasetError
 from phisight.core.geometry import image_tokens
+from phisight.core.read_json import read_objects
 from phisight.core.run_folder import write_text_atomically
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
@@ -98,7 +98,7 @@ def describe(data: DatasetFolder) -> Description:
     rows = data.rows()
     categories, numbers = data.task.of_kind("category"), data.task.of_kind("number")
     lines = _category_lines(rows, categories[0] if categories else None, numbers[0] if numbers else None)
-    sizes = [(row[WIDTH], row[HEIGHT]) for row in rows] if WIDTH in data.table.column_names else []
+    sizes = [(row[WIDTH], row[HEIGHT]) for row in rows] if {WIDTH, HEIGHT} <= set(data.table.column_names) else []
     group_counts = Counter(row[GROUP] for row in rows) if GROUP in data.table.column_names else Counter()
     image_counts = Counter(row[SHA256] for row in rows) if SHA256 in data.table.column_names else Counter()
     rejects, examples = _rejects(data)
@@ -123,7 +123,7 @@ def describe(data: DatasetFolder) -> Description:
         same_images=sum(count for count in image_counts.values() if count > 1),
         rejects=rejects,
         reject_examples=examples,
-        findings=(data.card.model_extra or {}).get("findings", []),
+        findings=data.findings,
     )
 
 
@@ -167,11 +167,13 @@ def _rejects(data: DatasetFolder) -> tuple[dict[str, int], list[dict[str, Any]]]
     counts: Counter[str] = Counter()
     examples: list[dict[str, Any]] = []
     if data.rejects_path.is_file():
-        with data.rejects_path.open(encoding="utf-8") as file:
-            for line in map(json.loads, file):
-                counts[line["kind"]] += 1
+        try:
+            for line in read_objects(data.rejects_path):
+                counts[str(line["kind"])] += 1
                 if len(examples) < _REJECTS_SHOWN:
-                    examples.append(line)
+                    examples.append({name: line.get(name, "") for name in ("row", "key", "url", "kind", "reason")})
+        except (OSError, ValueError, KeyError) as error:
+            raise DatasetError(f"{data.rejects_path} cannot be read: {error}; build the folder again") from error
     return dict(counts.most_common()), examples
 
 

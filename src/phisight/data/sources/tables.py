@@ -261,8 +261,8 @@ class ParquetSource(_FileSource):
         }
         try:
             schemas = [pq.read_schema(file) for file in self.files]
-        except (OSError, pa.ArrowInvalid) as error:
-            raise SourceError(f"{path} is no Parquet: {error}") from error
+        except (OSError, pa.ArrowException) as error:
+            raise SourceError(f"{path} is no Parquet: {' '.join(str(error).split())[:200]}") from error
         self.schema = schemas[0].remove_metadata()
         for file, schema in zip(self.files, schemas, strict=True):
             if not schema.remove_metadata().equals(self.schema):
@@ -286,5 +286,6 @@ class ParquetSource(_FileSource):
                             done += batch.num_rows
                             table = readable_text(pa.Table.from_batches([batch]))
                             yield SourceBatch(table.replace_schema_metadata(None), numbers)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise SourceError(f"{path} cannot be read after row {done}: {error}") from error
+            except (OSError, pa.ArrowException) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise SourceError(f"{path} cannot be read after row {done}: {reason}") from error

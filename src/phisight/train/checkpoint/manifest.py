@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from phisight.core.errors import PhisightError, StorageError
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import write_json
 
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ def publish(folder: Path, step: int) -> Path:
 def defect(checkpoint: Path, *, hashes: bool = True) -> str | None:
     """What is wrong with a checkpoint; None where its files match its manifest."""
     try:
-        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(checkpoint / MANIFEST)
         files = {str(name): (int(one["size"]), str(one["sha256"])) for name, one in manifest["files"].items()}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"

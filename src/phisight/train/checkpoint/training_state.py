@@ -7,7 +7,6 @@ trained.safetensors    what trains and stands in no other file of the checkpoint
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, RunError, some
 from phisight.core.migrations import IMAGE_ROWS_IN_HASHES
+from phisight.core.read_json import read_object
 from phisight.core.run_folder import write_json
 from phisight.data.dataset.image_groups import IMAGE_ROWS
 from phisight.train.distributed.fsdp import like
@@ -55,7 +55,11 @@ class Progress(BaseModel):
     @classmethod
     def read(cls, checkpoint: Path, rows: str, examples_a_step: int) -> Progress:
         """Progress of a checkpoint; RunError when it was made from other rows or steps of another size."""
-        progress = cls.model_validate(json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8")))
+        try:
+            progress = cls.model_validate(read_object(checkpoint / PROGRESS))
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"{checkpoint / PROGRESS} cannot be read: {reason}; delete this checkpoint") from error
         if progress.rows != rows:
             raise RunError(
                 f"{checkpoint} was trained on other rows than the data set holds now: the order of the data would not "

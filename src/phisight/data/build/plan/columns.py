@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-from pydantic import ValidationError
-
 from phisight.core.errors import SettingsError, TaskError, some
+from phisight.core.read_yaml import read_yaml
 from phisight.core.special_tokens import checked_prompt
 from phisight.core.task import FieldKind, Task
 from phisight.data.build.plan.profile import ColumnProfile, profile
@@ -184,9 +182,9 @@ def kinds_by_name(fields: Sequence[str]) -> dict[str, Any]:
 def read_task(path: Path) -> Task:
     """A task from a YAML file with the keys prompt, answer and fields; SettingsError when it cannot be read."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
         return Task.model_validate(values)
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{path} holds no task: {' '.join(str(error).split())[:300]}") from error
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from phisight.core.dataset_folder import CARD, METADATA, REJECTS
+from phisight.core.read_json import read_object
 from phisight.data.build.plan.table_columns import ADDED, TOKEN, image_of
 from phisight.data.build.work.journal import Journal
 from phisight.data.build.work.worklog import entry
@@ -33,7 +34,7 @@ def _results_of_finished(folder: Path, limits: ImageLimits) -> Iterator[tuple[st
     if not (folder / CARD).is_file() or not (folder / METADATA).is_file():
         return
     try:
-        then = json.loads((folder / CARD).read_text(encoding="utf-8"))["build"]["limits"]
+        then = read_object(folder / CARD)["build"]["limits"]
         with pq.ParquetFile(folder / METADATA) as file:
             for batch in file.iter_batches(batch_size=8192, columns=ADDED.names):
                 for row in batch.to_pylist():
