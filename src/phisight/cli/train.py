@@ -1,4 +1,4 @@
-"""``phisight train`` and ``phisight plan``: what a run will take, and the run."""
+"""``phisight train``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 
 from phisight.cli.screen import Bar, Overrides, TrainingBar, console, errors, progress_bar, quiet_libraries
 from phisight.core.environment import is_first
@@ -50,39 +50,6 @@ def train_command(
         )
     if is_first():
         console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")
-
-
-def plan_command(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
-    overrides: Overrides = None,
-) -> None:
-    """Plan a run without running it: tokens of an image, steps, memory of each method on one device.
-
-    Example: phisight plan recipes/tiny-cpu.yaml --set data.path=data/products
-    """
-    from phisight.core.recipe import load_recipe
-    from phisight.workflows.plan import plan
-
-    quiet_libraries()
-    made = plan(load_recipe(recipe, overrides or []))
-    images = Table("most crops", "tokens, median", "largest", title="Tokens of an image")
-    for one in made.images:
-        mark = " (this recipe)" if one.num_crops == made.num_crops else ""
-        images.add_row(f"{one.num_crops}{mark}", f"{one.median:,}", f"{one.largest:,}")
-    console.print(images)
-    console.print(
-        f"{made.rows} samples and {made.steps_per_epoch} steps an epoch, {made.steps} steps in all; longest sample "
-        f"{made.batch.tokens:,} tokens; {made.padding:.1%} of tokens are padding.",
-        highlight=False,
-    )
-    names = ("weights", "gradients", "optimizer", "activations", "head", "peak")
-    memory = Table(
-        Column("method", no_wrap=True), *names, title=f"GB on one device, {made.batch.examples} samples a micro-batch"
-    )
-    for method, needs in made.memory.items():
-        mark = " (this recipe)" if method == made.chosen else ""
-        memory.add_row(method + mark, *(f"{getattr(needs, name) / 1e9:.2f}" for name in names))
-    console.print(memory)
 
 
 def show_prepared(prepared: Prepared) -> None:

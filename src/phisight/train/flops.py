@@ -21,6 +21,7 @@ Cached = Literal["nothing", "features", "hidden states"]
 """What a step reads instead of computing it."""
 ADAPTED = ("lora", "dora", "qlora")
 PROJECTOR = "img_projection"
+PARTS = ("tower", "projector", "decoder", "head", "adapters")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ class ExampleFlops:
     @property
     def parts(self) -> dict[str, PartFlops]:
         """Each part by its name."""
-        names = ("tower", "projector", "decoder", "head", "adapters")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in PARTS}
 
     @property
     def total(self) -> float:

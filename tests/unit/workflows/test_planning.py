@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from phisight.cli import app
+from phisight.core.cards import CARDS, Card
+from phisight.core.errors import SettingsError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
 from phisight.sample.catalogue.presets import preset
@@ -73,3 +75,61 @@ def test_the_command_shows_the_recipe_among_the_methods(recipe: Recipe, tmp_path
     assert "lora (this recipe)" in shown.output
     assert "1 (this recipe)" in shown.output
     assert "full + tower" in shown.output
+
+
+def test_hours_are_flops_over_what_a_card_computes(recipe: Recipe) -> None:
+    made = plan(recipe, price=2.0, measure_cpu=False)
+    assert [one.speed.name for one in made.devices] == [one.name for one in CARDS]
+    for device in made.devices:
+        least = made.steps * 6 * made.work.executed / made.work.examples / device.speed.flops
+        assert device.duration.hours * 3600 >= least
+        assert device.cost == pytest.approx(2 * device.duration.hours)
+        assert device.fits == (device.largest_batch >= recipe.train.batch_size)
+    hours = {one.speed.name: one.duration.hours for one in made.devices}
+    assert hours["H200"] <= hours["H100"] < hours["A100 80GB"] < hours["A10G"]
+
+
+def test_this_machine_is_measured(recipe: Recipe) -> None:
+    (cpu, *_) = plan(recipe).devices
+    assert cpu.speed.name == "this CPU"
+    assert cpu.speed.flops > 1e8
+    assert cpu.largest_batch is None
+
+
+def test_the_recommended_setting_is_the_fastest_that_fits(recipe: Recipe) -> None:
+    large = Card("large", 100, 1000, 80, 10)
+    made = plan(recipe, card=large, price=1.0, measure_cpu=False).recommended
+    assert made is not None
+    assert made.batch_size * made.accumulate == recipe.train.batch_size * recipe.train.accumulate
+    assert not made.checkpointing
+    small = Card("small", 100, 1000, made.peak / 1e9, 10)  # nine tenths of it may be filled
+    less = plan(recipe, card=small, measure_cpu=False).recommended
+    assert less is not None
+    assert less.peak < made.peak
+    assert plan(recipe, card=Card("none", 100, 1000, 1e-4, 10), measure_cpu=False).recommended is None
+
+
+def test_a_sweep_tells_what_crops_cost(recipe: Recipe) -> None:
+    swept = plan(recipe, card=CARDS[0], sweep=True, measure_cpu=False).sweep
+    assert [one.num_crops for one in swept] == [1, 4, 9, 16]
+    assert [one.image_tokens for one in swept] == sorted(one.image_tokens for one in swept)
+    assert [one.hours for one in swept] == sorted(one.hours for one in swept)
+
+
+def test_the_command_tells_formula_hours_and_cost(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"data:\n  path: {recipe.data.path}\n")
+    options = ["--price", "3", "--card", "h100", "--sweep", "num_crops"]
+    shown = CliRunner().invoke(app, ["plan", str(path), *options], env={"COLUMNS": "160"})
+    assert shown.exit_code == 0, shown.output
+    for told in (
+        "matrix rate x efficiency",
+        "gradients of frozen weights excluded",
+        "H200",
+        "num_crops on H100",
+        "cost",
+    ):
+        assert told in shown.output
+    refused = CliRunner().invoke(app, ["plan", str(path), "--card", "B999"])
+    assert isinstance(refused.exception, SettingsError)
+    assert "known are A10G" in str(refused.exception)

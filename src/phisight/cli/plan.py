@@ -1,0 +1,130 @@
+"""``phisight plan``: what a run will take in tokens, memory, hours and money, before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Column, Table
+
+from phisight.cli.screen import Overrides, console, quiet_libraries
+from phisight.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from phisight.workflows.plan import Plan
+    from phisight.workflows.planned_run import Setting
+
+DEFAULT_CARD = "A100 80GB"
+"""What a sweep reckons with unless a card is named."""
+
+
+def plan_command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Settings of the run; see recipes/.")],
+    overrides: Overrides = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Price of an hour; the run's cost is told.")] = None,
+    card: Annotated[
+        str | None, typer.Option(help="Card to recommend settings for: A10G, L4, RTX 4090, A100 80GB, H100, H200 ...")
+    ] = None,
+    sweep: Annotated[str | None, typer.Option(metavar="num_crops", help="Compare values of num_crops.")] = None,
+) -> None:
+    """Plan a run without running it: tokens of an image, steps, memory of each method, hours and cost by card.
+
+    Example: phisight plan recipes/phi35-vision-lora.yaml --set data.path=data/products --card H100 --price 2.5
+    """
+    from phisight.core.cards import card as named
+    from phisight.core.recipe import load_recipe
+    from phisight.workflows.plan import plan
+
+    if sweep not in (None, "num_crops"):
+        raise SettingsError(f"--sweep {sweep!r}: only num_crops is swept; write --sweep num_crops")
+    quiet_libraries()
+    chosen = named(card or DEFAULT_CARD) if card or sweep else None
+    made = plan(load_recipe(recipe, overrides or []), price=price, card=chosen, sweep=sweep is not None)
+    show_tokens(made)
+    show_memory(made)
+    show_devices(made)
+    if chosen:
+        show_settings(f"Fastest settings for {chosen.name}", [made.recommended] if made.recommended else [])
+    if sweep:
+        assert chosen is not None
+        show_settings(f"num_crops on {chosen.name}, each at its fastest setting", made.sweep)
+
+
+def show_tokens(made: Plan) -> None:
+    """Image tokens and steps."""
+    images = Table("most crops", "tokens, median", "largest", title="Tokens of an image")
+    for one in made.images:
+        mark = " (this recipe)" if one.num_crops == made.num_crops else ""
+        images.add_row(f"{one.num_crops}{mark}", f"{one.median:,}", f"{one.largest:,}")
+    console.print(images)
+    console.print(
+        f"{made.rows} samples and {made.steps_per_epoch} steps an epoch, {made.steps} steps in all; longest sample "
+        f"{made.batch.tokens:,} tokens; {made.padding:.1%} of tokens are padding.",
+        highlight=False,
+    )
+
+
+def show_memory(made: Plan) -> None:
+    """Memory by method."""
+    names = ("weights", "gradients", "optimizer", "activations", "head", "peak")
+    memory = Table(
+        Column("method", no_wrap=True), *names, title=f"GB on one device, {made.batch.examples} samples a micro-batch"
+    )
+    for method, needs in made.memory.items():
+        mark = " (this recipe)" if method == made.chosen else ""
+        memory.add_row(method + mark, *(f"{getattr(needs, name) / 1e9:.2f}" for name in names))
+    console.print(memory)
+
+
+def show_devices(made: Plan) -> None:
+    """The formula, then hours and cost by device."""
+    parts = ", ".join(f"{name} {flops / made.work.flops:.0%}" for name, flops in made.work.parts.items() if flops)
+    cached = "nothing is cached" if made.cached == "nothing" else f"{made.cached} cached"
+    console.print(
+        f"{made.work.flops / made.work.examples / 1e12:.3g} TFLOP a sample ({parts}; {cached}), recomputation and the "
+        f"gradients of frozen weights excluded; {made.work.executed / made.work.examples / 1e12:.3g} with "
+        "it.\nseconds of a step = FLOPs with recomputation / (matrix rate x efficiency) + bytes / bandwidth. "
+        "Evaluation, checkpoints and waiting for data come on top.",
+        highlight=False,
+    )
+    table = Table(
+        "device", "fits", "largest batch", "s a step", "tokens/s", "hours", "cost", "matrix rate x efficiency"
+    )
+    for one in made.devices:
+        largest = "" if one.largest_batch is None else str(one.largest_batch)
+        cost = "" if one.cost is None else f"{one.cost:,.2f}"
+        duration = one.duration
+        table.add_row(
+            one.speed.name,
+            "yes" if one.fits else "no",
+            largest,
+            f"{duration.seconds_per_step:.3g}",
+            f"{duration.tokens_per_s:,.0f}",
+            f"{duration.hours:.3g}",
+            cost,
+            one.speed.source,
+        )
+    console.print(table)
+
+
+def show_settings(title: str, settings: list[Setting]) -> None:
+    """Settings that fit, with hours and cost."""
+    if not settings:
+        console.print(f"{title}: none fits; take qlora, a smaller num_crops, or a larger card.", highlight=False)
+        return
+    table = Table(
+        "num_crops", "tokens", "batch x accumulate", "checkpointing", "cache", "GB", "hours", "cost", title=title
+    )
+    for one in settings:
+        table.add_row(
+            str(one.num_crops),
+            f"{one.image_tokens:,}",
+            f"{one.batch_size} x {one.accumulate}",
+            "yes" if one.checkpointing else "no",
+            one.cached,
+            f"{one.peak / 1e9:.1f}",
+            f"{one.hours:.3g}",
+            "" if one.cost is None else f"{one.cost:,.2f}",
+        )
+    console.print(table)

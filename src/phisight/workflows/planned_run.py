@@ -1,0 +1,231 @@
+"""A recipe before it runs: its rows, their lengths, the model's shapes, and what it takes on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from phisight.core.cards import Card
+from phisight.core.errors import CheckpointError
+from phisight.core.settings import Recipe
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.model.tiny import tiny_config, tiny_processor
+from phisight.train.arguments import planned_steps
+from phisight.train.examples.tokenize import example_lengths, image_token_counts, prompt_text
+from phisight.train.flops import Cached, ExampleSize
+from phisight.train.memory_plan import Batch, Memory, expected_padding, largest_batch, memory_of
+from phisight.train.time_plan import Duration, Speed, Work, duration_of, example_sizes, speed_of, with_train, work_of
+from phisight.train.trainable.methods import apply_method
+from phisight.workflows.load import TINY, split_rows
+
+METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
+"""Method, and whether the tower trains; the recipe's own is added."""
+USABLE = 0.9
+"""Share of a card's memory that a run may fill: kernels' workspaces and fragmentation take the rest."""
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """A recipe on one device."""
+
+    speed: Speed
+    fits: bool
+    largest_batch: int | None
+    """Most examples of a micro-batch that fit; None where it is the machine's own memory."""
+    duration: Duration
+    cost: float | None
+    """Of the run, at the price an hour that was given."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One choice of the settings that decide time and memory, and change no result but by rounding."""
+
+    num_crops: int
+    image_tokens: int
+    """Median."""
+    batch_size: int
+    accumulate: int
+    checkpointing: bool
+    cached: Cached
+    peak: int
+    """Bytes."""
+    hours: float
+    cost: float | None
+
+
+class PlannedRun:
+    """A recipe with its rows, their lengths and the model's shapes."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        folder = DatasetFolder.open(recipe.data.path)
+        task = recipe.task or folder.task
+        self.recipe = recipe
+        self.rows = split_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
+        self.config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in self.rows)])
+        self.num_crops = recipe.model.num_crops or processor.image_processor.num_crops
+        self.lengths = example_lengths(self.rows, processor, task, self.num_crops)
+        self.image_tokens = [image_token_counts(row, self.num_crops, self.config.crop_size) for row in self.rows]
+        counts = set(map(len, self.image_tokens))
+        prompts = {n: len(processor.encode(prompt_text(processor, task, n), [0] * n)) for n in counts}
+        self.trained = [
+            length - sum(each) - prompts[len(each)]
+            for length, each in zip(self.lengths, self.image_tokens, strict=True)
+        ]
+        self.batch = largest_batch(self.rows, self.lengths, self.trained, recipe, processor)
+
+    @property
+    def methods(self) -> list[tuple[str, bool]]:
+        """Methods whose memory is compared, the recipe's own among them."""
+        return list(dict.fromkeys([*METHODS, (self.recipe.train.method, self.recipe.train.train_tower)]))
+
+    def memory_by_method(self, method: str, tower: bool) -> Memory:
+        """Bytes of another method than the recipe's."""
+        from_layer = {} if method != "projector" and not tower else {"from_layer": 0}
+        recipe = with_train(self.recipe, method=method, train_tower=tower, **from_layer)
+        return memory_of(_meta_model(recipe, self.config), self.config, self.batch, recipe)
+
+    @cached_property
+    def _model(self) -> Any:
+        return _meta_model(self.recipe, self.config)
+
+    @property
+    def computes_bf16(self) -> bool:
+        """Whether products are in bfloat16: under autocast, or by the weights' own type."""
+        return self.recipe.train.bf16 or _dtype(self.recipe, self.config) == torch.bfloat16
+
+    @cached_property
+    def sizes(self) -> list[ExampleSize]:
+        """What each row's arithmetic depends on."""
+        crop_size = self.config.crop_size
+        return example_sizes(self.rows, self.lengths, self.image_tokens, self.trained, self.num_crops, crop_size)
+
+    def work(self, cached: Cached, recipe: Recipe | None = None) -> Work:
+        """FLOPs of an epoch."""
+        recipe = recipe or self.recipe
+        return work_of(self.config, self.sizes, recipe, cached, expected_padding(self.lengths, recipe))
+
+    @cached_property
+    def cached(self) -> Cached:
+        """What the recipe's steps read from a cache."""
+        return next(iter(self._caches()))
+
+    def _caches(self) -> Iterator[Cached]:
+        """Caches that the recipe allows and its bounds hold, the one that saves most first, and none at all."""
+        train, data = self.recipe.train, self.recipe.data
+        value = torch.empty((), dtype=_dtype(self.recipe, self.config)).element_size()
+        if train.from_layer and sum(self.lengths) * self.config.hidden_size * value <= data.trunk_cache_gb * 1e9:
+            yield "hidden states"
+        merged = (self.config.crop_size // 14) ** 2 * self.config.vision_config.hidden_size * value
+        tower_trains = train.train_tower or (self.recipe.model.name == TINY and train.method == "full")
+        if not tower_trains and sum(one.crops for one in self.sizes) * merged <= data.feature_cache_gb * 1e9:
+            yield "features"
+        yield "nothing"
+
+    def on(self, speed: Speed, work: Work, price: float | None) -> DevicePlan:
+        """The recipe as it is on a device."""
+        memory = memory_of(self._model, self.config, self.batch, self.recipe)
+        duration = self._duration(speed, work, self.recipe, memory)
+        return DevicePlan(
+            speed=speed,
+            fits=memory.peak <= USABLE * speed.memory,
+            largest_batch=self._largest_batch(speed),
+            duration=duration,
+            cost=None if price is None else price * duration.hours,
+        )
+
+    def _duration(self, speed: Speed, work: Work, recipe: Recipe, memory: Memory) -> Duration:
+        tokens = sum(self.lengths) / len(self.lengths)
+        steps = planned_steps(len(self.rows), recipe.train)
+        return duration_of(speed, work, recipe, memory, steps=steps, tokens_per_example=tokens)
+
+    def _memory(self, recipe: Recipe) -> Memory:
+        batch = Batch(recipe.train.batch_size, self.batch.tokens, self.batch.trained, self.batch.crops)
+        return memory_of(self._model, self.config, batch, recipe)
+
+    def _largest_batch(self, speed: Speed) -> int | None:
+        """Most examples of a micro-batch that fit: memory grows evenly with them."""
+        if speed.memory == float("inf"):
+            return None
+        one, two = (self._memory(with_train(self.recipe, batch_size=size)) for size in (1, 2))
+        each = two.activations + two.head - one.activations - one.head
+        count = 0
+        while self._memory(with_train(self.recipe, batch_size=count + 1)).peak <= USABLE * speed.memory:
+            left = USABLE * speed.memory - self._memory(with_train(self.recipe, batch_size=count + 1)).peak
+            count += 1 + int(left // each)
+        return count
+
+    def fastest(self, card: Card, price: float | None) -> Setting | None:
+        """The fastest setting that fits a card; None where none does. The examples of a step stay as many."""
+        speed = speed_of(card, bf16=self.computes_bf16)
+        found = [setting for setting in self._settings(speed, price) if setting.peak <= USABLE * speed.memory]
+        return min(found, key=lambda one: (one.hours, one.peak), default=None)
+
+    def _settings(self, speed: Speed, price: float | None) -> Iterator[Setting]:
+        tokens = sorted(sum(each) for each in self.image_tokens)
+        for checkpointing in (False, True):
+            for cached in self._caches():
+                for size in _divisors(self.recipe.train.batch_size * self.recipe.train.accumulate):
+                    accumulate = self.recipe.train.batch_size * self.recipe.train.accumulate // size
+                    recipe = with_train(
+                        self.recipe, batch_size=size, accumulate=accumulate, gradient_checkpointing=checkpointing
+                    )
+                    memory = self._memory(recipe)
+                    duration = self._duration(speed, self.work(cached, recipe), recipe, memory)
+                    cost = None if price is None else price * duration.hours
+                    yield Setting(
+                        self.num_crops,
+                        tokens[len(tokens) // 2],
+                        size,
+                        accumulate,
+                        checkpointing,
+                        cached,
+                        memory.peak,
+                        duration.hours,
+                        cost,
+                    )
+
+
+def _divisors(count: int) -> Sequence[int]:
+    return [size for size in range(1, count + 1) if count % size == 0]
+
+
+def method_name(method: str, tower: bool) -> str:
+    """A method as the table calls it."""
+    return f"{method} + tower" if tower else method
+
+
+def _meta_model(recipe: Recipe, config: Any) -> Any:
+    """The model with what trains, without memory for its weights."""
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=_dtype(recipe, config))
+        return apply_method(model, recipe.train, recipe.lora)
+
+
+def _dtype(recipe: Recipe, config: Any) -> torch.dtype:
+    if recipe.model.dtype == "auto":
+        return torch.float32 if recipe.model.name == TINY else config.dtype or torch.float32
+    return torch.bfloat16 if recipe.model.dtype == "bfloat16" else torch.float32
+
+
+def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
+    """Configuration and processor, without weights."""
+    name = recipe.model.name
+    if name == TINY:
+        processor: Any = tiny_processor(texts, num_crops=recipe.model.num_crops or 1)
+        config: Any = tiny_config(processor.tokenizer)
+    else:
+        try:
+            config, processor = AutoConfig.from_pretrained(name), AutoProcessor.from_pretrained(name)
+        except OSError as error:
+            raise CheckpointError(
+                f"no model at {name!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
+                "hub name that can be reached"
+            ) from error
+    config._attn_implementation = recipe.model.attention
+    return config, processor
