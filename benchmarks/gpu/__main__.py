@@ -27,14 +27,14 @@ from gpu.record import Record
 from gpu.session import Session
 
 PARTS = {
-    "matrix": 20.0,
-    "lora": 260.0,
-    "top": 90.0,
-    "full": 150.0,
-    "generation": 120.0,
-    "images": 90.0,
-    "equality": 80.0,
-    "compiled": 240.0,
+    "matrix": 10.0,
+    "lora": 110.0,
+    "top": 40.0,
+    "full": 60.0,
+    "generation": 70.0,
+    "images": 40.0,
+    "equality": 40.0,
+    "compiled": 110.0,
 }
 """Parts, the most valuable first, and how the time is shared among those that are asked for."""
 MODULES = {"top": "top_layers"}

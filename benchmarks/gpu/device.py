@@ -157,14 +157,19 @@ class Timing:
         }
 
 
-def timed(device: Device, call: Callable[[], Any], *, seconds: float, least: int = 2, most: int = 20) -> Timing:
-    """Time ``call``: once to warm up, then for ``seconds``, at least ``least`` and at most ``most`` times."""
+def timed(
+    device: Device, call: Callable[[], Any], *, seconds: float, least: int = 2, most: int = 20, warm: int = 1
+) -> Timing:
+    """Time ``call``: ``warm`` times to warm up, then for ``seconds``, at least ``least`` and at most ``most`` times."""
     timing = Timing()
     device.reset_peak()
     begun = time.perf_counter()
     call()
     device.synchronize()
     timing.first = time.perf_counter() - begun
+    for _ in range(warm - 1):
+        call()
+    device.synchronize()
     begun = time.perf_counter()
     while len(timing.seconds) < least or (time.perf_counter() - begun < seconds and len(timing.seconds) < most):
         start = time.perf_counter()

@@ -11,6 +11,8 @@ from gpu.device import timed
 from gpu.model import TASK
 from gpu.record import Figures
 from gpu.session import Session
+from gpu.training import profile
+from phisight.train.acceleration.patch import fused_layers
 from phisight.train.examples.tokenize import prompt_text
 
 PART = "generation"
@@ -19,7 +21,7 @@ PART = "generation"
 def run(session: Session) -> None:
     """Each batch size, large ones first: they are what the aim speaks of."""
     for batch in reversed(session.size.batches):
-        for way, needs in ((recorded, 6), (library, 10)):
+        for way, needs in ((fused, 8), (recorded, 6), (library_fused, 9), (library, 9)):
 
             def measure(way: Any = way, batch: int = batch) -> Figures:
                 figures: Figures = way(session, batch)
@@ -118,6 +120,18 @@ CHECKED = 6
 """Tokens that are compared with the library's."""
 
 
+def fused(session: Session, batch: int) -> Figures:
+    """The recorded step with training's fused layers, whose chains are one kernel each."""
+    with fused_layers(session.model, wanted=True):
+        return recorded(session, batch)
+
+
+def library_fused(session: Session, batch: int) -> Figures:
+    """``generate`` with training's fused layers: fewer kernels for the host to start."""
+    with fused_layers(session.model, wanted=True):
+        return library(session, batch)
+
+
 @torch.no_grad()
 def recorded(session: Session, batch: int) -> Figures:
     """One step over a static cache, recorded as a CUDA graph and replayed: no time of the host's in it."""
@@ -127,9 +141,11 @@ def recorded(session: Session, batch: int) -> Figures:
     step = StaticSteps(session, inputs)
     eager = timed(session.device, step, seconds=0.0, least=3, most=3)
     replay = session.device.graph(step)
-    run = timed(session.device, replay, seconds=session.step_seconds, least=3, most=max(3, new - 8))
+    run = timed(session.device, replay, seconds=session.step_seconds, least=3, most=max(3, new - 10))
+    kernels = profile(replay, session.device)
     return {
         **figures_of(session, batch, prompt, run.typical, filled.typical),
+        "kernels": kernels,
         "eager_step_ms": eager.typical * 1e3,
         "peak_gb": run.peak_bytes / 1e9,
         "tokens_as_the_librarys": as_the_librarys(session, inputs),

@@ -25,6 +25,8 @@ CACHED = Variant("ours, features in memory", FEATURES)
 CHECKPOINTED = Variant("ours, features in memory, checkpointing", FEATURES, checkpointing=True)
 WRITTEN = Variant("ours, elementwise chains as written, features in memory", FEATURES, chains_compiled=False)
 UNFUSED = Variant("ours without fused layers, features in memory", FEATURES, fused=False)
+WARM = 8
+"""Steps before a loader's pinned memory is all allocated and its workers are ahead."""
 PACKED = Variant("ours, mixed lengths, packed", FEATURES, packed=True)
 PADDED = Variant("ours, mixed lengths, padded", FEATURES)
 
@@ -39,7 +41,7 @@ def run(session: Session) -> None:
             told = f"{size.image_tokens(grid):,} image tokens"
             grids = [grid] * session.examples
             for variant in (CACHED, PLAIN, COMPUTED):
-                profiled = grid == long and variant in (CACHED, PLAIN)
+                profiled = grid == long and variant is CACHED
 
                 def measure(variant: Variant = variant, grids: list[int] = grids, profiled: bool = profiled) -> Figures:
                     return session.measure(model, variant, grids, train=train, profiled=profiled)
@@ -120,11 +122,11 @@ def fed(session: Session, model: Any, variant: Variant, examples: Dataset[Any], 
         return iter([batch])
 
     step = Step(model, session.device, coming, plain=variant.plain)
-    most = max(2, min(20, len(loader) - 4))
+    most = max(2, min(20, len(loader) - WARM - 4))
     with layers_of(model, variant):
-        timing = timed(session.device, step, seconds=session.step_seconds, most=most)
+        timing = timed(session.device, step, seconds=session.step_seconds, most=most, warm=WARM if session.full else 1)
     timed_steps = len(timing.seconds)
-    wait = sum(waited[1 : 1 + timed_steps]) / sum(timing.seconds)
+    wait = sum(waited[-timed_steps:]) / sum(timing.seconds)
     return {
         "images_per_s": micro / timing.typical,
         "data_wait": wait,

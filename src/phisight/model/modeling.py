@@ -214,6 +214,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             label_weights: float[B, T], how often each label counts.
             numbers: float[B, T], targets of the number head, NaN where there is none.
         """
+        if labels is not None and use_cache is None and past_key_values is None:
+            use_cache = False  # the library's default would copy keys and values of every layer for nobody
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -60,7 +60,7 @@ def test_a_step_is_the_librarys(model: Any, method: str, *, packed: bool) -> Non
 
 
 @pytest.mark.usefixtures("as_on_gpu")
-def test_with_a_cache_the_library_attends(model: Any) -> None:
+def test_keys_and_values_go_into_a_cache(model: Any) -> None:
     ids = token_batch(model, packed=False)["input_ids"]
     whole = model(input_ids=ids).logits[:, -1]
     with fused_layers(model, wanted=True), torch.no_grad():
@@ -82,7 +82,7 @@ def test_chains_are_compiled_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not seen
     monkeypatch.setattr(one_kernel, "on_gpu", lambda _: True)
     assert [float(chain(torch.ones(1))) for _ in range(2)] == [3, 3]
-    assert seen == [{"dynamic": True}]
+    assert seen == [{}]
 
 
 def test_without_a_compiler_chains_run_as_written(

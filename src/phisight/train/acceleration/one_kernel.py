@@ -1,8 +1,8 @@
 """Chains of elementwise operations as one kernel each, on a GPU.
 
 There an elementwise operation costs the time that its tensors take to go through memory: SwiGLU's backward pass as
-written reads and writes them eight times over. torch.compile makes one Triton kernel of a chain, in seconds and once
-for all lengths. On a CPU the chains run as written.
+written reads and writes them eight times over. torch.compile makes one Triton kernel of a chain, in seconds and twice: the
+second length makes lengths a symbol; widths stay numbers (as symbols they cost a division for each value). On a CPU the chains run as written.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def one_kernel(chain: Callable[Arguments, Result]) -> Callable[Arguments, Result
         if failed or not on_gpu(args[0]):
             return chain(*args, **kwargs)
         if not compiled:  # the compiler takes seconds to import
-            compiled.append(torch.compile(chain, dynamic=True))
+            compiled.append(torch.compile(chain))
         try:
             return compiled[0](*args, **kwargs)
         except torch.OutOfMemoryError:

@@ -5,7 +5,7 @@
 As the library writes it, turning takes eight passes over memory, and the backward pass of the three slices fills three
 tensors as large as qkv and adds them up.
 
-Source: the library's ``Phi3Attention.forward`` without a key-value cache; Su et al. 2021, RoFormer, equation 34.
+Source: the library's ``Phi3Attention.forward``; Su et al. 2021, RoFormer, equation 34.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from phisight.train.acceleration.one_kernel import on_gpu, one_kernel
 
 
 def turning_attention(module: Any) -> Callable[..., Any]:
-    """Forward pass of a ``Phi3Attention``; as the library writes it on a CPU, with a cache, or with partial turns."""
+    """Forward pass of a ``Phi3Attention``; as the library writes it on a CPU, or where heads turn in part."""
     as_written: Callable[..., Any] = type(module).forward
 
     def forward(
@@ -34,7 +34,7 @@ def turning_attention(module: Any) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         cos, sin = position_embeddings
-        if past_key_values is not None or cos.shape[-1] != module.head_dim or not on_gpu(hidden_states):
+        if cos.shape[-1] != module.head_dim or not on_gpu(hidden_states):
             return cast(
                 tuple[Tensor, Tensor | None],
                 as_written(
@@ -49,6 +49,8 @@ def turning_attention(module: Any) -> Callable[..., Any]:
         config = module.config
         heads = config.num_attention_heads, config.num_key_value_heads
         query, key, value = turned(module.qkv_proj(hidden_states), cos, sin, *heads)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, module.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
         output, weights = attend(
             module,
@@ -71,10 +73,22 @@ def turned(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, key_heads: int) ->
 
     ``cos`` and ``sin`` [B or 1, T, d] hold each angle twice, as the rotary embedding gives them.
     """
+    if not torch.is_grad_enabled():
+        return _split(qkv, cos, sin, heads, key_heads)
     return cast(
         tuple[Tensor, Tensor, Tensor],
         _Turned.apply(qkv, cos, sin, heads, key_heads),  # type: ignore[no-untyped-call]
     )
+
+
+def _split(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, key_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Values are a view of ``qkv``. Batch and positions go as one axis, so that one kernel serves all batch sizes."""
+    batch, length = qkv.shape[:2]
+    states = qkv.view(batch * length, heads + 2 * key_heads, -1)
+    angles = (one.expand(batch, -1, -1).reshape(batch * length, 1, -1) for one in (cos, sin))
+    both = _turn(states[:, : heads + key_heads], *angles).view(batch, length, heads + key_heads, -1)
+    value = states[:, heads + key_heads :].view(batch, length, key_heads, -1)
+    return both[:, :, :heads].transpose(1, 2), both[:, :, heads:].transpose(1, 2), value.transpose(1, 2)
 
 
 class _Turned(Function):
@@ -82,12 +96,9 @@ class _Turned(Function):
     def forward(
         ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, key_heads: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        states = qkv.view(*qkv.shape[:2], heads + 2 * key_heads, -1)
-        both = _turn(states[:, :, : heads + key_heads], cos[:, :, None], sin[:, :, None])
         ctx.save_for_backward(cos, sin)
-        query, key = both[:, :, :heads], both[:, :, heads:]
-        value = states[:, :, heads + key_heads :].clone()
-        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        query, key, value = _split(qkv, cos, sin, heads, key_heads)
+        return query, key, value.clone()
 
     @staticmethod
     @once_differentiable
@@ -100,7 +111,7 @@ class _Turned(Function):
 
 @one_kernel
 def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """[B, T, n, d] turned by the angles of each position."""
+    """[B T, n, d] turned by the angles [B T, 1, d]."""
     first, second = states.chunk(2, dim=-1)
     return states * cos + torch.cat((-second, first), dim=-1) * sin
 
