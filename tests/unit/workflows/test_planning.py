@@ -78,6 +78,7 @@ def test_the_command_shows_the_recipe_among_the_methods(recipe: Recipe, tmp_path
 
 
 def test_hours_are_flops_over_what_a_card_computes(recipe: Recipe) -> None:
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"bf16": True})})
     made = plan(recipe, price=2.0, measure_cpu=False)
     assert [one.speed.name for one in made.devices] == [one.name for one in CARDS]
     for device in made.devices:

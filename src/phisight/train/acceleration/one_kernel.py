@@ -1,8 +1,9 @@
 """Chains of elementwise operations as one kernel each, on a GPU.
 
 There an elementwise operation costs the time that its tensors take to go through memory: SwiGLU's backward pass as
-written reads and writes them eight times over. torch.compile makes one Triton kernel of a chain, in seconds and twice: the
-second length makes lengths a symbol; widths stay numbers (as symbols they cost a division for each value). On a CPU the chains run as written.
+written reads and writes them eight times over. torch.compile makes one Triton kernel of a chain, in seconds and twice:
+the second length makes lengths a symbol; widths stay numbers (as symbols they cost a division for each value). On a
+CPU the chains run as written.
 """
 
 from __future__ import annotations
