@@ -23,12 +23,12 @@ from medium import NUM_CROPS, catalogue, make_examples, make_model, make_process
 from ways import Case, Clock, settings_of
 
 from phisight.core.settings import Recipe
-from phisight.train import time_plan
-from phisight.train.flops import Cached
+from phisight.train.estimate import time_plan
+from phisight.train.estimate.flops import Cached
+from phisight.train.estimate.memory_plan import Batch, memory_of
+from phisight.train.estimate.time_plan import duration_of, example_sizes, speed_of_this_cpu, with_train, work_of
 from phisight.train.loop import fit
-from phisight.train.memory_plan import Batch, memory_of
 from phisight.train.precompute import fill_caches
-from phisight.train.time_plan import duration_of, example_sizes, speed_of_this_cpu, with_train, work_of
 from phisight.train.trainable.methods import apply_method
 
 AIM = 0.25

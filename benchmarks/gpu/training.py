@@ -26,9 +26,9 @@ from phisight.train.acceleration.compile import compiled_layers
 from phisight.train.acceleration.patch import fused_layers
 from phisight.train.cache.hidden_states import as_single_batch
 from phisight.train.cache.vision_features import image_embedding
+from phisight.train.estimate.flops import Cached, ExampleSize, example_flops
 from phisight.train.examples.collators import Collator, PackingCollator, drop_redundant_mask
 from phisight.train.examples.tokenize import Conversation, encode_answer
-from phisight.train.flops import Cached, ExampleSize, example_flops
 from phisight.train.trainable.methods import apply_method
 
 Batch = dict[str, Any]

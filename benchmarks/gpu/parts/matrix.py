@@ -34,7 +34,7 @@ def _rate(session: Session, left: torch.Tensor, right: torch.Tensor) -> float:
 
 def layer_rates(session: Session) -> Figures:
     """TFLOP/s of the decoder's own shapes at a micro-batch's tokens."""
-    from phisight.train.flops import layer_shapes
+    from phisight.train.estimate.flops import layer_shapes
 
     tokens = 8192 if session.full else 64
     found: Figures = {"tokens": tokens}

@@ -12,8 +12,8 @@ from phisight.cli.screen import Overrides, console, quiet_libraries
 from phisight.core.errors import SettingsError
 
 if TYPE_CHECKING:
+    from phisight.train.estimate.planned_run import Setting
     from phisight.workflows.plan import Plan
-    from phisight.workflows.planned_run import Setting
 
 DEFAULT_CARD = "A100 80GB"
 """What a sweep reckons with unless a card is named."""
@@ -32,8 +32,8 @@ def plan_command(
 
     Example: phisight plan recipes/phi35-vision-lora.yaml --set data.path=data/products --card H100 --price 2.5
     """
-    from phisight.core.cards import card as named
     from phisight.core.recipe import load_recipe
+    from phisight.train.estimate.cards import card as named
     from phisight.workflows.plan import plan
 
     if sweep not in (None, "num_crops"):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from phisight.core.cards import CARDS, Card
+from transformers import AutoConfig, AutoProcessor
+
+from phisight.core.errors import CheckpointError
 from phisight.core.settings import Recipe
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.train.arguments import planned_steps
-from phisight.train.flops import Cached
-from phisight.train.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table
-from phisight.train.time_plan import Work, speed_of, speed_of_this_cpu
-from phisight.workflows.planned_run import DevicePlan, PlannedRun, Setting, method_name
+from phisight.train.estimate.cards import CARDS, Card
+from phisight.train.estimate.flops import Cached
+from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table
+from phisight.train.estimate.planned_run import DevicePlan, PlannedRun, Setting, method_name
+from phisight.train.estimate.time_plan import Work, speed_of, speed_of_this_cpu
+from phisight.workflows.load import TINY, split_rows
 
 SWEPT_CROPS = (1, 4, 9, 16)
 """Values of num_crops that a sweep compares."""
@@ -48,7 +55,7 @@ def plan(
     sweep: bool = False,
     measure_cpu: bool = True,
 ) -> Plan:
-    """Plan a run on one device; ``train/memory_plan.py`` and ``train/time_plan.py`` say what is counted.
+    """Plan a run on one device; ``train/estimate/`` says what is counted.
 
     Args:
         recipe: What would be trained.
@@ -57,7 +64,7 @@ def plan(
         sweep: Whether to compare values of num_crops on it.
         measure_cpu: Whether to time this machine's own matrix product, which takes half a second.
     """
-    case = PlannedRun(recipe)
+    case = _planned(recipe)
     memory = {method_name(*method): case.memory_by_method(*method) for method in case.methods}
     cached = case.cached
     work = case.work(cached)
@@ -84,7 +91,33 @@ def plan(
 
 def _sweep(recipe: Recipe, card: Card, price: float | None) -> list[Setting]:
     cases = (
-        PlannedRun(recipe.model_copy(update={"model": recipe.model.model_copy(update={"num_crops": crops})}))
+        _planned(recipe.model_copy(update={"model": recipe.model.model_copy(update={"num_crops": crops})}))
         for crops in SWEPT_CROPS
     )
     return [setting for case in cases if (setting := case.fastest(card, price))]
+
+
+def _planned(recipe: Recipe) -> PlannedRun:
+    folder = DatasetFolder.open(recipe.data.path)
+    task = recipe.task or folder.task
+    rows = split_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
+    config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
+    return PlannedRun(recipe, rows, task, config, processor, tiny=recipe.model.name == TINY)
+
+
+def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
+    """Configuration and processor, without weights."""
+    name = recipe.model.name
+    if name == TINY:
+        processor: Any = tiny_processor(texts, num_crops=recipe.model.num_crops or 1)
+        config: Any = tiny_config(processor.tokenizer)
+    else:
+        try:
+            config, processor = AutoConfig.from_pretrained(name), AutoProcessor.from_pretrained(name)
+        except OSError as error:
+            raise CheckpointError(
+                f"no model at {name!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
+                "hub name that can be reached"
+            ) from error
+    config._attn_implementation = recipe.model.attention
+    return config, processor

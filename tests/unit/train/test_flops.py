@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.model.loss import IGNORED
-from phisight.train.flops import ExampleSize, example_flops, layer_shapes
+from phisight.train.estimate.flops import ExampleSize, example_flops, layer_shapes
 from phisight.train.trainable.methods import apply_method
 
 TEXT = 40

@@ -10,7 +10,7 @@ from phisight.core.geometry import image_tokens
 from phisight.core.recipe import recipe_from
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 from phisight.train.acceleration.patch import fused_layers
-from phisight.train.memory_plan import Batch, image_token_table, memory_of
+from phisight.train.estimate.memory_plan import Batch, image_token_table, memory_of
 from phisight.train.trainable.methods import apply_method
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import torch
 
 from phisight.core.errors import SettingsError
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.memory_plan import stored_bytes
+from phisight.train.estimate.memory_plan import stored_bytes
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import count_parts
 from phisight.train.trainable.quantize import merge_quantized, quantize_decoder

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from phisight.cli import app
-from phisight.core.cards import CARDS, Card
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
+from phisight.train.estimate.cards import CARDS, Card
 from phisight.workflows.plan import plan
 from phisight.workflows.train import train
 

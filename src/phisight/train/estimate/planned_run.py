@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
-from phisight.core.cards import Card
-from phisight.core.errors import CheckpointError
 from phisight.core.settings import Recipe
-from phisight.data.dataset.folder import DatasetFolder
-from phisight.model.tiny import tiny_config, tiny_processor
+from phisight.core.task import Task
 from phisight.train.arguments import planned_steps
+from phisight.train.estimate.cards import Card
+from phisight.train.estimate.flops import Cached, ExampleSize
+from phisight.train.estimate.memory_plan import Batch, Memory, expected_padding, largest_batch, memory_of
+from phisight.train.estimate.time_plan import (
+    Duration,
+    Speed,
+    Work,
+    duration_of,
+    example_sizes,
+    speed_of,
+    with_train,
+    work_of,
+)
 from phisight.train.examples.tokenize import example_lengths, image_token_counts, prompt_text
-from phisight.train.flops import Cached, ExampleSize
-from phisight.train.memory_plan import Batch, Memory, expected_padding, largest_batch, memory_of
-from phisight.train.time_plan import Duration, Speed, Work, duration_of, example_sizes, speed_of, with_train, work_of
 from phisight.train.trainable.methods import apply_method
-from phisight.workflows.load import TINY, split_rows
 
 METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
 """Method, and whether the tower trains; the recipe's own is added."""
@@ -62,12 +68,14 @@ class Setting:
 class PlannedRun:
     """A recipe with its rows, their lengths and the model's shapes."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        folder = DatasetFolder.open(recipe.data.path)
-        task = recipe.task or folder.task
+    def __init__(
+        self, recipe: Recipe, rows: Sequence[Mapping[str, Any]], task: Task, config: Any, processor: Any, *, tiny: bool
+    ) -> None:
         self.recipe = recipe
-        self.rows = split_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
-        self.config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in self.rows)])
+        self.rows = rows
+        self.config = config
+        self._dtype = dtype_of(recipe, config, tiny=tiny)
+        self._tower_trains = recipe.train.train_tower or (tiny and recipe.train.method == "full")
         self.num_crops = recipe.model.num_crops or processor.image_processor.num_crops
         self.lengths = example_lengths(self.rows, processor, task, self.num_crops)
         self.image_tokens = [image_token_counts(row, self.num_crops, self.config.crop_size) for row in self.rows]
@@ -88,16 +96,16 @@ class PlannedRun:
         """Bytes of another method than the recipe's."""
         from_layer = {} if method != "projector" and not tower else {"from_layer": 0}
         recipe = with_train(self.recipe, method=method, train_tower=tower, **from_layer)
-        return memory_of(_meta_model(recipe, self.config), self.config, self.batch, recipe)
+        return memory_of(_meta_model(recipe, self.config, self._dtype), self.config, self.batch, recipe)
 
     @cached_property
     def _model(self) -> Any:
-        return _meta_model(self.recipe, self.config)
+        return _meta_model(self.recipe, self.config, self._dtype)
 
     @property
     def computes_bf16(self) -> bool:
         """Whether products are in bfloat16: under autocast, or by the weights' own type."""
-        return self.recipe.train.bf16 or _dtype(self.recipe, self.config) == torch.bfloat16
+        return self.recipe.train.bf16 or self._dtype == torch.bfloat16
 
     @cached_property
     def sizes(self) -> list[ExampleSize]:
@@ -118,12 +126,11 @@ class PlannedRun:
     def _caches(self) -> Iterator[Cached]:
         """Caches that the recipe allows and its bounds hold, the one that saves most first, and none at all."""
         train, data = self.recipe.train, self.recipe.data
-        value = torch.empty((), dtype=_dtype(self.recipe, self.config)).element_size()
+        value = torch.empty((), dtype=self._dtype).element_size()
         if train.from_layer and sum(self.lengths) * self.config.hidden_size * value <= data.trunk_cache_gb * 1e9:
             yield "hidden states"
         merged = (self.config.crop_size // 14) ** 2 * self.config.vision_config.hidden_size * value
-        tower_trains = train.train_tower or (self.recipe.model.name == TINY and train.method == "full")
-        if not tower_trains and sum(one.crops for one in self.sizes) * merged <= data.feature_cache_gb * 1e9:
+        if not self._tower_trains and sum(one.crops for one in self.sizes) * merged <= data.feature_cache_gb * 1e9:
             yield "features"
         yield "nothing"
 
@@ -200,32 +207,15 @@ def method_name(method: str, tower: bool) -> str:
     return f"{method} + tower" if tower else method
 
 
-def _meta_model(recipe: Recipe, config: Any) -> Any:
-    """The model with what trains, without memory for its weights."""
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=_dtype(recipe, config))
-        return apply_method(model, recipe.train, recipe.lora)
-
-
-def _dtype(recipe: Recipe, config: Any) -> torch.dtype:
+def dtype_of(recipe: Recipe, config: Any, *, tiny: bool) -> torch.dtype:
+    """Type of the weights; a tiny model's are float32 unless the recipe says otherwise."""
     if recipe.model.dtype == "auto":
-        return torch.float32 if recipe.model.name == TINY else config.dtype or torch.float32
+        return torch.float32 if tiny else config.dtype or torch.float32
     return torch.bfloat16 if recipe.model.dtype == "bfloat16" else torch.float32
 
 
-def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
-    """Configuration and processor, without weights."""
-    name = recipe.model.name
-    if name == TINY:
-        processor: Any = tiny_processor(texts, num_crops=recipe.model.num_crops or 1)
-        config: Any = tiny_config(processor.tokenizer)
-    else:
-        try:
-            config, processor = AutoConfig.from_pretrained(name), AutoProcessor.from_pretrained(name)
-        except OSError as error:
-            raise CheckpointError(
-                f"no model at {name!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
-                "hub name that can be reached"
-            ) from error
-    config._attn_implementation = recipe.model.attention
-    return config, processor
+def _meta_model(recipe: Recipe, config: Any, dtype: torch.dtype) -> Any:
+    """The model with what trains, without memory for its weights."""
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+        return apply_method(model, recipe.train, recipe.lora)

@@ -2,7 +2,7 @@
 
     seconds of a step = FLOPs / (matrix rate x efficiency) + bytes / bandwidth
 
-    FLOPs    forward, gradients of inputs and of trainable weights by part (train/flops.py), recomputation on top;
+    FLOPs    forward, gradients of inputs and of trainable weights by part (flops.py), recomputation on top;
              padding computes as tokens do; nothing of what is read from a cache
     bytes    weights, read once for each pass of a micro-batch; the optimizer's seven reads and writes of what trains
 
@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
-from phisight.core.cards import Card
 from phisight.core.dataset_folder import HEIGHT, WIDTH
 from phisight.core.geometry import hd_grid
 from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import images_of
 from phisight.train.acceleration.fused_linear import product
-from phisight.train.flops import PARTS, Cached, ExampleFlops, ExampleSize, example_flops
-from phisight.train.memory_plan import Memory
+from phisight.train.estimate.cards import Card
+from phisight.train.estimate.flops import PARTS, Cached, ExampleFlops, ExampleSize, example_flops
+from phisight.train.estimate.memory_plan import Memory
 
 clock = time.perf_counter
 """Seconds; a benchmark puts the process's CPU time here."""
