@@ -7,7 +7,6 @@ from typing import Any
 
 from transformers import AutoConfig, AutoProcessor
 
-from phisight.core.errors import CheckpointError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
@@ -17,7 +16,7 @@ from phisight.train.estimate.flops import Cached
 from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table
 from phisight.train.estimate.planned_run import DevicePlan, PlannedRun, Setting, method_name
 from phisight.train.estimate.time_plan import Work, speed_of, speed_of_this_cpu
-from phisight.workflows.load import TINY, split_rows
+from phisight.workflows.load import TINY, loading, split_rows
 
 SWEPT_CROPS = (1, 4, 9, 16)
 """Values of num_crops that a sweep compares."""
@@ -112,12 +111,7 @@ def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
         processor: Any = tiny_processor(texts, num_crops=recipe.model.num_crops or 1)
         config: Any = tiny_config(processor.tokenizer)
     else:
-        try:
+        with loading(name):
             config, processor = AutoConfig.from_pretrained(name), AutoProcessor.from_pretrained(name)
-        except OSError as error:
-            raise CheckpointError(
-                f"no model at {name!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
-                "hub name that can be reached"
-            ) from error
     config._attn_implementation = recipe.model.attention
     return config, processor
