@@ -14,13 +14,11 @@ import torch
 from medium import NUM_CROPS, TASK, make_examples, open_image
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from phisight.core.recipe import recipe_from
 from phisight.core.settings import Recipe
 from phisight.model.processing import Phi3VProcessor
-from phisight.train.arguments import training_arguments
-from phisight.train.callbacks import passes_on
 from phisight.train.examples.tokenize import Conversation, encode_answer
 from phisight.train.loop import fit
 from phisight.train.precompute import fill_caches
@@ -163,6 +161,42 @@ class PlainTrainer(Trainer):
         return batches
 
 
+class Passing(TrainerCallback):
+    """Passes the Trainer's steps and losses on to a clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.clock.step(0)
+
+    def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+        self.clock.log(0, logs or {})
+
+
+def plain_arguments(recipe: Recipe, out: Path, steps: int) -> TrainingArguments:
+    """A recipe as the Trainer takes it."""
+    train = recipe.train
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.accumulate,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.schedule,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.clip,
+        bf16=train.bf16,
+        logging_steps=train.log_every,
+        save_strategy="no",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
 def one_example(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """A batch of one: text gets a batch axis, pixels have theirs."""
     (example,) = examples
@@ -178,13 +212,13 @@ def step_plain(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows, ba
 
     def run(steps: int) -> Clock:
         clock = Clock()
-        args = training_arguments(recipe, out, steps, evaluate=False)  # micro-batches of one
+        args = plain_arguments(recipe, out, steps)  # micro-batches of one
         trainer = PlainTrainer(
             model=model,
             args=args,
             train_dataset=PlainExamples(rows, processor),
             data_collator=one_example,
-            callbacks=[passes_on(clock)],
+            callbacks=[Passing(clock)],
         )
         trainer.clock = clock
         trainer.remove_callback(PrinterCallback)

@@ -3,6 +3,7 @@
     python benchmarks/train_step.py [--quick] [--rounds N] [--cases lora,top,full] [--no-memory] [--json FILE]
     MICRO_BATCH=4 python benchmarks/train_step.py ...    phisight with other micro-batches (as the plain way: 1)
     COMPILE=1 python benchmarks/train_step.py ...        phisight with train.compile
+    python benchmarks/train_step.py --checkout FOLDER --rounds 7    against another checkout of phisight
 
 The plain way is transformers' Trainer over the same model: micro-batches of one example, logits at every place, crops
 padded to the maximum, images read and the tower run in every step. It trains the same parameters in the same type and
@@ -37,6 +38,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from checkouts import compare_checkouts
 from loops import CASES, CPU_TIME, Case, Clock, step_phisight, step_plain, timer
 from medium import OFFICIAL_VOCABULARY, VOCABULARY, catalogue, forward_work, make_examples, make_model, make_processor
 from torch import Tensor
@@ -206,6 +208,7 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join(CASES), help="which cases, with commas")
     parser.add_argument("--cpu-time", action="store_true", help="one thread, CPU time: for a machine with other work")
     parser.add_argument("--no-memory", action="store_true", help="leave memory out")
+    parser.add_argument("--checkout", type=Path, help="compare with another checkout, not with the plain way")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -217,6 +220,12 @@ def main() -> None:
         torch.set_num_threads(1)
     steps, rounds, batch = (1, 1, 2) if asked.quick else (asked.steps, asked.rounds, asked.batch)
     cases = [CASES[name] for name in asked.cases.split(",")]
+    if asked.checkout:
+        options = ["--cpu-time"] if asked.cpu_time else []
+        found = [compare_checkouts(asked.checkout, case.name, steps, rounds, batch, options) for case in cases]
+        if asked.json:
+            asked.json.write_text(json.dumps(found))
+        return
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         for case in cases:

@@ -19,7 +19,6 @@ DECISIONS = ROOT / "docs" / "decisions" / "0002-dependencies.md"
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
 # Declared, never imported by name: the reason.
 WORKS_UNSEEN = {
-    "accelerate": "transformers' Trainer runs on it",
     "s3fs": "fsspec imports it for s3:// addresses",
     "gcsfs": "fsspec imports it for gs:// addresses",
 }

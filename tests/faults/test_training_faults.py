@@ -27,8 +27,8 @@ from phisight.core.errors import (
 )
 from phisight.core.settings import Recipe
 from phisight.train.checkpoint import manifest
-from phisight.train.loop import CheckedTrainer
-from phisight.train.shutdown import Stopping
+from phisight.train.shutdown import GracefulShutdown
+from phisight.train.training_run import TrainingRun
 from phisight.workflows.train import train
 from tests.helpers.ranks import free_port, train_as
 from tests.helpers.small_run import curve, weights
@@ -99,14 +99,14 @@ def test_a_second_signal_stops_at_once(recipe: Build) -> None:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(StoppedError, match="asked twice, so nothing more is saved"):
+    with pytest.raises(StoppedError, match="second signal, so nothing more is saved"):
         train(recipe(), progress=At(2, twice))
     assert steps_of(recipe().out) == []
 
 
 def test_a_step_that_does_not_end() -> None:
     def endless() -> None:
-        with Stopping(grace=0.05):
+        with GracefulShutdown(grace=0.05):
             signal.raise_signal(signal.SIGTERM)
             time.sleep(10)
 
@@ -171,7 +171,7 @@ def test_a_data_set_that_vanishes(workers: int, recipe: Build, own_data: Path) -
     wanted.data.keep_pixels_gb = 0
     with pytest.raises(DatasetError) as error:
         train(wanted, progress=At(4, lambda: shutil.rmtree(own_data)))
-    assert one_line(error).startswith(f"the data set folder {own_data} is gone")
+    assert one_line(error).startswith(f"the data set folder {own_data} is missing")
     assert steps_of(wanted.out) == [3]
 
 
@@ -204,7 +204,7 @@ def test_a_worker_that_dies(child: Callable[..., BaseProcess], recipe: Build) ->
     process.join(60)
     assert process.exitcode == 1
     told = (wanted.out.with_suffix(".errors") / "0").read_text()
-    assert told.startswith("WorkerError: a process that prepares images died (")
+    assert told.startswith("WorkerError: a data loading worker died (")
     assert told.endswith("lower data.workers (now 1), then continue with --resume")
 
 
@@ -219,14 +219,14 @@ def test_a_worker_that_dies(child: Callable[..., BaseProcess], recipe: Build) ->
 def test_memory_runs_out(
     train_settings: dict[str, Any], told: str, recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = CheckedTrainer.compute_loss
+    inputs_of = TrainingRun.inputs_of
 
-    def grown(self: CheckedTrainer, *args: Any, **kwargs: Any) -> Any:
+    def grown(self: TrainingRun, batch: dict[str, Any]) -> Any:
         if self.state.global_step == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
-        return compute(self, *args, **kwargs)
+        return inputs_of(self, batch)
 
-    monkeypatch.setattr(CheckedTrainer, "compute_loss", grown)
+    monkeypatch.setattr(TrainingRun, "inputs_of", grown)
     with pytest.raises(MemoryLimitError) as error:
         train(recipe(evaluate_every=None, **train_settings))
     assert one_line(error).startswith("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -236,14 +236,13 @@ def test_memory_runs_out(
 def test_a_loss_that_is_no_number_names_its_rows(recipe: Build, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the micro-batch that was being computed: the second one of the second epoch's first step."""
     seen: list[list[list[int]]] = []
-    compute = CheckedTrainer.compute_loss
+    add_loss = TrainingRun.add_loss
 
-    def broken(self: CheckedTrainer, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        loss = compute(self, model, inputs, *args, **kwargs)
-        seen.append(inputs["input_ids"].tolist())
-        return loss * float("nan") if len(seen) == 12 else loss
+    def broken(self: TrainingRun, loss: torch.Tensor, index: int, batch: dict[str, Any]) -> None:
+        seen.append(batch["input_ids"].tolist())
+        add_loss(self, loss * float("nan") if len(seen) == 12 else loss, index, batch)
 
-    monkeypatch.setattr(CheckedTrainer, "compute_loss", broken)
+    monkeypatch.setattr(TrainingRun, "add_loss", broken)
     with pytest.raises(NonFiniteLossError) as error:
         train(recipe(evaluate_every=None, save_every=50, steps=50))
     told = one_line(error)

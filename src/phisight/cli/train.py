@@ -27,15 +27,17 @@ def train_command(
     """Fine-tune a model on a data set folder by a recipe.
 
     A run that was stopped, killed or interrupted by an error continues with --resume from its newest good checkpoint,
-    exactly as if it had never stopped. Several devices: torchrun --nproc-per-node N -m phisight train RECIPE.yaml
+    exactly as if it had never stopped; with --resume --set train.steps=+500 a finished one goes on for 500 steps more.
+    Several devices: torchrun --nproc-per-node N -m phisight train RECIPE.yaml
 
     Example: phisight train recipes/tiny-cpu.yaml --set data.path=data/products --set out=runs/products
     """
-    from phisight.core.recipe import load_recipe
+    from phisight.core.recipe import load_recipe, split_more_steps
     from phisight.workflows.train import train
 
     quiet_libraries()
-    loaded = load_recipe(recipe, overrides or [])
+    plain, more_steps = split_more_steps(overrides or [])
+    loaded = load_recipe(recipe, plain)
     if overwrite and resume:
         raise SettingsError("--overwrite replaces a run and --resume continues it; give one of the two")
     with progress_bar() as progress:
@@ -47,6 +49,7 @@ def train_command(
             notify=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
             overwrite=overwrite,
             resume=resume,
+            more_steps=more_steps,
         )
     if is_first():
         console.print(f"Trained: [bold]{run}[/bold]. Next: phisight evaluate {run}")

@@ -8,6 +8,7 @@ with its new name. The recipe in a run folder (``read_config``) may be of any ea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,9 +20,11 @@ from phisight.core.errors import RunError, SettingsError, UnreadableFileError, n
 from phisight.core.migrations import RUN_FORMAT, renamed, require_format, translate
 from phisight.core.read_yaml import parse_yaml, read_yaml
 from phisight.core.settings import Recipe, Settings
+from phisight.core.task import Task
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
+MORE_STEPS = re.compile(r"\s*train\.steps\s*=\s*\+(\d+)\s*")
 FORMAT = "format"
 """Key of ``config.yaml`` beside the recipe's own."""
 
@@ -58,11 +61,35 @@ def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, sou
     merged = _deep_copy(values)
     for override in overrides:
         _apply(merged, override)
+    # Without a task of its own, a recipe's --set task.KEY changes that of the data set, which is not known here.
+    task_changes = merged.pop("task", None) if values.get("task") is None else None
+    whole = task_changes is None or {"answer", "fields"} <= task_changes.keys()
+    if whole and task_changes is not None:
+        merged["task"] = task_changes
     try:
-        return Recipe.model_validate(merged)
+        recipe = Recipe.model_validate(merged)
     except ValidationError as error:
         problems = "; ".join(_explain(one) for one in error.errors())
         raise SettingsError(f"{source}: {problems}") from None
+    if not whole:
+        recipe.task_changes.update(task_changes or {})
+    return recipe
+
+
+def changed_task(task: Task, changes: Mapping[str, Any]) -> Task:
+    """A task with some keys replaced; SettingsError names every problem."""
+    try:
+        return Task.model_validate({**task.model_dump(), **changes})
+    except ValidationError as error:
+        raise SettingsError("; ".join(f"task.{_explain(one)}" for one in error.errors())) from None
+
+
+def split_more_steps(overrides: Sequence[str]) -> tuple[list[str], int | None]:
+    """Overrides without ``train.steps=+N``, and N: by how many steps a run becomes longer."""
+    more = [MORE_STEPS.fullmatch(one) for one in overrides]
+    return [one for one, found in zip(overrides, more, strict=True) if not found], next(
+        (int(found[1]) for found in more if found), None
+    )
 
 
 def changed(settings: AnySettings, **changes: Any) -> AnySettings:
@@ -114,6 +141,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"--set {override!r} is no key=value, as in --set train.learning_rate=1e-4")
+    if MORE_STEPS.fullmatch(override):
+        raise SettingsError(f"--set {override} continues a run; use it with phisight train --resume")
     *groups, last = key.strip().split(".")
     for group in groups:
         values = values.setdefault(group, {})

@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "padding", "data_wait")
-"""Metrics of a step; run times and totals are part of what ``fit`` returns."""
 
 
 class TrainingCallback(Protocol):
@@ -79,35 +75,3 @@ class PaddingShare:
     def share(self) -> float:
         """Padding as a share of all tokens so far."""
         return 1.0 - float(self._real) / self._total if self._total else 0.0
-
-
-def passes_on(callback: TrainingCallback) -> TrainerCallback:
-    """The Trainer's events, passed to a callback."""
-    return _Forwarding(callback)
-
-
-class _Forwarding(TrainerCallback):
-    """Passes the Trainer's events on to a callback."""
-
-    def __init__(self, callback: TrainingCallback) -> None:
-        self.callback = callback
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.is_world_process_zero:
-            self.callback.begin(state.max_steps)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.is_world_process_zero:
-            self.callback.step(state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        numbers = {key: float(value) for key, value in (logs or {}).items() if key in CURVES}
-        if state.is_world_process_zero and numbers.keys() - {"epoch"}:  # the run's totals are no figures of a step
-            self.callback.log(state.global_step, numbers)

@@ -1,15 +1,17 @@
-"""Answers during training: before the first step and at each evaluation, validation rows are answered and scored.
+"""Evaluation during training: validation loss, generated answers, the best evaluation and early stopping.
 
-What is asked and how it is scored comes from the workflows (``ask``); here lies what makes it safe within a training
-loop: one rank answers and the others learn the figures from it, and nothing that training relies on is different
-afterwards - random states, which modules are in training mode, the cache setting.
+    each rank: sum of the loss over its rows' trained tokens, number of these tokens --all ranks--> sum / number
+
+What is asked and how answers are scored comes from the workflows (``ask``). Nothing that training relies on is changed
+by it: random states, training modes, the cache setting.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +20,11 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
+from torch import Tensor
 
-from phisight.core.settings import TrainSettings
 from phisight.train.distributed.fsdp import unsharded_head
+from phisight.train.distributed.process_group import gather_numbers
+from phisight.train.losses.supervised import trained_tokens
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,65 +34,101 @@ Ask = Callable[[Any, int], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Answers:
-    """Who asks, and which figure chooses the best checkpoint."""
+    """Who answers validation rows, and which figure chooses the best checkpoint."""
 
     ask: Ask | None = None
-    """None: only the loss is taken."""
+    """None evaluates the loss alone."""
     best: str = "loss"
-    """``loss``, or a name among the figures."""
+    """``loss``, or the name of a figure."""
     higher_is_better: bool = False
 
-    def choose(self, args: TrainingArguments) -> TrainingArguments:
-        """The Trainer's arguments with the figure that chooses, where there is one."""
-        if args.metric_for_best_model is not None:
-            args.metric_for_best_model = f"eval_{self.best}"
-            args.greater_is_better = self.higher_is_better
-        return args
-
     def figures(self, model: Any, step: int, *, sharded: bool = False) -> dict[str, float]:
-        """Figures of the model at a step, the same on every rank; a figure that is not defined is NaN.
+        """Figures of the model at a step, the same on every rank; an undefined figure is NaN.
 
-        Only rank 0 answers, unless the weights are ``sharded`` over the ranks: then a forward pass needs all of them,
-        and all answer the same rows.
+        Only rank zero answers, unless the weights are ``sharded``: then a forward pass needs all ranks, and all answer
+        the same rows.
         """
         if self.ask is None:
             return {}
         found: list[dict[str, float]] = [{}]
         if sharded or PartialState().is_main_process:
             with preserved_state(model), unsharded_head(model) if sharded else nullcontext():
-                found = [dict(self.ask(_answering_part(model), step))]
+                found = [dict(self.ask(_without_wrapper(model), step))]
         if not sharded:
             broadcast_object_list(found)
         if self.best != "loss":
-            found[0].setdefault(self.best, float("nan"))
+            found[0].setdefault(self.best, math.nan)
         return found[0]
 
 
-def stops_early(train: TrainSettings) -> list[TrainerCallback]:
-    """What ends a run that no longer gets better, if the recipe asks for it."""
-    return [EarlyStoppingCallback(early_stopping_patience=train.patience)] if train.patience else []
+@dataclass
+class BestEvaluation:
+    """The best evaluation so far by one figure, and how many evaluations have not improved on it. NaN is never best."""
 
+    name: str
+    higher_is_better: bool = False
+    patience: int | None = None
+    """Evaluations without improvement after which training stops; None means never."""
+    value: float | None = None
+    step: int | None = None
+    not_improved: int = 0
 
-def result_of(state: TrainerState, name: str) -> dict[str, float]:
-    """Steps done and the best evaluation by the figure ``name``, as figures; an early end is said."""
-    figures = {"steps": float(state.global_step)}
-    if state.best_global_step and state.best_metric is not None:
-        figures |= {"best_step": float(state.best_global_step), f"best_{name}": float(state.best_metric)}
-    if state.global_step < state.max_steps:
+    def update(self, value: float, step: int) -> None:
+        """Take the evaluation of a step into account."""
+        worst = -math.inf if self.higher_is_better else math.inf
+        best = worst if self.value is None else self.value
+        if value > best if self.higher_is_better else value < best:
+            self.value, self.step, self.not_improved = value, step, 0
+        else:
+            self.not_improved += self.value is not None
+            self.value = best
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether training should stop early."""
+        return self.patience is not None and self.not_improved >= self.patience
+
+    def figures(self) -> dict[str, float]:
+        """``best_step`` and ``best_<name>``, where there is a best evaluation."""
+        if not self.step or self.value is None:
+            return {}
+        return {"best_step": float(self.step), f"best_{self.name}": self.value}
+
+    def warn_of_early_end(self, step: int, planned: int) -> None:
+        """Say why training ended before the planned step."""
         _LOG.warning(
             "training stopped at step %d of %d: no better %s than %.4g at step %d since then (train.patience)",
-            state.global_step,
-            state.max_steps,
-            name,
-            figures.get(f"best_{name}", float("nan")),
-            state.best_global_step or 0,
+            step,
+            planned,
+            self.name,
+            math.nan if self.value is None else self.value,
+            self.step or 0,
         )
-    return figures
+
+
+@torch.no_grad()
+def mean_over_tokens(batches: Iterable[Mapping[str, Any]], summed: Callable[[Mapping[str, Any]], Tensor]) -> float:
+    """Mean loss of a trained token over the batches of all ranks, the same on each; called by all.
+
+    Args:
+        batches: Those of this rank, with ``labels`` int64[B, T]. Every row counts once over all ranks; a rank without
+            rows computes a dummy example, since sharded weights need every rank in every forward pass.
+        summed: Loss of a batch, summed over its trained tokens.
+
+    Returns:
+        NaN where no rank has a trained token.
+    """
+    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    for batch in batches:
+        total = total + summed(batch).double().to(total.device)
+        tokens += trained_tokens(batch)
+    sums = [sum(column) for column in zip(*gather_numbers([float(total), float(tokens)]), strict=True)]
+    return sums[0] / sums[1] if sums[1] else math.nan
 
 
 @contextmanager
 def preserved_state(model: Any) -> Iterator[None]:
-    """Random states, modes of all modules and the cache setting are afterwards as they were before."""
+    """Random states, training mode of every module and the cache setting are the same afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     use_cache = getattr(model.config, "use_cache", None)
     states = random.getstate(), np.random.get_state()
@@ -105,6 +144,6 @@ def preserved_state(model: Any) -> Iterator[None]:
                 module.training = mode
 
 
-def _answering_part(model: Any) -> Any:
-    """The model itself below a wrapper of adapters, which stay active in it."""
+def _without_wrapper(model: Any) -> Any:
+    """The model inside a wrapper of adapters, which stay active in it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -18,7 +18,7 @@ from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import images_of
 from phisight.train.cache import hidden_states, vision_features
 from phisight.train.cache.offload import offload_below
-from phisight.train.distributed.process_group import on_rank_zero
+from phisight.train.distributed.process_group import on_each_node
 from phisight.train.examples.dataset import ExampleSet
 
 Progress = Callable[[int, int], None]
@@ -75,10 +75,10 @@ def _fill_features(recipe: Recipe, model: Any, sets: list[ExampleSet], progress:
     cache = vision_features.FeatureCache(recipe.data.feature_cache or recipe.out.parent / "features", key)
     needed = vision_features.bytes_needed(model, images, first.num_crops)
     names = {image[SHA256] for image in images}
-    if not on_rank_zero(lambda: cache.make_room(names, needed, bound)):
+    if not on_each_node(lambda: cache.make_room(names, needed, bound)):
         reason = f"they take {needed / 1e9:.1f} GB, data.feature_cache_gb is {recipe.data.feature_cache_gb:g}"
         return CacheReport("tower features", used=False, reason=reason, bytes=needed)
-    computed = on_rank_zero(
+    computed = on_each_node(
         lambda: vision_features.fill(
             cache, model, images, first.pixels, bf16=bf16, workers=recipe.data.workers, progress=progress
         )
@@ -106,11 +106,11 @@ def _fill_hidden_states(recipe: Recipe, model: Any, sets: list[ExampleSet], prog
     cache = hidden_states.TrunkCache(folder, key, layer)
     lengths = {name: n for one in sets for name, n in zip(one.names, one.lengths, strict=True)}
     needed = hidden_states.bytes_needed(model, layer, lengths.values())
-    if not on_rank_zero(lambda: hidden_states.make_room(cache, lengths, needed, bound)):
+    if not on_each_node(lambda: hidden_states.make_room(cache, lengths, needed, bound)):
         reason = f"they take {needed / 1e9:.1f} GB, data.trunk_cache_gb is {recipe.data.trunk_cache_gb:g}"
         return CacheReport("hidden states", used=False, reason=reason, bytes=needed)
     workers = recipe.data.workers
-    computed = on_rank_zero(
+    computed = on_each_node(
         lambda: hidden_states.fill(cache, model, sets, bf16=bf16, workers=workers, progress=progress)
     )
     for one in sets:

@@ -6,6 +6,7 @@ load_model(...)     a folder or hub name, adapters too   load_run(...)     the b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import cached_file
 
 from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import CheckpointError, DataError, PhisightError, RunError
 from phisight.core.model_config import check_model_config
 from phisight.core.read_json import read_object
-from phisight.core.recipe import read_config
+from phisight.core.recipe import changed_task, read_config
 from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
@@ -31,6 +33,7 @@ from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
 TINY = "tiny"
 ADAPTER = "adapter_config.json"
+COMMIT = re.compile("[0-9a-f]{40}")
 
 Transform = Callable[[Any], Any]
 """Model to model, on the CPU, before it goes to the device."""
@@ -76,14 +79,18 @@ def base_model_label(recipe: Recipe) -> str:
 def load_model(name: str | Path, settings: ModelSettings, transform: Transform | None = None) -> tuple[Any, Any]:
     """Model and processor of a folder or a hub name, on the GPU if there is one.
 
-    A folder that holds adapters alone is loaded onto the base that its ``adapter_config.json`` names, and merged.
+    A folder that holds adapters alone is loaded onto the base that its ``adapter_config.json`` names, and merged; of a
+    run folder it is the best checkpoint, with its adapters merged.
     """
+    if is_run(Path(name)):
+        return _load_tuned(Path(name), settings, transform)
     if _is_adapter(Path(name)):
         return _load_adapter(Path(name), settings)
+    hub = {"revision": settings.revision} if settings.revision and not Path(name).is_dir() else {}
     with loading(name):
-        processor = AutoProcessor.from_pretrained(name)
+        processor = AutoProcessor.from_pretrained(name, **hub)
         model = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=settings.dtype, attn_implementation=settings.attention
+            name, dtype=settings.dtype, attn_implementation=settings.attention, **hub
         )
     if settings.num_crops is not None:
         processor.image_processor.num_crops = settings.num_crops
@@ -103,6 +110,36 @@ def loading(name: str | Path) -> Iterator[None]:
             f"no model at {str(name)!r} ({' '.join(str(error).split())[:160]}); name a folder with config.json, or a "
             "hub name that can be reached"
         ) from error
+
+
+def resolved_revision(settings: ModelSettings) -> str | None:
+    """The commit that a hub name and its ``revision`` stand for now; None for folders, runs and ``tiny``.
+
+    CheckpointError where the hub cannot be reached and the model is not in its cache.
+    """
+    if settings.name == TINY or Path(settings.name).exists():
+        return settings.revision
+    try:
+        path = cached_file(settings.name, "config.json", revision=settings.revision)
+    except OSError as error:
+        raise CheckpointError(
+            f"no model at {settings.name!r}, revision {settings.revision!r} ({' '.join(str(error).split())[:160]}); "
+            "name a folder with config.json, or a hub name that can be reached"
+        ) from error
+    commit = Path(str(path)).parent.name  # the cache has a folder for each commit
+    return commit if COMMIT.fullmatch(commit) else settings.revision
+
+
+def _load_tuned(run: Path, settings: ModelSettings, transform: Transform | None) -> tuple[Any, Any]:
+    """The best checkpoint of a run, as the model of another one."""
+    recipe, best = read_trained_run(run), run / BEST
+    if not (best / ADAPTER).is_file():
+        return load_model(best, settings, transform)
+    origin = {"name": recipe.model.name, "revision": recipe.model.revision}
+    base, _ = load_model(recipe.model.name, settings.model_copy(update=origin))
+    processor = AutoProcessor.from_pretrained(best)
+    processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
+    return _to_device(with_adapters(base, best), transform), processor
 
 
 def with_adapters(base: Any, folder: Path) -> Any:
@@ -164,6 +201,13 @@ def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
 def task_of_run(run: Path, recipe: Recipe) -> Task:
     """The task of a run: the recipe's, else that of its data set, whose card is copied into the run folder."""
     return recipe.task or DatasetCard.read(run if (run / CARD).is_file() else recipe.data.path).task
+
+
+def with_task(recipe: Recipe, own: Task) -> Recipe:
+    """The recipe with the data set's ``own`` task changed where ``--set task.KEY=...`` alone says so."""
+    if not recipe.task_changes:
+        return recipe
+    return recipe.model_copy(update={"task": changed_task(own, recipe.task_changes)})
 
 
 def split_rows(folder: DatasetFolder, recipe: Recipe, split: str) -> Products:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from phisight.core import run_folder
 from phisight.core.environment import environment
@@ -14,6 +17,16 @@ from phisight.core.recipe import read_config, write_recipe
 from phisight.core.settings import Recipe
 from phisight.track import cut_back, forget
 from phisight.train.checkpoint.manifest import latest_valid, step_of
+from phisight.train.checkpoint.training_state import TrainingState
+from phisight.workflows.load import resolved_revision
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+"""File in a run folder that the process that trains holds locked."""
 
 CHANGEABLE = (
     "out",
@@ -27,6 +40,7 @@ CHANGEABLE = (
     "train.accumulate",
     "train.gradient_checkpointing",
     "train.save_every",
+    "train.return_freed_memory",
     "evaluate",
     "track",
 )
@@ -36,31 +50,91 @@ That the data set holds the same rows, and that micro-batches make steps of the 
 """
 
 
-def open_run(recipe: Recipe, *, overwrite: bool, resume: bool, notify: Callable[[str], None]) -> Path | None:
-    """Make the recipe's run folder ready; returns the checkpoint to continue from, None to begin.
+class OpenedRun(NamedTuple):
+    """What a training does with its run folder."""
 
-    With ``resume`` a folder without a run is begun. SettingsError when the folder holds a run and neither is asked for,
-    or when the recipe differs from the run's in what changes the curve.
+    recipe: Recipe
+    """As it was given, with what the run in the folder has settled: the model's commit, more steps."""
+    checkpoint: Path | None
+    """To continue from; None begins."""
+    continues: bool
+    """The folder holds a run, which continues."""
+    longer: bool = False
+    """It continues beyond its planned steps."""
+
+
+def open_run(
+    recipe: Recipe, *, overwrite: bool, resume: bool, notify: Callable[[str], None], more_steps: int | None = None
+) -> OpenedRun:
+    """Decide what a training does with the recipe's run folder; nothing in it is changed yet: see ``begin_run``.
+
+    With ``resume`` a folder without a run is begun; with ``more_steps`` the run continues for so many steps after those
+    it has planned. SettingsError when the folder holds a run and neither is asked for, or when the recipe differs from
+    the run's in what changes the curve.
     """
-    run_dir = recipe.out
-    if resume and (run_dir / run_folder.CONFIG).exists():
-        return _continue(recipe, notify)
-    if (run_dir / run_folder.CONFIG).exists() and not overwrite:
+    has_run = holds_run(recipe.out)
+    if more_steps is not None and not (resume and has_run):
         raise SettingsError(
-            f"{run_dir} already holds a run; continue it with --resume, choose another folder with --set out=DIR, or "
-            "replace it with --overwrite"
+            f"--set train.steps=+{more_steps} continues a run, and {recipe.out} holds none or --resume is missing; add "
+            "--resume, or give the number of steps without +"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / run_folder.CONFIG).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / run_folder.CHECKPOINTS, ignore_errors=True)
-    forget(run_dir)
-    run_folder.write_json(run_dir / run_folder.ENVIRONMENT, environment())
-    run_folder.write_text_atomically(run_dir / run_folder.CONFIG, write_recipe(recipe))
-    return None
+    if resume and has_run:
+        return _continue(recipe, notify, more_steps)
+    if has_run and not overwrite:
+        raise SettingsError(
+            f"{recipe.out} already holds a run; continue it with --resume, choose another folder with --set out=DIR, "
+            "or replace it with --overwrite"
+        )
+    model = recipe.model.model_copy(update={"revision": resolved_revision(recipe.model)})
+    return OpenedRun(recipe.model_copy(update={"model": model}), None, continues=False)
 
 
-def _continue(recipe: Recipe, notify: Callable[[str], None]) -> Path | None:
+def on_this_node(opened: OpenedRun, recipe: Recipe) -> OpenedRun:
+    """What rank zero has decided, with the paths that ``recipe`` has on this node."""
+    model = recipe.model.model_copy(update={"revision": opened.recipe.model.revision})
+    train = recipe.train.model_copy(update={"steps": opened.recipe.train.steps})
+    checkpoint = opened.checkpoint and recipe.out / run_folder.CHECKPOINTS / opened.checkpoint.name
+    return opened._replace(recipe=recipe.model_copy(update={"model": model, "train": train}), checkpoint=checkpoint)
+
+
+def holds_run(run_dir: Path) -> bool:
+    """Whether a folder holds a run that has reached a line of metrics, a checkpoint or the best model."""
+    metrics = run_dir / run_folder.METRICS
+    if metrics.is_file() and metrics.stat().st_size:
+        return (run_dir / run_folder.CONFIG).exists()
+    there = any((run_dir / name).exists() for name in (run_folder.CHECKPOINTS, run_folder.BEST))
+    return there and (run_dir / run_folder.CONFIG).exists()
+
+
+def begin_run(opened: OpenedRun, notify: Callable[[str], None]) -> None:
+    """Make the run folder ready, right before the first step: a start that fails earlier has left nothing in it."""
+    run_dir, config = opened.recipe.out, opened.recipe.out / run_folder.CONFIG
+    if opened.continues:
+        step = step_of(opened.checkpoint) if opened.checkpoint else 0
+        cut = cut_back(run_dir, step if opened.checkpoint else -1)
+        again = f" ({cut} later lines of metrics are removed and logged again)" if cut else ""
+        where = f"after step {step}" if opened.checkpoint else "from the beginning: there is no checkpoint yet"
+        notify(f"Continuing {run_dir} {where}{again}.")
+    else:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        config.unlink(missing_ok=True)
+        for folder in (run_folder.CHECKPOINTS, run_folder.BEST):
+            shutil.rmtree(run_dir / folder, ignore_errors=True)
+        forget(run_dir)
+        run_folder.write_json(run_dir / run_folder.ENVIRONMENT, environment())
+    if opened.longer or not opened.continues:
+        run_folder.write_text_atomically(config, write_recipe(opened.recipe))
+
+
+def _continue(recipe: Recipe, notify: Callable[[str], None], more_steps: int | None) -> OpenedRun:
     before = read_config(recipe.out / run_folder.CONFIG)
+    checkpoint = latest_valid(recipe.out / run_folder.CHECKPOINTS, notify)
+    revision = recipe.model.revision or before.model.revision
+    if recipe.model.revision and recipe.model.revision != before.model.revision:
+        revision = resolved_revision(recipe.model)
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"revision": revision})})
+    if more_steps is not None:
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": before.train.steps})})
     differing = sorted(_differing(before.model_dump(mode="json"), recipe.model_dump(mode="json")))
     if differing:
         changes = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, was, now in differing)
@@ -68,13 +142,43 @@ def _continue(recipe: Recipe, notify: Callable[[str], None]) -> Path | None:
             f"the run in {recipe.out} was begun with other settings: {changes}; its curve would not continue. Give "
             "them their old values, or start a new run with --set out=DIR"
         )
-    checkpoint = latest_valid(recipe.out / run_folder.CHECKPOINTS, notify)
-    step = step_of(checkpoint) if checkpoint else 0
-    cut = cut_back(recipe.out, step if checkpoint else -1)
-    again = f" ({cut} later lines of metrics are removed and logged again)" if cut else ""
-    where = f"after step {step}" if checkpoint else "from the beginning: there is no checkpoint yet"
-    notify(f"Continuing {recipe.out} {where}{again}.")
-    return checkpoint
+    if more_steps is not None:
+        if checkpoint is None:
+            raise SettingsError(f"{recipe.out} has no checkpoint to continue from; give the number of steps without +")
+        planned = before.train.steps or TrainingState.read(checkpoint).max_steps
+        longer = recipe.train.model_copy(update={"steps": planned + more_steps})
+        recipe = recipe.model_copy(update={"train": longer})
+    return OpenedRun(recipe, checkpoint, continues=True, longer=more_steps is not None)
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the run folder for this process; SettingsError at once where another one holds it.
+
+    A POSIX record lock: it ends with its process, however that ends, and forked data workers do not hold it. Systems
+    without such locks have none here.
+    """
+    existed = run_dir.exists()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise SettingsError(
+                f"another training (process {file.read().strip() or 'unknown'}) uses the run folder {run_dir}; wait "
+                "for its end, stop it, or choose another folder with --set out=DIR"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+            if not existed and [path.name for path in run_dir.iterdir()] == [LOCK]:
+                shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def _differing(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoProcessor
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
-from phisight.train.arguments import planned_steps
+from phisight.train.examples.loader import planned_steps
 from phisight.train.estimate.cards import CARDS, Card
 from phisight.train.estimate.flops import Cached
 from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table

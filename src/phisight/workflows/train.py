@@ -5,6 +5,7 @@ run folder -> rows -> model -> trainable parameters -> dataset -> image check ->
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,8 +38,8 @@ from phisight.train.precompute import CacheReport, fill_caches
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
 from phisight.train.trainable.quantize import quantize_decoder
-from phisight.workflows.load import TINY, new_model, split_rows
-from phisight.workflows.open_run import open_run
+from phisight.workflows.load import TINY, new_model, split_rows, with_task
+from phisight.workflows.open_run import OpenedRun, begin_run, locked, on_this_node, open_run
 from phisight.workflows.tracking import tracker_options
 from phisight.workflows.validate import ValidationAnswers, judged_by
 
@@ -70,6 +71,7 @@ def train(
     notify: Callable[[str], None] = lambda _: None,
     overwrite: bool = False,
     resume: bool = False,
+    more_steps: int | None = None,
 ) -> Path:
     """Train by a recipe; returns the run folder.
 
@@ -84,10 +86,18 @@ def train(
         notify: Called with lines that a person should read.
         overwrite: Whether a run in the folder is replaced.
         resume: Whether a run in the folder continues; a folder without a run is begun.
+        more_steps: Steps by which a run in the folder becomes longer than planned, with ``resume``.
     """
-    with process_group.joined():
-        callbacks = _Callbacks(announce, progress, precomputing, notify)
-        return _train(recipe, callbacks, overwrite=overwrite, resume=resume)
+    callbacks = _Callbacks(announce, progress, precomputing, notify)
+    with process_group.joined(), contextlib.ExitStack() as held:
+        # Rank zero holds the folder for all; a second training on it ends at once.
+        process_group.on_rank_zero(lambda: held.enter_context(locked(recipe.out)))
+        folder = DatasetFolder.open(recipe.data.path)
+        recipe = with_task(recipe, folder.task)
+        opened = process_group.on_rank_zero(
+            lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=notify, more_steps=more_steps)
+        )
+        return _train(on_this_node(opened, recipe), folder, callbacks)
 
 
 class _Callbacks(NamedTuple):
@@ -97,12 +107,8 @@ class _Callbacks(NamedTuple):
     notify: Callable[[str], None]
 
 
-def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bool) -> Path:
-    run_dir = recipe.out
-    checkpoint = process_group.on_rank_zero(
-        lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=callbacks.notify)
-    )
-    folder = DatasetFolder.open(recipe.data.path)
+def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> Path:
+    recipe, run_dir = opened.recipe, opened.recipe.out
     task = recipe.task or folder.task
     rows, validation_rows = _rows(folder, recipe, callbacks.notify)
     answers = judged_by(recipe, task, folder.split_names)
@@ -113,6 +119,8 @@ def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bo
     check = _check_images(model, processor, datasets.train)
     caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing)
 
+    process_group.on_rank_zero(lambda: begin_run(opened, callbacks.notify))
+    process_group.require_shared(run_dir / run_folder.CONFIG)
     tracker = open_tracker(recipe.track.to, tracker_options(recipe.track)) if is_first() else None
     if tracker:
         prepared = Prepared(
@@ -126,7 +134,15 @@ def _train(recipe: Recipe, callbacks: _Callbacks, *, overwrite: bool, resume: bo
 
     figures_to = _FigureSink(tracker, callbacks.progress)
     figures = fit(
-        model, processor, datasets.train, datasets.validation, recipe, run_dir, figures_to, answers, resume=checkpoint
+        model,
+        processor,
+        datasets.train,
+        datasets.validation,
+        recipe,
+        run_dir,
+        figures_to,
+        answers,
+        resume=opened.checkpoint,
     )
     weights = full_state_dict(model) if recipe.train.fsdp else None
     if tracker:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from phisight.core.errors import NonFiniteLossError
-from phisight.core.settings import Recipe, TrainSettings
-from phisight.train.arguments import steps_in
+from phisight.core.settings import TrainSettings
 from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.loader import planned_steps
 from tests.helpers.short_fit import run
 from tests.helpers.training_examples import TASK, noise_image
 
@@ -81,4 +81,4 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 @pytest.mark.parametrize(("train", "steps"), [({"steps": 7}, 7), ({"steps": None, "epochs": 2.0, "batch_size": 4}, 4)])
 def test_steps_planned(train: dict[str, Any], steps: int, examples: ExampleSet) -> None:
-    assert steps_in(examples, Recipe(train=TrainSettings(**train))) == steps
+    assert planned_steps(len(examples), TrainSettings(**train)) == steps

@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from phisight.core.geometry import image_tokens
 from phisight.core.recipe import recipe_from
+from phisight.core.seeding import named_seed
 from phisight.core.settings import LoraSettings
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.loader import StepLoader
 from phisight.train.examples.sampler import LengthSampler, epoch_order, padding_share, smallest_pool
-from phisight.train.loop import CheckedTrainer, fit
+from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
 from tests.helpers.short_fit import Recorder
 
@@ -80,27 +81,55 @@ def test_what_fills_no_step_is_drawn_at_random() -> None:
     assert max(last) > np.quantile(lengths, 0.7)
 
 
-def trainer(model: Any, processor: Any, examples: ExampleSet, folder: Path, **sizes: int) -> CheckedTrainer:
-    from phisight.train.arguments import training_arguments
+def loader(processor: Any, examples: ExampleSet, collate: Any = None, **train: int) -> StepLoader:
+    recipe = recipe_from({"train": {"steps": 2, **train}})
+    return StepLoader(examples, collate or Collator(processor.tokenizer.pad_token_id), recipe, rank=0, ranks=1)
 
-    recipe = recipe_from({"train": {"steps": 2, **sizes}})
-    return CheckedTrainer(
-        recipe.train,
-        model=model,
-        args=training_arguments(recipe, folder, 2, evaluate=False),
-        train_dataset=examples,
-        data_collator=Collator(processor.tokenizer.pad_token_id),
-    )
+
+def rows_of_steps(one: StepLoader, steps: int, micro_batches: int) -> list[list[str]]:
+    """Rows of each step, as an error message names them."""
+    return [
+        sorted(row for index in range(micro_batches) for row in one.rows_of(step, index).split(", ") if row)
+        for step in range(steps)
+    ]
 
 
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(2, 2), (1, 4)])
 def test_a_step_holds_the_same_examples_however_it_is_cut(
-    batch_size: int, accumulate: int, model: Any, processor: Any, examples: ExampleSet, tmp_path: Path
+    batch_size: int, accumulate: int, processor: Any, examples: ExampleSet
 ) -> None:
-    whole = trainer(model, processor, examples, tmp_path, batch_size=4)
-    parts = trainer(model, processor, examples, tmp_path, batch_size=batch_size, accumulate=accumulate)
-    orders = [list(one._get_train_sampler()) for one in (whole, parts)]
-    assert cut(orders[0], 4) == cut(orders[1], 4)
+    whole = loader(processor, examples, batch_size=4)
+    parts = loader(processor, examples, batch_size=batch_size, accumulate=accumulate)
+    assert whole.steps_per_epoch == parts.steps_per_epoch == 2
+    assert rows_of_steps(whole, 1, 1) == rows_of_steps(parts, 1, accumulate)
+
+
+def test_the_last_step_of_an_epoch_is_shorter(processor: Any, examples: ExampleSet) -> None:
+    """6 examples, 4 a step: the second step of an epoch has half of the micro-batches; epochs count micro-batches."""
+    one = loader(processor, examples, batch_size=1, accumulate=4)
+    assert [len(micro_batches) for micro_batches in one.steps(0, 5)] == [4, 2, 4, 2, 4]
+    assert [one.epoch_after(step) for step in (1, 2, 3, 4)] == [4 / 6, 1.0, 1 + 4 / 6, 2.0]
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_a_resumed_run_gets_the_batches_of_an_undisturbed_one(
+    done: int, processor: Any, examples: ExampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"batch_size": 2, "accumulate": 2}
+    every = list(loader(processor, examples, **settings).steps(0, 5))
+    opened: list[int] = []
+    prepare = ExampleSet.prepare
+
+    def noted(self: ExampleSet, index: int) -> Any:
+        opened.append(index)
+        return prepare(self, index)
+
+    monkeypatch.setattr(ExampleSet, "prepare", noted)
+    resumed = list(loader(processor, examples, **settings).steps(done, 5))
+    assert len(resumed) == 5 - done
+    for expected, found in zip(every[done:], resumed, strict=True):
+        assert [batch["input_ids"].tolist() for batch in found] == [batch["input_ids"].tolist() for batch in expected]
+    assert len(opened) == sum(len(batch["input_ids"]) for step in every[done:] for batch in step)
 
 
 def test_the_loop_reports_the_padding_it_saw(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
@@ -114,23 +143,14 @@ def test_the_loop_reports_the_padding_it_saw(model: Any, processor: Any, example
     apply_method(model, recipe.train, LoraSettings())
     figures = fit(model, processor, examples, None, recipe, tmp_path, PaddingRecorder())
     lengths = np.array(examples.lengths)
-    sampler = trainer(model, processor, examples, tmp_path, batch_size=3)._get_train_sampler()
+    sampler = LengthSampler(examples.lengths, 3, named_seed(recipe.seed, "order") % 2**32)
     assert len(logged) == 2
     assert figures["padding"] == logged[-1] == pytest.approx(padding_share(lengths, np.array(list(sampler)), 3))
     assert 0 < logged[-1] < 1
 
 
-def test_epochs_of_the_loop_differ(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
-    seen: list[list[int]] = []
-
-    class Watched(Collator):
-        def __call__(self, some: Any) -> dict[str, torch.Tensor]:
-            seen.append([len(one["input_ids"]) for one in some])
-            return super().__call__(some)
-
-    loop = trainer(model, processor, examples, tmp_path, batch_size=1)
-    loop.args.max_steps = 12
-    loop.data_collator = Watched(processor.tokenizer.pad_token_id)
-    loop.train()
-    assert sorted(seen[:6]) == sorted(seen[6:12])
-    assert seen[:6] != seen[6:12]
+def test_epochs_of_the_loop_differ(processor: Any, examples: ExampleSet) -> None:
+    one = loader(processor, examples, batch_size=1)
+    seen = [batch["input_ids"].shape[1] for micro_batches in one.steps(0, 12) for batch in micro_batches]
+    assert sorted(seen[:6]) == sorted(seen[6:])
+    assert seen[:6] != seen[6:]

@@ -22,11 +22,19 @@ from transformers.activations import QuickGELUActivation, SiLUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP
 from transformers.models.phi3.modeling_phi3 import Phi3Attention, Phi3MLP, Phi3RMSNorm
 
+from phisight.core.settings import TrainSettings
 from phisight.train.acceleration.fused_linear import Adapter, fused_linear
 from phisight.train.acceleration.rms_norm import rms_norm
 from phisight.train.acceleration.rotary_attention import turning_attention
 
 Forward = Callable[..., Any]
+
+
+def fuses(train: TrainSettings) -> bool:
+    """Whether layers run fused: ``auto`` says so on a CPU, where it was measured; the compiler and Liger fuse alone."""
+    if train.compile or train.liger:
+        return False
+    return train.fused == "on" or (train.fused == "auto" and not torch.cuda.is_available())
 
 
 @contextmanager

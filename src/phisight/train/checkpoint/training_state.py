@@ -1,12 +1,14 @@
-"""What a run knows besides weights and optimizer, kept with each checkpoint so that going on repeats nothing.
+"""Training state in a checkpoint, besides weights, optimizer and schedule: a resumed run repeats nothing.
 
-progress.json    figures since the last logged step, by process; the rows that are trained on; examples a step
-trained.safetensors    what trains and stands in no other file of the checkpoint (adapters, under their names in memory)
+trainer_state.json     steps, best evaluation, early stopping
+progress.json          metrics since the last logged step, by rank; hash of the training rows; examples per step
+trained.safetensors    trainable parameters that are in no other file (adapters, under their names in memory)
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,64 +22,109 @@ from torch import Tensor, nn
 from phisight.core.errors import CheckpointError, RunError, some
 from phisight.core.migrations import IMAGE_ROWS_IN_HASHES
 from phisight.core.read_json import read_object
-from phisight.core.run_folder import write_json
+from phisight.core.run_folder import write_json, write_text_atomically
 from phisight.data.dataset.image_groups import IMAGE_ROWS
-from phisight.train.distributed.fsdp import like
+from phisight.train.distributed.fsdp import shard_like
 
+STATE = "trainer_state.json"
 PROGRESS = "progress.json"
 TRAINED = "trained.safetensors"
 _FIRST_NAMES = {IMAGE_ROWS: IMAGE_ROWS_IN_HASHES}
 """Keys of rows in memory, and the names under which checkpoints have hashed them from the first."""
 
 
+class TrainingState(BaseModel):
+    """What a run knows of itself besides weights, optimizer and schedule.
+
+    The names are those of transformers' Trainer, which wrote ``trainer_state.json`` in earlier versions.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    global_step: int = 0
+    """Optimizer steps done."""
+    max_steps: int = 0
+    """Optimizer steps planned when it was written."""
+    epoch: float = 0.0
+    best_metric: float | None = None
+    best_global_step: int | None = None
+    best_model_checkpoint: str | None = None
+    """Name of the checkpoint with the best saved evaluation."""
+    not_improved: int = 0
+    """Evaluations since the best one."""
+    total_flos: float = 0.0
+    """Floating-point operations of all steps, 6 per parameter and token, embeddings left out."""
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> TrainingState:
+        """State of a checkpoint, of earlier versions too."""
+        try:
+            values = read_object(checkpoint / STATE)
+            stopping = values.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {}).get("attributes", {})
+            values.setdefault("not_improved", stopping.get("early_stopping_patience_counter", 0))
+            if values.get("best_model_checkpoint"):  # a path once; the run may have been moved since
+                values["best_model_checkpoint"] = Path(values["best_model_checkpoint"]).name
+            return cls.model_validate(values)
+        except (OSError, ValueError, AttributeError) as error:
+            raise _unreadable(checkpoint / STATE, error) from error
+
+    def write(self, checkpoint: Path) -> None:
+        """Save to a checkpoint."""
+        # Without a finite evaluation the best is infinite, which JSON has in Python alone.
+        write_text_atomically(checkpoint / STATE, json.dumps(self.model_dump(), indent=2) + "\n")
+
+
 class Progress(BaseModel):
-    """Sums that go on over a stop, one entry a process."""
+    """Running sums that continue after a stop, one entry per rank."""
 
     model_config = ConfigDict(extra="forbid")
 
     rows: str
     """``rows_hash`` of the training rows."""
     examples_a_step: int
-    """Over micro-batches and processes."""
+    """Over micro-batches and ranks."""
     last_logged: int
     """Step of the last line with a training loss."""
     total_loss: float
     """Sum of the losses of all logged steps."""
     loss: list[float]
-    """Sum of the losses since, exact in float64."""
+    """Sum of the losses since then, exact in float64."""
     padding: list[tuple[int, int]]
-    """Tokens and slots of all batches so far."""
+    """Tokens of all batches so far, without and with padding."""
 
     def write(self, checkpoint: Path) -> None:
-        """Keep with a checkpoint."""
+        """Save to a checkpoint."""
         write_json(checkpoint / PROGRESS, self.model_dump())
 
     @classmethod
-    def read(cls, checkpoint: Path, rows: str, examples_a_step: int) -> Progress:
-        """Progress of a checkpoint; RunError when it was made from other rows or steps of another size."""
+    def read(cls, checkpoint: Path, rows: str, examples_per_step: int) -> Progress:
+        """Progress of a checkpoint; RunError when it was trained on other rows or with steps of another size."""
         try:
             progress = cls.model_validate(read_object(checkpoint / PROGRESS))
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RunError(f"{checkpoint / PROGRESS} cannot be read: {reason}; delete this checkpoint") from error
+            raise _unreadable(checkpoint / PROGRESS, error) from error
         if progress.rows != rows:
             raise RunError(
                 f"{checkpoint} was trained on other rows than the data set holds now: the order of the data would not "
-                "go on; restore the data set, or start a new run with --set out=DIR"
+                "continue; restore the data set, or start a new run with --set out=DIR"
             )
-        if progress.examples_a_step != examples_a_step:
+        if progress.examples_a_step != examples_per_step:
             raise RunError(
                 f"{checkpoint} was trained with {progress.examples_a_step} examples a step, now they are "
-                f"{examples_a_step} (train.batch_size x train.accumulate x processes); make the product the same"
+                f"{examples_per_step} (train.batch_size x train.accumulate x processes); make the product the same"
             )
         return progress
 
     def of(self, rank: int, ranks: int) -> tuple[float, tuple[int, int]]:
-        """Loss and padding of one process; shared out evenly where the number of processes has changed."""
+        """Loss and padding of one rank; shared out evenly where the number of ranks has changed."""
         if len(self.loss) == ranks:
             return self.loss[rank], self.padding[rank]
-        tokens, slots = (sum(one) // ranks for one in zip(*self.padding, strict=True))
-        return sum(self.loss) / len(self.loss), (tokens, slots)
+        real, total = (sum(one) // ranks for one in zip(*self.padding, strict=True))
+        return sum(self.loss) / len(self.loss), (real, total)
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; delete this checkpoint")
 
 
 def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -89,13 +136,13 @@ def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def write_trained(model: nn.Module, checkpoint: Path, whole: Mapping[str, Tensor] | None = None) -> None:
-    """Keep what trains and is in no weight file of the checkpoint under its name in memory.
+def write_trained(model: nn.Module, checkpoint: Path, full: Mapping[str, Tensor] | None = None) -> None:
+    """Save the trainable parameters that are in no weight file of the checkpoint, under their names in memory.
 
-    ``whole`` holds the values of a model whose own are sharded.
+    ``full`` holds the values of a model whose own are sharded.
     """
     written = {name for path in _weight_files(checkpoint) for name in _names(path)}
-    values = {name: value.detach() for name, value in _trained(model)} if whole is None else whole
+    values = {name: value.detach() for name, value in _trained(model)} if full is None else full
     missing = {name: values[name] for name, _ in _trained(model) if name not in written}
     if missing:
         save_file({name: value.cpu().contiguous() for name, value in missing.items()}, checkpoint / TRAINED)
@@ -103,7 +150,7 @@ def write_trained(model: nn.Module, checkpoint: Path, whole: Mapping[str, Tensor
 
 @torch.no_grad()
 def read_trained(model: nn.Module, checkpoint: Path) -> None:
-    """Give everything that trains its value in the checkpoint; CheckpointError names what is missing or mis-shaped."""
+    """Load every trainable parameter from a checkpoint; CheckpointError names what is missing or mis-shaped."""
     wanted = dict(_trained(model))
     problems = []
     for path in [*_weight_files(checkpoint), checkpoint / TRAINED]:
@@ -117,7 +164,7 @@ def read_trained(model: nn.Module, checkpoint: Path) -> None:
             if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype:
                 problems.append(f"{name} ({value.dtype} {list(value.shape)} in the file)")
             else:
-                wanted[name].copy_(like(value, wanted[name]))
+                wanted[name].copy_(shard_like(value, wanted[name]))
             del wanted[name]
     problems += [f"{name} (not in the file)" for name in wanted]
     if problems:

@@ -1,7 +1,7 @@
-"""FSDP2 for the Trainer: weights, gradients and optimizer in shards over the processes of ``torchrun``.
+"""FSDP2: weights, gradients and optimizer state sharded over the ranks of ``torchrun``, by torch's ``fully_shard``.
 
-Checkpoints hold whole weights in the official layout and the whole optimizer state, so that one process loads them, and
-any number of processes goes on from them.
+Checkpoints hold full weights in the official layout and the full optimizer state, so that one process loads them, and
+any number of ranks continues from them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.checkpoint.state_dict import (
@@ -23,49 +21,58 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer
 
 from phisight.core.environment import world_size
 from phisight.core.errors import SettingsError
 from phisight.model.number_head import NumberHead, attach_head, head_of
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+LAYERS = (Phi3DecoderLayer, CLIPEncoderLayer)
+"""Modules that are gathered one at a time."""
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def sharding(wanted: bool) -> dict[str, Any]:
-    """Arguments of the Trainer; each decoder and tower layer is a unit of its own."""
-    if not wanted:
-        return {}
+def require_ranks() -> None:
+    """SettingsError where this process is the only one."""
     if world_size() == 1:
         raise SettingsError(
             "train.fsdp shards over several processes and this is the only one; start with "
             "`torchrun --nproc-per-node N -m phisight train RECIPE.yaml`, or set train.fsdp to false"
         )
-    config = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT"}
-    return {"fsdp": True, "fsdp_config": config}
 
 
-def shard_on_cpu(accelerator: Accelerator, options: dict[str, Any]) -> None:
-    """Turn sharding on where the processes compute on CPUs.
+def shard(model: Any) -> None:
+    """Shard a model, with adapters or without, over all ranks, in place.
 
-    accelerate looks at its FSDP plugin only where there are accelerators, and would go on unsharded without a word.
+    Each decoder and tower layer is a unit of its own, gathered for its own forward and backward pass; so are embeddings
+    and head unless they share their weights; the root holds the rest. Quantized weights stay whole on every rank.
     """
-    state: Any = accelerator.state
-    if state.distributed_type == DistributedType.MULTI_CPU:
-        state.distributed_type = DistributedType.FSDP
-        state.fsdp_plugin = FullyShardedDataParallelPlugin(**options)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    whole = {one for one in model.parameters() if not one.is_floating_point()}
+    options: Any = {"ignored_params": whole} if whole else {}
+    for module in base.modules():
+        if isinstance(module, LAYERS):
+            fully_shard(module, **options)
+    if base.lm_head.weight is not base.model.embed_tokens.weight:
+        fully_shard(base.model.embed_tokens, **options)
+        fully_shard([base.model.norm, base.lm_head], reshard_after_forward=False, **options)
+    fully_shard(model, **options)
+    register_fsdp_forward_method(model, "generate")
 
 
 def full_state_dict(model: Any) -> dict[str, Tensor]:
-    """State dict with whole tensors on the CPU of the first process, empty on the others; called by all of them."""
-    weights: dict[str, Tensor] = _arrived(get_model_state_dict(model, options=_WHOLE))
+    """State dict with full tensors on the CPU of rank zero, empty on the others; called by all ranks."""
+    weights: dict[str, Tensor] = _completed(get_model_state_dict(model, options=_FULL))
     return weights
 
 
 def unsharded_copy(model: Any, weights: Mapping[str, Tensor]) -> Any:
-    """A model with adapters whose own tensors lie in shards, made anew on this process's CPU from ``full_state_dict``.
+    """An unsharded copy of a model with adapters, on this rank's CPU, from the ``full_state_dict`` without number head.
 
-    No other process is needed. The number head stays where it is: ``weights`` are those without it.
+    No other rank is needed.
     """
     from peft import get_peft_model
 
@@ -77,8 +84,8 @@ def unsharded_copy(model: Any, weights: Mapping[str, Tensor]) -> Any:
 
 @contextmanager
 def unsharded_head(model: Any) -> Iterator[None]:
-    """Within it a whole copy of the number head hangs on a sharded model: answers ask the head outside of the model's
-    own pass, which alone brings shards together. Called by all processes.
+    """Inside, an unsharded copy of the number head is attached to a sharded model: answers call the head outside of the
+    model's forward pass, which alone gathers shards. Called by all ranks.
     """
     head = head_of(model)
     if head is None:
@@ -86,7 +93,7 @@ def unsharded_head(model: Any) -> Iterator[None]:
         return
     stored = head.state_dict().items()
     values = {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in stored}
-    known = [values[f"known_{place}"] for place in range(len(head.fields))]
+    known = [values[f"known_{index}"] for index in range(len(head.fields))]
     scale = (values[name] for name in ("centre", "spread", "logarithmic"))
     whole = NumberHead(values["inner.weight"].shape[1], head.fields, known, *scale)
     whole.load_state_dict(values, strict=True)
@@ -98,29 +105,29 @@ def unsharded_head(model: Any) -> Iterator[None]:
 
 
 def save_optimizer(model: Any, optimizer: Any, path: Path, *, write: bool) -> None:
-    """The whole optimizer state by names of parameters, in one file; called by all processes, written by one."""
-    state = _arrived(get_optimizer_state_dict(model, optimizer, options=_WHOLE))
+    """The full optimizer state by parameter names, in one file; called by all ranks, written by one."""
+    state = _completed(get_optimizer_state_dict(model, optimizer, options=_FULL))
     if write:
         torch.save(state, path)
 
 
 def load_optimizer(model: Any, optimizer: Any, path: Path) -> None:
-    """Give each process its shard of the state that ``save_optimizer`` wrote."""
+    """Load the shard of each rank from the state that ``save_optimizer`` wrote."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     set_optimizer_state_dict(model, optimizer, state, options=StateDictOptions(full_state_dict=True))
 
 
-def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor in the shards of a parameter, where it has any; called by all processes."""
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A full tensor sharded like a parameter, where that is sharded; called by all ranks."""
     if isinstance(parameter, DTensor):
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value
 
 
-def _arrived(state: Any) -> Any:
-    """Tensors that are still on their way (on a CPU nothing else waits for them) as plain ones."""
+def _completed(state: Any) -> Any:
+    """Tensors of pending collectives (on a CPU nothing else waits for them) as plain ones."""
     if isinstance(state, dict):
-        return {name: _arrived(value) for name, value in state.items()}
+        return {name: _completed(value) for name, value in state.items()}
     if isinstance(state, list):
-        return [_arrived(value) for value in state]
+        return [_completed(value) for value in state]
     return state.wait() if isinstance(state, AsyncCollectiveTensor) else state

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 from phisight.core.environment import is_first, local_rank, world_size
-from phisight.core.errors import RankError
+from phisight.core.errors import RankError, RunError
 
 TIMEOUT = timedelta(minutes=30)
 """Timeout of a collective within a step."""
@@ -66,6 +67,36 @@ def on_rank_zero(action: Callable[[], T]) -> T:
     if result[1] is not None:
         raise RankError(f"rank zero of the run ended: {result[1]}")
     return cast(T, result[0])
+
+
+def on_each_node(action: Callable[[], T]) -> T:
+    """Run ``action`` on rank zero, then on the first rank of every other node, whose disk may be another one.
+
+    Returns the result of rank zero. An error on another node is raised there, and is a RankError elsewhere.
+    """
+    result = on_rank_zero(action)
+    error: Exception | None = None
+    if local_rank() == 0 and not is_first():
+        try:
+            action()
+        except Exception as found:
+            error = found
+    barrier()
+    failed = any_rank(error is not None)
+    if error is not None:
+        raise error
+    if failed:
+        raise RankError("another node of the run ended; see its output for the reason")
+    return result
+
+
+def require_shared(path: Path) -> None:
+    """RunError on every rank where some rank does not see a file that rank zero has written."""
+    if any_rank(not path.exists()):
+        raise RunError(
+            f"{path.parent} is not the same folder on all nodes: {path.name}, which rank zero has written, is missing "
+            "on some; put the run folder on a disk that all nodes share (caches may stay on each node's own)"
+        )
 
 
 def any_rank(flag: bool) -> bool:

@@ -23,6 +23,7 @@ from phisight.core.geometry import hd_grid, image_tokens
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import images_of
+from phisight.train.acceleration.patch import fuses
 from phisight.train.examples.sampler import LengthSampler, padding_share
 from phisight.train.trainable.module_groups import is_decoder_layer, part_of
 
@@ -144,7 +145,7 @@ def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: 
 def _fused(recipe: Recipe) -> bool:
     """Whether MLPs run fused; see ``train/acceleration/patch.py``."""
     plain_adapters = recipe.train.method == "lora" and not recipe.lora.dropout
-    return plain_adapters or recipe.train.method in ("full", "projector")
+    return fuses(recipe.train) and (plain_adapters or recipe.train.method in ("full", "projector"))
 
 
 def _tower(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: int) -> int:

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.train.arguments import planned_steps
+from phisight.train.examples.loader import planned_steps
 from phisight.train.estimate.cards import Card
 from phisight.train.estimate.flops import Cached, ExampleSize
 from phisight.train.estimate.memory_plan import Batch, Memory, expected_padding, largest_batch, memory_of
