@@ -82,7 +82,7 @@ def load_model(name: str | Path, settings: ModelSettings, transform: Transform |
     A folder that holds adapters alone is loaded onto the base that its ``adapter_config.json`` names, and merged; of a
     run folder it is the best checkpoint, with its adapters merged.
     """
-    if is_run(Path(name)):
+    if (Path(name) / CONFIG).is_file():
         return _load_tuned(Path(name), settings, transform)
     if _is_adapter(Path(name)):
         return _load_adapter(Path(name), settings)
