@@ -24,7 +24,7 @@ from phisight.train.acceleration.one_kernel import on_gpu, one_kernel
 
 def turning_attention(module: Any) -> Callable[..., Any]:
     """Forward pass of a ``Phi3Attention``; as the library writes it on a CPU, or where heads turn in part."""
-    as_written: Callable[..., Any] = type(module).forward
+    original: Callable[..., Any] = type(module).forward
 
     def forward(
         hidden_states: Tensor,
@@ -37,7 +37,7 @@ def turning_attention(module: Any) -> Callable[..., Any]:
         if cos.shape[-1] != module.head_dim or not on_gpu(hidden_states):
             return cast(
                 tuple[Tensor, Tensor | None],
-                as_written(
+                original(
                     module,
                     hidden_states,
                     position_embeddings=position_embeddings,

@@ -12,7 +12,6 @@ from transformers import AutoModelForImageTextToText
 
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.train.examples.loader import planned_steps
 from phisight.train.estimate.cards import Card
 from phisight.train.estimate.flops import Cached, ExampleSize
 from phisight.train.estimate.memory_plan import Batch, Memory, expected_padding, largest_batch, memory_of
@@ -26,6 +25,7 @@ from phisight.train.estimate.time_plan import (
     with_train,
     work_of,
 )
+from phisight.train.examples.loader import planned_steps
 from phisight.train.examples.tokenize import example_lengths, image_token_counts, prompt_text
 from phisight.train.trainable.methods import apply_method
 
