@@ -59,6 +59,8 @@ def current_config(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str = "the recipe") -> Recipe:
     """A recipe from nested values; see ``load_recipe``."""
     merged = _deep_copy(values)
+    if merged.get("task") is None:
+        merged.pop("task", None)
     for override in overrides:
         _apply(merged, override)
     # Without a task of its own, a recipe's --set task.KEY changes that of the data set, which is not known here.
