@@ -10,12 +10,12 @@ from transformers import AutoConfig, AutoProcessor
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import tiny_config, tiny_processor
-from phisight.train.examples.loader import planned_steps
 from phisight.train.estimate.cards import CARDS, Card
 from phisight.train.estimate.flops import Cached
 from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table
 from phisight.train.estimate.planned_run import DevicePlan, PlannedRun, Setting, method_name
 from phisight.train.estimate.time_plan import Work, speed_of, speed_of_this_cpu
+from phisight.train.examples.loader import planned_steps
 from phisight.workflows.load import TINY, loading, split_rows
 
 SWEPT_CROPS = (1, 4, 9, 16)
