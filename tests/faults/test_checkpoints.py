@@ -112,9 +112,9 @@ def test_a_broken_checkpoint_is_passed_over(
     said: list[str] = []
     train(wanted, resume=True, notify=said.append)
     assert len(said) == 2
-    assert said[0].startswith("Checkpoint of step 6 is damaged (")
+    assert said[0].startswith("The checkpoint of step 6 is damaged (")
     assert "optimizer.pt" in said[0] or "manifest.json is missing" in said[0]
-    assert "after step 4 (1 lines of metrics after it" in said[1]
+    assert "after step 4 (1 later lines of metrics are removed" in said[1]
     assert curve(wanted.out) == figures
     assert manifest.checkpoint_steps(folder) == [7, 6]
     assert all(manifest.defect(folder / manifest.name_of(step)) is None for step in (6, 7))

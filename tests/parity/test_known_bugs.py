@@ -46,7 +46,7 @@ def test_a_tag_used_twice_is_refused_by_processor_and_model() -> None:
         processor(text="<|image_1|>a<|image_1|>b", images=[image])
     batch = case.encode(processor)
     twice = {**batch, "input_ids": torch.cat([batch["input_ids"]] * 2, dim=1)}
-    with pytest.raises(ImagePlaceholderError, match=r"2 runs of image slots .* but 1 images"):
+    with pytest.raises(ImagePlaceholderError, match=r"2 runs of image placeholders .* but 1 images"):
         model(input_ids=twice["input_ids"], pixel_values=batch["pixel_values"], image_sizes=batch["image_sizes"])
 
 
@@ -109,10 +109,10 @@ def test_a_image_without_slots_and_slots_without_a_image_are_refused() -> None:
     case = official.load_case("p3_img_nc1_full")
     model, processor = official.load_model(case.id, "sdpa")
     batch = case.encode(processor)
-    with pytest.raises(ImagePlaceholderError, match=r"0 runs of image slots .* but 1 images"):
+    with pytest.raises(ImagePlaceholderError, match=r"0 runs of image placeholders .* but 1 images"):
         model(**{**batch, "input_ids": torch.full((1, 8), 5618), "attention_mask": None})
     slots = int((case.tensors["input_ids"] < 0).sum())
-    with pytest.raises(ImagePlaceholderError, match=f"{slots} image slots but no pixel_values"):
+    with pytest.raises(ImagePlaceholderError, match=f"{slots} image placeholders but no pixel_values"):
         model(input_ids=case.tensors["input_ids"])
     for missing in ("pixel_values", "image_sizes"):
         with pytest.raises(ImagePlaceholderError, match=missing):

@@ -163,7 +163,7 @@ def test_a_damaged_file_is_named_and_computed_anew(
     examples = stored(shown, processor, deep, tmp_path)
     assert examples.trunk is not None
     examples.trunk.path(examples.names[2]).write_bytes(b"half a file")
-    with pytest.raises(FeatureCacheError, match="computed anew"):
+    with pytest.raises(FeatureCacheError, match="recomputed"):
         examples[2]
     assert fill(examples.trunk, deep, [example_set(shown, processor)]) == 1
     assert len(examples[2]["input_ids"]) == len(examples[2]["trunk_states"])

@@ -110,7 +110,7 @@ def test_text_and_expected_carry_nothing(examples: ExampleSet, processor: Any) -
 def test_a_tokenizer_that_changes_texts_is_named(examples: ExampleSet, processor: Any) -> None:
     targets = NumberTargets("head", examples.task, processor.tokenizer)
     targets._bytes = {token: piece.lower() for token, piece in targets._bytes.items()}
-    with pytest.raises(SettingsError, match="this tokenizer changes texts"):
+    with pytest.raises(SettingsError, match="this tokenizer does not reproduce texts"):
         targets(examples.rows[0], examples[0]["labels"])
 
 

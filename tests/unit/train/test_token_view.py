@@ -14,4 +14,4 @@ def test_runs_cover_the_example_in_order(examples: ExampleSet, processor: Any) -
     assert [run.image for run in runs] == [False, True, False, False]
     assert [run.trained for run in runs] == [False, False, False, True]
     assert runs[-1].text == TASK.render(examples.rows[1]) + "<|end|>"
-    assert runs[1].text == f"[{runs[1].tokens} image slots]"
+    assert runs[1].text == f"[{runs[1].tokens} image placeholders]"
