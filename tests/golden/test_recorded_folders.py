@@ -180,7 +180,7 @@ def test_a_run_is_evaluated(name: str, folders: Path) -> None:
     settings = read_run(run).evaluate.model_copy(update={"rows": 4, "coverage": None})
     scores = evaluate_run(run, settings=settings, base_model_rows=2)
     assert (scores["rows"], scores["base_model"]["rows"]) == (4, 2)
-    assert (run / "evaluations" / "test-4-rows" / "predictions.parquet").is_file()
+    assert (run / "evaluations" / "train-4-rows" / "predictions.parquet").is_file()
     assert not (run / "scores.json").is_file()
 
 
