@@ -69,9 +69,12 @@ def _plain(value: Any) -> str:
 
 @app.command("check")
 def check_command(folder: Annotated[Path, typer.Argument(help="A data set folder.")]) -> None:
-    """Look for leaks between the splits: a product or a (nearly) equal image on both sides; exit code 1 if any."""
+    """Look for leaks between the splits and for images that changed since the build; exit code 1 if there are any.
+
+    A leak is a product or a (nearly) equal image in more than one split.
+    """
     from phisight.data.dataset.folder import DatasetFolder
-    from phisight.data.dataset.leakage import find_leaks
+    from phisight.data.dataset.leakage import damaged_images, find_leaks
 
     data = DatasetFolder.open(folder)
     for finding in data.findings:
@@ -81,6 +84,12 @@ def check_command(folder: Annotated[Path, typer.Argument(help="A data set folder
         console.print(f"leak: {leak.count} rows share a {leak.kind} ({', '.join(leak.examples)})", markup=False)
     if leaks:
         console.print("build the folder again: phisight data build keeps such rows in one split")
+    damaged = damaged_images(data)
+    if damaged:
+        some = ", ".join(damaged[:5])
+        console.print(f"damaged: {len(damaged)} images are not what was stored ({some})", markup=False)
+        console.print("run the same phisight data build again: it restores them")
+    if leaks or damaged:
         raise typer.Exit(1)
     console.print(f"no leaks between {', '.join(data.split_names)} ({len(data)} rows)", markup=False)
 

@@ -7,14 +7,15 @@ as strictly.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from phisight.core.dataset_folder import GROUP, SHA256, SPLIT
+from phisight.core.dataset_folder import FILE_NAME, GROUP, SHA256, SPLIT
+from phisight.core.errors import DatasetError
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import ImageLimits, prepare_image
 from phisight.data.images.phash import as_arrays, near_duplicates
 from phisight.data.images.rejection import Rejection
+from phisight.data.images.verify import damaged
 
 _SHOWN = 5
 
@@ -33,17 +34,26 @@ class Leak:
 
 def find_leaks(data: DatasetFolder) -> list[Leak]:
     """Every way in which a row's product or image stands in another split too; empty when there is none."""
-    rows = data.rows()
-    splits = [str(row[SPLIT]) for row in rows]
-    keys = [str(row[data.card.key]) for row in rows]
+    splits = data.table[SPLIT].to_pylist()
+    keys = list(map(str, data.table[data.card.key].to_pylist()))
+    groups = list(map(str, data.table[GROUP].to_pylist())) if GROUP in data.table.column_names else keys
     shas, phashes, colors = _fingerprints(data)
     found = [
         _by_value("key", keys, splits, keys),
-        _by_value("group", [str(row.get(GROUP, key)) for row, key in zip(rows, keys, strict=True)], splits, keys),
+        _by_value("group", groups, splits, keys),
         _by_value("same image", shas, splits, keys),
-        _by_pairs("near image", _near(shas, phashes, colors), splits, keys),
+        _near(shas, phashes, colors, splits, keys),
     ]
     return [leak for leak in found if leak is not None]
+
+
+def damaged_images(data: DatasetFolder) -> list[str]:
+    """Names of images that are missing or whose bytes are not those that were stored; empty without hashes."""
+    if SHA256 not in data.table.column_names:
+        return []
+    names, hashes = data.table[FILE_NAME].to_pylist(), data.table[SHA256].to_pylist()
+    files = {f"{data.path}/{name}": sha for name, sha in dict(zip(names, hashes, strict=True)).items()}
+    return [path.relative_to(data.path).as_posix() for path in damaged(files.items())]
 
 
 def _fingerprints(data: DatasetFolder) -> tuple[list[str], list[str], list[str]]:
@@ -66,13 +76,25 @@ def _fingerprints(data: DatasetFolder) -> tuple[list[str], list[str], list[str]]
     return [f[0] for f in every], [f[1] for f in every], [f[2] for f in every]
 
 
-def _near(shas: list[str], phashes: list[str], colors: list[str]) -> Iterator[tuple[int, int]]:
-    readable = [at for at, phash in enumerate(phashes) if phash]
-    arrays = as_arrays([phashes[at] for at in readable], [colors[at] for at in readable])
+def _near(shas: list[str], phashes: list[str], colors: list[str], splits: list[str], keys: list[str]) -> Leak | None:
+    """Nearly the same image in different splits; an image in many rows is compared once."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for at, sha in enumerate(shas):
+        if phashes[at]:
+            members[sha].append(at)
+    images = list(members.values())
+    if not images:
+        return None
+    try:
+        arrays = as_arrays([phashes[rows[0]] for rows in images], [colors[rows[0]] for rows in images])
+    except (ValueError, OverflowError) as error:
+        raise DatasetError("the table's perceptual hashes cannot be read; build the folder again") from error
+    stands_in = [{splits[at] for at in rows} for rows in images]
+    leaking: set[int] = set()
     for one, two in near_duplicates(*arrays):
-        first, second = readable[one], readable[two]
-        if shas[first] != shas[second]:
-            yield first, second
+        if len(stands_in[one] | stands_in[two]) > 1:
+            leaking.update(images[one], images[two])
+    return _leak("near image", sorted(leaking), splits, keys)
 
 
 def _by_value(kind: str, values: list[str], splits: list[str], keys: list[str]) -> Leak | None:
@@ -81,11 +103,6 @@ def _by_value(kind: str, values: list[str], splits: list[str], keys: list[str]) 
         members[value].append(at)
     leaking = [rows for rows in members.values() if len({splits[at] for at in rows}) > 1]
     return _leak(kind, sorted(at for rows in leaking for at in rows), splits, keys)
-
-
-def _by_pairs(kind: str, pairs: Iterable[tuple[int, int]], splits: list[str], keys: list[str]) -> Leak | None:
-    leaking = {at for pair in pairs if splits[pair[0]] != splits[pair[1]] for at in pair}
-    return _leak(kind, sorted(leaking), splits, keys)
 
 
 def _leak(kind: str, rows: list[int], splits: list[str], keys: list[str]) -> Leak | None:
