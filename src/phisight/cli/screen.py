@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 from phisight.core.environment import rank, world_size
 
@@ -26,8 +27,24 @@ Overrides = Annotated[
 ]
 """The option ``--set`` of every command that reads a recipe."""
 
-console = Console()
-errors = Console(stderr=True)
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
+
+
+class SafeConsole(Console):
+    """A console that shows text from data without its control characters, so that no escape sequence is passed on.
+
+    Colors and cursor movements of rich itself are styles and control segments, not text.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable, the control characters of their text replaced; line ends and tabs stay."""
+        for segment in super().render(renderable, options):
+            clean = segment.text.translate(_CONTROLS) if not segment.control else segment.text
+            yield segment if clean == segment.text else Segment(clean, segment.style)
+
+
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 
 
 def fail(error: Exception) -> NoReturn:

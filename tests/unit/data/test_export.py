@@ -90,3 +90,16 @@ def test_build_writes_shards_beside_the_folder(data: DatasetFolder, tmp_path: Pa
     command += ["--out", str(tmp_path / "ds"), "--format", "webdataset"]
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert sorted(path.name for path in (tmp_path / "ds-webdataset").iterdir())[-1] == "validation-00000-of-00001.tar"
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["=", "+", "-", "@", "\t", "\r", "\n=", "\0=", "＝", "＋", "－", "＠", "\ufeff=", "\u3000＝", "\x1b="],
+)
+def test_no_cell_runs_in_a_spreadsheet(start: str) -> None:
+    assert harmless(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize("value", ["Red dress", "", "a=b", "100 %", 3.5, None, "é=1"])
+def test_other_cells_stay_as_they_are(value: object) -> None:
+    assert harmless(value) == value

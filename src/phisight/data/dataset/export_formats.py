@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,14 @@ Format = Literal["parquet", "webdataset", "csv"]
 SHARD_BYTES = 400_000_000
 _ROWS_AT_ONCE = 64
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\u2212")
+"""After NFKC, which writes full-width signs as ASCII."""
+_IGNORED = (
+    "".join(map(chr, range(33)))
+    + "\x7f\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff"
+    + "".join(map(chr, range(0x2000, 0x2010)))
+)
+"""Spaces, controls and marks that spreadsheets drop before a formula."""
 
 
 @dataclass(frozen=True)
@@ -154,4 +162,7 @@ def _write_csv(data: DatasetFolder, out: Path, _: int) -> list[Path]:
 
 def harmless(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    if not isinstance(value, str):
+        return value
+    shown = unicodedata.normalize("NFKC", value.lstrip(_IGNORED))
+    return f"'{value}" if shown.startswith(_FORMULA_STARTS) or value.startswith(("\t", "\r", "\n")) else value

@@ -1,0 +1,85 @@
+"""The guard's table: every range of IANA's special-purpose registries at both ends, and what IPv6 carries inside."""
+
+import ipaddress
+
+import pytest
+
+from phisight.data.fetch.addresses import checked_address, redacted
+from phisight.data.fetch.special_purpose import NOT_PUBLIC_IPV4, NOT_PUBLIC_IPV6, is_public
+
+REGISTRY = [
+    "0.0.0.0/8", "0.0.0.0/32", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.0.0.0/29", "192.0.0.8/32", "192.0.0.170/31", "192.0.2.0/24", "192.88.99.0/24",
+    "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    "255.255.255.255/32",
+    "::1/128", "::/128", "::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23", "2001::/32",
+    "2001:2::/48", "2001:10::/28", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10",
+    "ff00::/8",
+]  # fmt: skip
+"""Ranges the registries and RFCs call not globally reachable, deprecated or multicast."""
+SINGLE = ["192.0.0.192", "fec0::1", "3fff::1", "168.63.129.16", "100.100.100.200", "169.254.169.254", "fd00:ec2::254"]
+
+
+@pytest.mark.parametrize("text", REGISTRY)
+def test_a_range_is_refused_at_both_ends(text: str) -> None:
+    network = ipaddress.ip_network(text)
+    assert not is_public(network[0])
+    assert not is_public(network[-1])
+    assert not is_public(network[3 % network.num_addresses])
+
+
+@pytest.mark.parametrize("text", [*NOT_PUBLIC_IPV4, *NOT_PUBLIC_IPV6])
+def test_what_lies_beside_a_range_is_public_unless_another_range_holds_it(text: str) -> None:
+    network = ipaddress.ip_network(text)
+    tables = [ipaddress.ip_network(other) for other in (*NOT_PUBLIC_IPV4, *NOT_PUBLIC_IPV6)]
+    kind = type(network[0])
+    outside = [int(network[0]) - 1, int(network[-1]) + 1]
+    for number in outside:
+        if not 0 <= number < 2**network.max_prefixlen:
+            continue
+        address = kind(number)
+        held = any(address.version == table.version and address in table for table in tables)
+        assert is_public(address) is not held, address
+
+
+@pytest.mark.parametrize("text", SINGLE)
+def test_single_addresses_of_clouds_and_of_newer_registries(text: str) -> None:
+    assert not is_public(ipaddress.ip_address(text))
+
+
+@pytest.mark.parametrize("inner", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.0.0.192"])
+@pytest.mark.parametrize("form", ["mapped", "nat64", "6to4", "isatap", "compatible", "teredo"])
+def test_what_carries_an_inside_address_is_refused(inner: str, form: str) -> None:
+    number = int(ipaddress.IPv4Address(inner))
+    forms = {
+        "mapped": 0xFFFF << 32 | number,
+        "nat64": int(ipaddress.IPv6Address("64:ff9b::")) | number,
+        "6to4": 0x2002 << 112 | number << 80 | 1,
+        "isatap": int(ipaddress.IPv6Address("2606:4700::")) | 0x5EFE << 32 | number,
+        "compatible": number,
+        "teredo": 0x20010000 << 96 | 0x08080808 << 64 | (number ^ 0xFFFFFFFF),
+    }
+    assert not is_public(ipaddress.IPv6Address(forms[form]))
+
+
+@pytest.mark.parametrize("text", ["1.1.1.1", "223.255.255.255", "2606:4700::1111", "2a00::1", "2002:808:808::1"])
+def test_the_public_internet_is_public(text: str) -> None:
+    assert is_public(ipaddress.ip_address(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:PW@host/a.jpg?token=PW#PW=1", "//user:PW@host/a.jpg?token=PW", "HTTPS://user:PW@host:8443/a?PW",
+        "http://PW@host/a", "s3://KEY:PW@bucket/a?versionId=PW", "host/a.jpg?token=PW", "user:PW@host/a.jpg",
+        "https:/user:PW@host/a?token=PW", "http://host/a;session=PW", "http://host/a#access_token=PW",
+        "data:image/png;base64,PW", "ftp://user:PW@host/a", "http://user:PW@[::1]:99999/a",
+    ],
+)  # fmt: skip
+def test_no_secret_is_shown_whatever_the_form(text: str) -> None:
+    assert "PW" not in redacted(text)
+
+
+def test_an_address_without_a_scheme_is_https() -> None:
+    assert checked_address("//cdn.example/a.jpg") == "https://cdn.example/a.jpg"
+    assert redacted("//cdn.example/a.jpg?x=1") == "//cdn.example/a.jpg"
