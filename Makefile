@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -49,6 +49,12 @@ test-lowest: $(LOWEST)/.installed  ## model, training loop, resume and start-up 
 
 bench-gpu: setup  ## measure this machine's GPU: 22 minutes, results in benchmarks/results/
 	PYTHONPATH=src:benchmarks $(BIN)/python -m gpu $(BENCH_ARGS)
+
+audit: setup  ## licences of all installed packages; known vulnerabilities, where the database can be reached
+	$(BIN)/python -m pytest -q tests/architecture/test_dependencies.py
+	@$(call new_venv,build/audit)
+	build/audit/bin/python -m pip install --quiet pip-audit
+	$(BIN)/python .ci/audit.py build/audit/bin/pip-audit constraints.txt
 
 clean:  ## remove the environments, caches and builds (runs/ stays)
 	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
