@@ -133,10 +133,7 @@ def build_command(
     allow_private: AllowPrivate = False,
     min_side: MinSide = 8,
 ) -> None:
-    """Build a data set folder from SOURCE.
-
-    Guesses of columns are printed. Every row ends in the table or in rejects.jsonl; the same command goes on.
-    """
+    """Build a data set folder from SOURCE; the same command continues. Each row ends in the table or the rejects."""
     from phisight.data.build.build_dataset import build
     from phisight.data.build.plan.config import BuildOptions
     from phisight.data.build.plan.groups import GroupRule
