@@ -2,8 +2,6 @@
 
 import copy
 import importlib.util
-import sys
-import types
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,22 +102,19 @@ def test_a_missing_flash_attention_package_is_named(monkeypatch: pytest.MonkeyPa
     require_backend("flex_attention")
 
 
-def test_liger_is_asked_for_its_kernels_on_the_decoder(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapted = apply_method(model, recipe(method="lora", train_tower=False).train, LoraSettings(rank=2))
-    given: list[dict[str, Any]] = []
-    fake = types.ModuleType("liger_kernel.transformers")
-    fake.apply_liger_kernel_to_phi3 = lambda **kwargs: given.append(kwargs)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "liger_kernel", types.ModuleType("liger_kernel"))
-    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", fake)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    use_liger(adapted)
-    (kwargs,) = given
-    assert kwargs["model"].base_model_prefix == "model"
-    assert hasattr(kwargs["model"].model, "layers")
-    assert kwargs["rms_norm"]
-    assert kwargs["swiglu"]
-    assert not kwargs["fused_linear_cross_entropy"], "it would replace the model's own forward"
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or importlib.util.find_spec("liger_kernel") is None,
+    reason="needs a CUDA device and the extra liger",
+)
+def test_liger_s_kernels_give_the_same_loss(model: Any, batch: Any) -> None:
+    model = apply_method(model, recipe(method="lora", train_tower=False).train, LoraSettings(rank=2)).cuda()
+    batch = {name: value.cuda() for name, value in batch.items()}
+    plain = float(model(**batch).loss)
+    use_liger(model)
+    layer = model.get_base_model().model.layers[0]
+    assert "liger" in f"{type(layer.mlp).__module__} {layer.mlp.forward.__module__}".lower()
+    assert float(model(**batch).loss) == pytest.approx(plain, abs=1e-4)
 
 
 def test_liger_without_package_or_gpu_is_told(

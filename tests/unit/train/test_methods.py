@@ -107,16 +107,24 @@ def test_dora_has_magnitudes_and_starts_as_the_model(model: Any, batch: Any) -> 
     assert all("lora_" in name for name in names)
 
 
+def unchanged_share(model: Any, batch: Any) -> float:
+    """Share of the values with a gradient that a step of AdamW with a learning rate of 1e-5 leaves as they are."""
+    with torch.autocast("cpu", torch.bfloat16):
+        model(**batch, skip_logits=True).loss.backward()
+    trained = [value for value in model.parameters() if value.grad is not None]
+    before = [value.detach().clone() for value in trained]
+    torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.0).step()
+    has_gradient = torch.cat([(value.grad != 0).flatten() for value in trained])
+    same = torch.cat([(value == old).flatten() for value, old in zip(trained, before, strict=True)])
+    return float((same & has_gradient).sum() / has_gradient.sum())
+
+
 @pytest.mark.parametrize("method", ["full", "projector", "lora"])
 def test_small_steps_are_not_lost_in_bfloat16(model: Any, batch: Any, method: str) -> None:
     wrapped = apply_method(model.to(torch.bfloat16), TrainSettings(method=method, bf16=True), LORA)
-    assert {value.dtype for value in wrapped.parameters() if value.requires_grad} == {torch.float32}
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = wrapped(**batch, skip_logits=True).loss
-    loss.backward()
-    trained = [value for value in wrapped.parameters() if value.requires_grad and value.abs().max() > 0]
-    before = [value.detach().clone() for value in trained]
-    with torch.no_grad():
-        for value in trained:
-            value.mul_(1 + 1e-5)
-    assert all(not torch.equal(value, old) for value, old in zip(trained, before, strict=True))
+    assert unchanged_share(wrapped, batch) < 0.02
+
+
+def test_in_bfloat16_weights_small_steps_would_be_lost(model: Any, batch: Any) -> None:
+    """What the test above measures is there to be seen: without float32 weights, most values do not change."""
+    assert unchanged_share(model.to(torch.bfloat16), batch) > 0.5
