@@ -36,6 +36,8 @@ import sys
 from pathlib import Path
 from phisight.workflows.load import read_run
 from phisight.workflows.train import train
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 train(read_run(Path(sys.argv[1])), resume=True)
 """
 EXACT = EXPECTED["torch"] == torch.__version__ and EXPECTED["cpu"] == torch.backends.cpu.get_cpu_capability()

@@ -1,10 +1,21 @@
 """Quiet loading, and one thread: the recorded models are small, and threads that wait for each other burn the time."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from transformers.utils import logging
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every case on both attention implementations."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.slow)
+
 
 logging.disable_progress_bar()
 

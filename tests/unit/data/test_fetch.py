@@ -180,6 +180,7 @@ def test_kinds_that_heal_are_the_ones_that_were_tried_again() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")
 def test_http1_over_tls_checks_the_certificate(jpegs: list[bytes], tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)

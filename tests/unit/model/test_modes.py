@@ -110,6 +110,7 @@ def compiled() -> Iterator[Any]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [60, 120])
 def test_the_compiled_decoder_equals_eager(model: Model, compiled: Any, length: int) -> None:
     embeds = torch.linspace(-1, 1, 2 * length * 32).sin().reshape(2, length, 32) * 0.01

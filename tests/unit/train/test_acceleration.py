@@ -29,6 +29,7 @@ def curve(model: Any, processor: Any, examples: ExampleSet, folder: Path, **trai
     return recorder.losses
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile's own looking around
 def test_compiled_layers_give_the_same_curve(
     model: Any, processor: Any, examples: ExampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -46,6 +47,7 @@ def test_compiled_layers_give_the_same_curve(
     assert all(layer._compiled_call_impl is None for layer in model.model.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "train"),
     [

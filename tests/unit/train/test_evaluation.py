@@ -100,6 +100,7 @@ class Disturbing:
         return {"price_mae": 1.0}
 
 
+@pytest.mark.slow
 def test_the_curve_is_the_same_with_and_without_answers(
     model: Any, processor: Any, examples: ExampleSet, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.process
 def test_rank_0_answers_and_the_others_learn_the_figures(tmp_path: Path) -> None:
     """Two processes that talk over loopback."""
     script = tmp_path / "ranks.py"

@@ -27,6 +27,7 @@ def long_and_short(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
     return ExampleSet(more, lambda row: noise_image(row["seed"]), processor, TASK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(4, 2), (2, 4), (1, 8)])
 def test_micro_batches_give_the_curve_of_one_batch(
     batch_size: int, accumulate: int, model: Any, processor: Any, rows: list[dict[str, Any]], tmp_path: Path

@@ -79,6 +79,7 @@ def test_logits_are_those_of_the_whole_model(
     torch.testing.assert_close(outcome.loss, expected.loss, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_curve_is_that_of_the_whole_model(
     method: Any, shown: list[dict[str, Any]], processor: Any, deep: Any, tmp_path: Path

@@ -151,6 +151,7 @@ def run(
     return model, quiet.losses
 
 
+@pytest.mark.slow
 def test_micro_batches_with_a_head_or_weights_give_the_curve_of_one_batch(
     model: Any, processor: Any, examples: ExampleSet, tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_the_best_checkpoint_s_head_is_the_one_that_is_kept(
     assert torch.equal(again.outer.weight, head.outer.weight)
 
 
+@pytest.mark.slow
 def test_the_head_learns(model: Any, processor: Any, examples: ExampleSet, tmp_path: Path) -> None:
     trained, losses = run(model, processor, examples, tmp_path, "head", steps=30)
     assert losses[-1] < 0.5 * losses[0]

@@ -126,6 +126,7 @@ def test_a_change_in_one_sample_moves_no_other(shown: ExampleSet, processor: Any
     assert not torch.equal(before[:, first:-last], after[:, first:-last])
 
 
+@pytest.mark.slow
 def test_packed_training_is_padded_training(shown: ExampleSet, processor: Any, model: Any, tmp_path: Path) -> None:
     start = {name: value.clone() for name, value in model.state_dict().items()}
     _, padded = run(model, processor, shown, tmp_path / "padded", steps=6, batch_size=3, accumulate=2)

@@ -54,6 +54,7 @@ def test_logits_are_those_of_the_images(
     assert ran == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "projector"])
 def test_the_curve_is_that_of_the_images(
     method: Any, stored: ExampleSet, shown: list[dict[str, Any]], processor: Any, model: Any, tmp_path: Path

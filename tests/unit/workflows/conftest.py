@@ -12,6 +12,16 @@ from phisight.workflows.load import read_run
 from phisight.workflows.train import starting_model
 from tests.helpers.trained_run import trained
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs, reports and fresh processes."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.process)
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
