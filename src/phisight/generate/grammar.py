@@ -104,7 +104,7 @@ class Number:
     """Digits with at most one point; state: (stage, digits in it)."""
 
     decimals: int | None
-    """Digits after the point; none: at most four."""
+    """Digits after the point; None means at most four."""
     digits: int = 9
     """Most digits before the point."""
     signed: bool = True

@@ -29,7 +29,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
     Args:
         runs: Run folders; the first one's name stands at the top.
-        out: Where to; none: report.html in the first run folder.
+        out: Where to; None means report.html in the first run folder.
 
     Raises:
         RunError: A folder is no run folder, or a file in it is damaged.

@@ -39,7 +39,7 @@ class Source(Protocol):
     schema: pa.Schema
     """Columns and types of every batch."""
     root: Path | None
-    """Folder that relative image paths start from; none: the source has no local files."""
+    """Folder that relative image paths start from; None means that the source has no local files."""
     image_column: str | None
     """Column with the image where the source knows it."""
     key_column: str | None

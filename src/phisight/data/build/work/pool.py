@@ -45,7 +45,7 @@ def download(
 
 
 def processes_for(rows: int | None) -> int:
-    """How many processes a source is worth: one for each 400 rows (none: many), at most one a core."""
+    """How many processes a source is worth: one for each 400 rows (None means many), at most one a core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if rows is None else max(1, min(cores, rows // _ROWS_WORTH_A_PROCESS))
 
