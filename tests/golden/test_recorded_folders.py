@@ -29,6 +29,8 @@ from phisight.workflows.train import train
 from tests.golden.record_folders import RANKS, curve, weights
 from tests.helpers.ranks import free_port
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 FOLDERS = Path(__file__).parent / "f796ce0"
 EXPECTED: dict[str, Any] = json.loads((FOLDERS / "expected.json").read_text(encoding="utf-8"))
 RESUME = """
@@ -37,7 +39,6 @@ from pathlib import Path
 from phisight.workflows.load import read_run
 from phisight.workflows.train import train
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
 train(read_run(Path(sys.argv[1])), resume=True)
 """
 EXACT = EXPECTED["torch"] == torch.__version__ and EXPECTED["cpu"] == torch.backends.cpu.get_cpu_capability()

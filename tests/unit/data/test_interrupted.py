@@ -17,6 +17,8 @@ from tests.helpers.image_server import ImageServer
 from tests.helpers.images import write_images
 from tests.helpers.url_list import OPTIONS, TASK, folder_bytes, write_list
 
+pytestmark = pytest.mark.process
+
 KILLED_AT = """
 import os, pathlib, shutil, sys
 table, out, count, name = sys.argv[1:]
@@ -39,6 +41,7 @@ def rmtree(path, *args, **options):
 pathlib.Path.replace, shutil.rmtree = replace, rmtree
 from phisight.data.build.build_dataset import build
 from tests.helpers.url_list import OPTIONS
+
 build(table, out, OPTIONS)
 """
 

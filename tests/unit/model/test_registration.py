@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 
 def run(code: str) -> str:
     """What a fresh process prints."""
@@ -19,7 +21,6 @@ KNOWN = """
 import sys
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-pytestmark = pytest.mark.process
 config = AutoConfig.for_model("phi3_v")
 print(type(config).__module__, [f for f in sys.meta_path if "phisight" in type(f).__module__])
 """

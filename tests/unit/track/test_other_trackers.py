@@ -71,6 +71,7 @@ def test_mlflow_file_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (artifacts / "scores" / "scores.json").is_file()
 
 
+@pytest.mark.process
 def test_mlflow_continues_the_same_run(tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="the mlflow extra is not installed")
     train(tmp_path, "mlflow")

@@ -14,6 +14,8 @@ import pytest
 from phisight.track import read_metrics
 from tests.helpers.wandb_server import WandbServer, wandb_server
 
+pytestmark = pytest.mark.process
+
 pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +25,6 @@ from pathlib import Path
 from PIL import Image
 from phisight.track import Example, Pairs, open_tracker
 
-pytestmark = pytest.mark.process
 
 def main():
     logging.basicConfig(level=logging.WARNING)
