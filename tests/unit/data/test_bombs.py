@@ -1,5 +1,6 @@
 """What a build may cost: small files that ask for minutes or gigabytes are named in seconds and some hundred MB."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,3 +131,27 @@ def test_a_json_file_of_gigabytes_is_named(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "t.json").write_text('[{"title": "a"}]')
     with pytest.raises(SourceError, match=r"save it as \.jsonl"):
         open_source(str(tmp_path / "t.json"))
+
+
+def test_file_names_that_are_no_utf8_are_rejected_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "shop" / "hats"
+    folder.mkdir(parents=True)
+    for name in (b"good.jpg", b"caf\xe9.jpg"):
+        try:
+            (folder / os.fsdecode(name)).write_bytes(encoded(smooth_image(len(name))))
+        except OSError:
+            pytest.skip("this file system holds UTF-8 names only")
+    (batch,) = open_source(str(tmp_path / "shop")).batches()
+    assert batch.table["path"].to_pylist() == ["hats/good.jpg"]
+    assert "is no UTF-8; rename it" in batch.malformed[0].reason
+
+
+def test_a_lone_surrogate_never_ends_a_build(tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(encoded(smooth_image(1)))
+    lines = [
+        '{"id": "a", "title": "\\ud83d hat", "image": "0.jpg"}',
+        '{"id": "\\udc00", "title": "b", "image": "0.jpg"}',
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    result = build(str(tmp_path / "t.jsonl"), tmp_path / "ds", OPTIONS)
+    assert result.kept + result.rejected.total() == 2

@@ -36,7 +36,7 @@ def numbers_of(values: Sequence[int] | Sequence[float | None], kind: pa.DataType
 
 
 def _text(values: Sequence[str | None]) -> pa.Array:
-    encoded = [b"" if value is None else value.encode() for value in values]
+    encoded = [b"" if value is None else value.encode("utf-8", "replace") for value in values]  # lone surrogates: ?
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     if ends[-1] > _MOST_BYTES:
         return pa.array(values, pa.string())

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.errors import SourceError
-from phisight.data.sources.base import BATCH_ROWS, Source, SourceBatch
+from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.sources.bounds import MAX_BYTES
-from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource
+from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource, batches_of_records
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -66,12 +66,16 @@ class ImageFolderSource:
 
     def batches(self) -> Iterator[SourceBatch]:
         """All images, in path order."""
-        for start in range(0, len(self.files), BATCH_ROWS):
-            names = self.files[start : start + BATCH_ROWS]
-            rows = [{PATH: name, "name": Path(name).stem, "category": _category(name)} for name in names]
-            yield SourceBatch(
-                pa.Table.from_pylist(rows, schema=self.schema), list(range(start + 1, start + 1 + len(names)))
-            )
+        yield from batches_of_records(map(_row, self.files), self.schema)
+
+
+def _row(name: str) -> dict[str, Any] | str:
+    """The row of one image, or why there is none: a table holds text, and some file systems hold other names."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return f"the file name {name.encode('ascii', 'backslashreplace').decode()[:200]} is no UTF-8; rename it"
+    return {PATH: name, "name": Path(name).stem, "category": _category(name)}
 
 
 def _category(name: str) -> str | None:
