@@ -86,10 +86,16 @@ def make_run(folder: Path, count: int = 40, *, steps: int = 5, thumbnails: int =
     truths = [row.truth for row in every["real"].rows]
     scores["baselines"] = against_baselines(every["real"], fit_baselines(Task(), truths, truths))
     scores["teacher_forced"] = figures(every["real"], resamples=0)
-    scores["grounding"] = {"uses_image": True, "line": "uses the image: yes (Wilcoxon p = 1e-05)"}
+    scores["grounding"] = {
+        "conclusion": "yes",
+        "uses_image": True,
+        "line": "uses the image: yes (shown another product's image, answers become worse)",
+        "tests": ["shuffled: Wilcoxon signed-rank over products, p = 1e-05"],
+    }
+    scores["evaluation"] = {"model": "tiny", "data": "data/shop", "split": "test", "date": "2026-11-26"}
     scores["verdict"] = verdict_of(scores)
     (run / "scores.json").write_text(json.dumps(scores))
-    (run / "config.yaml").write_text("task: null\nseed: 0\ntrain:\n  method: lora\n  learning_rate: 0.0001\n")
+    (run / "config.yaml").write_text("task: null\nseed: 0\nmodel:\n  name: tiny\ntrain:\n  method: lora\n  learning_rate: 0.0001\n")
     (run / "environment.json").write_text(json.dumps({"python": "3.11", "packages": {"torch": "2.13.0"}}))
     (run / "dataset.json").write_text(json.dumps({"rows": 400, "splits": {"train": 360, "test": 40}}))
     tracker = JsonlTracker()

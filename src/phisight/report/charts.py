@@ -64,7 +64,7 @@ def svg(text: str) -> Markup:
     return Markup(text)  # noqa: S704 - this file escapes every text it takes
 
 
-def curves(series: Mapping[str, Points], x_label: str, title: str) -> str:
+def curves(series: Mapping[str, Points], x_label: str, title: str, colors: Sequence[int] | None = None) -> str:
     """Lines over steps, one a run or metric; values that are not finite are left out."""
     finite = {name: [point for point in points if math.isfinite(point[1])] for name, points in series.items()}
     every = [point for points in finite.values() for point in points]
@@ -73,7 +73,8 @@ def curves(series: Mapping[str, Points], x_label: str, title: str) -> str:
     x = _axis([point[0] for point in every], LEFT, WIDTH - RIGHT)
     y = _axis([point[1] for point in every], HEIGHT - BOTTOM, TOP, room=0.06)
     body = []
-    for index, points in enumerate(finite.values()):
+    for position, points in enumerate(finite.values()):
+        index = colors[position] if colors else position
         path = " ".join(f"{x.pixel(step):.1f},{y.pixel(value):.1f}" for step, value in thinned(points))
         if len(points) == 1:
             body.append(f'<circle class="dot s{index % 6}" cx="{path.split(",")[0]}" cy="{path.split(",")[1]}" r="3"/>')

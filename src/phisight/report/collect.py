@@ -99,14 +99,19 @@ def collect(run_dir: Path, images: int = MAX_IMAGES) -> RunData:
     if not run_dir.is_dir():
         raise RunError(f"there is no run folder {run_dir}; train one with `phisight train RECIPE.yaml`")
     run = RunData(name=run_dir.resolve().name, path=run_dir)
+    if run_dir.resolve().parent.name == run_folder.EVALUATIONS:  # what was trained stands in the run it belongs to
+        owner = run_dir.resolve().parents[1]
+        run = collect(owner, images=0)
+        run.name, run.path, run.missing = f"{owner.name}, {run_dir.resolve().name}", run_dir, []
+        run.examples, run.curves = [], {}
+        return _read_results(run, run_dir, images)
     run.config = current_config(_yaml(run_dir / run_folder.CONFIG), run_dir / run_folder.CONFIG)
     run.environment = _json(run_dir / run_folder.ENVIRONMENT)
     run.card = translate("dataset", _json(run_dir / dataset_folder.CARD))
-    run.scores = translate("scores", _json(run_dir / run_folder.SCORES))
     run.summary = translate("metrics", _json(run_dir / SUMMARY).get("summary", {}))
     run.curves = {name: points for name, points in read_metrics(run_dir).items() if _drawable(points)}
     run.examples = _examples(run_dir)
-    _read_predictions(run, run_dir / run_folder.PREDICTIONS, images)
+    _read_results(run, run_dir, images)
     if not (run.config or run.scores or run.curves or run.task):
         raise RunError(
             f"{run_dir} is no run folder: it holds none of {run_folder.CONFIG}, {run_folder.METRICS}, "
@@ -118,6 +123,14 @@ def collect(run_dir: Path, images: int = MAX_IMAGES) -> RunData:
         run.missing.append(f"{run_folder.METRICS}: nothing was logged during training")
     if run.scores and run.task is None:
         run.missing.append(f"{run_folder.PREDICTIONS}: no answers to show; run `phisight evaluate {run_dir}`")
+    return run
+
+
+def _read_results(run: RunData, folder: Path, images: int) -> RunData:
+    """Scores and answers of a folder, in the place of those that the run has."""
+    run.scores = translate("scores", _json(folder / run_folder.SCORES))
+    run.shown, run.pairs, run.answered = [], {}, 0
+    _read_predictions(run, folder / run_folder.PREDICTIONS, images)
     return run
 
 

@@ -10,8 +10,13 @@ from phisight.report.charts import svg, whisker
 from phisight.report.collect import RunData
 from phisight.report.format import EXPLAINED, formatted, metric_names, split_name
 
-SHUFFLED = "another row's image"
-MODES = {"shuffled": SHUFFLED, "blank": "blank image", "mismatched": "image of another category"}
+SHUFFLED = "another product's image"
+MODES = {
+    "shuffled": SHUFFLED,
+    "same_grid": "another image of the same grid",
+    "blank": "blank image",
+    "mismatched": "image of another category",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ def metric_table(run: RunData) -> dict[str, Any]:
         label, about, _ = EXPLAINED[metric]
         cells = [_own(run.scores, name, metric)]
         cells += [Cell(formatted(metric, column.get(name))) if name in column else Cell("") for _, column in columns]
-        rows.append({"field": field or "answer", "label": label, "about": about, "cells": cells})
+        count = run.scores.get("counts", {}).get(name)
+        shown = count if count not in (None, run.scores.get("rows")) else None
+        rows.append({"field": field or "answer", "label": label, "about": about, "cells": cells, "count": shown})
     return {"columns": ["its own image", *(title for title, _ in columns)], "rows": rows}
 
 

@@ -18,8 +18,8 @@ EXPLAINED: dict[str, tuple[str, str, bool]] = {
     "smape": ("symmetric error in %", "from 0 to 200 %", False),
     "rmsle": ("log error (RMSLE)", "0.1 is about 10 % off", False),
     "r2": ("explained variance (R²)", "1 is perfect, 0 is no better than the mean", True),
-    "within_10": ("within 10 %", "share of the answers at most 10 % off", True),
-    "within_25": ("within 25 %", "share of the answers at most 25 % off", True),
+    "within_10": ("within 10 %", "share of the rows at most 10 % off", True),
+    "within_25": ("within 25 %", "share of the rows at most 25 % off", True),
     "answered": ("answered", "share of the rows with a number to compare", True),
     "mae_penalized": ("mean error, unread penalized", "an unread answer counts as 0 or the median, if worse", False),
     "median_ape_penalized": ("median error in %, unread penalized", "an unread answer as 0 or the median", False),
@@ -30,8 +30,10 @@ EXPLAINED: dict[str, tuple[str, str, bool]] = {
 }
 """Metric -> (label, what it says, higher is better)."""
 
-TILES = ("accuracy", "exact", "mae", "median_ape")
-"""The metrics that stand at the top."""
+TILES = ("accuracy", "exact", "within_10", "median_ape", "mae")
+"""The metrics whose curves are seen at once."""
+SHARES = tuple(f"_{name}" for name in EXPLAINED if not name.startswith(("mae", "rmsle", "r2", "parse_rate")))
+"""How names of figures end that are written in percent."""
 
 
 def split_name(name: str, aliases: Iterable[str]) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from phisight import __version__
 from phisight.core import run_folder
 from phisight.core.errors import PhisightError, RunError
-from phisight.report import figure_tables, view
+from phisight.report import advice, figure_tables, first_screen, view
 from phisight.report.collect import MAX_IMAGES, RunData, collect
 
 
@@ -29,14 +29,14 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
     Args:
         runs: Run folders; the first one's name stands at the top.
-        out: Where to; None means report.html in the first run folder.
+        out: Where to; None means ``default_path``.
 
     Raises:
         RunError: A folder is no run folder, or a file in it is damaged.
     """
     with damage_named(runs):
         html = render(_collect(runs))
-    path = out or runs[0] / run_folder.REPORT
+    path = out or default_path(runs)
     run_folder.write_text_atomically(path, html)
     return path
 
@@ -54,6 +54,14 @@ def damage_named(runs: Sequence[Path]) -> Iterator[None]:
             f"the files of {', '.join(map(str, runs))} do not hold what training and evaluation write ({reason}); "
             "restore them, or evaluate the run again"
         ) from error
+
+
+def default_path(runs: Sequence[Path]) -> Path:
+    """report.html in the run folder; of several runs a page of their own beside the first one."""
+    if len(runs) == 1:
+        return runs[0] / run_folder.REPORT
+    names = list(dict.fromkeys(run.resolve().name for run in runs))
+    return runs[0].resolve().parent / f"report-{'-'.join(names)}.html"
 
 
 def report_json(runs: Sequence[Path]) -> dict[str, Any]:
@@ -100,9 +108,9 @@ def render(runs: Sequence[RunData]) -> str:
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         policy=_policy(script),
+        title=" · ".join(first_screen.title(run) for run in runs),
         runs=[_run_view(run) for run in runs],
         comparison=figure_tables.comparison(runs) if len(runs) > 1 else [],
-        first_curves=view.FIRST_CURVES,
         curves=view.curve_figures(runs) if len(runs) > 1 else [],
     )
 
@@ -120,13 +128,27 @@ def _policy(script: str) -> str:
 
 
 def _run_view(run: RunData) -> dict[str, Any]:
-    cards = view.cards(run)
+    cards, verdict = view.cards(run), view.verdict(run)
     return {
         "name": run.name,
-        "about": view.about(run),
+        "title": first_screen.title(run),
+        "about": first_screen.about(run),
         "missing": run.missing,
-        "verdict": view.verdict(run),
-        "tiles": view.tiles(run),
+        "chips": first_screen.chips(run, verdict),
+        "lines": first_screen.plain_lines(run, verdict),
+        "figures": first_screen.figures(run),
+        "twelve": [
+            {"title": part["title"], "cards": [view.card(run, shown) for shown in part["rows"]]}
+            for part in first_screen.examples(run)
+        ],
+        "worst_categories": advice.worst_categories(run),
+        "confused": [
+            {**pair, "rows": [view.card(run, shown) for shown in pair["rows"]]} for pair in advice.confused_pairs(run)
+        ],
+        "next_steps": advice.next_steps(run),
+        "tolerance": round(100 * view.tolerance(run)),
+        "tests": run.scores.get("grounding", {}).get("tests", []),
+        "groups": run.scores.get("groups"),
         "table": figure_tables.metric_table(run),
         "forced": "teacher_forced" in run.scores,
         "before": figure_tables.before_title(run.scores) if "base_model" in run.scores else "",

@@ -12,43 +12,24 @@ from phisight.core.task import Task
 from phisight.report import charts
 from phisight.report.collect import ExampleRow, RunData, Shown
 from phisight.report.figure_tables import SHUFFLED
-from phisight.report.format import EXPLAINED, TILES, formatted, metric_names, number, percent, split_name
+from phisight.report.first_screen import figures
+from phisight.report.format import EXPLAINED, SHARES, TILES, number, percent, split_name
 
 GRID = 50
 """Images of the two selections that people look at: the worst and a random sample."""
 NEAR = 0.10
 """A number this close to the truth passes as right in the image grid."""
-FIRST_CURVES = 6
-"""Curves that are seen at once; the others are folded."""
-_QUIET_CURVES = ("grad_norm", "learning_rate", "lr", "padding")
+_SILENT_CURVES = ("epoch", "data_wait", "padding")
+"""The step over again, and what only matters to whoever tunes the training; metrics.jsonl holds it."""
+_COLOR = {"train": 0, "eval": 1}
+"""Fixed colors: training is blue and validation orange in every report."""
+_QUIET_CURVES = ("grad_norm", "learning_rate", "lr")
 """Curves that say how training went, not how good the model is: they come last."""
 
 
 def data_uri(jpeg: bytes | None) -> str:
     """An image within the page."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() if jpeg else ""
-
-
-def tiles(run: RunData) -> list[dict[str, str]]:
-    """The figures at the top, each with its interval, with another row's image, and before fine-tuning."""
-    aliases = list(run.scores.get("aliases", {}).values())
-    found = []
-    for name in metric_names(run.scores):
-        field, metric = split_name(name, aliases)
-        if metric in TILES and run.scores[name] is not None:
-            ends = run.scores.get("intervals", {}).get(name)
-            swapped = run.scores.get("shuffled", {}).get(name)
-            before = run.scores.get("base_model", {}).get(name)
-            found.append(
-                {
-                    "label": f"{field} {EXPLAINED[metric][0]}",
-                    "value": formatted(metric, run.scores[name]),
-                    "interval": f"{formatted(metric, ends[0])} to {formatted(metric, ends[1])}" if ends else "",
-                    "swapped": formatted(metric, swapped) if swapped is not None else "",
-                    "before": formatted(metric, before) if before is not None else "",
-                }
-            )
-    return found
 
 
 def verdict(run: RunData) -> dict[str, Any]:
@@ -61,29 +42,46 @@ def verdict(run: RunData) -> dict[str, Any]:
         lines.append("Neither a grounding certificate nor baselines were computed for this run.")
         lines += [
             f"{tile['label']}: {tile['value']} with the row's own image, {tile['swapped']} with {SHUFFLED}."
-            for tile in tiles(run)
+            for tile in figures(run)
             if tile["swapped"]
         ]
     return {"uses_image": None, "beats": {}, "lines": lines}
 
 
 def curve_figures(runs: Sequence[RunData]) -> list[dict[str, Any]]:
-    """One figure a metric, one line a run; train and eval of a metric share a figure for a single run."""
+    """One figure a metric, one line a run; train and eval of a metric share a figure for a single run.
+
+    Curves that never change say nothing and are left out; shares and percentage errors are drawn in percent.
+    """
     groups: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for run in runs:
         for name, points in run.curves.items():
             title, part = _curve_name(name)
-            if title == "epoch":  # the step over again
+            if title in _SILENT_CURVES or (len({value for _, value in points}) == 1 and len(points) > 1):
                 continue
             line = (part or name) if len(runs) == 1 else f"{run.name} {part}".strip()
-            groups.setdefault(title, {})[line] = points
+            groups.setdefault(title, {})[line] = _in_percent(title, points)
     drawn = []
     for title in sorted(groups, key=_curve_rank):
-        chart = charts.curves(groups[title], "step", title)
+        lines = sorted(groups[title], key=lambda line: (line != "train", line != "eval"))
+        colors = [_COLOR.get(line, index) for index, line in enumerate(lines)]
+        chart = charts.curves({line: groups[title][line] for line in lines}, "step", title, colors)
         if chart:
-            lines = list(groups[title])
-            drawn.append({"title": _curve_title(title, runs), "svg": charts.svg(chart), "lines": lines})
+            keys = [{"name": line, "color": color} for line, color in zip(lines, colors, strict=True)]
+            drawn.append(
+                {"title": _curve_title(title, runs), "svg": charts.svg(chart), "lines": keys, "main": _is_main(title)}
+            )
     return drawn
+
+
+def _in_percent(title: str, points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    if not title.endswith(SHARES):
+        return points
+    return [(step, 100 * value) for step, value in points]
+
+
+def _is_main(title: str) -> bool:
+    return _curve_rank(title)[0] < 2
 
 
 def _curve_rank(title: str) -> tuple[int, str]:
@@ -95,7 +93,10 @@ def _curve_rank(title: str) -> tuple[int, str]:
 def _curve_title(title: str, runs: Sequence[RunData]) -> str:
     """``category_accuracy`` as the tiles call it; other names as they were logged."""
     field, metric = split_name(title, {alias for run in runs for alias in run.scores.get("aliases", {}).values()})
-    return f"{field} {EXPLAINED[metric][0]}".strip() if metric in EXPLAINED else title
+    if metric not in EXPLAINED:
+        return title
+    unit = " (%)" if title.endswith(SHARES) and "%" not in EXPLAINED[metric][0] else ""
+    return f"{field} {EXPLAINED[metric][0]}{unit}".strip()
 
 
 def _curve_name(name: str) -> tuple[str, str]:
@@ -103,6 +104,29 @@ def _curve_name(name: str) -> tuple[str, str]:
         if name.startswith(f"{part}/"):
             return name[len(part) + 1 :], part
     return name, ""
+
+
+def card(run: RunData, shown: Shown) -> dict[str, Any]:
+    """One image with truth and answer."""
+    assert run.task is not None
+    aliases = run.scores.get("aliases", {})
+    lines = [
+        {**line, "label": aliases.get(line["field"], line["field"])}
+        for line in card_lines(run.task, shown, tolerance(run))
+    ]
+    return {
+        "key": shown.key,
+        "image": data_uri(shown.thumbnail),
+        "wrong": [line["field"] for line in lines if not line["right"]],
+        "lines": lines,
+        "unread": shown.reason,
+        "answer": shown.answer,
+    }
+
+
+def tolerance(run: RunData) -> float:
+    """How far a number may be from its truth, as a share of it, and still count as right: one value for the page."""
+    return float(run.scores.get("tolerance", NEAR))
 
 
 def cards(run: RunData) -> list[dict[str, Any]]:
@@ -117,32 +141,37 @@ def cards(run: RunData) -> list[dict[str, Any]]:
     category = next(iter(run.task.of_kind("category")), None)
     return [
         {
-            "key": shown.key,
-            "image": data_uri(shown.thumbnail),
+            **card(run, shown),
             "category": str(shown.truth[category]) if category else "",
             "sets": " ".join(name for name, rows in (("worst", worst), ("random", random)) if shown.row in rows),
-            "wrong": [line["field"] for line in card_lines(run.task, shown) if not line["right"]],
-            "lines": card_lines(run.task, shown),
-            "unread": shown.reason,
-            "answer": shown.answer,
         }
         for shown in run.shown
     ]
 
 
-def card_lines(task: Task, shown: Shown) -> list[dict[str, Any]]:
-    """Each field with truth, answer and whether it is right; a number is right within 10 %."""
+def card_lines(task: Task, shown: Shown, near: float = NEAR) -> list[dict[str, Any]]:
+    """Each field with truth, answer and whether it is right; a number is right within ``near`` of its truth."""
     lines = []
     for name in task.names:
         truth = task.fields[name].write(shown.truth[name])
         answer = task.fields[name].write(shown.predicted[name]) if shown.predicted else None
-        right, off = truth == answer, ""
-        if shown.predicted and not right and task.fields[name].kind == "number" and shown.truth[name]:
-            gap = (shown.predicted[name] - shown.truth[name]) / abs(shown.truth[name])
-            right, off = abs(gap) <= NEAR, f"{100 * gap:+.0f}\u00a0%"
+        given = shown.predicted[name] if shown.predicted else None
+        right, off = _is_right(task, name, shown.truth[name], given, near)
         ends = _ends(shown, name)
         lines.append({"field": name, "truth": truth, "answer": answer, "right": right, "off": off, "ends": ends})
     return lines
+
+
+def _is_right(task: Task, name: str, truth: Any, given: Any, near: float) -> tuple[bool, str]:
+    """Whether an answer is right, and how far off a number is."""
+    if given is None:
+        return False, ""
+    if task.fields[name].write(truth) == task.fields[name].write(given):
+        return True, ""
+    if task.fields[name].kind != "number" or not truth:
+        return False, ""
+    gap = (given - truth) / abs(truth)
+    return abs(gap) <= near * (1 + 1e-9), f"{100 * gap:+.0f}\u00a0%"
 
 
 def _ends(shown: Shown, name: str) -> str:
@@ -156,15 +185,27 @@ def _ends(shown: Shown, name: str) -> str:
 def examples(run: RunData) -> list[dict[str, Any]]:
     """Products with their answers at each step."""
     return [
-        {"key": row.key, "image": data_uri(row.image), "truth": row.truth, "answers": _answers(row, run.steps)}
+        {"key": row.key, "image": data_uri(row.image), "truth": row.truth, "answers": _answers(run, row)}
         for row in run.examples
     ]
 
 
-def _answers(row: ExampleRow, steps: Sequence[int]) -> list[dict[str, Any]]:
+def _answers(run: RunData, row: ExampleRow) -> list[dict[str, Any]]:
     return [
-        {"step": step, "text": row.answers.get(step), "right": row.answers.get(step) == row.truth} for step in steps
+        {"step": step, "text": row.answers.get(step), "right": _all_right(run, row.truth, row.answers.get(step))}
+        for step in run.steps
     ]
+
+
+def _all_right(run: RunData, truth: str, answer: str | None) -> bool:
+    """Every field of a logged answer is right, numbers within the page's tolerance."""
+    if answer is None or run.task is None:
+        return answer == truth
+    wanted, given = run.task.parse(truth).values, run.task.parse(answer).values
+    if wanted is None or given is None:
+        return answer == truth
+    near = tolerance(run)
+    return all(_is_right(run.task, name, wanted[name], given[name], near)[0] for name in run.task.names)
 
 
 def number_figures(run: RunData) -> list[dict[str, Any]]:
@@ -229,6 +270,7 @@ def facts(run: RunData) -> list[dict[str, Any]]:
         ("Environment", run.environment),
         ("Rows left out", run.scores.get("left_out", {})),
         ("Why answers could not be read", run.scores.get("reasons", {})),
+        ("Not checked", run.scores.get("not_checked", {})),
     ]
     return [{"title": title, "rows": list(flat(values))} for title, values in groups if values]
 
@@ -248,15 +290,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def about(run: RunData) -> str:
-    """One line under the name of a run."""
-    parts = []
-    if run.scores.get("rows"):
-        parts.append(f"{run.scores['rows']:,} rows evaluated")
-    if run.scores.get("parse_rate") is not None:
-        parts.append(f"{percent(run.scores['parse_rate'])} of the answers could be read")
-    if run.card.get("rows"):
-        parts.append(f"data set of {run.card['rows']:,} rows")
-    return " · ".join(parts)

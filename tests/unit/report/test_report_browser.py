@@ -53,7 +53,9 @@ def test_nothing_is_asked_of_a_network_and_nothing_said(page: Page, report: Path
     assert [url for url in page.requests if not url.startswith("data:")] == [report.resolve().as_uri()]
     assert page.console == []
     assert page.run("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-    assert page.run("document.images.length") == 70 + 7
+    assert page.run("document.querySelectorAll('.grid img').length") == 70
+    assert page.run("document.querySelectorAll('.examples img').length") == 7
+    assert page.run("document.querySelectorAll('.verdict .shot img').length") == 12
 
 
 def test_the_filter_shows_what_was_chosen(page: Page) -> None:

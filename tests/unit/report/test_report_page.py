@@ -14,7 +14,7 @@ from PIL import Image
 
 from phisight.core.errors import RunError
 from phisight.evaluate import write_predictions
-from phisight.report import report_json, write_pdf, write_report
+from phisight.report import advice, first_screen, report_json, view, write_pdf, write_report
 from phisight.report.charts import MOST_POINTS, Axis, bars, curves, scatter, thinned
 from phisight.report.collect import collect
 from phisight.report.format import formatted, number, split_name
@@ -36,9 +36,124 @@ def test_the_page_is_self_contained_and_says_what_it_should(run: Path) -> None:
     page = write_report([run]).read_text()
     assert (run / "report.html").is_file()
     assert not re.search(r"""<[^>]+(?:src|href)="(?!data:)|url\(|@import|https?://""", page)
-    for text in ("uses the image: yes", "better than constant, category median", "Vintage Check Thing No 0", "0.0001"):
+    for text in ("Uses the image: yes", "better than constant, category median", "Vintage Check Thing No 0", "0.0001"):
         assert text in page
     assert "default-src &#39;none&#39;" in page
+    assert "<title>run: tiny Phi-3-Vision on shop 2026-11-26 – phisight report</title>" in page
+    assert "30 rows, 30 products of the test split" in page
+    assert "picture" not in page.lower()
+
+
+def sections(page: str) -> list[str]:
+    return re.findall(r"<section[^>]*>\s*(?:<details><summary>)?<h2>([^<{]+)", page)
+
+
+def test_the_first_screen_is_for_whoever_decides(run: Path) -> None:
+    page = write_report([run]).read_text()
+    order = [name.strip() for name in sections(page)]
+    assert order[:4] == ["Verdict", "Where it fails", "What to do next", "Images with truth and answer"]
+    assert order[-3:] == ["How this was tested", "Every figure", "What was trained, and how"]
+    verdict = page[page.index("<h2>Verdict</h2>") : page.index("<h2>Where it fails</h2>")]
+    assert verdict.count('class="tile"') == 4
+    assert verdict.count('class="shot"') == 12
+    assert "Wilcoxon" not in verdict
+    assert "nats" not in verdict
+    assert "Wilcoxon" in page[page.index("How this was tested") :]
+
+
+def test_best_typical_and_worst_are_ordered_by_error_and_none_twice(run: Path) -> None:
+    collected = collect(run)
+    parts = {part["title"]: part["rows"] for part in first_screen.examples(collected)}
+    assert list(parts) == ["Best", "Typical", "Worst"]
+    rows = [one.row for part in parts.values() for one in part]
+    assert len(rows) == len(set(rows)) == 12
+    assert max(one.error for one in parts["Best"]) <= min(one.error for one in parts["Typical"])
+    assert max(one.error for one in parts["Typical"]) <= min(one.error for one in parts["Worst"])
+
+
+def test_one_tolerance_for_right_everywhere(copy: Path) -> None:
+    """Gallery and training examples judge a number alike, by the tolerance of scores.json."""
+    task = collect(copy).task
+    assert task is not None
+    truth = {"title": "A", "category3_code": "HATS", "full_price": 100.0}
+    rows = [
+        {
+            "key": f"{off}",
+            "image": "none.jpg",
+            "truth": task.render(truth),
+            "answer": task.render({**truth, "full_price": off}),
+        }
+        for off in (100.0, 108.0, 115.0)
+    ]
+    (copy / "examples.jsonl").write_text(json.dumps({"step": 1, "time": 0, "rows": rows}) + "\n")
+    for near, expected in ((0.10, [True, True, False]), (0.2, [True, True, True]), (0.05, [True, False, False])):
+        scores = json.loads((copy / "scores.json").read_text())
+        scores["tolerance"] = near
+        (copy / "scores.json").write_text(json.dumps(scores))
+        collected = collect(copy)
+        assert [row["answers"][0]["right"] for row in view.examples(collected)] == expected
+        for shown in collected.shown:
+            for line in view.card(collected, shown)["lines"]:
+                if line["field"] == "full_price" and shown.predicted:
+                    gap = abs(shown.predicted["full_price"] / shown.truth["full_price"] - 1)
+                    assert line["right"] == (gap <= near * (1 + 1e-9) or line["answer"] == line["truth"])
+
+
+def test_curves_that_say_nothing_are_left_out_and_colors_are_fixed(copy: Path) -> None:
+    lines = [
+        {"step": step, "time": 0, "eval/loss": 3 / step, "train/loss": 2 / step, "eval/price_median_ape": 0.1 * step}
+        | {"train/flat": 0.0, "train/data_wait": 1 / step}
+        for step in (1, 2, 3)
+    ]
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn = {curve["title"]: curve for curve in view.curve_figures([collect(copy)])}
+    assert set(drawn) == {"loss", "price median error in %"}
+    assert [(line["name"], line["color"]) for line in drawn["loss"]["lines"]] == [("train", 0), ("eval", 1)]
+    assert ">30<" in str(drawn["price median error in %"]["svg"]), "percent axes are in percent"
+
+
+def test_what_to_do_next_follows_from_the_figures(copy: Path) -> None:
+    scores = json.loads((copy / "scores.json").read_text())
+    bands = scores["by_band"]["price"]
+    for place, band in enumerate(bands):
+        band["price_median_ape"] = 0.4 if place == len(bands) - 1 else 0.1
+    scores["by_category"][0]["category_accuracy"] = 0.2
+    scores["reasons"], scores["parse_rate"] = {"cut at 12 tokens": 9}, 0.7
+    scores["grounding"] |= {"conclusion": "too few", "groups": 7, "uses_image": None}
+    scores["numbers"] = {"strategy": "head", "as_written": {"price_mae": 1e6}}
+    (copy / "scores.json").write_text(json.dumps(scores))
+    text = " ".join(advice.next_steps(collect(copy)))
+    for part in ("max_new_tokens", "Evaluate more products: 7", f"Add rows of {scores['by_category'][0]['category']}"):
+        assert part in text
+    assert f"above {number(bands[-1]['low'])}" in text
+    assert "number head" in text
+
+
+def test_a_figure_without_a_read_answer_keeps_its_place(copy: Path) -> None:
+    scores = json.loads((copy / "scores.json").read_text())
+    for name in ("price_median_ape", "price_mae"):
+        scores[name] = scores["intervals"][name] = None
+    (copy / "scores.json").write_text(json.dumps(scores))
+    assert "none read" in [figure["value"] for figure in first_screen.figures(collect(copy))]
+
+
+def test_an_evaluation_beside_the_run_s_own(run: Path, copy: Path) -> None:
+    other = copy / "evaluations" / "validation-5-rows"
+    other.mkdir(parents=True)
+    for name in ("scores.json", "predictions.parquet"):
+        shutil.copy(run / name, other / name)
+    page = write_report([other]).read_text()
+    assert (other / "report.html").is_file()
+    assert not (copy / "report.html").exists()
+    assert "run, validation-5-rows" in page
+    assert "LoRA" in page, "what was trained stands in the run it belongs to"
+
+
+def test_several_runs_have_a_page_of_their_own(run: Path, copy: Path) -> None:
+    path = write_report([copy, run])
+    assert path.name == "report-run.html"
+    assert path.parent == copy.parent
+    path.unlink()
 
 
 def test_hostile_text_is_escaped_everywhere(copy: Path) -> None:

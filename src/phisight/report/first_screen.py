@@ -1,0 +1,143 @@
+"""What the person who decides sees first: what was trained on what, the verdict, four figures, twelve images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phisight.core.seeding import hashed_fraction
+from phisight.report.collect import RunData, Shown
+from phisight.report.format import EXPLAINED, formatted, metric_names, percent, split_name
+
+FIGURES = 4
+OF_EACH = 4
+"""Best, typical and worst images on the first screen."""
+_ORDER = ("accuracy", "exact", "within_10", "median_ape", "token_f1", "mae")
+"""Metrics by how much they say to somebody who decides."""
+_LABELS = {"median_ape": "{field}: half of the answers are closer than", "mae": "{field}: mean distance from the truth"}
+_METHODS = {
+    "full": "all weights trained",
+    "lora": "LoRA",
+    "dora": "DoRA",
+    "qlora": "QLoRA",
+    "projector": "image projection trained",
+}
+
+
+def title(run: RunData) -> str:
+    """The page's title: model, data set and date, not the name of a folder alone."""
+    parts = [_model(run), f"on {_data(run)}" if _data(run) else "", _date(run)]
+    told = " ".join(part for part in parts if part)
+    return f"{run.name}: {told}" if told else run.name
+
+
+def about(run: RunData) -> list[tuple[str, str]]:
+    """What was trained on what, where it was tested, and when."""
+    scores, card = run.scores, run.card
+    method = _METHODS.get(str(run.config.get("train", {}).get("method", "")), "")
+    trained = run.summary.get("steps")
+    rows = card.get("rows")
+    tested = f"{scores['rows']:,} rows" if scores.get("rows") else ""
+    if tested and scores.get("groups"):
+        tested += f", {scores['groups']:,} products"
+    split = scores.get("evaluation", {}).get("split") or run.config.get("evaluate", {}).get("split", "")
+    found = [
+        ("Model", ", ".join(part for part in (_model(run), method) if part)),
+        ("Data set", f"{_data(run)}{f' ({rows:,} rows)' if rows else ''}".strip()),
+        ("Training", f"{int(float(trained)):,} steps" if trained else ""),
+        ("Tested on", f"{tested}{f' of the {split} split' if split else ''}" if tested else ""),
+        ("Date", _date(run)),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def _model(run: RunData) -> str:
+    name = str(run.config.get("model", {}).get("name", "") or run.scores.get("evaluation", {}).get("model", ""))
+    return "tiny Phi-3-Vision" if name == "tiny" else Path(name).name if name else ""
+
+
+def _data(run: RunData) -> str:
+    path = run.scores.get("evaluation", {}).get("data") or run.config.get("data", {}).get("path", "")
+    return Path(str(path)).name if path else ""
+
+
+def _date(run: RunData) -> str:
+    known = run.scores.get("evaluation", {}).get("date") or run.environment.get("date") or run.environment.get("time")
+    return str(known)[:10] if known else ""
+
+
+def chips(run: RunData, verdict: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The verdict in a few words each."""
+    conclusion = run.scores.get("grounding", {}).get("conclusion")
+    uses = verdict["uses_image"]
+    named = {
+        "shape only": ("bad", "✗ reads the image's shape only"),
+        "too few": ("open", "? too few products to tell whether it looks at the image"),
+    }
+    plain = {
+        True: ("good", "✓ looks at the image"),
+        False: ("bad", "✗ not shown to look at the image"),
+        None: ("open", "? whether it looks at the image was not tested"),
+    }
+    found = [named.get(str(conclusion), plain[uses])]
+    for field, beats in verdict["beats"].items():
+        found.append(
+            {
+                True: ("good", f"✓ {field}: better than every baseline"),
+                False: ("bad", f"✗ {field}: not better than every baseline"),
+                None: ("open", f"? {field}: no baseline computed"),
+            }[beats]
+        )
+    return [{"kind": kind, "text": text} for kind, text in found]
+
+
+def figures(run: RunData) -> list[dict[str, str]]:
+    """At most four figures, each with its interval, with another product's image, and of the base model."""
+    aliases = list(run.scores.get("aliases", {}).values())
+    known = [(name, *split_name(name, aliases)) for name in metric_names(run.scores)]
+    ranked = sorted(
+        (one for one in known if one[2] in _ORDER), key=lambda one: (_ORDER.index(one[2]), aliases.index(one[1]))
+    )
+    chosen = ranked[:FIGURES]
+    return [_figure(run.scores, *one) for one in sorted(chosen, key=lambda one: aliases.index(one[1]))]
+
+
+def _figure(scores: Mapping[str, Any], name: str, field: str, metric: str) -> dict[str, str]:
+    ends = scores.get("intervals", {}).get(name)
+    swapped, base = (scores.get(key, {}).get(name) for key in ("shuffled", "base_model"))
+    value = scores[name]
+    return {
+        "label": _LABELS.get(metric, "{field} {metric}").format(field=field, metric=EXPLAINED[metric][0]),
+        "value": formatted(metric, value) if value is not None else "none read",
+        "interval": f"{formatted(metric, ends[0])} to {formatted(metric, ends[1])}" if ends else "",
+        "swapped": formatted(metric, swapped) if swapped is not None else "",
+        "base": formatted(metric, base) if base is not None else "",
+    }
+
+
+def examples(run: RunData) -> list[dict[str, Any]]:
+    """Rows of the random sample: the best, the typical (around the median error) and the worst ones, none twice."""
+    drawn = sorted(
+        (one for one in run.shown if one.drawn), key=lambda one: (one.error, hashed_fraction(2, "top", one.row))
+    )
+    if len(drawn) < 3 * OF_EACH:
+        drawn = sorted(run.shown, key=lambda one: (one.error, one.row))
+    middle = max(OF_EACH, len(drawn) // 2 - OF_EACH // 2)
+    worst: list[Shown] = sorted(run.shown, key=lambda one: (-one.error, one.row))[:OF_EACH]
+    taken = {one.row for one in worst}
+    best = [one for one in drawn[:OF_EACH] if one.row not in taken]
+    taken |= {one.row for one in best}
+    typical = [one for one in drawn[middle : middle + OF_EACH] if one.row not in taken]
+    return [
+        {"title": name, "rows": rows} for name, rows in (("Best", best), ("Typical", typical), ("Worst", worst)) if rows
+    ]
+
+
+def plain_lines(run: RunData, verdict: Mapping[str, Any]) -> list[str]:
+    """The verdict in sentences, without the names of statistical tests."""
+    lines = list(verdict["lines"])
+    scores = run.scores
+    if scores.get("parse_rate") is not None and scores["parse_rate"] == 1:
+        lines.append(f"{percent(1.0)} of the answers could be read")
+    return [line[:1].upper() + line[1:] for line in lines]
