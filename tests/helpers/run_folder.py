@@ -95,7 +95,9 @@ def make_run(folder: Path, count: int = 40, *, steps: int = 5, thumbnails: int =
     scores["evaluation"] = {"model": "tiny", "data": "data/shop", "split": "test", "date": "2026-11-26"}
     scores["verdict"] = verdict_of(scores)
     (run / "scores.json").write_text(json.dumps(scores))
-    (run / "config.yaml").write_text("task: null\nseed: 0\nmodel:\n  name: tiny\ntrain:\n  method: lora\n  learning_rate: 0.0001\n")
+    (run / "config.yaml").write_text(
+        "task: null\nseed: 0\nmodel:\n  name: tiny\ntrain:\n  method: lora\n  learning_rate: 0.0001\n"
+    )
     (run / "environment.json").write_text(json.dumps({"python": "3.11", "packages": {"torch": "2.13.0"}}))
     (run / "dataset.json").write_text(json.dumps({"rows": 400, "splits": {"train": 360, "test": 40}}))
     tracker = JsonlTracker()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_NUMBER = re.compile(rb"-?\d+(\.\d+)?")
 _PIECE = re.compile(rb" ?-?[0-9.]*")
+_STAGES = (b"", b"-", b"1", b"1.", b"1.1")
+"""One string for each stage of a number: nothing, a sign, whole digits, a point behind them, decimals."""
+_NUMBERS = (2, 4)
+_POINT = 3
+_BEGINNING = re.compile(rb"-?\d*|-?\d+\.\d*")
 MOST_STEPS = 16
 """Tokens of a number at most."""
 
@@ -37,30 +41,45 @@ class DigitSearch:
         self._pad, self._width, self._floor = pad, width, floor
         self._ids = [token for token, piece in pieces.items() if piece and _PIECE.fullmatch(piece)]
         self._pieces = [pieces[token] for token in self._ids]
+        self._goes_on = np.asarray([[_continues(stage, piece) for piece in self._pieces] for stage in _STAGES])
 
     def strings(
-        self, model: Any, inputs: Mapping[str, Tensor], ids: Tensor, cuts: Mapping[int, int]
+        self,
+        model: Any,
+        inputs: Mapping[str, Tensor],
+        ids: Tensor,
+        cuts: Mapping[int, int],
+        *,
+        image_counts: Sequence[int] | None = None,
+        behind: str = "",
     ) -> dict[int, dict[float, float]]:
-        """Number -> probability for each row of ``cuts``.
+        """Number -> probability for each row of ``cuts``; they add up to less than 1 where strings were dropped.
 
         Args:
             inputs: Tensors of the prompts, left padded.
             ids: int64[B, P + new], prompts and answers.
             cuts: Row -> the column of ``ids`` at which its number begins.
+            image_counts: Images of each row; None means one each.
+            behind: The text that follows the number. It ends the number also where it starts like a part of one
+                (a point, a minus, a space).
         """
-        given = self._prefixes(inputs, ids, cuts)
+        given = self._prefixes(inputs, ids, cuts, image_counts or [1] * len(ids))
+        point_ends = behind.lstrip().startswith(".")
         rows = list(cuts)
         found: dict[int, dict[float, float]] = {row: {} for row in rows}
         owner, text, chance = np.asarray(rows), [b""] * len(rows), np.zeros(len(rows))
         step = _Stepper(model, given)
         for _ in range(MOST_STEPS):
             gained = step.log_probabilities[:, self._ids].double().cpu().numpy()
-            ends = 1.0 - np.exp(gained).sum(axis=1)
+            stages = np.asarray([_stage(string) for string in text])
+            followed = self._goes_on[stages]
+            ends = 1.0 - np.where(followed, np.exp(gained), 0.0).sum(axis=1)
             for index, string in enumerate(text):
-                if _NUMBER.fullmatch(string) and ends[index] > 0:
+                ended = stages[index] in _NUMBERS or (point_ends and stages[index] == _POINT)
+                if ended and ends[index] > 0:
                     numbers, number = found[int(owner[index])], float(string)
                     numbers[number] = numbers.get(number, 0.0) + float(np.exp(chance[index]) * ends[index])
-            parents, tokens = self._followed(owner, text, chance[:, None] + gained)
+            parents, tokens = self._followed(owner, followed, chance[:, None] + gained)
             if not len(parents):
                 break
             chance = (chance[:, None] + gained)[parents, tokens]
@@ -72,12 +91,10 @@ class DigitSearch:
         return found
 
     def _followed(
-        self, owner: NDArray[Any], text: list[bytes], chance: NDArray[np.float64]
+        self, owner: NDArray[Any], goes_on: NDArray[np.bool_], chance: NDArray[np.float64]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Of log probabilities [F, N] the (string, token) pairs to follow: probable, the first ones of each."""
-        begun = np.asarray([bool(string) for string in text])
-        spaced = np.asarray([piece.startswith(b" ") for piece in self._pieces])
-        usable = (chance >= np.log(self._floor)) & ~(begun[:, None] & spaced[None, :])
+        usable = (chance >= np.log(self._floor)) & goes_on
         parents, tokens = np.nonzero(usable)
         order = np.lexsort((-chance[parents, tokens], owner[parents]))
         parents, tokens = parents[order], tokens[order]
@@ -85,9 +102,13 @@ class DigitSearch:
         rank = np.arange(len(parents)) - np.repeat(starts, counts)
         return parents[rank < self._width], tokens[rank < self._width]
 
-    def _prefixes(self, inputs: Mapping[str, Tensor], ids: Tensor, cuts: Mapping[int, int]) -> dict[str, Tensor]:
+    def _prefixes(
+        self, inputs: Mapping[str, Tensor], ids: Tensor, cuts: Mapping[int, int], image_counts: Sequence[int]
+    ) -> dict[str, Tensor]:
         """Tensors of prompts and answers up to the number, left padded, for the rows of ``cuts``."""
-        rows = torch.tensor(list(cuts), device=ids.device)
+        first = np.concatenate([[0], np.cumsum(image_counts)])
+        images = [image for row in cuts for image in range(first[row], first[row + 1])]
+        rows = torch.tensor(images, device=ids.device, dtype=torch.int64)
         width, prompt = max(cuts.values()), inputs["input_ids"].shape[1]
         mask = torch.cat([inputs["attention_mask"], torch.ones_like(ids[:, prompt:])], dim=1)
         shifted = torch.full((len(cuts), width), self._pad, dtype=ids.dtype, device=ids.device)
@@ -98,6 +119,21 @@ class DigitSearch:
             name: value[rows] for name, value in inputs.items() if name not in ("input_ids", "attention_mask")
         }
         return {**image_inputs, "input_ids": shifted, "attention_mask": seen}
+
+
+def _stage(string: bytes) -> int:
+    """The stage of _STAGES that a string is in."""
+    digits = string.removeprefix(b"-")
+    if not digits:
+        return 1 if string else 0
+    whole, point, decimals = digits.partition(b".")
+    return 2 if whole and not point else 4 if decimals else _POINT
+
+
+def _continues(string: bytes, piece: bytes) -> bool:
+    """Whether a piece makes a longer beginning of a number; a space only stands before one."""
+    added = piece if string else piece.removeprefix(b" ")
+    return bool(added or not string) and _BEGINNING.fullmatch(string + added) is not None
 
 
 class _Stepper:

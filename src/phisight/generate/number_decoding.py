@@ -8,6 +8,7 @@ The number replaces the one in the text, written as the task writes numbers; the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from phisight.generate.constrained import token_bytes
 from phisight.generate.digit_distribution import DigitSearch
 from phisight.model.number_head import head_of, head_owner
 
+_LOG = logging.getLogger(__name__)
+LEAST_MASS = 0.25
+"""Probability of the followed digit strings below which their median says nothing."""
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -35,6 +40,8 @@ class Generated:
     """int64[B, P + new]: prompts and answers."""
     texts: list[str]
     """The answers as text."""
+    image_counts: list[int] | None = None
+    """Images of each row; None means one each."""
 
     def number_positions(self, task: Task, pieces: Mapping[int, bytes], row: int) -> dict[str, int] | None:
         """For each number field of a row the token of the answer that holds its first digit."""
@@ -134,10 +141,30 @@ class ExpectedNumbers:
             cuts = {row: prompt + known[name] for row, known in enumerate(positions) if known}
             if not cuts:
                 continue
-            for row, strings in self._search.strings(model, generated.inputs, generated.ids, cuts).items():
-                if strings:
+            search = self._search.strings(
+                model,
+                generated.inputs,
+                generated.ids,
+                cuts,
+                image_counts=generated.image_counts,
+                behind=_behind(self._task, name),
+            )
+            for row, strings in search.items():
+                if sum(strings.values()) < LEAST_MASS:
+                    _LOG.warning(
+                        "%r: %.0f %% of the probability belongs to no number that could be followed, so the digits of "
+                        "the text stand; train longer, or use train.numbers=text",
+                        texts[row][:80],
+                        100 * (1 - sum(strings.values())),
+                    )
+                else:
                     texts[row] = replaced(self._task, texts[row], {name: weighted_median(strings)})
         return texts
+
+
+def _behind(task: Task, name: str) -> str:
+    """The text of the answer's template behind a field, up to the next one."""
+    return task.answer.split("{" + name + "}", 1)[1].split("{", 1)[0]
 
 
 def number_writer(numbers: Numbers, task: Task, tokenizer: Any) -> NumberWriter | None:

@@ -156,7 +156,8 @@ class Predictor:
             )
         written = texts = self._encoder.answers(ids[:, prompt:])
         if self._numbers:
-            texts = self._numbers.rewrite(self._model, Generated(inputs, ids, written))
+            counts = [len(request.images) for request in batch.requests]
+            texts = self._numbers.rewrite(self._model, Generated(inputs, ids, written, counts))
         every = zip(texts, written, self._cuts(ids[:, prompt:]), strict=True)
         return [(index, Generation(*one)) for index, one in zip(batch.indexes, every, strict=True)]
 

@@ -24,7 +24,7 @@ from phisight.generate import AnswerGrammar, Predictor, Request, number_writer
 from phisight.model.number_head import head_of
 from phisight.workflows.load import is_run, load_model, load_run, task_of_run
 
-LONGEST_NUMBER = "-999999999.9999"
+LONGEST_NUMBER = "-999999999.99999999"
 """The longest number of a constrained answer."""
 MIN_TEXT_TOKENS = 4
 """Fewest tokens that each free text of a constrained answer must have room for."""

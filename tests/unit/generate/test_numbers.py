@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,8 @@ def _two_tokens(model: Any, processor: Any, ids: torch.Tensor, mask: torch.Tenso
             text = b"".join(pieces[token] for token in tokens).removeprefix(b" ")
             if re.fullmatch(rb"-?[0-9]+([.][0-9]+)?", text):
                 steps = [float(chances[place, step, token]) for step, token in enumerate(tokens)]
-                ended = 1 - float(chances[place, -1, digits].sum())
+                following = [one for one in digits if re.fullmatch(rb"-?[0-9]+([.][0-9]*)?", text + pieces[one])]
+                ended = 1 - float(chances[place, -1, following].sum())
                 found[float(text)] = found.get(float(text), 0.0) + math.prod(steps) * ended
     return found
 
@@ -135,6 +137,7 @@ def test_the_written_number_is_the_median(tiny: tuple[Any, Any], monkeypatch: py
         return weighted_median(strings)
 
     monkeypatch.setattr("phisight.generate.number_decoding.weighted_median", spy)
+    monkeypatch.setattr("phisight.generate.number_decoding.LEAST_MASS", 0.0)  # an untrained model believes in nothing
     writer = number_writer("expected", LAST, processor.tokenizer)
     assert isinstance(writer, ExpectedNumbers)
     options: dict[str, Any] = {"batch_size": 4, "max_new_tokens": 40, "grammar": constrained(tiny)}
@@ -216,3 +219,74 @@ def test_text_needs_no_writer(tiny: tuple[Any, Any]) -> None:
     assert number_writer("digit_weighted", LAST, tiny[1].tokenizer) is None
     without = Task(answer="It is {title}", fields={"title": "text"})
     assert number_writer("head", without, tiny[1].tokenizer) is None
+
+
+def spelled(*texts: str) -> tuple[DigitSearch, Any]:
+    """A search over single characters, and a model that writes one of the texts, each as probable as the other."""
+    pieces = {ord(character): character.encode() for character in "0123456789.- kgx"}
+    pad, end = 0, 1
+
+    class Writes(torch.nn.Module):
+        before: torch.Tensor | None = None
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+            logits = torch.full((*input_ids.shape, 128), -30.0)
+            rows = torch.cat([self.before, input_ids], dim=1) if self.before is not None else input_ids
+            for row, ids in enumerate(rows.tolist()):
+                written = "".join(chr(token) for token in ids if token > 1)
+                for text in texts:
+                    if text.startswith(written):
+                        logits[row, -1, ord(text[len(written)]) if len(written) < len(text) else end] = 0.0
+            self.before = rows
+            return SimpleNamespace(logits=logits, past_key_values=self)
+
+        def batch_select_indices(self, indices: torch.Tensor) -> None:
+            assert self.before is not None
+            self.before = self.before[indices]
+
+    return DigitSearch(pieces, pad, width=16, floor=1e-4), Writes()
+
+
+@pytest.mark.parametrize("behind", ["", ".", " kg", "-", " - x", ". x", "x"])
+@pytest.mark.parametrize("number", ["12", "12.5", "-3", "0.25"])
+def test_the_template_s_text_ends_a_number(number: str, behind: str) -> None:
+    """Also where it starts like a part of one; the whole probability belongs to the number."""
+    search, model = spelled(number + behind)
+    ids = torch.tensor([[0]])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    (found,) = search.strings(model, inputs, ids, {0: 1}, behind=behind).values()
+    assert found == {float(number): pytest.approx(1.0, abs=1e-6)}
+
+
+def test_two_numbers_share_the_probability() -> None:
+    search, model = spelled("12.", "13.5.")
+    ids = torch.tensor([[0]])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    (found,) = search.strings(model, inputs, ids, {0: 1}, behind=".").values()
+    likely = {number: probability for number, probability in found.items() if probability > 1e-6}
+    assert likely == {12.0: pytest.approx(0.5, abs=1e-6), 13.5: pytest.approx(0.5, abs=1e-6)}
+
+
+def test_too_little_probability_leaves_the_digits_as_they_are(
+    tiny: tuple[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, processor = tiny
+    options: dict[str, Any] = {"batch_size": 4, "max_new_tokens": 40, "grammar": constrained(tiny)}
+    writer = ExpectedNumbers(LAST, processor.tokenizer, width=1, floor=0.9)
+    plain = dict(Predictor(model, processor, **options).answers(requests()))
+    assert dict(Predictor(model, processor, numbers=writer, **options).answers(requests())) == plain
+    assert "belongs to no number that could be followed" in caplog.text
+
+
+@pytest.mark.parametrize("numbers", [(1, 1, 1), (2, 1, 3), (0, 2, 1)])
+def test_every_row_keeps_its_own_images(tiny: tuple[Any, Any], numbers: tuple[int, ...]) -> None:
+    """``expected`` with several images a row: a batch answers as each request alone."""
+    model, processor = tiny
+    writer = ExpectedNumbers(LAST, processor.tokenizer)
+    noise = np.random.default_rng(1).integers(0, 256, (6, 112, 112, 3), dtype=np.uint8)
+    images = iter([Image.fromarray(one) for one in noise])
+    asked = [Request(LAST.prompt, [next(images) for _ in range(count)]) for count in numbers]
+    options: dict[str, Any] = {"max_new_tokens": 40, "grammar": constrained(tiny), "numbers": writer}
+    together = dict(Predictor(model, processor, batch_size=3, **options).answers(asked))
+    alone = dict(Predictor(model, processor, batch_size=1, **options).answers(asked))
+    assert together == alone
