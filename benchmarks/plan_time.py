@@ -50,10 +50,11 @@ def compare(name: str, steps: int, folder: Path) -> dict[str, float]:
     processor = make_processor(rows)
     examples = make_examples(rows, processor)
     recipe: Recipe = with_train(settings_of(case, BATCH, folder), **changes, steps=steps + 1)
-    model = apply_method(make_model(processor), recipe.train, recipe.lora)
+    model: Any = apply_method(make_model(processor), recipe.train, recipe.lora)
     fill_caches(recipe, model, [examples], lambda _done, _every: None)
-    labeled = [int((examples[index]["labels"] != -100).sum()) for index in range(len(rows))]
-    images = [[int((examples[index]["input_ids"] == model.config.image_token_id).sum())] for index in range(len(rows))]
+    labeled = [int(examples[index]["labels"].ne(-100).sum()) for index in range(len(rows))]
+    image_id = model.config.image_token_id
+    images = [[int(examples[index]["input_ids"].eq(image_id).sum())] for index in range(len(rows))]
     sizes = example_sizes(rows, examples.lengths, images, labeled, NUM_CROPS, model.config.crop_size)
     clock = Clock()
     before = speed_of_this_cpu(model.config, bf16=False)
