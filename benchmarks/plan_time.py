@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import loops
 import torch
-import ways
+from loops import Case, Clock, settings_of
 from medium import NUM_CROPS, catalogue, make_examples, make_model, make_processor
-from ways import Case, Clock, settings_of
 
 from phisight.core.settings import Recipe
 from phisight.train.estimate import time_plan
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    time_plan.clock = ways.timer = time.process_time
+    time_plan.clock = loops.timer = time.process_time
     found, missed = {}, 0
     for name in RECIPES:
         rounds = []

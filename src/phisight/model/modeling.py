@@ -214,15 +214,14 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             label_weights: float[B, T], how often each label counts.
             numbers: float[B, T], targets of the number head, NaN where there is none.
         """
-        if labels is not None and use_cache is None and past_key_values is None:
-            use_cache = False  # the library's default would copy keys and values of every layer for nobody
+        in_training = labels is not None and past_key_values is None  # there a cache would be copies for nobody
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
+            use_cache=False if use_cache is None and in_training else use_cache,
             pixel_values=pixel_values,
             image_sizes=image_sizes,
             image_features=image_features,

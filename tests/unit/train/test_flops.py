@@ -62,7 +62,7 @@ def test_flops_are_those_of_a_step(model: Any, settings: dict[str, Any]) -> None
 
 
 def _linear(config: Any, tokens: int) -> float:
-    return config.num_hidden_layers * sum(2.0 * tokens * a * b for a, b in layer_shapes(config).values())
+    return int(config.num_hidden_layers) * sum(2.0 * tokens * a * b for a, b in layer_shapes(config).values())
 
 
 def test_what_a_cache_holds_is_not_counted(model: Any) -> None:
