@@ -173,6 +173,6 @@ def test_rank_0_answers_and_the_others_learn_the_figures(tmp_path: Path) -> None
         )
         for rank in (0, 1)
     ]
-    texts = [process.communicate(timeout=120)[0] for process in started]
+    texts = [process.communicate(timeout=300)[0] for process in started]
     assert "RESULT 0 [0, 0] {'accuracy': 7.5} {'accuracy': 7.5}" in texts[0], texts[0]
     assert "RESULT 1 [1] {'accuracy': 7.5} {'accuracy': 8.5}" in texts[1], texts[1]
