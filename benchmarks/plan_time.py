@@ -38,7 +38,7 @@ RECIPES: dict[str, tuple[Case, dict[str, Any], Cached]] = {
     "lora, checkpointing": (Case("lora", "lora"), {"gradient_checkpointing": True}, "features"),
     "top quarter": (Case("top", "lora", from_layer=6), {}, "hidden states"),
     "full": (Case("full", "full"), {}, "nothing"),
-    "projector, mixed images": (Case("projector", "projector", pictures="mixed"), {}, "features"),
+    "projector, mixed images": (Case("projector", "projector", images="mixed"), {}, "features"),
 }
 """Case, other settings of ``train``, and what its steps read from a cache."""
 
@@ -46,7 +46,7 @@ RECIPES: dict[str, tuple[Case, dict[str, Any], Cached]] = {
 def compare(name: str, steps: int, folder: Path) -> dict[str, float]:
     """Seconds of a step as planned and as measured, the first step left out."""
     case, changes, cached = RECIPES[name]
-    rows = catalogue((steps + 1) * BATCH, case.pictures, folder)
+    rows = catalogue((steps + 1) * BATCH, case.images, folder)
     processor = make_processor(rows)
     examples = make_examples(rows, processor)
     recipe: Recipe = with_train(settings_of(case, BATCH, folder), **changes, steps=steps + 1)

@@ -1,5 +1,6 @@
 """``phisight doctor``: what is wrong is named with its repair, with a GPU and without one."""
 
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,6 @@ from typer.testing import CliRunner
 
 from phisight.cli import app
 from phisight.core.recipe import recipe_from
-from phisight.workflows import doctor
 from phisight.workflows.doctor import Finding, examine
 
 
@@ -55,7 +55,7 @@ def test_a_card_and_what_it_lacks(with_a_gpu: dict[str, Any]) -> None:
 
 
 def test_what_a_recipe_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     seen = found(
