@@ -96,7 +96,7 @@ def resume_on_ranks(run: str, ranks: int) -> None:
         for rank in range(ranks)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
 
 

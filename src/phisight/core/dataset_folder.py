@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.errors import DatasetError
 from phisight.core.migrations import DATASET_FORMAT, require_format, translate
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.run_folder import write_text_atomically
 from phisight.core.task import Task
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from phisight.core.errors import RunError, SettingsError, UnreadableFileError, nearest
 from phisight.core.migrations import RUN_FORMAT, renamed, require_format, translate
-from phisight.core.read_yaml import parse_yaml, read_yaml
+from phisight.core.read_files import parse_yaml, read_yaml
 from phisight.core.settings import Recipe, Settings
 from phisight.core.task import Task
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, some
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.export.tensor_files import TensorSpec, specs_of, values_of, write_shard
 from phisight.model.checkpoint import INDEX, WEIGHTS, weight_files
 

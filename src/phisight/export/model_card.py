@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from phisight.core.read_yaml import parse_yaml
+from phisight.core.read_files import parse_yaml
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
 

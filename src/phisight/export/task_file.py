@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from phisight.core.errors import CheckpointError, PhisightError
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.run_folder import write_text_atomically
 from phisight.core.settings import Numbers
 from phisight.core.task import Task

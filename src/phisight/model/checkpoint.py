@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from phisight.core.errors import CheckpointError, some
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.model.configuration import Phi3VConfig
 from phisight.model.number_head import attach_head, load_number_head
 

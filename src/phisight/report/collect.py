@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from phisight.core import dataset_folder, run_folder
 from phisight.core.errors import RunError
 from phisight.core.migrations import current_names, translate
-from phisight.core.read_json import read_json
-from phisight.core.read_yaml import read_yaml
+from phisight.core.read_files import read_json, read_yaml
 from phisight.core.recipe import current_config
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task

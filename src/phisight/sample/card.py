@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from phisight.core.errors import DatasetError
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.run_folder import write_text_atomically
 
 SAMPLE = "sample.json"

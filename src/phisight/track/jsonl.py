@@ -24,7 +24,7 @@ from typing import Any
 from phisight.core import run_folder
 from phisight.core.errors import RunError, StorageError
 from phisight.core.migrations import translate
-from phisight.core.read_json import MOST_BYTES, parse_json
+from phisight.core.read_files import MOST_BYTES, parse_json
 from phisight.track.tracker import MLFLOW_ID, WANDB_ID, Example, Pairs
 
 EXAMPLES = "examples.jsonl"

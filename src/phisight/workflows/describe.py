@@ -8,7 +8,7 @@ from typing import Any
 
 from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import DatasetError
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.run_folder import BEST, SCORES, write_text_atomically
 from phisight.core.settings import Recipe
 from phisight.core.task import Task

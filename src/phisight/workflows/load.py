@@ -18,8 +18,7 @@ from transformers.utils import cached_file
 
 from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import CheckpointError, DataError, PhisightError, RunError
-from phisight.core.model_config import check_model_config
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.recipe import changed_task, read_config
 from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.seeding import named_seed
@@ -28,6 +27,7 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.image_groups import Products, join_images
 from phisight.model.attention import require_backend
+from phisight.model.configuration import check_model_config
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 

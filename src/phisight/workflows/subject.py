@@ -8,7 +8,7 @@ from typing import Any
 
 from phisight.core.errors import CheckpointError, RunError
 from phisight.core.origins import Origin, Origins
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.run_folder import BEST
 from phisight.core.settings import Recipe
 from phisight.core.task import Task

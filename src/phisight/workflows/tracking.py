@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from phisight.core import run_folder
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.settings import Recipe, TrackSettings
 from phisight.evaluate import MODES, EvalRow, Predictions, alias
 from phisight.evaluate.breakdown import UNANSWERED

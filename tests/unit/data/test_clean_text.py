@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phisight.core.errors import TaskError
-from phisight.core.special_tokens import checked_prompt, special_tokens_in
+from phisight.core.task import checked_prompt, special_tokens_in
 from phisight.data.values.clean_text import REMARKS, clean_text
 
 

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from phisight.core.errors import PhisightError
-from phisight.core.model_config import check_model_config
 from phisight.core.origins import Origins
 from phisight.core.recipe import load_recipe, read_config
 from phisight.data.build.build_dataset import build
@@ -23,6 +22,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.inspect import describe, page
 from phisight.data.dataset.leakage import find_leaks
 from phisight.data.sources import open_source
+from phisight.model.configuration import check_model_config
 from phisight.report.page import write_report
 from phisight.sample.card import SampleCard
 from phisight.track.jsonl import read_steps

@@ -21,7 +21,7 @@ from rich.text import Text
 from phisight.core.dataset_folder import GROUP, HEIGHT, SHA256, SPLIT, WIDTH
 from phisight.core.errors import DataError, DatasetError
 from phisight.core.geometry import image_tokens
-from phisight.core.read_json import read_objects
+from phisight.core.read_files import read_objects
 from phisight.core.run_folder import write_text_atomically
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image

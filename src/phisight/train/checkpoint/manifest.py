@@ -21,7 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from phisight.core.errors import PhisightError, StorageError
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.run_folder import write_json
 
 MANIFEST = "manifest.json"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from phisight.core.errors import CheckpointError, RunError, some
 from phisight.core.migrations import IMAGE_ROWS_IN_HASHES
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.core.run_folder import write_json, write_text_atomically
 from phisight.data.dataset.image_groups import IMAGE_ROWS
 from phisight.train.distributed.fsdp import shard_like

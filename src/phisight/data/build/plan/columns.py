@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from phisight.core.errors import SettingsError, TaskError, some
-from phisight.core.read_yaml import read_yaml
-from phisight.core.special_tokens import checked_prompt
-from phisight.core.task import FieldKind, Task
+from phisight.core.read_files import read_yaml
+from phisight.core.task import FieldKind, Task, checked_prompt
 from phisight.data.build.plan.profile import ColumnProfile, profile
 from phisight.data.sources.base import Source
 

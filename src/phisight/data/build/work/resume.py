@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from phisight.core.dataset_folder import CARD, METADATA, REJECTS
-from phisight.core.read_json import read_object
+from phisight.core.read_files import read_object
 from phisight.data.build.plan.table_columns import ADDED, TOKEN, image_of
 from phisight.data.build.work.journal import Journal
 from phisight.data.build.work.worklog import entry

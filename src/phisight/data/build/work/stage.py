@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core.errors import EmptyFieldError, MissingExtraError, SettingsError, TaskError, some
-from phisight.core.special_tokens import special_tokens_in
+from phisight.core.task import special_tokens_in
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.work.journal import Journal, StagedRow
