@@ -20,6 +20,7 @@ EVERYWHERE = re.compile(
 OLD_NAMES_ARE_DATA = {
     "src/phisight/core/migrations.py": "the table of old names",
     "pyproject.toml": "the extra's old name stays as an alias",
+    "CHANGELOG.md": "says what the extra was called",
 }
 OLD_FOLDERS = "tests/golden/f796ce0/"  # written by an earlier version, as they were
 

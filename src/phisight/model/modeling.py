@@ -15,7 +15,6 @@
 
 Shapes: B batch, T text position, D decoder width, V vocabulary, I images, C crops of an image (the thumbnail counted),
 S pixels of a crop's side, n tokens of a crop's side, M merged width of the tower's features
-
 Parameter names are the official ones, so a state dict is a published checkpoint and the other way round.
 """
 

@@ -28,8 +28,8 @@ _METHODS = {
 def title(run: RunData) -> str:
     """The page's title: model, data set and date, not the name of a folder alone."""
     parts = [_model(run), f"on {_data(run)}" if _data(run) else "", _date(run)]
-    told = " ".join(part for part in parts if part)
-    return f"{run.name}: {told}" if told else run.name
+    about = " ".join(part for part in parts if part)
+    return f"{run.name}: {about}" if about else run.name
 
 
 def about(run: RunData) -> list[tuple[str, str]]:

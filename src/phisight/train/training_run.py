@@ -25,7 +25,7 @@ from phisight.train.distributed.placement import Placement, norm_value
 from phisight.train.distributed.process_group import gather_numbers
 from phisight.train.evaluation import Answers, BestEvaluation, mean_over_tokens
 from phisight.train.examples.collators import Collator, PackingCollator, drop_redundant_mask
-from phisight.train.examples.loader import StepLoader, evaluation_loader, planned_steps
+from phisight.train.loader import StepLoader, evaluation_loader, planned_steps
 from phisight.train.losses.interface import Loss
 from phisight.train.shutdown import GracefulShutdown
 from phisight.train.trainable.param_groups import advanced_schedule, make_optimizer, make_schedule

@@ -15,7 +15,7 @@ from phisight.train.estimate.flops import Cached
 from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table
 from phisight.train.estimate.planned_run import DevicePlan, PlannedRun, Setting, method_name
 from phisight.train.estimate.time_plan import Work, speed_of, speed_of_this_cpu
-from phisight.train.examples.loader import planned_steps
+from phisight.train.loader import planned_steps
 from phisight.workflows.load import TINY, loading, split_rows
 
 SWEPT_CROPS = (1, 4, 9, 16)

@@ -9,7 +9,7 @@ import torch
 from phisight.core.errors import NonFiniteLossError
 from phisight.core.settings import TrainSettings
 from phisight.train.examples.dataset import ExampleSet
-from phisight.train.examples.loader import planned_steps
+from phisight.train.loader import planned_steps
 from tests.helpers.short_fit import run
 from tests.helpers.training_examples import TASK, noise_image
 

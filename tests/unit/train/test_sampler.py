@@ -12,8 +12,8 @@ from phisight.core.seeding import named_seed
 from phisight.core.settings import LoraSettings
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
-from phisight.train.examples.loader import StepLoader
 from phisight.train.examples.sampler import LengthSampler, epoch_order, padding_share, smallest_pool
+from phisight.train.loader import StepLoader
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
 from tests.helpers.short_fit import Recorder

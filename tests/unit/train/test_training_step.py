@@ -91,7 +91,7 @@ def test_a_schedule_before_the_optimizer_is_seen() -> None:
     assert missing_in_order(turned)
 
 
-@pytest.mark.parametrize("name", ["loop.py", "training_run.py", "evaluation.py", "callbacks.py", "examples/loader.py"])
+@pytest.mark.parametrize("name", ["loop.py", "training_run.py", "evaluation.py", "callbacks.py", "loader.py"])
 def test_no_private_part_of_a_library_is_used(name: str) -> None:
     assert private_uses((TRAIN / name).read_text(encoding="utf-8")) == []
 

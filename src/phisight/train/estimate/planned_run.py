@@ -25,8 +25,8 @@ from phisight.train.estimate.time_plan import (
     with_train,
     work_of,
 )
-from phisight.train.examples.loader import planned_steps
 from phisight.train.examples.tokenize import example_lengths, image_token_counts, prompt_text
+from phisight.train.loader import planned_steps
 from phisight.train.trainable.methods import apply_method
 
 METHODS = (("full", True), ("full", False), ("lora", False), ("qlora", False), ("projector", False))
