@@ -66,7 +66,8 @@ def _base_model(scores: Mapping[str, Any]) -> list[str]:
     base = scores["base_model"]
     named = {True: "better", None: "no different", False: "worse"}
     parts = [
-        f"{field} is {named[one['better']]} ({change_text(one['metric'], one['right'], one['left'])})"
+        f"{field} is {named[one['better']]}"
+        + (f" ({change_text(one['metric'], one['right'], one['left'])})" if one["better"] is not None else "")
         for field, one in base["tuned_against"].items()
         if one
     ]

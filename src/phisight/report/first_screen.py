@@ -28,7 +28,8 @@ _METHODS = {
 def title(run: RunData) -> str:
     """The page's title: model, data set and date, not the name of a folder alone."""
     parts = [_model(run), f"on {_data(run)}" if _data(run) else "", _date(run)]
-    about = " ".join(part for part in parts if part)
+    known = [" ".join(part for part in parts[:2] if part), parts[2]]
+    about = ", ".join(part for part in known if part)
     return f"{run.name}: {about}" if about else run.name
 
 
@@ -58,6 +59,8 @@ def _model(run: RunData) -> str:
 
 
 def _data(run: RunData) -> str:
+    if run.card.get("source", {}).get("kind") == "sample":
+        return "the sample catalogue"
     path = run.scores.get("evaluation", {}).get("data") or run.config.get("data", {}).get("path", "")
     return Path(str(path)).name if path else ""
 

@@ -39,7 +39,7 @@ def test_the_page_is_self_contained_and_says_what_it_should(run: Path) -> None:
     for text in ("Uses the image: yes", "better than constant, category median", "Vintage Check Thing No 0", "0.0001"):
         assert text in page
     assert "default-src &#39;none&#39;" in page
-    assert "<title>run: tiny Phi-3-Vision on shop 2026-11-26 – phisight report</title>" in page
+    assert "<title>run: tiny Phi-3-Vision on shop, 2026-11-26 – phisight report</title>" in page
     assert "30 rows, 30 products of the test split" in page
 
 

@@ -14,7 +14,7 @@ from phisight.report.collect import collect
 from phisight.track import EXAMPLES, PAIRS, read_metrics, read_steps
 from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.load import read_run
-from phisight.workflows.validate import judged_by, known_figures
+from phisight.workflows.validate import judged_by
 from tests.helpers.trained_run import trained
 
 SPLITS = ["train", "validation"]
@@ -84,8 +84,10 @@ def test_answers_do_not_change_what_is_learned(products: Path, tmp_path: Path) -
     [
         ({"best": "category_acuracy", "answer_rows": 4}, "did you mean 'category_accuracy'"),
         ({"best": "beauty", "answer_rows": 4}, "known are loss, parse_rate, title_exact, .*price_smape_penalized"),
-        ({"best": "price_mae"}, "train.answer_rows is 0"),
-        ({"best": "price_mae", "answer_rows": 4}, "train.evaluate_every is not set"),
+        ({"best": "price_mae", "answer_rows": 4}, "over the answered rows alone.*choose price_mae_penalized"),
+        ({"best": "full_price/r2", "answer_rows": 4}, "choose a figure that ends in _penalized"),
+        ({"best": "price_mae_penalized"}, "train.answer_rows is 0"),
+        ({"best": "price_mae_penalized", "answer_rows": 4}, "train.evaluate_every is not set"),
         ({"patience": 2}, "train.evaluate_every is not set"),
         (
             {"patience": 2, "evaluate_every": 4, "save_every": 6},
@@ -111,9 +113,12 @@ def test_a_data_set_without_a_validation_split(setting: str) -> None:
         ("loss", ("loss", False)),
         ("category_accuracy", ("category_accuracy", True)),
         ("category3_code/accuracy", ("category_accuracy", True)),
-        ("full_price/mae", ("price_mae", False)),
+        ("full_price/mae_penalized", ("price_mae_penalized", False)),
+        ("price_mae_penalised", ("price_mae_penalized", False)),
         ("price_within_10", ("price_within_10", True)),
     ],
 )
 def test_the_direction_of_each_figure_is_known(name: str, figure: tuple[str, bool]) -> None:
-    assert known_figures(Task())[name] == figure
+    settings = {"best": name, "answer_rows": 4, "evaluate_every": 2}
+    chosen = judged_by(recipe_from({"train": settings}), Task(), SPLITS)
+    assert (chosen.best, chosen.higher_is_better) == figure
