@@ -107,10 +107,11 @@ class Fetcher:
 
     async def _follow(self, url: str, left: float, spent: _Stopwatch) -> IO[bytes]:
         """One attempt, along its redirects; each hop passes the checks of a new address."""
-        start = origin(url)
+        start = url
         for _ in range(self.limits.redirects + 1):
             url = checked_address(url)
-            headers = dict(self.limits.headers) if origin(url) == start else {}
+            ours = self.limits.headers and (url == start or origin(url) == origin(start))
+            headers = dict(self.limits.headers) if ours else {}
             async with self._turn(url) as host:
                 found = await self._within(left - spent.seconds, spent, url, headers, host)
             if not isinstance(found, str):

@@ -34,6 +34,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _UNREADABLE = 400
 """aiohttp's status of a response that its parser cannot read."""
 _IDLE_S = 15.0
+_HOSTS_REMEMBERED = 10_000
 _HEADERS = {
     "User-Agent": f"phisight/{__version__}",
     "Accept": "image/*,*/*;q=0.5",
@@ -49,6 +50,7 @@ class Http:
         self._max_bytes = max_bytes
         self._guard = Guard(limits.allow_private)
         self._context = context
+        self._checked_hosts: set[str] = set()
         self._direct: aiohttp.ClientSession | None = None
         self._proxied: aiohttp.ClientSession | None = None
         self._proxies = urllib.request.getproxies() if limits.proxy == "env" else {}
@@ -67,7 +69,9 @@ class Http:
         """
         target = encoded(url)
         host = urlsplit(target).hostname or ""
-        self._guard.check_literal(host)
+        if host not in self._checked_hosts:
+            self._guard.check_literal(host)
+            self._remember(host)
         sent = _HEADERS | headers | _authorization(url)
         proxy = self._proxy_for(target)
         if proxy is not None:
@@ -84,6 +88,12 @@ class Http:
                     raise
             return await self._read_again(target, sent)
 
+    def _remember(self, host: str) -> None:
+        """Note a host whose spelling was checked; each connection checks where its name leads all the same."""
+        if len(self._checked_hosts) >= _HOSTS_REMEMBERED:
+            self._checked_hosts.clear()
+        self._checked_hosts.add(host)
+
     def _session(self, proxied: bool) -> aiohttp.ClientSession:
         """The session for direct or proxied requests; behind a proxy the connection goes to the proxy's own address."""
         session = self._proxied if proxied else self._direct
@@ -92,7 +102,7 @@ class Http:
             connector = aiohttp.TCPConnector(
                 resolver=guard,
                 socket_factory=guard.open_socket,
-                ssl=self._tls(),
+                ssl=self._tls() or True,
                 limit=self._limits.connections,
                 keepalive_timeout=_IDLE_S,
                 ttl_dns_cache=60,
@@ -113,11 +123,11 @@ class Http:
                 self._direct = session
         return session
 
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
+    def _tls(self) -> ssl.SSLContext | None:
+        """Own certificate authorities; None: aiohttp's default, which workers inherit (a new one takes 0.1 s)."""
+        if self._context is None and self._limits.ca_bundle is not None:
             self._context = ssl.create_default_context()
-            if self._limits.ca_bundle is not None:
-                self._context.load_verify_locations(cafile=self._limits.ca_bundle)
+            self._context.load_verify_locations(cafile=self._limits.ca_bundle)
         return self._context
 
     def _proxy_for(self, url: str) -> str | None:
@@ -154,7 +164,7 @@ class Http:
         parts = urlsplit(target)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         address = (await self._guard.resolve(host, port))[0]["host"]
-        secure = self._tls() if parts.scheme == "https" else None
+        secure = (self._tls() or ssl.create_default_context()) if parts.scheme == "https" else None
         request = Overlong(address, host, port, secure, target, headers, self._limits.read_s, self._max_bytes)
         try:
             response = await asyncio.to_thread(read_overlong, request)

@@ -31,7 +31,7 @@ from PIL import (
 from phisight.core.dataset_folder import IMAGES
 from phisight.core.errors import MissingImageError, UnreadableImageError
 from phisight.core.geometry import CROP_SIZE
-from phisight.data.images.decode_cost import TimedBytes, check_cost
+from phisight.data.images.decode_cost import check_cost, timed
 from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
 from phisight.data.images.rejection import Rejection, StoredImage
@@ -155,7 +155,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
 def _open(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
     """Read the header with the one decoder of that name and check the size before a pixel is decoded."""
     with _decoding():
-        image = _OPENERS[name](TimedBytes(data))
+        image = _OPENERS[name](timed(data))
     width, height = image.size
     if width * height > limits.max_pixels:
         raise Rejection("too_many_pixels", f"{width} x {height} pixels, more than the {limits.max_pixels} allowed")
