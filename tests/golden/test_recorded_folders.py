@@ -21,10 +21,10 @@ import yaml
 from phisight.core.errors import RunError
 from phisight.core.migrations import RENAMED, translate
 from phisight.data.dataset.folder import DatasetFolder
+from phisight.export.subject import read_run
 from phisight.report import report_json, write_report
 from phisight.workflows.evaluate import evaluate_run
-from phisight.workflows.load import read_run
-from phisight.workflows.predict import predict
+from phisight.workflows.extract import load_extractor
 from phisight.workflows.train import train
 from tests.golden.record_folders import RANKS, curve, weights
 from tests.helpers.ranks import free_port
@@ -36,7 +36,7 @@ EXPECTED: dict[str, Any] = json.loads((FOLDERS / "expected.json").read_text(enco
 RESUME = """
 import sys
 from pathlib import Path
-from phisight.workflows.load import read_run
+from phisight.export.subject import read_run
 from phisight.workflows.train import train
 
 train(read_run(Path(sys.argv[1])), resume=True)
@@ -144,10 +144,12 @@ def test_a_stopped_run_of_several_ranks_resumes_on_its_curve(name: str, folders:
 def test_a_run_holds_its_weights_and_answers_as_recorded(name: str, folders: Path) -> None:
     assert weights(Path(name) / "best") == EXPECTED["weights"][name]
     expected = EXPECTED["answers"][name]
-    answers = dict(predict(Path(name), [Path(one["image"]) for one in expected]))
+    images = [one["image"] for one in expected]
+    answers = dict(zip(images, load_extractor(name).extract_many(images), strict=True))
     for one in expected:
-        answer = answers[Path(one["image"])]
-        assert (answer.text, answer.values, answer.reason) == (one["answer"], one["fields"], one["reason"])
+        answer = answers[one["image"]]
+        reason = answer.error and answer.error.removeprefix("not read: ")
+        assert (answer.text, dict(answer) or None, reason) == (one["answer"], one["fields"], one["reason"])
 
 
 @pytest.mark.parametrize("name", [*EXPECTED["weights"], *EXPECTED["resumed"]])
@@ -208,7 +210,7 @@ def test_stored_features_are_found_again(name: str, folder: str, folders: Path) 
 def test_a_newer_run_is_refused_by_name(folders: Path) -> None:
     config = Path("full", "config.yaml")
     config.write_text("format: phisight-run/2\n" + config.read_text(encoding="utf-8"), encoding="utf-8")
-    for read in (read_run, lambda run: report_json([run]), lambda run: next(predict(run, [Path("a.jpg")]))):
+    for read in (read_run, lambda run: report_json([run]), load_extractor):
         with pytest.raises(RunError, match="has the format 'phisight-run/2'"):
             read(Path("full"))
 

@@ -48,8 +48,8 @@ def evaluate_command(
     """
     from phisight.core.errors import SettingsError
     from phisight.core.recipe import changed, recipe_from
+    from phisight.export.subject import is_run, read_run
     from phisight.workflows.evaluate import evaluate_model, evaluate_run
-    from phisight.workflows.load import is_run, read_run
     from phisight.workflows.results_folder import results_folder
 
     quiet_libraries()

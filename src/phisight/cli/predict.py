@@ -1,36 +1,109 @@
-"""``phisight predict``: answers about images."""
+"""``phisight predict``: answers about images, on the screen or into a file."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phisight.cli.screen import console, quiet_libraries
+from phisight.cli.screen import Bar, console, errors, progress_bar, quiet_libraries
+from phisight.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from phisight.extraction.answer import Answer
 
 
 def predict_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder; a model or adapters with --data.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to ask about.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Data set folder whose task a MODEL that is no run is asked.")
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, an export, adapters, or a hub name.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Images, a folder, a glob, a table, or an address.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.csv, .jsonl or .parquet; without it answers are printed.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set folder whose task a MODEL without a task file is asked.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--image-column", help="Column of a table that holds the images.")
+    ] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Rows below it go into FILE.review beside FILE.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers in the making at once.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that fetch and decode images.")] = 2,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Also fetch from addresses that are not public.")
+    ] = False,
     together: Annotated[bool, typer.Option("--together", help="The images show one product: one answer.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Ask a trained model about images.
+    """Ask a trained model about images: typed fields with confidence.
 
-    Example: phisight predict runs/products photo.jpg
+    A prediction into a file that was stopped or killed continues when the same command is given again; an image that
+    cannot be used is one row with an error.
+
+    Examples:
+        phisight predict runs/products photo.jpg
+        phisight predict runs/products photos --out fields.csv --min-confidence 0.8
     """
-    from phisight.workflows.predict import predict
+    from phisight.data.fetch.limits import FetchLimits
+    from phisight.workflows.extract import load_extractor, predict_images, predict_into
 
+    if together and out is not None:
+        raise SettingsError("--together is one answer about one product; leave --out out")
+    if min_confidence is not None and out is None:
+        raise SettingsError("--min-confidence sends rows into a review file; name the other one with --out")
     quiet_libraries()
-    for image, answer in predict(run, images, together=together, data=data):
-        if as_json:
-            line = {"image": str(image), "answer": answer.text, "fields": answer.values, "reason": answer.reason}
-            typer.echo(json.dumps(line, ensure_ascii=False))
-        else:
-            note = f"  (not read: {answer.reason})" if answer.reason else ""
-            console.print(f"{image}: {answer.text}{note}", markup=False, highlight=False, soft_wrap=True)
+    extractor = load_extractor(model, data=data)
+    fetch = FetchLimits(allow_private=allow_private)
+    if out is None:
+        for name, answer in predict_images(
+            extractor, sources, column=column, together=together, batch_size=batch_size, workers=workers, fetch=fetch
+        ):
+            _show(name, answer, as_json=as_json)
+        return
+    with progress_bar() as progress:
+        done = predict_into(
+            extractor,
+            sources,
+            out,
+            column=column,
+            min_confidence=min_confidence,
+            overwrite=overwrite,
+            batch_size=batch_size,
+            workers=workers,
+            fetch=fetch,
+            progress=Bar(progress, "predicting", unit="images/s").reach,
+        )
+    if done.errors:
+        errors.print(f"{done.errors} rows have an error; see the column error.", highlight=False)
+    review = f"  To review: [bold]{done.review}[/bold] ({done.review_rows} rows)" if done.review else ""
+    console.print(f"Answers: [bold]{done.out}[/bold] ({done.rows} rows){review}")
+
+
+def _show(name: str, answer: Answer, *, as_json: bool) -> None:
+    if as_json:
+        line = {
+            "image": name,
+            "answer": answer.text,
+            "fields": dict(answer) if answer.ok else None,
+            "confidence": answer.confidence,
+            "interval": answer.interval,
+            "reason": answer.error,
+        }
+        typer.echo(json.dumps(line, ensure_ascii=False))
+        return
+    if not answer.ok:
+        note = f"{answer.text}  ({answer.error})" if answer.text else answer.error
+        console.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)
+        return
+    fields = []
+    for field, value in answer.items():
+        about = [f"{answer.confidence[field]:.0%}"] if field in answer.confidence else []
+        about += ["{:g} to {:g}".format(*answer.interval[field])] if field in answer.interval else []
+        fields.append(f"{field}: {value}" + (f" ({', '.join(about)})" if about else ""))
+    console.print(f"{name}: {'; '.join(fields)}", markup=False, highlight=False, soft_wrap=True)

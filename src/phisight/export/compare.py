@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -66,6 +67,20 @@ def greedy_logits(model: Any, processor: Any, prompt: str, images: Sequence[Imag
         **placed, max_new_tokens=most, do_sample=False, output_logits=True, return_dict_in_generate=True
     )
     return torch.cat([step.float().cpu() for step in found.logits])
+
+
+def drawn_rows(folder: Path, count: int) -> list[list[Path]]:
+    """Images of noise on a gradient, each of another shape, stored in a folder."""
+    rows = []
+    for row in range(count):
+        draw = np.random.default_rng(row)
+        height, width = (int(side) for side in draw.integers(80, 400, size=2))
+        slope = np.linspace(0, 255, width)[None, :, None] * draw.random(3)
+        pixels = np.clip(slope + draw.normal(0, 40, (height, width, 3)), 0, 255).astype(np.uint8)
+        path = folder / f"drawn-{row}.png"
+        Image.fromarray(pixels).save(path)
+        rows.append([path])
+    return rows
 
 
 def require_equal(run: Observation, export: Observation, task: Task, rows: Sequence[str]) -> str:

@@ -56,6 +56,8 @@ def model_card(facts: CardFacts) -> str:
         _trained_on(facts),
         "## Figures\n",
         _figures(facts.scores),
+        "## What its confidence is worth\n",
+        _reliability(facts.scores),
         "## Does it look at the image?\n",
         _certificate(facts.scores),
         "## Limits\n",
@@ -134,6 +136,22 @@ def _figures(scores: Mapping[str, Any]) -> str:
     for name, one in (scores.get("prediction_intervals") or {}).items():
         if one.get("coverage") is not None:
             lines.append(f"| {name}: coverage of the {one['level']:.0%} interval | {one['coverage']:.3f} | |")
+    return "\n".join(lines) + "\n"
+
+
+def _reliability(scores: Mapping[str, Any]) -> str:
+    """What a confidence is worth, field by field."""
+    found: Mapping[str, Any] = scores.get("calibration") or {}
+    if not found:
+        return "Confidences are raw sequence probabilities: no validation rows were at hand to calibrate them.\n"
+    lines = ["Confidence of validation answers, calibrated by cross-fitting, and how many of them were right.\n"]
+    lines += ["| field | confidence | answers | mean confidence | right |", "|---|---|---|---|---|"]
+    for name, one in found.items():
+        lines += [
+            f"| {name} | {row['low']:.0%} to {row['high']:.0%} | {row['rows']} | {row['confidence']:.1%} | "
+            f"{row['right']:.1%} |"
+            for row in one["table"]
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, CLIPVisionConfig, GenerationConfig
 
 from phisight.core.errors import CheckpointError
@@ -19,16 +20,18 @@ from phisight.model.number_head import NUMBER_HEAD
 
 OFFICIAL_SIZE = {"hidden_size": 3072, "num_hidden_layers": 32, "vocab_size": 32064, "num_attention_heads": 32}
 PHI_3, PHI_35 = "microsoft/Phi-3-vision-128k-instruct", "microsoft/Phi-3.5-vision-instruct"
+HUB_TIMEOUT_S = 4.0
 REMOTE_CODE = (
     "`config.json` names the hub's own code (`auto_map`), for programs without phisight: it runs with eager attention "
     "on transformers 4.38 to 4.48, from 4.49 on without a key-value cache, and on 5.x it cannot generate at all."
 )
 
 
-def read_config(source: str | Path) -> Phi3VConfig:
+def read_config(source: str | Path, **hub: Any) -> Phi3VConfig:
     """The configuration of a folder or hub name; CheckpointError for another architecture."""
+    _require_reachable(source)
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, **hub)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{source} has no configuration ({' '.join(str(error).split())[:160]})") from error
     if not isinstance(config, Phi3VConfig):
@@ -36,10 +39,27 @@ def read_config(source: str | Path) -> Phi3VConfig:
     return config
 
 
-def write_config(source: str | Path, out: Path, dtype: torch.dtype, *, remote_code: bool = False) -> Phi3VConfig:
+def _require_reachable(source: str | Path) -> None:
+    """CheckpointError for a hub name that is neither cached nor found on the hub: asked once, without retries."""
+    name = str(source)
+    if Path(name).exists():
+        return
+    repair = "name a folder with config.json, or a hub name that can be reached"
+    try:
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # whatever the HTTP library calls it
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(
+            f"no model at {name!r}: no such folder, not in the cache, and the hub says {type(error).__name__}: "
+            f"{reason}; {repair}"
+        ) from error
+
+
+def write_config(source: str | Path, out: Path, dtype: torch.dtype | None, *, remote_code: bool = False) -> Phi3VConfig:
     """Write ``config.json`` and ``generation_config.json`` (ends at ``<|end|>``); returns the configuration."""
     config = read_config(source)
-    config.dtype = dtype
+    config.dtype = dtype or config.dtype
     config.use_cache = True
     config.name_or_path = ""
     config.save_pretrained(out)

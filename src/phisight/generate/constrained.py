@@ -64,9 +64,34 @@ class AnswerGrammar:
             if byte is not _ENDS and (after := self.grammar.step(states, byte)):
                 self._collect(child, after, ids)
 
+    def row(self) -> RowConstraint:
+        """A new answer's way through the grammar."""
+        return RowConstraint(self)
+
     def processor(self, prompt_length: int) -> LogitsProcessor:
         """A logits processor for one call of ``generate`` (greedy or sampling) on prompts of this padded length."""
         return _Constraint(self, prompt_length)
+
+
+class RowConstraint:
+    """Follows one answer through the grammar."""
+
+    def __init__(self, answers: AnswerGrammar) -> None:
+        self._answers = answers
+        self._states = answers.grammar.start
+        self._text_tokens = 0
+
+    def allowed(self) -> Tensor:
+        """Ids int64[n] of the tokens that may come next."""
+        return self._answers.allowed(self._states)
+
+    def advance(self, token: int) -> None:
+        """The answer goes on with a token."""
+        grammar = self._answers.grammar
+        self._states = grammar.walk(self._states, self._answers.token_bytes.get(token, b""))
+        self._text_tokens = self._text_tokens + 1 if grammar.in_text(self._states) else 0
+        if self._text_tokens >= self._answers.max_text_tokens:
+            self._states = grammar.leave_text(self._states)
 
 
 class _Constraint(LogitsProcessor):
@@ -75,32 +100,22 @@ class _Constraint(LogitsProcessor):
     def __init__(self, answers: AnswerGrammar, prompt_length: int) -> None:
         self._answers = answers
         self._prompt_length = prompt_length
-        self._rows: list[States] = []
-        self._text_tokens: list[int] = []
+        self._rows: list[RowConstraint] = []
         self._seen = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores float[B, V] with minus infinity where a token does not fit behind ``input_ids`` int64[B, T]."""
         if not self._rows:
-            self._rows = [self._answers.grammar.start] * input_ids.shape[0]
-            self._text_tokens = [0] * input_ids.shape[0]
+            self._rows = [self._answers.row() for _ in range(input_ids.shape[0])]
         for column in input_ids[:, self._prompt_length + self._seen :].T.tolist():
             self._seen += 1
-            for row, token in enumerate(column):
-                self._advance(row, token)
+            for row, token in zip(self._rows, column, strict=True):
+                row.advance(token)
         masked = torch.full_like(scores, float("-inf"))
-        for row, states in enumerate(self._rows):
-            allowed = self._answers.allowed(states).to(scores.device)
-            masked[row, allowed] = scores[row, allowed]
+        for place, row in enumerate(self._rows):
+            allowed = row.allowed().to(scores.device)
+            masked[place, allowed] = scores[place, allowed]
         return masked
-
-    def _advance(self, row: int, token: int) -> None:
-        grammar = self._answers.grammar
-        states = grammar.walk(self._rows[row], self._answers.token_bytes.get(token, b""))
-        self._text_tokens[row] = self._text_tokens[row] + 1 if grammar.in_text(states) else 0
-        if self._text_tokens[row] >= self._answers.max_text_tokens:
-            states = grammar.leave_text(states)
-        self._rows[row] = states
 
 
 def token_bytes(tokenizer: Any) -> dict[int, bytes]:

@@ -42,6 +42,8 @@ class Generated:
     """The answers as text."""
     image_counts: list[int] | None = None
     """Images of each row; None means one each."""
+    hidden: Tensor | None = None
+    """float[B, new, D]: what each token was predicted from, where the caller has it; else what was captured."""
 
     def number_positions(self, task: Task, pieces: Mapping[int, bytes], row: int) -> dict[str, int] | None:
         """For each number field of a row the token of the answer that holds its first digit."""
@@ -95,7 +97,7 @@ class HeadNumbers:
         """The answers with the head's numbers; one that is not in the task's form stays as it is."""
         head = head_of(model)
         assert head is not None
-        hidden = torch.stack(self._steps, dim=1)
+        hidden = torch.stack(self._steps, dim=1) if generated.hidden is None else generated.hidden
         texts = []
         for row, text in enumerate(generated.texts):
             positions = generated.number_positions(self._task, self._bytes, row) or {}

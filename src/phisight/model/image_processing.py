@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import load_image
 
 from phisight.core.errors import ImageError
 from phisight.core.geometry import CROP_SIZE, HDGrid, grid_tokens, hd_grid
@@ -96,6 +97,8 @@ class Phi3VImageProcessor(BaseImageProcessor):
     def _as_rgb(self, image: Any) -> Image.Image:
         if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
             return Image.fromarray(image)
+        if isinstance(image, str):
+            image = load_image(image)  # a path or an address, by the library's rules
         if not isinstance(image, Image.Image):
             shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
             raise ImageError(

@@ -20,8 +20,10 @@ from typing import Any
 from transformers import BatchFeature, ProcessorMixin
 
 from phisight.core.errors import ImageTagError, TruncationError, some
+from phisight.core.geometry import image_tokens
 
 IMAGE_TOKEN = "<|image|>"  # noqa: S105 - the placeholder's name
+MOST_TAGS = 256
 _TAG = re.compile(r"<\|image_(\d+)\|>")
 
 CHAT_TEMPLATE = (
@@ -54,6 +56,15 @@ class Phi3VProcessor(ProcessorMixin):
         """Names of the tensors that a call may return."""
         return ["input_ids", "attention_mask", "pixel_values", "image_sizes"]
 
+    @property
+    def img_tokens(self) -> list[str]:
+        """Tags of the first images of a prompt (what vLLM asks a processor of this model for)."""
+        return [f"<|image_{number}|>" for number in range(1, MOST_TAGS + 1)]
+
+    def calc_num_image_tokens_from_image_size(self, width: int, height: int) -> int:
+        """Image tokens of an image of ``width`` x ``height`` pixels (what vLLM asks for)."""
+        return image_tokens(width, height, self.image_processor.num_crops, self.image_processor.crop_size)
+
     def __call__(
         self,
         images: Any = None,
@@ -63,9 +74,11 @@ class Phi3VProcessor(ProcessorMixin):
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
+        add_special_tokens: bool = True,
+        padding_side: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Encode texts and their images.
+        """Encode texts and their images (a path or an address of one is read as the library reads it).
 
         ``text`` is one text or several; ``images`` one image, a list, or a list for each text (a flat list is
         distributed by the number of tags). Returns ``input_ids`` and ``attention_mask`` (int64[B, T] as tensors; lists
@@ -93,15 +106,15 @@ class Phi3VProcessor(ProcessorMixin):
             vision = dict(features)
         ids, start = [], 0
         for one, numbers in zip(texts, tags, strict=True):
-            ids.append(self.encode(one, counts[start : start + len(numbers)]))
+            ids.append(self.encode(one, counts[start : start + len(numbers)], add_special_tokens=add_special_tokens))
             start += len(numbers)
         if truncation:
             limit = max_length or self.tokenizer.model_max_length
             ids = [self._cut(row, one, limit) for row, one in enumerate(ids)]
-        batch = self._pad(ids, padding, max_length)
+        batch = self._pad(ids, padding, max_length, padding_side or self.tokenizer.padding_side)
         return BatchFeature(data={**batch, **vision}, tensor_type=return_tensors)
 
-    def encode(self, text: str, image_tokens: Sequence[int] = ()) -> list[int]:
+    def encode(self, text: str, image_tokens: Sequence[int] = (), *, add_special_tokens: bool = True) -> list[int]:
         """Ids of one text; the n-th tag in it becomes ``image_tokens[n]`` placeholders.
 
         Every chunk between tags is tokenized on its own, each with its own BOS: so the published model was trained.
@@ -112,10 +125,10 @@ class Phi3VProcessor(ProcessorMixin):
                 "write <|image_1|> where the image belongs"
             )
         chunks = _TAG.split(text)[0::2]
-        ids: list[int] = list(self.tokenizer(chunks[0]).input_ids)
+        ids: list[int] = list(self.tokenizer(chunks[0], add_special_tokens=add_special_tokens).input_ids)
         for count, chunk in zip(image_tokens, chunks[1:], strict=True):
             ids += [self.image_token_id] * count
-            ids += self.tokenizer(chunk).input_ids
+            ids += self.tokenizer(chunk, add_special_tokens=add_special_tokens).input_ids
         return ids
 
     def _cut(self, row: int, ids: list[int], limit: int) -> list[int]:
@@ -127,13 +140,15 @@ class Phi3VProcessor(ProcessorMixin):
             )
         return ids[:limit]
 
-    def _pad(self, ids: list[list[int]], padding: bool | str, max_length: int | None) -> dict[str, list[list[int]]]:
+    def _pad(
+        self, ids: list[list[int]], padding: bool | str, max_length: int | None, side: str
+    ) -> dict[str, list[list[int]]]:
         masks = [[1] * len(one) for one in ids]
         if padding and padding != "do_not_pad":
             width = max(len(one) for one in ids)
             if padding == "max_length":
                 width = max(width, max_length or 0)
-            pad, left = self.tokenizer.pad_token_id, self.tokenizer.padding_side == "left"
+            pad, left = self.tokenizer.pad_token_id, side == "left"
             for row, one in enumerate(ids):
                 fill = width - len(one)
                 ids[row] = [pad] * fill + one if left else one + [pad] * fill

@@ -43,20 +43,13 @@ from phisight.evaluate import (
     write_predictions,
 )
 from phisight.evaluate.image_conditions import grids_of
+from phisight.export.describe import describe_run
+from phisight.export.merge import ADAPTER_CONFIG
+from phisight.export.subject import TINY, data_of_run, read_run, read_trained_run
 from phisight.generate import Predictor
 from phisight.track import CompositeTracker
-from phisight.workflows.load import (
-    ADAPTER,
-    TINY,
-    base_model,
-    base_model_label,
-    load_model,
-    load_run,
-    read_run,
-    read_trained_run,
-    task_of_run,
-)
-from phisight.workflows.predict import predictor_of, with_numbers_of
+from phisight.workflows.load import base_model, base_model_label, load_model, load_run, task_of_run
+from phisight.workflows.predict import calibration_of, predictor_of, with_numbers_of
 from phisight.workflows.references import against_base, baseline_scores, intervals_around
 from phisight.workflows.results_folder import evaluation_facts, length_warning, results_folder
 from phisight.workflows.tracking import evaluation_tracker, send_evaluation
@@ -145,7 +138,7 @@ class _Evaluation:
 
     @cached_property
     def predictor(self) -> Predictor:
-        numbers, data = self.recipe.train.numbers, [self.recipe.data.path, self.folder]
+        numbers, data = self.recipe.train.numbers, [data_of_run(self.out, self.recipe), self.folder]
         return predictor_of(self.model, self.processor, self.settings, numbers, self.task, data)
 
 
@@ -166,7 +159,7 @@ def evaluate_run(
     """
     recipe = read_trained_run(run)
     tracker = evaluation_tracker(track or recipe.track)
-    chosen, folder, task = settings or recipe.evaluate, data or recipe.data.path, task_of_run(run, recipe)
+    chosen, folder, task = settings or recipe.evaluate, data or data_of_run(run, recipe), task_of_run(run, recipe)
     found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, images=recipe.data.images)
     out = results_folder(run, recipe, chosen, folder)
     started = _Evaluation(None, None, recipe, chosen, task, folder, found, run, out, "", progress, tracker)
@@ -179,7 +172,9 @@ def evaluate_run(
     real = evaluation.answers("real")
     if of_base is not None:
         extra["base_model"] = against_base(of_base, real.subset(sample), base_model_label(recipe), recipe.seed)
-    return _scores(evaluation, real, extra, missing)
+    scores = _scores(evaluation, real, extra, missing)
+    describe_run(run)
+    return scores
 
 
 def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _done, _total: None) -> dict[str, Any]:
@@ -226,7 +221,7 @@ def _base_model_answers(
     text, identity = recipe.model_copy(update={"train": plain}), f"{recipe.model.name} {recipe.seed}"
     untuned = replace(evaluation, model=base, processor=processor, recipe=text, identity=identity)
     answers = untuned.answers("real", "base_model", [evaluation.found.rows[index] for index in sample])
-    return answers, base if (best / ADAPTER).is_file() else None, {}
+    return answers, base if (best / ADAPTER_CONFIG).is_file() else None, {}
 
 
 def _scores(
@@ -266,6 +261,13 @@ def _scores(
         missing["baselines"] = str(error)
     if intervals:
         scores["prediction_intervals"] = intervals.scores(real)
+        try:
+            rows, numbers = evaluation.other_rows("validation", INTERVAL_ROWS), evaluation.recipe.train.numbers
+            scores["calibration"] = calibration_of(
+                evaluation.model, evaluation.processor, evaluation.settings, numbers, task, rows
+            )
+        except EvaluationError as error:
+            missing["calibration"] = str(error)
     scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
     run_folder.write_json(out / run_folder.SCORES, scores)

@@ -5,40 +5,41 @@ what it is -> weights merged -> configuration, processor, number head, task file
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
 
-from phisight.core.errors import DataError, EvaluationError, SettingsError, StorageError, TaskError
-from phisight.core.origins import Origin, Origins
+from phisight.core.errors import CheckpointError, DataError, EvaluationError, SettingsError, TaskError
 from phisight.core.run_folder import write_text_atomically
-from phisight.core.settings import ModelSettings, Recipe
+from phisight.core.settings import EvaluateSettings, ModelSettings, Numbers, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import read_rows
-from phisight.export.compare import require_equal
-from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters, write_merged
+from phisight.export.compare import Observation, drawn_rows, greedy_logits, require_equal
+from phisight.export.describe import facts_of, task_file_for
+from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters
 from phisight.export.model_card import CARD_FILE, model_card
 from phisight.export.model_folder import (
     REMOTE_CODE,
     copy_number_head,
     read_config,
-    require_layout,
-    write_config,
     write_processor,
 )
+from phisight.export.origins import Origin, Origins
 from phisight.export.publish import publish_model
+from phisight.export.subject import Subject, data_of_run, subject_of
 from phisight.export.task_file import TaskFile
-from phisight.workflows.describe import facts_of, task_file_for
-from phisight.workflows.observe import observed
-from phisight.workflows.subject import Subject, data_of_run, subject_of
+from phisight.export.write import whole_or_not_at_all, write_model
+from phisight.generate import Request, load_rgb
+from phisight.workflows.load import load_model
+from phisight.workflows.predict import predictor_of
 
 COMPARED_ROWS = 10
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -93,7 +94,7 @@ def export_model(
     if adapter and (dtype or remote_code):
         raise SettingsError("--adapter copies the adapters as they are; leave out --dtype and --remote-code")
     subject = subject_of(run)
-    with _whole_or_not_at_all(folder) as partial:
+    with whole_or_not_at_all(folder) as partial:
         if adapter:
             compared = _write_adapters(subject, partial)
         else:
@@ -128,11 +129,7 @@ def _write_whole(
     task = task_file_for(subject)
     chosen = DTYPES[dtype] if dtype else _scored_dtype(subject)
     announce(f"Merging {subject.adapters} into {subject.weights}" if subject.adapters else f"Copying {subject.weights}")
-    write_processor(subject.processor, out)
-    config = write_config(subject.weights, out, chosen, remote_code=remote_code)
-    adapters = Adapters.read(subject.adapters) if subject.adapters else None
-    require_layout(write_merged(subject.weights, adapters, out, chosen), config)
-    copy_number_head(subject.folder or Path(subject.weights), out)
+    write_model(subject, out, chosen, remote_code=remote_code)
     task.write(out)
     compared = _compared(subject, out, task, rows, announce) if rows else ""
     name = str(chosen).removeprefix("torch.")
@@ -158,10 +155,10 @@ def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, announce: 
         asked = _rows_of_data(subject, task.task, rows)
         drawn = not asked
         if drawn:
-            asked = _drawn_rows(Path(scratch), rows)
+            asked = drawn_rows(Path(scratch), rows)
         announce(f"Asking the run, then the export, about {len(asked)} rows")
         mine, theirs = (
-            observed(name, asked, task.task, numbers, use, task.max_new_tokens, Path(scratch) / f"{side}.safetensors")
+            _observed(name, asked, task.task, numbers, use, task.max_new_tokens, Path(scratch) / f"{side}.safetensors")
             for side, name, use in (
                 ("run", subject.name, settings),
                 ("export", str(out), settings.model_copy(update={"dtype": "auto"})),
@@ -191,42 +188,56 @@ def _rows_of_data(subject: Subject, task: Task, count: int) -> list[list[Path]]:
     return []
 
 
-def _drawn_rows(folder: Path, count: int) -> list[list[Path]]:
-    """Images of noise on a gradient, each of another shape, stored in a folder."""
-    rows = []
-    for row in range(count):
-        draw = np.random.default_rng(row)
-        height, width = (int(side) for side in draw.integers(80, 400, size=2))
-        slope = np.linspace(0, 255, width)[None, :, None] * draw.random(3)
-        pixels = np.clip(slope + draw.normal(0, 40, (height, width, 3)), 0, 255).astype(np.uint8)
-        path = folder / f"drawn-{row}.png"
-        Image.fromarray(pixels).save(path)
-        rows.append([path])
-    return rows
+def _observed(
+    subject: str,
+    rows: Sequence[Sequence[Path]],
+    task: Task,
+    numbers: Numbers,
+    model: ModelSettings,
+    most: int,
+    out: Path,
+) -> Observation:
+    """What a model answers about the images of each row, found by a fresh process; ``out`` is where it notes it.
+
+    Two models are never in memory together, and what is loaded is what lies on disk.
+    """
+    asked = {
+        "subject": subject,
+        "rows": [[str(image) for image in images] for images in rows],
+        "task": task.model_dump(mode="json"),
+        "numbers": numbers,
+        "model": model.model_dump(mode="json"),
+        "most": most,
+        "out": str(out),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "phisight.workflows.export"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        raise CheckpointError(f"{subject} cannot be loaded and asked in a fresh process: {last[:300]}")
+    return Observation.read(out)
 
 
-@contextmanager
-def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
-    """A folder beside the wanted one that takes its name when the block ends well, and goes when it does not."""
-    partial = folder.absolute().with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.is_dir():
-            folder.rmdir()
-        partial.rename(folder)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        free = shutil.disk_usage(_existing(folder)).free / 1e9
-        raise StorageError(
-            f"{folder} cannot be written ({' '.join(str(error).split())[:160]}; {free:.2f} GB are free); nothing is "
-            "left of it and the run stands; make room or choose another folder with --out"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _observe(asked: dict[str, Any]) -> None:
+    model, processor = load_model(asked["subject"], ModelSettings.model_validate(asked["model"]))
+    task, rows = Task.model_validate(asked["task"]), [[Path(image) for image in row] for row in asked["rows"]]
+    answering = EvaluateSettings(batch_size=1, max_new_tokens=asked["most"])
+    predictor = predictor_of(model, processor, answering, asked["numbers"], task, [])
+    texts = dict(predictor.answers([Request(task.prompt, row) for row in rows]))
+    dtype = str(model.dtype).removeprefix("torch.")
+    logits = []
+    if dtype == "float32":
+        model.eval()
+        for row in rows:
+            images = [load_rgb(image) for image in row]
+            logits.append(greedy_logits(model, processor, task.prompt, images, asked["most"]))
+    Observation(dtype, [texts[row] for row in range(len(rows))], logits).write(Path(asked["out"]))
 
 
-def _existing(folder: Path) -> Path:
-    return next(path for path in [folder, *folder.absolute().parents] if path.exists())
+if __name__ == "__main__":
+    _observe(json.load(sys.stdin))

@@ -7,7 +7,7 @@ load_model(...)     a folder or hub name, adapters too   load_run(...)     the b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,25 @@ from transformers.utils import cached_file
 
 from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import CheckpointError, DataError, PhisightError, RunError
-from phisight.core.read_files import read_object
-from phisight.core.recipe import changed_task, read_config
-from phisight.core.run_folder import BEST, CONFIG
+from phisight.core.recipe import changed_task
+from phisight.core.run_folder import BEST
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.image_groups import Products, join_images
+from phisight.export.merge import ADAPTER_CONFIG, Adapters, merge_into
+from phisight.export.model_folder import read_config
+from phisight.export.subject import TINY as TINY
+from phisight.export.subject import base_of_run, subject_of
+from phisight.export.subject import is_run as is_run
+from phisight.export.subject import read_run as read_run
+from phisight.export.subject import read_trained_run as read_trained_run
 from phisight.model.attention import require_backend
 from phisight.model.configuration import check_model_config
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
-TINY = "tiny"
-ADAPTER = "adapter_config.json"
 COMMIT = re.compile("[0-9a-f]{40}")
 
 Transform = Callable[[Any], Any]
@@ -62,7 +66,10 @@ def base_model(recipe: Recipe, best: Path) -> tuple[Any, Any]:
         CheckpointError: The checkpoint that was tuned is no longer there.
     """
     if recipe.model.name != TINY:
-        return load_model(recipe.model.name, recipe.model)
+        try:
+            return load_model(base_of_run(best.parent, recipe), recipe.model)
+        except RunError as error:
+            raise CheckpointError(str(error)) from error
     config = AutoConfig.from_pretrained(best)
     config._attn_implementation = recipe.model.attention
     model = tiny_model(config, named_seed(recipe.seed, "model")).to(_tiny_dtype(recipe.model))
@@ -77,17 +84,33 @@ def base_model_label(recipe: Recipe) -> str:
 
 
 def load_model(name: str | Path, settings: ModelSettings, transform: Transform | None = None) -> tuple[Any, Any]:
-    """Model and processor of a folder or a hub name, on the GPU if there is one.
+    """Model and processor of a folder, a hub name or a run (its best checkpoint), on the GPU if there is one.
 
-    A folder that holds adapters alone is loaded onto the base that its ``adapter_config.json`` names, and merged; of a
-    run folder it is the best checkpoint, with its adapters merged.
+    Adapters (a folder that holds them alone, or a run's) are merged into the base that they were trained on.
     """
-    if (Path(name) / CONFIG).is_file():
-        return _load_tuned(Path(name), settings, transform)
-    if _is_adapter(Path(name)):
-        return _load_adapter(Path(name), settings)
+    subject = subject_of(name)
+    if subject.adapters is None:
+        return _load_whole(subject.weights, settings, transform)
+    if subject.recipe is not None:
+        settings = settings.model_copy(update={"revision": subject.recipe.model.revision})
+    folder = subject.adapters
+    try:
+        base, processor = load_model(subject.weights, settings)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} holds adapters alone, and their base cannot be loaded: {error}; write the folder or hub name of "
+            f"the base into base_model_name_or_path of {folder / ADAPTER_CONFIG}"
+        ) from error
+    if (folder / "tokenizer_config.json").is_file() and (folder / "preprocessor_config.json").is_file():
+        processor = AutoProcessor.from_pretrained(folder)
+        processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
+    return _to_device(with_adapters(base, folder), transform), processor
+
+
+def _load_whole(name: str, settings: ModelSettings, transform: Transform | None) -> tuple[Any, Any]:
     hub = {"revision": settings.revision} if settings.revision and not Path(name).is_dir() else {}
     with loading(name):
+        read_config(name, **hub)
         processor = AutoProcessor.from_pretrained(name, **hub)
         model = AutoModelForImageTextToText.from_pretrained(
             name, dtype=settings.dtype, attn_implementation=settings.attention, **hub
@@ -130,59 +153,18 @@ def resolved_revision(settings: ModelSettings) -> str | None:
     return commit if COMMIT.fullmatch(commit) else settings.revision
 
 
-def _load_tuned(run: Path, settings: ModelSettings, transform: Transform | None) -> tuple[Any, Any]:
-    """The best checkpoint of a run, as the model of another one."""
-    recipe, best = read_trained_run(run), run / BEST
-    if not (best / ADAPTER).is_file():
-        return load_model(best, settings, transform)
-    origin = {"name": recipe.model.name, "revision": recipe.model.revision}
-    base, _ = load_model(recipe.model.name, settings.model_copy(update=origin))
-    processor = AutoProcessor.from_pretrained(best)
-    processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
-    return _to_device(with_adapters(base, best), transform), processor
-
-
 def with_adapters(base: Any, folder: Path) -> Any:
     """The model with the adapters of a folder merged, and the number head beside them.
 
     Raises:
         CheckpointError: Adapters that do not fit the model, or are not there.
     """
-    from peft import PeftModel
-
     try:
-        merged: Any = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"the adapters in {folder} do not fit the model ({' '.join(str(error).split())[:160]}); name the base "
-            "they were trained on, or copy them again"
-        ) from error
-    attach_head(merged, load_number_head(folder))
-    return merged
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a name is meant as a run folder: it has a recipe, or it is a folder that is no model either."""
-    is_model = (folder / "config.json").is_file() or _is_adapter(folder)
-    return (folder / CONFIG).is_file() or (folder.is_dir() and not is_model)
-
-
-def read_run(run: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The resolved recipe of a run folder, with ``key=value`` overrides; RunError where the folder is no run."""
-    if not (run / CONFIG).is_file():
-        raise RunError(f"{run} is no run folder: it has no {CONFIG}; name the folder that `phisight train` wrote")
-    return read_config(run / CONFIG, overrides)
-
-
-def read_trained_run(run: Path) -> Recipe:
-    """The resolved recipe of a run that has a best checkpoint; RunError where there is none."""
-    recipe = read_run(run)
-    best = run / BEST
-    if not (best / "config.json").is_file() and not (best / ADAPTER).is_file():
-        raise RunError(
-            f"{run} has no checkpoint: {best} is missing or empty; train it, or wait until training has ended"
-        )
-    return recipe
+        merge_into(base, Adapters.read(folder))
+    except CheckpointError as error:
+        raise CheckpointError(f"the adapters in {folder} do not fit the model: {error}") from error
+    attach_head(base, load_number_head(folder))
+    return base
 
 
 def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
@@ -192,9 +174,9 @@ def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
     """
     recipe = read_trained_run(run)
     best = run / BEST
-    if not (best / ADAPTER).is_file():
+    if not (best / ADAPTER_CONFIG).is_file():
         return (*load_model(best, recipe.model), recipe)
-    model = base if base is not None else load_model(recipe.model.name, recipe.model)[0]
+    model = base if base is not None else load_model(base_of_run(run, recipe), recipe.model)[0]
     return with_adapters(model, best), AutoProcessor.from_pretrained(best), recipe
 
 
@@ -216,32 +198,6 @@ def split_rows(folder: DatasetFolder, recipe: Recipe, split: str) -> Products:
         raise DataError(f"{folder.path} has no row in the split {split!r}; splits: {folder.card.splits}")
     task = recipe.task or folder.task
     return join_images(folder.rows(split), folder.card.key, task.names, recipe.data.images)
-
-
-def _is_adapter(folder: Path) -> bool:
-    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
-
-
-def _load_adapter(folder: Path, settings: ModelSettings) -> tuple[Any, Any]:
-    """Base with the adapters of a folder merged; the processor is the folder's own where it has one."""
-    try:
-        named = read_object(folder / ADAPTER).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / ADAPTER} cannot be read ({error}); copy the adapters again") from error
-    repair = f"write the folder or hub name of the base into base_model_name_or_path of {folder / ADAPTER}"
-    if not named:
-        raise CheckpointError(f"{folder} holds adapters alone and does not name their base model; {repair}")
-    beside = folder / named
-    try:
-        base, processor = load_model(beside if beside.is_dir() else named, settings)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{folder} holds adapters alone, and their base cannot be loaded: {error}; {repair}"
-        ) from error
-    if (folder / "tokenizer_config.json").is_file() and (folder / "preprocessor_config.json").is_file():
-        processor = AutoProcessor.from_pretrained(folder)
-        processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
-    return with_adapters(base, folder), processor
 
 
 def _tiny_dtype(settings: ModelSettings) -> torch.dtype:

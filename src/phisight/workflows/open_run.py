@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from phisight.core import run_folder
 from phisight.core.environment import environment
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import read_config, write_recipe
 from phisight.core.settings import Recipe
+from phisight.export.subject import TINY, subject_of
+from phisight.export.write import write_whole
 from phisight.track import cut_back, forget
 from phisight.train.checkpoint.manifest import latest_valid, step_of
 from phisight.train.checkpoint.training_state import TrainingState
@@ -190,3 +194,26 @@ def _differing(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any,
             yield from _differing(before.get(name), now.get(name), f"{key}.{name}" if key else name)
         return
     yield key, before, now
+
+
+def starting_point(opened: OpenedRun, notify: Callable[[str], None]) -> str:
+    """The folder or hub name of the weights that training starts from.
+
+    Adapters are merged into ``RUN/base`` first: what is trained on top of them needs a base that holds them.
+    """
+    recipe, base = opened.recipe, opened.recipe.out / run_folder.BASE
+    if recipe.model.name == TINY:
+        return TINY
+    subject = subject_of(recipe.model.name)
+    if subject.adapters is None:
+        return subject.weights
+    if not (opened.continues and base.is_dir()):
+        notify(f"Merging the adapters of {subject.name} into {base}, which training starts from.")
+        shutil.rmtree(base, ignore_errors=True)
+        write_whole(subject, base, None if recipe.model.dtype == "auto" else getattr(torch, recipe.model.dtype))
+    return str(base)
+
+
+def from_weights(recipe: Recipe, start: str) -> Recipe:
+    """The recipe with the weights to start from."""
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": start})})

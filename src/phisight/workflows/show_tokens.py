@@ -14,10 +14,10 @@ from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
+from phisight.export.subject import TINY
 from phisight.model.loss import IGNORED
 from phisight.model.tiny import tiny_processor
 from phisight.train.examples.dataset import ExampleSet
-from phisight.workflows.load import TINY
 
 
 @dataclass(frozen=True)

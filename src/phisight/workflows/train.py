@@ -23,6 +23,8 @@ from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
+from phisight.export.describe import describe_run
+from phisight.export.subject import origins_of
 from phisight.track import Tracker, open_tracker
 from phisight.train.callbacks import TrainingCallback
 from phisight.train.checkpoint.best_model import save_best
@@ -39,7 +41,15 @@ from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
 from phisight.train.trainable.quantize import quantize_decoder
 from phisight.workflows.load import TINY, new_model, split_rows, with_task
-from phisight.workflows.open_run import OpenedRun, begin_run, locked, on_this_node, open_run
+from phisight.workflows.open_run import (
+    OpenedRun,
+    begin_run,
+    from_weights,
+    locked,
+    on_this_node,
+    open_run,
+    starting_point,
+)
 from phisight.workflows.tracking import tracker_options
 from phisight.workflows.validate import ValidationAnswers, judged_by
 
@@ -92,6 +102,8 @@ def train(
     with process_group.joined(), contextlib.ExitStack() as held:
         # Rank zero holds the folder for all; a second training on it ends at once.
         process_group.on_rank_zero(lambda: held.enter_context(locked(recipe.out)))
+        if recipe.out.resolve() in (start := Path(recipe.model.name).resolve(), start.parent):
+            raise SettingsError(f"{recipe.out} cannot train from itself; choose another folder with --set out=DIR")
         folder = DatasetFolder.open(recipe.data.path)
         recipe = with_task(recipe, folder.task)
         opened = process_group.on_rank_zero(
@@ -113,7 +125,8 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     rows, validation_rows = _rows(folder, recipe, callbacks.notify)
     answers = judged_by(recipe, task, folder.split_names)
 
-    model, processor = starting_model(recipe, task, rows)
+    start = process_group.on_rank_zero(lambda: starting_point(opened, callbacks.notify))
+    model, processor = starting_model(from_weights(recipe, start), task, rows)
     model = _with_trainable_parameters(model, recipe)
     datasets = _datasets(recipe, folder, task, model, processor, rows, validation_rows)
     check = _check_images(model, processor, datasets.train)
@@ -148,6 +161,8 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     if tracker:
         # Adapters need the weights they were trained on; a tiny model's are nowhere but here.
         save_best(model, processor, run_dir / run_folder.BEST, whole=recipe.model.name == TINY, weights=weights)
+        origins_of(recipe, run_dir, start).write(run_dir)
+        describe_run(run_dir)
         tracker.finish(figures, {"dataset": folder.path, "best": run_dir / run_folder.BEST})
     return run_dir
 

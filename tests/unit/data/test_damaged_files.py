@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from phisight.core.errors import PhisightError
-from phisight.core.origins import Origins
 from phisight.core.recipe import load_recipe, read_config
 from phisight.data.build.build_dataset import build
 from phisight.data.build.plan.columns import read_task
@@ -22,6 +21,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.inspect import describe, page
 from phisight.data.dataset.leakage import find_leaks
 from phisight.data.sources import open_source
+from phisight.export.origins import Origins
 from phisight.model.configuration import check_model_config
 from phisight.report.page import write_report
 from phisight.sample.card import SampleCard

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from phisight.data.dataset.folder import DatasetFolder
+from phisight.export.subject import read_run
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.train.checkpoint.best_model import save_best
-from phisight.workflows.load import read_run
 from phisight.workflows.train import starting_model
 from tests.helpers.trained_run import trained
 

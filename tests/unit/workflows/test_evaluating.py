@@ -14,9 +14,9 @@ from phisight.cli import app
 from phisight.core.errors import EvaluationError, RunError, SettingsError, TaskError
 from phisight.core.recipe import changed, recipe_from
 from phisight.core.settings import Recipe
+from phisight.export.subject import read_run
 from phisight.report import report_json, write_report
 from phisight.workflows.evaluate import evaluate_model, evaluate_run
-from phisight.workflows.load import read_run
 from tests.helpers.trained_run import trained
 
 FIGURES = ("parse_rate", "title_edit_similarity", "category_accuracy", "price_mae_penalized")

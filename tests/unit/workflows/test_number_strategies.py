@@ -12,10 +12,11 @@ import torch
 
 from phisight.core.errors import CheckpointError
 from phisight.core.recipe import changed
+from phisight.export.subject import read_run
 from phisight.model.number_head import NUMBER_HEAD, head_of, load_number_head
 from phisight.workflows.evaluate import evaluate_run
-from phisight.workflows.load import load_run, read_run
-from phisight.workflows.predict import predict
+from phisight.workflows.extract import load_extractor
+from phisight.workflows.load import load_run
 from tests.helpers.trained_run import trained
 
 PATHS = ["full", "lora"]
@@ -87,7 +88,7 @@ def test_a_run_that_lost_its_head_says_so(runs: dict[str, Path], products: Path)
     (image,) = list((products / "images").rglob("*.jpg"))[:1]
     try:
         with pytest.raises(CheckpointError, match="bears no number head"):
-            list(predict(run, [image]))
+            load_extractor(run).extract(image)
     finally:
         file.write_bytes(kept)
-    assert len(list(predict(run, [image]))) == 1
+    assert len(load_extractor(run).extract(image)) == 1

@@ -11,8 +11,8 @@ import pytest
 
 from phisight.core.recipe import changed
 from phisight.core.settings import EvaluateSettings, TrackSettings
+from phisight.export.subject import read_run
 from phisight.workflows.evaluate import evaluate_run
-from phisight.workflows.load import read_run
 
 pytest.importorskip("wandb", reason="the wandb extra is not installed")
 pytest.importorskip("tensorboardX", reason="the tensorboard extra is not installed")

@@ -10,10 +10,10 @@ import pytest
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import changed, recipe_from
 from phisight.core.task import Task
+from phisight.export.subject import read_run
 from phisight.report.collect import collect
 from phisight.track import EXAMPLES, PAIRS, read_metrics, read_steps
 from phisight.workflows.evaluate import evaluate_run
-from phisight.workflows.load import read_run
 from phisight.workflows.validate import judged_by
 from tests.helpers.trained_run import trained
 

@@ -74,10 +74,18 @@ def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Ima
         raise MissingImageError(f"there is no image {path}; check the path or build the data set again") from None
     except OSError as error:
         raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_bytes(data, str(path), limits)
+
+
+def decode_bytes(data: bytes, name: str, limits: ImageLimits | None = None) -> Image.Image:
+    """Decode the bytes of an image file as ``load_image`` does; UnreadableImageError, which calls it ``name``."""
+    limits = limits or ImageLimits()
+    if len(data) > limits.max_bytes:
+        raise UnreadableImageError(f"{name}: {len(data)} bytes, more than the {limits.max_bytes} allowed")
     try:
         return decode_rgb(data, limits)
     except Rejection as rejection:
-        raise UnreadableImageError(f"{path}: {rejection.reason}") from rejection
+        raise UnreadableImageError(f"{name}: {rejection.reason}") from rejection
 
 
 def decode_rgb(data: bytes, limits: ImageLimits) -> Image.Image:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phisight.core.errors import CheckpointError, RunError
-from phisight.core.origins import Origin, Origins
 from phisight.core.read_files import read_object
-from phisight.core.run_folder import BEST
+from phisight.core.recipe import read_config
+from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.export.merge import ADAPTER_CONFIG
-from phisight.export.task_file import TaskFile
-from phisight.workflows.load import TINY, is_run, read_trained_run
+from phisight.export.origins import Origin, Origins
+
+TINY = "tiny"
+"""Name of the model that is made anew."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,33 @@ def subject_of(name: str | Path) -> Subject:
     if folder.is_dir():
         return Subject(str(name), folder, str(folder))
     return Subject(str(name), None, str(name))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a name is meant as a run folder: it has a recipe, or it is a folder that is no model either."""
+    return (folder / CONFIG).is_file() or (folder.is_dir() and not is_model(folder))
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model or adapters."""
+    return (folder / "config.json").is_file() or (folder / ADAPTER_CONFIG).is_file()
+
+
+def read_run(run: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The resolved recipe of a run folder, with ``key=value`` overrides; RunError where the folder is no run."""
+    if not (run / CONFIG).is_file():
+        raise RunError(f"{run} is no run folder: it has no {CONFIG}; name the folder that `phisight train` wrote")
+    return read_config(run / CONFIG, overrides)
+
+
+def read_trained_run(run: Path) -> Recipe:
+    """The resolved recipe of a run that has a best checkpoint; RunError where there is none."""
+    recipe = read_run(run)
+    if not is_model(run / BEST):
+        raise RunError(
+            f"{run} has no checkpoint: {run / BEST} is missing or empty; train it, or wait until training has ended"
+        )
+    return recipe
 
 
 def base_of_run(run: Path, recipe: Recipe) -> str:
@@ -97,11 +127,6 @@ def origins_of(recipe: Recipe, folder: Path, base: str | Path | None = None) -> 
     name = recipe.model.name if base is None else base
     model = None if name == TINY else Origin.of(name, folder)
     return Origins(model=model, data=Origin.of(recipe.data.path, folder))
-
-
-def task_file_of(subject: Subject) -> TaskFile | None:
-    """The task file of a model, None where nobody wrote one."""
-    return TaskFile.read(subject.folder) if subject.folder is not None else None
 
 
 def require_task(subject: Subject, found: Task | None) -> Task:

@@ -10,12 +10,10 @@ from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import DatasetError
 from phisight.core.read_files import read_object
 from phisight.core.run_folder import BEST, SCORES, write_text_atomically
-from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.export.model_card import CARD_FILE, CardFacts, license_of, model_card
+from phisight.export.subject import TINY, Subject, origins_of, subject_of
 from phisight.export.task_file import FieldCalibration, NumberInterval, TaskFile
-from phisight.workflows.load import TINY
-from phisight.workflows.subject import Subject, origins_of, subject_of
 
 TINY_LICENSE = "mit"
 """The tiny model is made by phisight itself."""
@@ -114,14 +112,3 @@ def _interval(one: Mapping[str, Any]) -> NumberInterval:
 def _shown(base: str) -> str:
     """A base's name for the card: of a folder its last part, no path of the machine."""
     return Path(base).name if Path(base).is_absolute() or Path(base).is_dir() else base
-
-
-def settings_of(recipe: Recipe | None, task: TaskFile) -> Recipe:
-    """The recipe that a model answers under: its run's, or what its task file says."""
-    recipe = recipe or Recipe()
-    evaluate = recipe.evaluate.model_copy(
-        update={"max_new_tokens": task.max_new_tokens, "constrained": task.constrained}
-    )
-    return recipe.model_copy(
-        update={"evaluate": evaluate, "train": recipe.train.model_copy(update={"numbers": task.numbers})}
-    )

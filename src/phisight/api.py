@@ -1,0 +1,115 @@
+"""The public functions of phisight: what the commands do, from Python.
+
+load(name)              a model that reads typed fields off images
+build_dataset(...)      phisight data build
+train_model(...)        phisight train
+evaluate_model(...)     phisight evaluate
+export_model(...)       phisight export
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from phisight.core.settings import Recipe
+    from phisight.extraction.extractor import Extractor
+    from phisight.workflows.export import ExportDtype, Exported
+
+
+def load(
+    name: str | Path, *, data: str | Path | None = None, dtype: str = "auto", constrained: bool | None = None
+) -> Extractor:
+    """Load a model that reads typed fields off images.
+
+    Args:
+        name: A run folder, the folder of an export or of adapters, or a hub name.
+        data: Data set folder whose task a model without a task file of its own is asked.
+        dtype: ``float32``, ``bfloat16``, or ``auto`` for the type that was scored.
+        constrained: Whether answers are held to the template; None means as the run was evaluated.
+
+    Raises:
+        PhisightError: No such model, or nothing says what it is asked; one line with the repair.
+    """
+    from phisight.workflows.extract import load_extractor
+
+    return load_extractor(name, data=data, dtype=dtype, constrained=constrained)
+
+
+def build_dataset(source: str | Path, out: str | Path, **options: Any) -> Path:
+    """Build a data set folder from a source; returns it.
+
+    Args:
+        source: A table, folder or ``hf:owner/name``, as ``phisight data build`` takes it.
+        out: The data set folder to make.
+        options: Settings of ``phisight.data.build.plan.config.BuildOptions`` by name.
+    """
+    from phisight.data.build.build_dataset import build
+    from phisight.data.build.plan.config import BuildOptions
+
+    build(str(source), Path(out), BuildOptions(**options))
+    return Path(out)
+
+
+def train_model(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Path:
+    """Train as a recipe says; returns the run folder.
+
+    Args:
+        recipe: A YAML file, nested settings, or a resolved recipe.
+        overrides: ``key=value`` settings that win over the recipe's.
+        overwrite: Whether a run in the folder is replaced.
+        resume: Whether a run in the folder continues.
+    """
+    from phisight.core.recipe import load_recipe, recipe_from
+    from phisight.core.settings import Recipe
+    from phisight.workflows.train import train
+
+    if isinstance(recipe, Recipe):
+        resolved = recipe_from(recipe.model_dump(mode="json"), overrides)
+    elif isinstance(recipe, Mapping):
+        resolved = recipe_from(recipe, overrides)
+    else:
+        resolved = load_recipe(Path(recipe), overrides)
+    return train(resolved, overwrite=overwrite, resume=resume)
+
+
+def evaluate_model(run: str | Path, *, data: str | Path | None = None, **settings: Any) -> dict[str, Any]:
+    """Score a run on rows that it was not trained on; returns what ``scores.json`` holds.
+
+    Args:
+        run: A run folder.
+        data: Data set folder; None means the run's own.
+        settings: Settings of ``evaluate`` by name, such as ``split="test"``, ``rows=100``.
+    """
+    from phisight.core.recipe import changed
+    from phisight.export.subject import read_run
+    from phisight.workflows.evaluate import evaluate_run
+
+    chosen = changed(read_run(Path(run)).evaluate, **settings)
+    return evaluate_run(Path(run), data=Path(data) if data is not None else None, settings=chosen)
+
+
+def export_model(
+    run: str | Path,
+    out: str | Path,
+    *,
+    adapter: bool = False,
+    dtype: ExportDtype | None = None,
+    remote_code: bool = False,
+    push: str | None = None,
+    private: bool = True,
+) -> Exported:
+    """Write a run as one checkpoint that others load, compared with the run; see ``phisight export``."""
+    from phisight.workflows import export
+
+    return export.export_model(
+        run, out, adapter=adapter, dtype=dtype, remote_code=remote_code, push=push, private=private
+    )

@@ -1,0 +1,93 @@
+"""One answer as fields: a dict with what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from phisight.core.task import FieldValue, Task
+from phisight.generate.completions import Completion
+from phisight.generate.confidence import field_confidences, overall
+
+
+class Answer(dict[str, FieldValue]):
+    """Fields by name, empty where the answer could not be read or the image could not be used.
+
+    Attributes:
+        text: What the model wrote, with its numbers; empty without an answer.
+        confidence: For each field how probable it is to be right, 0 to 1 (calibrated on validation rows where the model
+            brings that); empty where nothing is known.
+        interval: For each number field the ends of its interval; empty where the model brings none.
+        error: Why there are no fields; None where there are.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, FieldValue] | None = None,
+        *,
+        text: str = "",
+        confidence: Mapping[str, float] | None = None,
+        interval: Mapping[str, tuple[float, float]] | None = None,
+        error: str | None = None,
+    ) -> None:
+        super().__init__(fields or {})
+        self.text = text
+        self.confidence = dict(confidence or {})
+        self.interval = dict(interval or {})
+        self.error = error
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are fields."""
+        return self.error is None
+
+    @property
+    def overall_confidence(self) -> float | None:
+        """Confidence in the least certain field; None where nothing is known."""
+        return overall(self.confidence) if self.confidence else None
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.ok else f"Answer(error={self.error!r})"
+
+
+@dataclass(frozen=True)
+class AnswerReader:
+    """Texts to answers."""
+
+    task: Task
+    bounds: Mapping[str, Callable[[float], tuple[float, float]]] = field(default_factory=dict)
+    """For each number field with an interval: number -> lower and upper end."""
+    calibrations: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
+    """For each calibrated field: sequence probability -> share of such answers that were right."""
+
+    def read(self, completion: Completion) -> Answer:
+        """The fields of a completion."""
+        raw = field_confidences(self.task, completion.written, completion.pieces, completion.log_probabilities)
+        return self.answer(completion.text, raw or {})
+
+    def answer(self, text: str, raw: Mapping[str, float]) -> Answer:
+        """The fields of a text whose fields have these sequence probabilities."""
+        parsed = self.task.parse(text)
+        if parsed.values is None:
+            return Answer(text=text, error=f"not read: {parsed.reason}")
+        confidence = {name: self.calibrations.get(name, _as_it_is)(value) for name, value in raw.items()}
+        interval = {
+            name: bounds(float(value))
+            for name, bounds in self.bounds.items()
+            if isinstance(value := parsed.values.get(name), int | float)
+        }
+        return Answer(parsed.values, text=text, confidence=confidence, interval=interval)
+
+
+def interpolation(points: Sequence[float], values: Sequence[float]) -> Callable[[float], float]:
+    """The function that goes straight from each point to the next, and stays level beyond the ends."""
+    import numpy as np
+
+    def at(point: float) -> float:
+        return float(np.interp(point, points, values))
+
+    return at
+
+
+def _as_it_is(value: float) -> float:
+    return value

@@ -1,0 +1,144 @@
+"""A loaded model that reads typed fields off images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from phisight.core.errors import ImageError
+from phisight.core.task import Task
+from phisight.data.fetch.limits import FetchLimits
+from phisight.data.images.decode import decode_bytes
+from phisight.extraction.answer import Answer, AnswerReader
+from phisight.extraction.url_images import fetch_image, is_url
+from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.number_decoding import NumberWriter
+from phisight.generate.requests import ImageSource, Request
+from phisight.generate.scheduler import Scheduler
+
+AnyImage = str | Path | bytes | Image.Image
+"""A path, an address (http, https), the bytes of an image file, or a decoded image."""
+
+
+class Engine(Protocol):
+    """What answers requests: this process's model, or a server."""
+
+    def run(
+        self, requests: Iterable[tuple[int, Request]], reader: AnswerReader, *, at_once: int, workers: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """Number of each request with its answer, in any order; an image that cannot be used is an answer with
+        ``error``.
+        """
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """The model in this process, with continuous batching."""
+
+    model: Any
+    processor: Any
+    max_new_tokens: int
+    grammar: AnswerGrammar | None = None
+    numbers: NumberWriter | None = None
+
+    def run(
+        self, requests: Iterable[tuple[int, Request]], reader: AnswerReader, *, at_once: int, workers: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """See ``Engine``."""
+        failures: list[tuple[int, Answer]] = []
+
+        def fail(index: int, error: ImageError) -> None:
+            failures.append((index, Answer(error=f"image: {error}")))
+
+        scheduler = Scheduler(
+            self.model,
+            self.processor,
+            max_sequences=at_once,
+            max_new_tokens=self.max_new_tokens,
+            grammar=self.grammar,
+            numbers=self.numbers,
+            workers=workers,
+        )
+        for completion in scheduler.run(requests, on_failure=fail):
+            yield from failures
+            failures.clear()
+            yield completion.index, reader.read(completion)
+        yield from failures
+
+
+class Extractor:
+    """A model with its task: ``phisight.load`` makes it.
+
+    Attributes:
+        name: What it was loaded from.
+        task: Prompt, answer template and typed fields.
+    """
+
+    def __init__(self, name: str, engine: Engine, reader: AnswerReader) -> None:
+        self.name = name
+        self._engine, self._reader = engine, reader
+
+    @property
+    def task(self) -> Task:
+        """Prompt, answer template and typed fields."""
+        return self._reader.task
+
+    def extract(self, *images: AnyImage) -> Answer:
+        """The fields of one image, or of several that show one product.
+
+        An answer that is not in the task's form comes back with ``error`` and without fields.
+
+        Raises:
+            ImageError: An image that is not there or cannot be read.
+        """
+        if not images:
+            raise ImageError("extract needs an image: a path, an address, bytes or a PIL image")
+        ((_, answer),) = self.answers([(0, [source_of(image) for image in images])], batch_size=1, workers=1)
+        if answer.error and answer.error.startswith("image: "):
+            raise ImageError(answer.error.removeprefix("image: "))
+        return answer
+
+    def extract_many(
+        self, images: Iterable[AnyImage | Sequence[AnyImage]], *, batch_size: int = 16, workers: int = 2
+    ) -> Iterator[Answer]:
+        """The fields of each image, in order; an error is an answer with ``error`` set, never an exception.
+
+        Args:
+            images: Any iterable, read only as far as it is needed; a list or tuple in it shows one product.
+            batch_size: Answers in the making at once.
+            workers: Threads that read and decode images beside the model.
+        """
+        groups = ((index, [source_of(one) for one in _group(image)]) for index, image in enumerate(images))
+        early: dict[int, Answer] = {}
+        following = 0
+        for index, answer in self.answers(groups, batch_size=batch_size, workers=workers):
+            early[index] = answer
+            while following in early:
+                yield early.pop(following)
+                following += 1
+
+    def answers(
+        self, images: Iterable[tuple[int, Sequence[ImageSource]]], *, batch_size: int, workers: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """Numbered images to numbered answers, in the order in which they end."""
+        requests = ((index, Request(self.task.prompt, group)) for index, group in images)
+        yield from self._engine.run(requests, self._reader, at_once=batch_size, workers=workers)
+
+
+def _group(image: AnyImage | Sequence[AnyImage]) -> Sequence[AnyImage]:
+    return [image] if isinstance(image, str | Path | bytes | Image.Image) else image
+
+
+def source_of(image: AnyImage, limits: FetchLimits | None = None) -> ImageSource:
+    """What the model is shown, read when its turn comes; addresses under ``limits``."""
+    if isinstance(image, bytes):
+        return lambda: decode_bytes(image, f"an image of {len(image)} bytes")
+    if isinstance(image, Image.Image):
+        return image
+    if is_url(str(image)):
+        return lambda: fetch_image(str(image), limits)
+    return Path(image)

@@ -1,0 +1,130 @@
+"""What becomes of an answer when its last token is there: text, numbers as the strategy decides them, probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phisight.generate.constrained import RowConstraint, token_bytes
+from phisight.generate.number_decoding import Generated, NumberWriter
+from phisight.generate.prepare import Prepared, left_padded
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished answer."""
+
+    index: int
+    """Number of its request."""
+    text: str
+    """The answer, with the numbers that the model's strategy decides."""
+    written: str
+    """The answer as the tokens spell it."""
+    ids: list[int]
+    """Its tokens, the one that ended it included."""
+    pieces: list[bytes]
+    """Bytes of each token; empty for special ones."""
+    log_probabilities: list[float]
+    """Natural logarithm of each token's probability."""
+
+
+@dataclass
+class Row:
+    """One answer in the making."""
+
+    prepared: Prepared
+    prompt: int
+    """Tokens of the prompt."""
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    hidden: list[Tensor] = field(default_factory=list)
+    constraint: RowConstraint | None = None
+
+    @property
+    def position(self) -> int:
+        """Position of the token that goes into the model next."""
+        return self.prompt + len(self.ids) - 1
+
+
+class Finisher:
+    """Rows whose last token is there to completions.
+
+    Args:
+        model: What wrote them; the strategy ``expected`` asks it again.
+        processor: Decodes tokens.
+        numbers: Decides which numbers an answer carries; None means the digits that the model wrote.
+        at_once: Rows that the strategy ``expected`` asks about together.
+    """
+
+    def __init__(self, model: Any, processor: Any, numbers: NumberWriter | None, at_once: int) -> None:
+        self._model, self._processor, self._numbers = model, processor, numbers
+        self._pieces = token_bytes(processor.tokenizer)
+        self._pad = processor.tokenizer.pad_token_id
+        self._at_once = at_once if self.needs_inputs else 1
+        self._waiting: list[Row] = []
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether the tensors of a prompt are asked about again."""
+        return self._numbers is not None and self._numbers.name == "expected"
+
+    @property
+    def needs_hidden(self) -> bool:
+        """Whether the hidden states that tokens are predicted from are read."""
+        return self._numbers is not None and self._numbers.name == "head"
+
+    @property
+    def waiting(self) -> bool:
+        """Whether rows wait for others."""
+        return bool(self._waiting)
+
+    def finish(self, rows: list[Row], *, last: bool) -> list[Completion]:
+        """Completions of rows; some may wait until more have ended, or ``last`` says that no more will come."""
+        self._waiting += rows
+        if not self._waiting or (len(self._waiting) < self._at_once and not last):
+            return []
+        rows, self._waiting = self._waiting, []
+        written = [self._decoded(row) for row in rows]
+        texts = self._numbered(rows, written) if self._numbers else written
+        return [
+            Completion(
+                row.prepared.index,
+                text,
+                own,
+                row.ids,
+                [self._pieces.get(token, b"") for token in row.ids],
+                row.log_probabilities,
+            )
+            for row, text, own in zip(rows, texts, written, strict=True)
+        ]
+
+    def _decoded(self, row: Row) -> str:
+        return str(self._processor.batch_decode([row.ids], skip_special_tokens=True)[0]).strip()
+
+    def _numbered(self, rows: list[Row], written: list[str]) -> list[str]:
+        """Answers with the numbers that the strategy decides."""
+        assert self._numbers is not None
+        most = max(len(row.ids) for row in rows)
+        ends = torch.tensor([[*row.ids, *[self._pad] * (most - len(row.ids))] for row in rows])
+        if self.needs_inputs:
+            inputs = on_device(self._model, left_padded([row.prepared.inputs for row in rows], self._pad))
+        else:
+            inputs = {"input_ids": torch.zeros(len(rows), 0, dtype=torch.int64, device=self._model.device)}
+        ids = torch.cat([inputs["input_ids"], ends.to(self._model.device)], dim=1)
+        hidden = None
+        if rows[0].hidden:
+            hidden = torch.nn.utils.rnn.pad_sequence([torch.stack(row.hidden) for row in rows], batch_first=True)
+            hidden = hidden.to(self._model.device)
+        counts = [len(row.prepared.request.images) for row in rows]
+        return self._numbers.rewrite(self._model, Generated(inputs, ids, written, counts, hidden))
+
+
+def on_device(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the model's device, real numbers in its dtype."""
+    return {
+        name: value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
+        for name, value in inputs.items()
+    }

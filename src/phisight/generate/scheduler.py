@@ -1,0 +1,293 @@
+"""Continuous batching: requests join between steps, and leave when their own answer ends.
+
+    prepared requests --prompts of several at once--> rows of a static cache --one token a step for all--> answers
+
+No row waits for the longest answer of a batch. Positions are counted for each row, so that the rotary factors of a row
+depend on its own length; one that outgrows the short factors is read again from its prompt.
+
+    scheduler = Scheduler(model, processor, max_sequences=32)
+    for completion in scheduler.run(enumerate(requests), on_failure=...): ...
+
+A server calls ``join`` and ``step`` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from phisight.core.errors import EvaluationError, ImageError
+from phisight.generate.completions import Completion, Finisher, Row, on_device
+from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.number_decoding import NumberWriter
+from phisight.generate.prepare import Prepared, Preparer, left_padded, prepared
+from phisight.generate.requests import Request
+from phisight.generate.sequence_cache import SequenceCache
+from phisight.model.number_head import head_owner
+
+PROMPT_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Most tokens of prompts that go through the model at once."""
+
+
+class Scheduler:
+    """Answers requests with a model, several at a time, each for as long as it needs.
+
+    Args:
+        model: A decoder of the library with a key-value cache and sdpa or eager attention, on any device.
+        processor: Its processor, with a chat template.
+        max_sequences: Answers in the making at once.
+        max_new_tokens: Longest answer in tokens.
+        grammar: Holds answers to a task's template; None means free text.
+        numbers: Decides which numbers an answer carries; None means the digits that the model wrote.
+        workers: Threads that decode images and prepare tensors.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        max_sequences: int = 16,
+        max_new_tokens: int = 64,
+        grammar: AnswerGrammar | None = None,
+        numbers: NumberWriter | None = None,
+        workers: int = 1,
+    ) -> None:
+        if max_sequences < 1 or max_new_tokens < 1:
+            raise EvaluationError(
+                f"max_sequences {max_sequences} and max_new_tokens {max_new_tokens} must be 1 or more"
+            )
+        self.max_sequences, self.max_new_tokens, self.workers = max_sequences, max_new_tokens, workers
+        self.preparer = Preparer(processor)
+        self._model = model
+        self._grammar = grammar
+        self._pad = processor.tokenizer.pad_token_id
+        if getattr(model.config, "rope_switch", "row") == "batch":
+            raise EvaluationError("continuous batching needs rope_switch row: batch looks at the longest row of all")
+        generation = model.generation_config
+        ends = generation.eos_token_id
+        self._ends = {ends} if isinstance(ends, int) else set(ends or ())
+        self._never = sorted(set(generation.suppress_tokens or ()))
+        text_config = model.config.get_text_config()
+        self._window = getattr(text_config, "sliding_window", None)
+        self._short = getattr(text_config, "original_length", None)
+        self._cache = SequenceCache(max_sequences)
+        self._rows: list[Row] = []
+        self._again: list[Row] = []
+        self._finisher = Finisher(model, processor, numbers, max_sequences)
+
+    @property
+    def free(self) -> int:
+        """Requests that may join now."""
+        return self.max_sequences - len(self._rows) - len(self._again)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is in the making."""
+        return bool(self._rows or self._again or self._finisher.waiting)
+
+    def run(
+        self,
+        requests: Iterable[tuple[int, Request]],
+        *,
+        on_failure: Callable[[int, ImageError], None] | None = None,
+    ) -> Iterator[Completion]:
+        """Answer numbered requests; yields completions as they end. Memory does not grow with their number.
+
+        Without ``on_failure`` the error of an image that cannot be used is raised; with it such a request has no
+        answer.
+        """
+        coming = prepared(self.preparer, requests, workers=self.workers, ahead=2 * self.max_sequences)
+        at_once, exhausted = max(1, self.max_sequences // 4), False
+        with self._evaluating():
+            try:
+                while not exhausted or self.busy:
+                    joining: list[Prepared] = []
+                    # A prompt that joins alone costs as much as several that join together.
+                    while not exhausted and len(joining) < self.free and (self.free >= at_once or joining):
+                        one = next(coming, None)
+                        if one is None:
+                            exhausted = True
+                        elif one.error is None:
+                            joining.append(one)
+                        elif on_failure is None:
+                            raise one.error
+                        else:
+                            on_failure(one.index, one.error)
+                    yield from self.join(joining)
+                    yield from self.step()
+            finally:
+                coming.close()
+
+    @torch.inference_mode()
+    def join(self, requests: Sequence[Prepared]) -> list[Completion]:
+        """Take requests in, at most ``free``: their prompts go through the model, and each has its first token."""
+        rows = [Row(one, one.length) for one in requests]
+        for row in rows:
+            row.constraint = self._grammar.row() if self._grammar else None
+        ended: list[Row] = []
+        for group in self._read_together(rows):
+            ended += self._read(group)
+        return self._finish(ended) if rows else []
+
+    def _read_together(self, rows: list[Row]) -> Iterator[list[Row]]:
+        """Rows in groups whose prompts go through the model at once: bounded in memory, and on a CPU in its cache."""
+        most = PROMPT_TOKENS.get(self._model.device.type, PROMPT_TOKENS["cuda"])
+        group: list[Row] = []
+        for row in rows:
+            if group and (len(group) + 1) * max(one.prompt for one in [*group, row]) > most:
+                yield group
+                group = []
+            group.append(row)
+        if group:
+            yield group
+
+    @torch.inference_mode()
+    def step(self) -> list[Completion]:
+        """One token for every answer in the making; returns those that ended."""
+        done: list[Row] = []
+        if self._again:
+            rows, self._again = self._again, []
+            done += self._read(rows)
+        if self._rows:
+            device = self._model.device
+            last = [row.ids[-1] for row in self._rows]
+            columns_of_rows = [row.position for row in self._rows]
+            positions = torch.tensor(columns_of_rows, device=device)
+            seen = max(columns_of_rows) + 1
+            self._cache.at(positions, seen)
+            outputs = self._forward(
+                input_ids=torch.tensor(last, device=device)[:, None],
+                attention_mask=self._mask(positions, seen),
+                position_ids=positions[:, None],
+                past_key_values=self._cache,
+            )
+            done += self._advance(self._rows, *outputs)
+        return self._finish(done)
+
+    def _read(self, rows: list[Row]) -> list[Row]:
+        """Prompts of new rows (and what those that begin again have written) into the cache; rows that ended."""
+        try:
+            return self._read_at_once(rows)
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        torch.cuda.empty_cache()
+        middle = len(rows) // 2
+        return self._read(rows[:middle]) + self._read(rows[middle:])
+
+    def _read_at_once(self, rows: list[Row]) -> list[Row]:
+        inputs = on_device(self._model, left_padded([self._inputs_of(row) for row in rows], self._pad))
+        mask = inputs["attention_mask"]
+        cache = DynamicCache()
+        outputs = self._forward(
+            **inputs,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        lengths = [row.prompt + len(row.ids) for row in rows]
+        room = max(row.prompt + self.max_new_tokens for row in rows)
+        self._cache.join(cache, lengths, room)
+        self._rows += rows
+        for row in rows:
+            if not self._may_begin_again(row) and not self._finisher.needs_inputs:
+                row.prepared.inputs = {}
+        return self._advance(rows, *outputs)
+
+    def _inputs_of(self, row: Row) -> dict[str, Tensor]:
+        """Tensors of a row's prompt and of what it has written so far."""
+        inputs = dict(row.prepared.inputs)
+        if row.ids:
+            written = torch.tensor([row.ids])
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], written], dim=1)
+            inputs["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(written)], dim=1)
+        return inputs
+
+    def _advance(self, rows: list[Row], logits: Tensor, hidden: Tensor | None) -> list[Row]:
+        """Give rows their next token, from logits float[n, V]; those that end leave the cache."""
+        chosen, gained = self._choose(rows, logits)
+        states = [None] * len(rows) if hidden is None else list(hidden.float().cpu())
+        ended = []
+        for row, token, log_probability, state in zip(rows, chosen, gained, states, strict=True):
+            row.ids.append(token)
+            row.log_probabilities.append(log_probability)
+            if state is not None:
+                row.hidden.append(state)
+            if row.constraint is not None:
+                row.constraint.advance(token)
+            if token in self._ends or len(row.ids) == self.max_new_tokens:
+                ended.append(row)
+            elif self._short is not None and row.position == self._short:
+                self._again.append(row)
+        leaving = {id(row) for row in [*ended, *self._again]}
+        for index in reversed(range(len(self._rows))):
+            if id(self._rows[index]) in leaving:
+                last = self._cache.leave(index)
+                self._rows[index] = self._rows[last]
+                self._rows.pop()
+        return ended
+
+    def _choose(self, rows: list[Row], logits: Tensor) -> tuple[list[int], list[float]]:
+        """The likeliest allowed token of each row, and the logarithm of its probability among all tokens."""
+        logits = logits.float()
+        total = logits.logsumexp(-1)
+        allowed = logits
+        if self._never:
+            allowed = allowed.index_fill(-1, torch.tensor(self._never, device=logits.device), float("-inf"))
+        if self._grammar is not None:
+            masked = torch.full_like(allowed, float("-inf"))
+            for place, row in enumerate(rows):
+                assert row.constraint is not None
+                ids = row.constraint.allowed().to(logits.device)
+                masked[place, ids] = allowed[place, ids]
+            allowed = masked
+        chosen = allowed.argmax(-1)
+        gained = logits.gather(-1, chosen[:, None])[:, 0] - total
+        return chosen.tolist(), gained.tolist()
+
+    def _finish(self, rows: list[Row]) -> list[Completion]:
+        return self._finisher.finish(rows, last=not self._rows and not self._again)
+
+    def _may_begin_again(self, row: Row) -> bool:
+        return self._short is not None and row.prompt <= self._short < row.prompt + self.max_new_tokens
+
+    def _mask(self, positions: Tensor, seen: int) -> Tensor:
+        """float[n, 1, 1, seen]: 0 where a row's token may look, the least number elsewhere."""
+        columns = torch.arange(seen, device=positions.device)[None]
+        hidden = columns > positions[:, None]
+        if self._window is not None:
+            hidden = hidden | (columns <= positions[:, None] - self._window)
+        dtype = self._model.dtype
+        mask = torch.zeros(hidden.shape, dtype=dtype, device=positions.device)
+        return mask.masked_fill(hidden, torch.finfo(dtype).min)[:, None, None]
+
+    def _forward(self, **inputs: Any) -> tuple[Tensor, Tensor | None]:
+        """Logits [n, V] behind the last token of each row and, for a number head, what they come from [n, D]."""
+        if not self._finisher.needs_hidden:
+            return self._model(**inputs, use_cache=True).logits[:, -1], None
+        states: list[Tensor] = []
+
+        def store(_module: Any, _inputs: Any, outputs: Any) -> None:
+            states.append(outputs.last_hidden_state[:, -1])
+
+        handle = head_owner(self._model).model.register_forward_hook(store)
+        try:
+            logits = self._model(**inputs, use_cache=True).logits[:, -1]
+        finally:
+            handle.remove()
+        return logits, states[0]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self._model.training
+        self._model.eval()
+        try:
+            yield
+        finally:
+            self._model.train(training)

@@ -1,0 +1,226 @@
+"""Model and source -> typed fields: ``phisight.load`` and ``phisight predict``.
+
+what the name is -> model, processor, task file -> engine -> answers, one by one or into a file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from phisight.core.errors import SourceError
+from phisight.core.settings import ModelSettings
+from phisight.core.task import Task
+from phisight.data.dataset.answer_limits import AnswerLimits
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.fetch.limits import FetchLimits
+from phisight.evaluate.statistics.split_conformal import SplitConformal
+from phisight.export.describe import task_file_for
+from phisight.export.subject import Subject, data_of_run, require_task, subject_of
+from phisight.export.task_file import TASK_FILE, NumberInterval, TaskFile
+from phisight.extraction.answer import Answer, AnswerReader, interpolation
+from phisight.extraction.extractor import Extractor, LocalEngine
+from phisight.extraction.image_list import ImageList
+from phisight.extraction.results import ResultFile
+from phisight.generate import number_writer
+from phisight.model.number_head import head_of
+from phisight.workflows.load import load_model
+from phisight.workflows.predict import grammar_of, limits_of_data
+
+Progress = Callable[[int, int], None]
+"""Called with images answered and images in all (0 where nobody knows)."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a bulk prediction wrote."""
+
+    out: Path
+    rows: int
+    review: Path | None
+    """The file of rows under the wanted confidence; None where nobody asked for one."""
+    review_rows: int
+    errors: int
+    """Rows with an error, of those answered by this process."""
+
+
+def load_extractor(
+    name: str | Path,
+    *,
+    data: str | Path | None = None,
+    dtype: str = "auto",
+    constrained: bool | None = None,
+) -> Extractor:
+    """A run, an export, adapters or a hub name as something that reads fields off images.
+
+    Args:
+        name: Run folder, folder of an export or of adapters, or hub name.
+        data: Data set folder whose task a model without a task file of its own is asked.
+        dtype: Type of the weights in memory; ``auto`` is the one that was scored.
+        constrained: Whether answers are held to the template; None means as the run was evaluated.
+
+    Raises:
+        RunError: Nothing says what the model is asked, or a part of the run is missing.
+        CheckpointError: No model of that name.
+    """
+    subject = subject_of(name)
+    file = _task_file(subject, Path(data) if data is not None else None)
+    settings = subject.recipe.model if subject.recipe else ModelSettings()
+    if dtype != "auto":
+        settings = ModelSettings.model_validate({**settings.model_dump(), "dtype": dtype})
+    model, processor = load_model(name, settings)
+    model.eval()
+    numbers = file.numbers if file.numbers != "text" or head_of(model) is None else "head"
+    held = file.constrained if constrained is None else constrained
+    limits = _limits(subject, file, Path(data) if data is not None else None) if held else None
+    engine = LocalEngine(
+        model,
+        processor,
+        file.max_new_tokens,
+        grammar_of(model, processor, file.task, limits, file.max_new_tokens) if limits else None,
+        number_writer(numbers, file.task, processor.tokenizer),
+    )
+    return Extractor(str(name), engine, reader_of(file))
+
+
+def reader_of(file: TaskFile) -> AnswerReader:
+    """What reads answers, with the intervals and calibrations that a task file brings."""
+    return AnswerReader(
+        file.task,
+        {name: _bounds(interval) for name, interval in file.intervals.items()},
+        {name: interpolation(curve.raw, curve.calibrated) for name, curve in file.calibration.items()},
+    )
+
+
+def predict_images(
+    extractor: Extractor,
+    sources: Sequence[str],
+    *,
+    column: str | None = None,
+    together: bool = False,
+    batch_size: int = 16,
+    workers: int = 2,
+    fetch: FetchLimits | None = None,
+) -> Iterator[tuple[str, Answer]]:
+    """Name and answer of each image, in the order of the source; ``together`` all of them show one product."""
+    images = list(ImageList(sources, column, fetch))
+    groups = [images] if together else [[one] for one in images]
+    answers = _in_order(
+        extractor.answers(
+            ((index, [one.image for one in group]) for index, group in enumerate(groups)),
+            batch_size=batch_size,
+            workers=workers,
+        )
+    )
+    for group, answer in zip(groups, answers, strict=True):
+        yield group[0].name, answer
+
+
+def predict_into(
+    extractor: Extractor,
+    sources: Sequence[str],
+    out: Path,
+    *,
+    column: str | None = None,
+    min_confidence: float | None = None,
+    overwrite: bool = False,
+    batch_size: int = 32,
+    workers: int = 2,
+    fetch: FetchLimits | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Predicted:
+    """Answer every image of a source into a file; the same call again continues where a killed one stopped.
+
+    Args:
+        extractor: What answers.
+        sources: A folder, glob, table or address, or image files.
+        out: .csv, .jsonl or .parquet.
+        column: Column of a table that holds the images; None means the one that the source or its name tells.
+        min_confidence: Rows below it, and rows with an error, go into a review file beside ``out``.
+        overwrite: Whether a file of that name is replaced.
+        batch_size: Answers in the making at once.
+        workers: Threads that fetch and decode images beside the model.
+        fetch: Rules for addresses.
+        progress: Gets counts.
+    """
+    images = ImageList(sources, column, fetch)
+    fingerprint = _fingerprint(extractor, images)
+    names: dict[int, str] = {}
+    errors = 0
+    with ResultFile(out, extractor.task, fingerprint, min_confidence=min_confidence, overwrite=overwrite) as results:
+
+        def unanswered() -> Iterator[tuple[int, list[Any]]]:
+            index, one = -1, None
+            for index, one in enumerate(images):
+                if index not in results.done:
+                    names[index] = one.name
+                    yield index, [one.image]
+            if index < 0:
+                raise SourceError(f"{' '.join(sources)} holds no image")
+
+        progress(len(results.done), len(images))
+        for index, answer in extractor.answers(unanswered(), batch_size=batch_size, workers=workers):
+            results.add(index, names.pop(index), answer)
+            errors += not answer.ok
+            progress(len(results.done), len(images))
+        rows, review = results.finish()
+    return Predicted(out, rows, results.review if min_confidence is not None else None, review, errors)
+
+
+def _in_order(answers: Iterator[tuple[int, Answer]]) -> Iterator[Answer]:
+    early: dict[int, Answer] = {}
+    following = 0
+    for index, answer in answers:
+        early[index] = answer
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
+def _task_file(subject: Subject, data: Path | None) -> TaskFile:
+    """What the model is asked: as its run or task file says, else the task of a data set."""
+    task: Task | None = DatasetFolder.open(data).task if data is not None else None
+    if subject.run is not None:
+        return task_file_for(subject)
+    folder = subject.folder
+    if folder is None:
+        found = cached_file(subject.name, TASK_FILE, _raise_exceptions_for_missing_entries=False)
+        folder = Path(found).parent if found else None
+    own = TaskFile.read(folder) if folder is not None else None
+    if own is not None and task is None:
+        return own
+    return TaskFile(task=require_task(subject, task))
+
+
+def _limits(subject: Subject, file: TaskFile, data: Path | None) -> AnswerLimits:
+    if file.categories or not file.task.of_kind("category"):
+        return AnswerLimits(dict(file.categories), dict(file.ranges))
+    known = [data_of_run(subject.run, subject.recipe)] if subject.run is not None and subject.recipe else []
+    return limits_of_data(file.task, [*known, *([data] if data is not None else [])])
+
+
+def _bounds(interval: NumberInterval) -> Callable[[float], tuple[float, float]]:
+    import numpy as np
+
+    fitted = SplitConformal(interval.level, interval.logarithmic, interval.radius, interval.rows, interval.rows)
+
+    def at(number: float) -> tuple[float, float]:
+        low, high = fitted.bounds(np.array([number]))
+        return float(low[0]), float(high[0])
+
+    return at
+
+
+def _fingerprint(extractor: Extractor, images: ImageList) -> str:
+    """Changes with the model, the task and the source, so that answers to something else are not taken over."""
+    weights = subject_of(extractor.name)
+    files = [path for folder in (weights.folder, weights.adapters) if folder for path in folder.glob("*.safetensors")]
+    weights_of_model = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in sorted(set(files))]
+    settings = [extractor.name, extractor.task.model_dump(mode="json"), weights_of_model, images.sources, len(images)]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()

@@ -1,0 +1,145 @@
+"""Exports: merged, whole, equal to their run, refused in one line where they cannot be."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import phisight
+from phisight.cli import app
+from phisight.core.errors import CheckpointError, PhisightError, SettingsError, StorageError
+from phisight.export.merge import write_merged
+from phisight.export.publish import publish_model
+from phisight.workflows.export import export_model
+from phisight.workflows.load import load_run
+from tests.helpers.trained_run import trained
+
+
+@pytest.fixture(scope="module")
+def lora(base: Path, products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings: dict[str, Any] = {"steps": 3, "learning_rate": 3e-2, "evaluate_every": 3, "method": "lora"}
+    return trained(products, tmp_path_factory.mktemp("lora") / "run", model=str(base), **settings)
+
+
+@pytest.fixture(scope="module")
+def exported(lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exports") / "merged"
+    done = CliRunner().invoke(app, ["export", str(lora), "--out", str(out), "--rows", "2"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_what_was_scored_is_what_is_exported(lora: Path, exported: Path) -> None:
+    scored = load_run(lora)[0].state_dict()
+    written = load_file(exported / "model.safetensors")
+    assert written.keys() == {name for name in scored if "number_head" not in name}
+    assert all(value.equal(scored[name]) for name, value in written.items())
+    assert (exported / "number_head.safetensors").is_file()
+    generation = json.loads((exported / "generation_config.json").read_text())
+    config = json.loads((exported / "config.json").read_text())
+    assert config["turn_end_token_id"] in generation["eos_token_id"]
+    card = (exported / "README.md").read_text()
+    assert "greedy answers of 2 rows equal" in card
+    assert "[More Information Needed]" not in card
+
+
+def test_it_answers_from_python_as_the_run_does(lora: Path, exported: Path, products: Path) -> None:
+    image = next((products / "images").rglob("*.jpg"))
+    mine, theirs = (phisight.load(name).extract(image) for name in (lora, exported))
+    assert (mine.text, dict(mine)) == (theirs.text, dict(theirs))
+    assert not list(exported.parent.glob(".*partial"))
+
+
+def test_adapters_alone(lora: Path, tmp_path: Path) -> None:
+    done = export_model(lora, tmp_path / "out", adapter=True)
+    names = {path.name for path in done.folder.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "task.json", "README.md"} <= names
+    assert not any(name.startswith("model") for name in names)
+    card = (done.folder / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert "[More Information Needed]" not in card
+
+
+def test_another_type_of_weights(lora: Path, tmp_path: Path) -> None:
+    export_model(lora, tmp_path / "out", dtype="bfloat16", rows=0)
+    assert {value.dtype for value in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_an_export_that_answers_differently_is_none(
+    lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted fault in merging is seen by the comparison, and nothing is left."""
+    merged = write_merged
+
+    def faulty(base: Any, adapters: Any, out: Path, dtype: Any = None) -> Any:
+        return merged(base, None, out, dtype)  # the adapters are forgotten
+
+    monkeypatch.setattr("phisight.export.write.write_merged", faulty)
+    with pytest.raises(CheckpointError, match="the export") as error:
+        export_model(lora, tmp_path / "out", rows=2)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def refused(error: type[PhisightError], words: str, *arguments: Any, **options: Any) -> None:
+    with pytest.raises(error, match=words) as found:
+        export_model(*arguments, **options)
+    assert "\n" not in str(found.value)
+
+
+def test_what_cannot_be_exported(lora: Path, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    refused(SettingsError, "is there already and not empty", lora, tmp_path / "full")
+    assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+    refused(SettingsError, "holds whole weights and no adapters", tiny_run, tmp_path / "a", adapter=True)
+    refused(
+        SettingsError, "--adapter copies the adapters as they are", lora, tmp_path / "b", adapter=True, dtype="float16"
+    )
+    refused(CheckpointError, "is for models of the published size", tiny_run, tmp_path / "c", remote_code=True, rows=0)
+
+
+def test_another_architecture_is_named(exported: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(exported, other)
+    path = other / "config.json"
+    path.write_text(json.dumps({"model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"]}))
+    refused(CheckpointError, "qwen3_vl model: phisight trains phi3_v", other, tmp_path / "out")
+
+
+def test_a_task_file_that_lacks_a_field(exported: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(exported, other)
+    path = other / "task.json"
+    values = json.loads(path.read_text())
+    del values["task"]["fields"]["title"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"task\.json.*the answer template names") as error:
+        phisight.load(other)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_leaves_nothing(lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("phisight.export.write.copy_number_head", full)
+    refused(StorageError, r"No space left on device; .* GB are free\); nothing is left of it", lora, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hub_that_says_no_leaves_the_export(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def no(*_: Any, **__: Any) -> None:
+        raise ValueError("Repo id must be in the form owner/name")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", no)
+    with pytest.raises(StorageError, match=r"could not be pushed.*the export stands in"):
+        publish_model(exported, "no")
