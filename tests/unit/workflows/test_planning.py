@@ -85,6 +85,7 @@ def test_hours_are_flops_over_what_a_card_computes(recipe: Recipe) -> None:
         least = made.steps * 6 * made.work.executed / made.work.examples / device.speed.flops
         assert device.duration.hours * 3600 >= least
         assert device.cost == pytest.approx(2 * device.duration.hours)
+        assert device.largest_batch is not None
         assert device.fits == (device.largest_batch >= recipe.train.batch_size)
     hours = {one.speed.name: one.duration.hours for one in made.devices}
     assert hours["H200"] <= hours["H100"] < hours["A100 80GB"] < hours["A10G"]
