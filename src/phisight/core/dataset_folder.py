@@ -18,15 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from phisight.core.errors import DatasetError
 from phisight.core.migrations import DATASET_FORMAT, require_format, translate
 from phisight.core.read_files import read_object
+from phisight.core.run_folder import IMAGES as IMAGES
 from phisight.core.run_folder import write_text_atomically
 from phisight.core.task import Task
 
 METADATA = "metadata.parquet"
 CARD = "dataset.json"
 REJECTS = "rejects.jsonl"
-
-IMAGES = "images"
-"""Folder of the images."""
 
 FILE_NAME = "file_name"
 """str: path of the image, relative to the folder."""

@@ -32,6 +32,8 @@ BASE = "base"
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.json"
 REPORT = "report.html"
+IMAGES = "images"
+"""Folder of the images inside a data set folder; here since worker processes start without pydantic."""
 
 
 @contextlib.contextmanager

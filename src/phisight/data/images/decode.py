@@ -28,9 +28,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from phisight.core.dataset_folder import IMAGES
 from phisight.core.errors import MissingImageError, UnreadableImageError
 from phisight.core.geometry import CROP_SIZE
+from phisight.core.run_folder import IMAGES
 from phisight.data.images.decode_cost import check_cost, timed
 from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
