@@ -26,6 +26,7 @@ from phisight.generate.digit_distribution import DigitSearch
 from phisight.model.number_head import head_of, head_owner
 
 _LOG = logging.getLogger(__name__)
+_NO_HEAD = "the model bears no number head; train it with train.numbers=head"
 LEAST_MASS = 0.25
 """Probability of the followed digit strings below which their median says nothing."""
 
@@ -81,7 +82,7 @@ class HeadNumbers:
     def capture(self, model: Any) -> Iterator[None]:
         """Captures the hidden states [B, D] that each token of the answers is predicted from."""
         if head_of(model) is None:
-            raise CheckpointError("the model bears no number head; train it with train.numbers=head")
+            raise CheckpointError(_NO_HEAD)
         self._steps = []
 
         def store(_module: Any, _inputs: Any, outputs: Any) -> None:
@@ -96,7 +97,8 @@ class HeadNumbers:
     def rewrite(self, model: Any, generated: Generated) -> list[str]:
         """The answers with the head's numbers; one that is not in the task's form stays as it is."""
         head = head_of(model)
-        assert head is not None
+        if head is None:  # without ``capture``, as the continuous batches do
+            raise CheckpointError(_NO_HEAD)
         hidden = torch.stack(self._steps, dim=1) if generated.hidden is None else generated.hidden
         texts = []
         for row, text in enumerate(generated.texts):

@@ -22,7 +22,7 @@ from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import head_of
 
-LONGEST_NUMBER = "-999999999.99999999"
+LONGEST_NUMBER = "-999999999.9999"
 """The longest number of a constrained answer."""
 MIN_TEXT_TOKENS = 4
 """Fewest tokens that each free text of a constrained answer must have room for."""

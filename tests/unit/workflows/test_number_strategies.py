@@ -91,4 +91,4 @@ def test_a_run_that_lost_its_head_says_so(runs: dict[str, Path], products: Path)
             load_extractor(run).extract(image)
     finally:
         file.write_bytes(kept)
-    assert len(load_extractor(run).extract(image)) == 1
+    assert "number head" not in str(load_extractor(run).extract(image).error), "it answers again"
