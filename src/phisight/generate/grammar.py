@@ -19,6 +19,8 @@ from phisight.core.task import Task
 State = Any
 """Position within a part; each part says what its own looks like (hashable)."""
 States = frozenset[tuple[int, State]]
+MOST_DECIMALS = 4
+"""Digits after the point of a number whose field does not say how many."""
 
 
 class Part(Protocol):
@@ -104,7 +106,7 @@ class Number:
     """Digits with at most one point; state: (stage, digits in it)."""
 
     decimals: int | None
-    """Digits after the point; None means at most four."""
+    """Digits after the point; None means at most MOST_DECIMALS."""
     digits: int = 9
     """Most digits before the point."""
     signed: bool = True
@@ -114,7 +116,7 @@ class Number:
     def step(self, state: State, byte: int) -> State | None:
         """One byte further."""
         stage, count = state
-        digit, most = 0x30 <= byte <= 0x39, 4 if self.decimals is None else self.decimals
+        digit, most = 0x30 <= byte <= 0x39, MOST_DECIMALS if self.decimals is None else self.decimals
         if stage in ("begin", "sign"):
             if stage == "begin" and byte == 0x2D:
                 return ("sign", 0) if self.signed else None
