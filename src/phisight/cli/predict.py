@@ -61,10 +61,14 @@ def predict_command(
     extractor = load_extractor(model, data=data)
     fetch = FetchLimits(allow_private=allow_private)
     if out is None:
+        unanswered = 0
         for name, answer in predict_images(
             extractor, sources, column=column, together=together, batch_size=batch_size, workers=workers, fetch=fetch
         ):
             _show(name, answer, as_json=as_json)
+            unanswered += not answer.text
+        if unanswered:
+            raise typer.Exit(1)
         return
     with progress_bar() as progress:
         done = predict_into(
@@ -99,7 +103,8 @@ def _show(name: str, answer: Answer, *, as_json: bool) -> None:
         return
     if not answer.ok:
         note = f"{answer.text}  ({answer.error})" if answer.text else answer.error
-        console.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)
+        to = console if answer.text else errors
+        to.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)
         return
     fields = []
     for field, value in answer.items():
