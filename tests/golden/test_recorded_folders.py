@@ -22,9 +22,7 @@ from phisight.core.errors import RunError
 from phisight.core.migrations import RENAMED, translate
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.export.subject import read_run
-from phisight.generate import grammar
 from phisight.report import report_json, write_report
-from phisight.workflows import predict as workflow
 from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.extract import load_extractor
 from phisight.workflows.train import train
@@ -141,15 +139,7 @@ def test_a_stopped_run_of_several_ranks_resumes_on_its_curve(name: str, folders:
     require_recorded_end(name, exact=False)
 
 
-@pytest.fixture
-def recorded_decimals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorded commit's grammar: four digits after the point, where answers may have eight since."""
-    monkeypatch.setattr(grammar, "MOST_DECIMALS", 4)
-    monkeypatch.setattr(workflow, "LONGEST_NUMBER", "-999999999.9999")
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("recorded_decimals")
 @pytest.mark.parametrize("name", EXPECTED["weights"])
 def test_a_run_holds_its_weights_and_answers_as_recorded(name: str, folders: Path) -> None:
     assert weights(Path(name) / "best") == EXPECTED["weights"][name]
@@ -173,7 +163,6 @@ def test_every_run_is_reported(name: str, folders: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("recorded_decimals")
 def test_an_evaluated_run_is_evaluated_again(folders: Path) -> None:
     run = Path("evaluated")
     recorded = translate("scores", json.loads((run / "scores.json").read_text(encoding="utf-8")))

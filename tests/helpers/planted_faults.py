@@ -253,8 +253,8 @@ def _antialiased_thumbnail(_model: Any, _processor: Any, patch: pytest.MonkeyPat
 def _one_bos(_model: Any, _processor: Any, patch: pytest.MonkeyPatch) -> None:
     right = Phi3VProcessor.encode
 
-    def without(self: Phi3VProcessor, text: str, image_tokens: Any = ()) -> list[int]:
-        ids = right(self, text, image_tokens)
+    def without(self: Phi3VProcessor, text: str, image_tokens: Any = (), **options: Any) -> list[int]:
+        ids = right(self, text, image_tokens, **options)
         return ids[:1] + [token for token in ids[1:] if token != ids[0]]
 
     patch.setattr(Phi3VProcessor, "encode", without)
