@@ -50,7 +50,10 @@ def check_same_source(folder: Path, description: Mapping[str, Any]) -> None:
     """DatasetError when a data set made from another source stands in the folder."""
     if not (folder / CARD).is_file():
         return
-    card = DatasetCard.read(folder)
+    try:
+        card = DatasetCard.read(folder)
+    except DatasetError:
+        return  # damaged: a build repairs it
     then, now = ({name: source.get(name) for name in ("kind", "name")} for source in (card.source, description))
     if then != now:
         raise DatasetError(
