@@ -109,7 +109,10 @@ def test_a_base_that_is_gone_is_named(base: Path, products: Path, tmp_path: Path
     shutil.rmtree(moved)
     scores = evaluate_run(run, settings=changed(read_run(run).evaluate, rows=3))
     assert "base_model" not in scores
-    assert any("before fine-tuning: not checked (" in line and str(moved) in line for line in lines(scores))
+    assert any(
+        "not checked" in line and "was made from the base model" in line and str(moved) in line
+        for line in lines(scores)
+    )
 
 
 def test_the_untrained_model_needs_no_data_set(tiny_run: Path, products: Path, tmp_path: Path) -> None:
