@@ -75,7 +75,12 @@ class DatasetFolder:
         found = (self.card.model_extra or {}).get("findings")
         known = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
         return [
-            {"count": one["count"], "meaning": one["meaning"], "keys": list(map(str, keys)) if keys else []}
+            {
+                "kind": str(one.get("kind", "")),
+                "count": one["count"],
+                "meaning": one["meaning"],
+                "keys": list(map(str, keys)) if keys else [],
+            }
             for one in known
             if {"count", "meaning"} <= set(one)
             for keys in [one["keys"] if isinstance(one.get("keys"), list) else []]
