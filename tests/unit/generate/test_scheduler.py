@@ -14,7 +14,15 @@ from PIL import Image
 
 from phisight.core.errors import EvaluationError, ImageError, MissingImageError
 from phisight.core.task import Task
-from phisight.generate import AnswerGrammar, ExpectedNumbers, HeadNumbers, NumberWriter, Predictor, Request
+from phisight.generate import (
+    AnswerGrammar,
+    ExpectedNumbers,
+    HeadNumbers,
+    NumberWriter,
+    Predictor,
+    Request,
+    number_decoding,
+)
 from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
 from phisight.generate.sequence_cache import SequenceCache
@@ -95,7 +103,8 @@ def writer(kind: str, tiny: tuple[Any, Any]) -> NumberWriter:
 
 
 @pytest.mark.parametrize("kind", ["head", "expected"])
-def test_numbers_are_decided_as_elsewhere(kind: str, tiny: tuple[Any, Any]) -> None:
+def test_numbers_are_decided_as_elsewhere(kind: str, tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(number_decoding, "LEAST_MASS", 0.0)  # an untrained model spreads its probability wide
     asked, grammar = requests(6, most=1), grammar_of(tiny)
     numbers = writer(kind, tiny)
     try:
