@@ -171,7 +171,7 @@ def test_a_server_that_does_not_answer_makes_an_offline_run(
     with caplog.at_level(logging.WARNING):
         tracker = open_tracker(["wandb"], {"wandb": {"mode": "online", "init_timeout": 3.0}})
         tracker.start(tmp_path, {})
-    assert "going on offline" in caplog.text
+    assert "continuing offline" in caplog.text
     assert "0" * 40 not in caplog.text
     tracker.log(1, {"loss": 1.0})
     tracker.finish({}, {})
