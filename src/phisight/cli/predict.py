@@ -103,8 +103,8 @@ def _show(name: str, answer: Answer, *, as_json: bool) -> None:
         return
     if not answer.ok:
         note = f"{answer.text}  ({answer.error})" if answer.text else answer.error
-        to = console if answer.text else errors
-        to.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)
+        to, mark = (console, "") if answer.text else (errors, "error: ")
+        to.print(f"{mark}{name}: {note}", markup=False, highlight=False, soft_wrap=True)
         return
     fields = []
     for field, value in answer.items():
