@@ -21,7 +21,10 @@ case, steps, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 sys.argv = sys.argv[:1] + sys.argv[4:]
 import torch
 from medium import catalogue, make_model, make_processor
-from ways import CASES, CPU_TIME, step_phisight
+try:
+    from loops import CASES, CPU_TIME, step_phisight
+except ImportError:  # checkouts from before the renaming
+    from ways import CASES, CPU_TIME, step_phisight
 if CPU_TIME:
     torch.set_num_threads(1)
 with tempfile.TemporaryDirectory() as temporary:

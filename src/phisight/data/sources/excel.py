@@ -88,7 +88,7 @@ def _sheet_name(path: Path, names: list[str], wanted: str | None) -> str:
 def _record(header: list[str], row: list[Any]) -> dict[str, Any] | str:
     if any(cell != "" for cell in row[len(header) :]):
         return f"{len(row)} values where the header names {len(header)} columns"
-    return {name: _plain(cell) for name, cell in zip(header, row, strict=False)}
+    return {name: _plain(cell) for name, cell in zip(header, row, strict=False)}  # rows end at their last cell
 
 
 def _plain(cell: Any) -> Any:
