@@ -102,6 +102,12 @@ def batches(
             yield ahead.result()
 
 
+def by_length(requests: Iterable[Request], batch_size: int) -> Iterator[tuple[int, Request]]:
+    """Numbered requests, longest first within a window: those of one length go through the model without padding."""
+    for group in _groups(enumerate(requests), batch_size):
+        yield from group
+
+
 def split(encoder: Encoder, batch: Batch, suffixes: Sequence[str] | None = None) -> Iterator[Batch]:
     """The two halves of a batch that did not fit into memory."""
     middle = len(batch.requests) // 2

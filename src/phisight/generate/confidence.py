@@ -28,7 +28,8 @@ def field_confidences(
         low, high = (start + len(text[:place].encode()) for place in (first, last))
         begin = next((token for token, end in enumerate(ends) if end > low), len(ends))
         stop = next((token for token, end in enumerate(ends) if end > high), len(ends) - 1)
-        found[name] = math.exp(min(0.0, sum(log_probabilities[begin : stop + 1])))
+        total = sum(log_probabilities[begin : stop + 1])
+        found[name] = 0.0 if math.isnan(total) else math.exp(min(0.0, total))
     return found
 
 

@@ -18,10 +18,12 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from phisight.core.errors import EvaluationError, ImageError
-from phisight.generate.batches import Batch, Encoder, batches, split
+from phisight.generate.batches import Batch, Encoder, batches, by_length, split
 from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.decoding.schedulable import unschedulable
 from phisight.generate.number_decoding import Generated, NumberWriter
 from phisight.generate.requests import Request
+from phisight.generate.scheduler import Scheduler
 
 _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -64,6 +66,8 @@ class Predictor:
         max_new_tokens: Longest answer in tokens.
         grammar: Holds answers to a task's template; None means free text.
         numbers: Decides which numbers an answer carries; None means the digits that the model wrote.
+        continuous: Answers by continuous batching where the model allows it (``generate/scheduler.py``): the same
+            greedy answers, and none waits for the longest of its batch.
     """
 
     def __init__(
@@ -75,19 +79,21 @@ class Predictor:
         max_new_tokens: int = 64,
         grammar: AnswerGrammar | None = None,
         numbers: NumberWriter | None = None,
+        continuous: bool = False,
     ) -> None:
         if batch_size < 1 or max_new_tokens < 1:
             raise EvaluationError(f"batch_size {batch_size} and max_new_tokens {max_new_tokens} must be at least 1")
-        self._model = model
+        self._model, self._processor = model, processor
         self._encoder = Encoder(processor)
         self._pad = processor.tokenizer.pad_token_id
         self._end_ids = _end_ids(model, processor.tokenizer)
-        self._grammar = grammar
+        self.grammar = grammar
         self.constrained = grammar is not None
         self._numbers = numbers
         self.numbers = numbers.name if numbers else "text"
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
+        self._continuous = continuous and not unschedulable(model)
 
     def answers(self, requests: Iterable[Request], *, on_failure: OnFailure | None = None) -> Iterator[tuple[int, str]]:
         """Yield (index of the request, answer), greedily decoded, in the order in which batches are finished.
@@ -102,10 +108,26 @@ class Predictor:
         self, requests: Iterable[Request], *, on_failure: OnFailure | None = None
     ) -> Iterator[tuple[int, Generation]]:
         """Like ``answers``, with the text as decoded and whether it was cut."""
+        if self._continuous:
+            yield from self._scheduled(requests, on_failure)
+            return
         with _evaluating(self._model):
             for batch in batches(self._encoder, requests, self.batch_size):
                 _report(batch, on_failure)
                 yield from self._fitted(self._generate, batch)
+
+    def _scheduled(self, requests: Iterable[Request], on_failure: OnFailure | None) -> Iterator[tuple[int, Generation]]:
+        scheduler = Scheduler(
+            self._model,
+            self._processor,
+            max_sequences=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
+            grammar=self.grammar,
+            numbers=self._numbers,
+        )
+        for one in scheduler.run(by_length(requests, self.batch_size), on_failure=on_failure):
+            whole = one.ids[-1] in self._end_ids or not self._end_ids
+            yield one.index, Generation(one.text, one.written, None if whole else len(one.ids))
 
     def likelihoods(
         self, requests: Iterable[Request], answers: Sequence[str], *, on_failure: OnFailure | None = None
@@ -144,7 +166,7 @@ class Predictor:
     def _generate(self, batch: Batch) -> list[tuple[int, Generation]]:
         inputs = self._on_device(batch.inputs)
         prompt = inputs["input_ids"].shape[1]
-        constraints = LogitsProcessorList([self._grammar.processor(prompt)]) if self._grammar else None
+        constraints = LogitsProcessorList([self.grammar.processor(prompt)]) if self.grammar else None
         with self._numbers.capture(self._model) if self._numbers else nullcontext():
             ids = self._model.generate(
                 **inputs,

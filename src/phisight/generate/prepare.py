@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from phisight.core.errors import ImageError
-from phisight.generate.requests import Request, load_rgb
+from phisight.core.errors import ImageError, PhisightError, UnreadableImageError
+from phisight.generate.requests import ImageSource, Request, SlowSource, load_rgb
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Preparer:
         """Decode and encode one request; an image that cannot be used becomes ``error``."""
         processor = self._processor_of_thread()
         try:
-            images = [load_rgb(image) for image in request.images]
+            images = [_loaded(image) for image in request.images]
             found = processor(
                 text=[self._text(processor, request)], images=[images] if images else None, return_tensors="pt"
             )
@@ -74,6 +75,16 @@ class Preparer:
         return self._texts[key]
 
 
+def _loaded(source: ImageSource) -> Image.Image:
+    """``load_rgb``, except that whatever else goes wrong with one image is an error of that image, too."""
+    try:
+        return load_rgb(source)
+    except (PhisightError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableImageError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
 def prepared(
     preparer: Preparer, requests: Iterable[tuple[int, Request]], *, workers: int, ahead: int
 ) -> Generator[Prepared, None, None]:
@@ -82,6 +93,9 @@ def prepared(
     executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="prepare")
     try:
         for index, request in requests:
+            for image in request.images:
+                if isinstance(image, SlowSource):
+                    image.start()
             waiting.append(executor.submit(preparer, index, request))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
@@ -99,7 +113,7 @@ def left_padded(rows: list[dict[str, Tensor]], pad: int) -> dict[str, Tensor]:
         together[name] = torch.cat(
             [torch.nn.functional.pad(row[name], (width - row[name].shape[1], 0), value=fill) for row in rows]
         )
-    for name in rows[0]:
+    for name in dict.fromkeys(name for row in rows for name in row):  # some rows may lack images
         if name not in together:
             together[name] = torch.cat([row[name] for row in rows if name in row])
     return together

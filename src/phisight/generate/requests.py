@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -13,6 +14,17 @@ from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
 
 ImageSource = Path | Image.Image | Callable[[], Image.Image]
 """A file, a decoded image, or a function that makes one."""
+
+
+@runtime_checkable
+class SlowSource(Protocol):
+    """A function that makes an image and waits for somebody else meanwhile; it may be started before it is called."""
+
+    def start(self) -> None:
+        """Begin; more than one may be started at once."""
+
+    def __call__(self) -> Image.Image:
+        """The image."""
 
 
 @dataclass(frozen=True)

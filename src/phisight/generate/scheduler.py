@@ -24,10 +24,12 @@ from transformers import DynamicCache
 from phisight.core.errors import EvaluationError, ImageError
 from phisight.generate.completions import Completion, Finisher, Row, on_device
 from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.decoding.schedulable import unschedulable
+from phisight.generate.decoding.sequence_cache import SequenceCache
+from phisight.generate.decoding.static_step import Outputs, StaticStep, recorder_of
 from phisight.generate.number_decoding import NumberWriter
 from phisight.generate.prepare import Prepared, Preparer, left_padded, prepared
 from phisight.generate.requests import Request
-from phisight.generate.sequence_cache import SequenceCache
 from phisight.model.number_head import head_owner
 
 PROMPT_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -67,16 +69,23 @@ class Scheduler:
         self._model = model
         self._grammar = grammar
         self._pad = processor.tokenizer.pad_token_id
-        if getattr(model.config, "rope_switch", "row") == "batch":
-            raise EvaluationError("continuous batching needs rope_switch row: batch looks at the longest row of all")
+        if reason := unschedulable(model):
+            raise EvaluationError(f"continuous batching {reason}")
         generation = model.generation_config
         ends = generation.eos_token_id
         self._ends = {ends} if isinstance(ends, int) else set(ends or ())
         self._never = sorted(set(generation.suppress_tokens or ()))
         text_config = model.config.get_text_config()
-        self._window = getattr(text_config, "sliding_window", None)
         self._short = getattr(text_config, "original_length", None)
         self._cache = SequenceCache(max_sequences)
+        self._next = StaticStep(
+            self._step,
+            self._cache,
+            device=model.device,
+            dtype=model.dtype,
+            window=getattr(text_config, "sliding_window", None),
+            record=recorder_of(model.device),
+        )
         self._rows: list[Row] = []
         self._again: list[Row] = []
         self._finisher = Finisher(model, processor, numbers, max_sequences)
@@ -131,7 +140,7 @@ class Scheduler:
         for row in rows:
             row.constraint = self._grammar.row() if self._grammar else None
         ended: list[Row] = []
-        for group in self._read_together(rows):
+        for group in self._read_together(sorted(rows, key=lambda row: row.prompt)):
             ended += self._read(group)
         return self._finish(ended) if rows else []
 
@@ -155,18 +164,7 @@ class Scheduler:
             rows, self._again = self._again, []
             done += self._read(rows)
         if self._rows:
-            device = self._model.device
-            last = [row.ids[-1] for row in self._rows]
-            columns_of_rows = [row.position for row in self._rows]
-            positions = torch.tensor(columns_of_rows, device=device)
-            seen = max(columns_of_rows) + 1
-            self._cache.at(positions, seen)
-            outputs = self._forward(
-                input_ids=torch.tensor(last, device=device)[:, None],
-                attention_mask=self._mask(positions, seen),
-                position_ids=positions[:, None],
-                past_key_values=self._cache,
-            )
+            outputs = self._next([row.ids[-1] for row in self._rows], [row.position for row in self._rows])
             done += self._advance(self._rows, *outputs)
         return self._finish(done)
 
@@ -257,17 +255,10 @@ class Scheduler:
     def _may_begin_again(self, row: Row) -> bool:
         return self._short is not None and row.prompt <= self._short < row.prompt + self.max_new_tokens
 
-    def _mask(self, positions: Tensor, seen: int) -> Tensor:
-        """float[n, 1, 1, seen]: 0 where a row's token may look, the least number elsewhere."""
-        columns = torch.arange(seen, device=positions.device)[None]
-        hidden = columns > positions[:, None]
-        if self._window is not None:
-            hidden = hidden | (columns <= positions[:, None] - self._window)
-        dtype = self._model.dtype
-        mask = torch.zeros(hidden.shape, dtype=dtype, device=positions.device)
-        return mask.masked_fill(hidden, torch.finfo(dtype).min)[:, None, None]
+    def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Outputs:
+        return self._forward(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache)
 
-    def _forward(self, **inputs: Any) -> tuple[Tensor, Tensor | None]:
+    def _forward(self, **inputs: Any) -> Outputs:
         """Logits [n, V] behind the last token of each row and, for a number head, what they come from [n, D]."""
         if not self._finisher.needs_hidden:
             return self._model(**inputs, use_cache=True).logits[:, -1], None

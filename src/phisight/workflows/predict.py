@@ -36,7 +36,14 @@ def with_numbers_of(model: Any, recipe: Recipe) -> Recipe:
 
 
 def predictor_of(
-    model: Any, processor: Any, settings: EvaluateSettings, numbers: Numbers, task: Task, data: Sequence[Path]
+    model: Any,
+    processor: Any,
+    settings: EvaluateSettings,
+    numbers: Numbers,
+    task: Task,
+    data: Sequence[Path],
+    *,
+    continuous: bool = False,
 ) -> Predictor:
     """Model, processor and settings as a ``Predictor``; ``numbers`` is how the model was trained to give its numbers.
 
@@ -52,6 +59,7 @@ def predictor_of(
         max_new_tokens=settings.max_new_tokens,
         grammar=grammar,
         numbers=number_writer(numbers, task, processor.tokenizer),
+        continuous=continuous,
     )
 
 
@@ -71,12 +79,25 @@ def grammar_of(model: Any, processor: Any, task: Task, limits: AnswerLimits, mos
 
 
 def calibration_of(
-    model: Any, processor: Any, settings: EvaluateSettings, numbers: Numbers, task: Task, rows: Sequence[EvalRow]
+    model: Any,
+    processor: Any,
+    settings: EvaluateSettings,
+    numbers: Numbers,
+    task: Task,
+    rows: Sequence[EvalRow],
+    grammar: AnswerGrammar | None = None,
 ) -> dict[str, Any]:
-    """Key ``calibration`` of scores.json: for each field what its sequence probability is worth, on validation rows."""
-    writer = number_writer(numbers, task, processor.tokenizer)
+    """Key ``calibration`` of scores.json: for each field what its sequence probability is worth, on validation rows.
+
+    They are answered as a prediction answers them: ``grammar`` holds them to the template where that is so.
+    """
     scheduler = Scheduler(
-        model, processor, max_sequences=settings.batch_size, max_new_tokens=settings.max_new_tokens, numbers=writer
+        model,
+        processor,
+        max_sequences=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        grammar=grammar,
+        numbers=number_writer(numbers, task, processor.tokenizer),
     )
     requests = ((index, Request(task.prompt, row.images)) for index, row in enumerate(rows))
     found: dict[str, tuple[list[float], list[bool]]] = {name: ([], []) for name in task.names}

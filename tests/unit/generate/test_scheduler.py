@@ -24,8 +24,8 @@ from phisight.generate import (
     number_decoding,
 )
 from phisight.generate.confidence import field_confidences
+from phisight.generate.decoding.sequence_cache import SequenceCache
 from phisight.generate.scheduler import Scheduler
-from phisight.generate.sequence_cache import SequenceCache
 from phisight.model.number_head import NumberHead, attach_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 from tests.helpers import small_model
@@ -203,6 +203,30 @@ def test_what_cannot_be_scheduled_is_refused(tiny: tuple[Any, Any]) -> None:
     model = small_model.model(rope_switch="batch")
     with pytest.raises(EvaluationError, match="rope_switch row"):
         Scheduler(model, small_model.processor())
+
+
+@pytest.mark.parametrize("kind", ["plain", "head", "expected"])
+def test_a_predictor_may_schedule(kind: str, tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answers, texts and cuts by index, whichever way they are made; a model that cannot be is not."""
+    monkeypatch.setattr(number_decoding, "LEAST_MASS", 0.0)
+    numbers = None if kind == "plain" else writer(kind, tiny)
+    options: dict[str, Any] = {"batch_size": 4, "max_new_tokens": 26, "numbers": numbers}
+    asked = requests(9, most=1)
+    try:
+        plain = dict(Predictor(*tiny, **options).generations(asked))
+        scheduled = Predictor(*tiny, **options, continuous=True)
+        monkeypatch.setattr(scheduled, "_generate", None)
+        assert dict(scheduled.generations(asked)) == plain
+    finally:
+        attach_head(tiny[0], None)
+    assert any(one.cut for one in plain.values())
+    model = small_model.model(rope_switch="batch").eval()
+    asked = [Request("Tell me.")]
+    answers = [
+        dict(Predictor(model, small_model.processor(), max_new_tokens=5, continuous=wanted).answers(asked))
+        for wanted in (False, True)
+    ]
+    assert answers[0] == answers[1]
 
 
 def test_confidence_of_a_field_is_that_of_its_tokens() -> None:

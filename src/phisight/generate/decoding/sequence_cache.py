@@ -37,13 +37,14 @@ class SequenceLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write states [active, H, 1, d] at each row's position; returns what a step attends to."""
+        """Write states [n, H, 1, d] at each row's position; returns what a step attends to."""
         owner = self._owner
         assert self.keys is not None
         assert self.values is not None
         self.keys[owner.rows, :, owner.positions] = key_states[:, :, 0]
         self.values[owner.rows, :, owner.positions] = value_states[:, :, 0]
-        return self.keys[: owner.active, :, : owner.seen], self.values[: owner.active, :, : owner.seen]
+        count = len(owner.positions)
+        return self.keys[:count, :, : owner.seen], self.values[:count, :, : owner.seen]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - the library's
         """Positions that a step attends to, from the first on."""
@@ -79,7 +80,8 @@ class SequenceCache(Cache):
         self.active = 0
         self.seen = 0
         """Positions that the next step attends to."""
-        self.rows: Tensor = torch.zeros(0, dtype=torch.int64)
+        self._every: Tensor = torch.zeros(0, dtype=torch.int64)
+        self.rows: Tensor = self._every
         self.positions: Tensor = torch.zeros(0, dtype=torch.int64)
 
     def join(self, prompts: Cache, lengths: Sequence[int], room: int) -> None:
@@ -113,10 +115,13 @@ class SequenceCache(Cache):
         return last
 
     def at(self, positions: Tensor, seen: int) -> None:
-        """Say where the next step writes: positions int64[active], each below ``seen``."""
-        if len(self.rows) != self.active:
-            self.rows = torch.arange(self.active, device=positions.device)
-        self.positions, self.seen = positions, seen
+        """Say where the next step writes: positions int64[n] of the first n rows, each below ``seen``.
+
+        A step may have more rows than are in use: what it writes into those is overwritten by who joins.
+        """
+        if len(self._every) != self.max_sequences:
+            self._every = torch.arange(self.max_sequences, device=positions.device)
+        self.rows, self.positions, self.seen = self._every[: len(positions)], positions, seen
 
     def _grow(self, room: int) -> None:
         self.length = -(-room // ROOM) * ROOM
