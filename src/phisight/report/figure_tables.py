@@ -87,6 +87,21 @@ def comparison(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     return rows
 
 
+def reliability_table(run: RunData) -> list[dict[str, str]]:
+    """What a confidence is worth: for each field and tenth of it the answers, and how many of them were right."""
+    return [
+        {
+            "field": name if place == 0 else "",
+            "confidence": f"{row['low']:.0%} to {row['high']:.0%}",
+            "rows": str(row["rows"]),
+            "mean": f"{row['confidence']:.1%}",
+            "right": f"{row['right']:.1%}",
+        }
+        for name, one in run.scores.get("calibration", {}).items()
+        for place, row in enumerate(one["table"])
+    ]
+
+
 def category_table(run: RunData) -> dict[str, Any]:
     """Main figures of each category, most frequent first."""
     lines = run.scores.get("by_category", [])

@@ -162,5 +162,6 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "numbers": view.number_figures(run),
         "by_category": figure_tables.category_table(run),
         "confusions": figure_tables.confusions(run),
+        "reliability": figure_tables.reliability_table(run),
         "facts": view.facts(run),
     }

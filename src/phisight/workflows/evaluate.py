@@ -61,7 +61,7 @@ BASE_MODEL_ROWS = 100
 BASELINE_ROWS = 5000
 """Most training rows that the baselines on image features learn from."""
 INTERVAL_ROWS = 1000
-"""Most validation rows that are answered for the intervals; the level then holds to about a percent."""
+"""Most validation rows that are answered for intervals and calibration; levels then hold to about a percent."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the image condition (or ``base_model``), answers given and answers wanted."""
@@ -136,10 +136,16 @@ class _Evaluation:
             _LOG.warning("%s", warning)
         return warning
 
+    def calibration(self) -> dict[str, Any]:
+        """What confidences are worth, on rows of the validation split; EvaluationError where there are too few."""
+        rows, numbers = self.other_rows("validation", INTERVAL_ROWS), self.recipe.train.numbers
+        grammar = self.predictor.grammar
+        return calibration_of(self.model, self.processor, self.settings, numbers, self.task, rows, grammar)
+
     @cached_property
     def predictor(self) -> Predictor:
         numbers, data = self.recipe.train.numbers, [data_of_run(self.out, self.recipe), self.folder]
-        return predictor_of(self.model, self.processor, self.settings, numbers, self.task, data)
+        return predictor_of(self.model, self.processor, self.settings, numbers, self.task, data, continuous=True)
 
 
 def evaluate_run(
@@ -261,13 +267,10 @@ def _scores(
         missing["baselines"] = str(error)
     if intervals:
         scores["prediction_intervals"] = intervals.scores(real)
-        try:
-            rows, numbers = evaluation.other_rows("validation", INTERVAL_ROWS), evaluation.recipe.train.numbers
-            scores["calibration"] = calibration_of(
-                evaluation.model, evaluation.processor, evaluation.settings, numbers, task, rows
-            )
-        except EvaluationError as error:
-            missing["calibration"] = str(error)
+    try:
+        scores["calibration"] = evaluation.calibration()
+    except EvaluationError as error:
+        missing["calibration"] = str(error)
     scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
     run_folder.write_json(out / run_folder.SCORES, scores)
@@ -281,16 +284,8 @@ def _baselines(evaluation: _Evaluation, real: Predictions) -> dict[str, dict[str
     train, train_settings = evaluation.training_rows, evaluation.recipe.train
     sample = sample_of(train, BASELINE_ROWS, evaluation.recipe.seed)
     frozen = evaluation.run is not None and not train_settings.train_tower and evaluation.recipe.model.name != TINY
-    return baseline_scores(
-        evaluation.model,
-        evaluation.processor,
-        evaluation.task,
-        train,
-        sample,
-        real,
-        frozen=frozen,
-        seed=evaluation.recipe.seed,
-    )
+    model, processor, seed = evaluation.model, evaluation.processor, evaluation.recipe.seed
+    return baseline_scores(model, processor, evaluation.task, train, sample, real, frozen=frozen, seed=seed)
 
 
 def _identity(best: Path) -> str:

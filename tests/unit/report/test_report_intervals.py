@@ -78,3 +78,22 @@ def test_a_run_from_before_there_were_intervals(tmp_path: Path) -> None:
     page = write_report([run]).read_text()
     assert 'class="band"' not in page
     assert "should lie within" not in page
+
+
+def test_what_a_confidence_is_worth(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 12)
+    assert "What a confidence is worth" not in write_report([run]).read_text()
+    scores = json.loads((run / "scores.json").read_text())
+    table = [
+        {"low": 0.1, "high": 0.2, "rows": 7, "confidence": 0.154, "right": 1 / 7},
+        {"low": 0.9, "high": 1.0, "rows": 41, "confidence": 0.9712, "right": 40 / 41},
+    ]
+    scores["calibration"] = {"price": {"table": table}, "title": {"table": table[1:]}}
+    (run / "scores.json").write_text(json.dumps(scores))
+    rows = re.findall(r"<tr[^>]*><th>([^<]*)</th><td>(\d[^<]*)</td>(.*?)</tr>", write_report([run]).read_text())
+    found = [(field, tenth, *re.findall(r">([^<]+)</td>", cells)) for field, tenth, cells in rows if "%" in tenth]
+    assert found == [
+        ("price", "10% to 20%", "7", "15.4%", "14.3%"),
+        ("", "90% to 100%", "41", "97.1%", "97.6%"),
+        ("title", "90% to 100%", "41", "97.1%", "97.6%"),
+    ]
