@@ -4,9 +4,10 @@
 
 Ours is the whole command: images from files, answers with confidences, a line on disk for each, the final file. The
 rival is the predictor of commit f796ce0, loaded once, batch 1: ``--rival`` names the ``src`` of a checkout of that
-commit, and it runs in a process of its own; without it today's Predictor stands in. Both sides use the same number of
-threads. A few images suffice for the rival, whose speed does not depend on their number. Memory is read after 1,000
-images and at the end. Without ``--model`` a tiny model is trained first (some minutes): answers must be of real length.
+commit, and it runs in a process of its own; without it today's Predictor stands in. It runs with every number of
+threads up to that of ours, and its fastest counts. A few images suffice for it: its speed does not depend on their
+number. Memory is read after 1,000 images and at the end. Without ``--model`` a tiny model is trained first (some
+minutes): answers must be of real length.
 """
 
 from __future__ import annotations
@@ -120,7 +121,11 @@ def main() -> None:
 
         extractor = load_extractor(model)
         few = files[: min(asked.rival_images, drawn)]
-        rival = run_rival(weights_of(model), few, extractor.task.prompt, 96, asked.threads, asked.rival)
+        rivals = {
+            threads: run_rival(weights_of(model), few, extractor.task.prompt, 96, threads, asked.rival)
+            for threads in range(1, asked.threads + 1)
+        }
+        rival_threads, rival = min(rivals.items(), key=lambda one: one[1]["seconds"])
 
         early = [0]
 
@@ -137,7 +142,10 @@ def main() -> None:
     same = sum(row["text"] == text for row, text in zip(rows, rival["texts"], strict=False))
     ours, theirs = asked.images / seconds, len(few) / rival["seconds"]
     ratio, growth = ours / theirs, late / early[0] - 1
-    print(f"{asked.images} images: {ours:.1f} images/s; one at a time {theirs:.1f} images/s on {len(few)}")
+    print(
+        f"{asked.images} images: {ours:.1f} images/s with {asked.threads} threads; one at a time {theirs:.1f} images/s "
+        f"with {rival_threads} on {len(few)}"
+    )
     print(f"{ratio:.1f} x, target {TARGET:.0f} x: {'reached' if ratio >= TARGET else 'MISSED'}")
     print(f"memory after 1,000 images {early[0] / 1e6:.0f} MB, at the end {late / 1e6:.0f} MB: {growth:+.1%}")
     print(f"{GROWTH:.0%} more memory is allowed: {'reached' if growth <= GROWTH else 'MISSED'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,11 +14,15 @@ from phisight.core.errors import SettingsError
 if TYPE_CHECKING:
     from phisight.extraction.answer import Answer
 
+Engine = Literal["local", "ray", "openai"]
+Bits = Literal["8bit", "4bit"]
+
 
 def predict_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, an export, adapters, or a hub name.")],
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Images, a folder, a glob, a table, or an address.")
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Images, a folder, glob, table or address; - reads a list of names."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="FILE.csv, .jsonl or .parquet; without it answers are printed.")
@@ -29,6 +33,9 @@ def predict_command(
     column: Annotated[
         str | None, typer.Option("--image-column", help="Column of a table that holds the images.")
     ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--image-root", help="Folder that paths of a table start from; else the table's.")
+    ] = None,
     min_confidence: Annotated[
         float | None, typer.Option(min=0, max=1, help="Rows below it go into FILE.review beside FILE.")
     ] = None,
@@ -38,6 +45,17 @@ def predict_command(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Also fetch from addresses that are not public.")
     ] = False,
+    engine: Annotated[Engine, typer.Option(help="Who answers: this process, a Ray cluster, or a server.")] = "local",
+    url: Annotated[str | None, typer.Option(help="Server of --engine openai, as in http://localhost:8000/v1.")] = None,
+    served_model: Annotated[
+        str | None, typer.Option(help="The model's name on that server; else the first it lists.")
+    ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option(min=1, help="Models on the cluster; else one for each GPU, or each node.")
+    ] = None,
+    quantize: Annotated[
+        Bits | None, typer.Option(help="Decoder in 8 or 4 bits (docs/prediction.md: what it costs).")
+    ] = None,
     together: Annotated[bool, typer.Option("--together", help="The images show one product: one answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -49,21 +67,30 @@ def predict_command(
     Examples:
         phisight predict runs/products photo.jpg
         phisight predict runs/products photos --out fields.csv --min-confidence 0.8
+        find photos -name "*.jpg" | phisight predict runs/products - --out fields.jsonl
     """
     from phisight.data.fetch.limits import FetchLimits
-    from phisight.workflows.extract import load_extractor, predict_images, predict_into
+    from phisight.workflows.extract import EngineOptions, open_extractor, predict_images, predict_into
 
     if together and out is not None:
         raise SettingsError("--together is one answer about one product; leave --out out")
     if min_confidence is not None and out is None:
         raise SettingsError("--min-confidence sends rows into a review file; name the other one with --out")
     quiet_libraries()
-    extractor = load_extractor(model, data=data)
+    options = EngineOptions(engine, quantize, url, served_model, ray_workers)
+    extractor = open_extractor(model, options, data=data)
     fetch = FetchLimits(allow_private=allow_private)
     if out is None:
         unanswered = 0
         for name, answer in predict_images(
-            extractor, sources, column=column, together=together, batch_size=batch_size, workers=workers, fetch=fetch
+            extractor,
+            sources,
+            column=column,
+            root=root,
+            together=together,
+            batch_size=batch_size,
+            workers=workers,
+            fetch=fetch,
         ):
             _show(name, answer, as_json=as_json)
             unanswered += not answer.text
@@ -76,6 +103,7 @@ def predict_command(
             sources,
             out,
             column=column,
+            root=root,
             min_confidence=min_confidence,
             overwrite=overwrite,
             batch_size=batch_size,

@@ -29,6 +29,7 @@
     │   ├── RankError                 another process of the run ended or does not answer
     │   └── StoppedError              a signal asked training to stop
     ├── EvaluationError               answers that cannot be scored
+    ├── EngineError                   a server or cluster that answers nobody
     └── RunError                      a run folder without what was asked of it
 
 The command line prints these as one line and exits with 1, or 128 + the signal that stopped it; anything else is a
@@ -166,6 +167,10 @@ class StoppedError(TrainError):
 
 class EvaluationError(PhisightError, ValueError):
     """Answers cannot be scored."""
+
+
+class EngineError(PhisightError, RuntimeError):
+    """A server or cluster that should answer does not."""
 
 
 class RunError(PhisightError, ValueError):

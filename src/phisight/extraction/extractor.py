@@ -12,9 +12,9 @@ from PIL import Image
 from phisight.core.errors import ImageError
 from phisight.core.task import Task
 from phisight.data.fetch.limits import FetchLimits
-from phisight.data.images.decode import decode_bytes
+from phisight.data.images.decode import ImageLimits, decode_bytes
 from phisight.extraction.answer import Answer, AnswerReader
-from phisight.extraction.url_images import fetch_image, is_url
+from phisight.extraction.url_images import FetchedImage, is_url
 from phisight.generate.constrained import AnswerGrammar
 from phisight.generate.number_decoding import NumberWriter
 from phisight.generate.requests import ImageSource, Request
@@ -75,11 +75,12 @@ class Extractor:
 
     Attributes:
         name: What it was loaded from.
+        variant: What else its answers depend on: a quantization, a server; empty for the model as it is.
         task: Prompt, answer template and typed fields.
     """
 
-    def __init__(self, name: str, engine: Engine, reader: AnswerReader) -> None:
-        self.name = name
+    def __init__(self, name: str, engine: Engine, reader: AnswerReader, variant: str = "") -> None:
+        self.name, self.variant = name, variant
         self._engine, self._reader = engine, reader
 
     @property
@@ -113,13 +114,8 @@ class Extractor:
             workers: Threads that read and decode images beside the model.
         """
         groups = ((index, [source_of(one) for one in _group(image)]) for index, image in enumerate(images))
-        early: dict[int, Answer] = {}
-        following = 0
-        for index, answer in self.answers(groups, batch_size=batch_size, workers=workers):
-            early[index] = answer
-            while following in early:
-                yield early.pop(following)
-                following += 1
+        for _, answer in in_order(self.answers(groups, batch_size=batch_size, workers=workers)):
+            yield answer
 
     def answers(
         self, images: Iterable[tuple[int, Sequence[ImageSource]]], *, batch_size: int, workers: int
@@ -129,8 +125,43 @@ class Extractor:
         yield from self._engine.run(requests, self._reader, at_once=batch_size, workers=workers)
 
 
+def in_order(answers: Iterable[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
+    """Answers numbered from 0 in the order of their numbers; those that ended early wait."""
+    early: dict[int, Answer] = {}
+    following = 0
+    for index, answer in answers:
+        early[index] = answer
+        while following in early:
+            yield following, early.pop(following)
+            following += 1
+
+
 def _group(image: AnyImage | Sequence[AnyImage]) -> Sequence[AnyImage]:
     return [image] if isinstance(image, str | Path | bytes | Image.Image) else image
+
+
+@dataclass(frozen=True)
+class StoredBytes:
+    """The bytes of an image file as a source that another process can read."""
+
+    data: bytes
+    name: str
+
+    def __call__(self) -> Image.Image:
+        """The image, decoded."""
+        return decode_bytes(self.data, self.name)
+
+
+def travelling(source: ImageSource) -> ImageSource:
+    """A source that another machine can read: of a file its bytes. One that fails here fails there."""
+    if not isinstance(source, Path):
+        return source
+    try:
+        if source.stat().st_size > ImageLimits().max_bytes:
+            return source
+        return StoredBytes(source.read_bytes(), str(source))
+    except OSError:
+        return source
 
 
 def source_of(image: AnyImage, limits: FetchLimits | None = None) -> ImageSource:
@@ -140,5 +171,5 @@ def source_of(image: AnyImage, limits: FetchLimits | None = None) -> ImageSource
     if isinstance(image, Image.Image):
         return image
     if is_url(str(image)):
-        return lambda: fetch_image(str(image), limits)
+        return FetchedImage(str(image), limits or FetchLimits())
     return Path(image)

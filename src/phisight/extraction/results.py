@@ -1,10 +1,10 @@
-"""Answers on disk the moment they are there, and the table made of them at the end.
+"""Answers of a bulk prediction: stored one by one, and made into a table at the end.
 
-    OUT.partial.jsonl   line 1 {"predict": fingerprint}, then one line a row in the order in which they end
+    OUT.partial.jsonl   every answer the moment it is there      extraction/answer_log.py
     OUT                 csv, jsonl or parquet in the order of the source, whole or not there
     OUT's .review file  rows under the wanted confidence, and those with an error
 
-A run that was killed continues from the rows that are in the partial file; no row is lost or comes twice.
+A prediction that was killed, whenever that was, continues where it stopped: no row is lost or comes twice.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,9 +24,12 @@ from phisight.core.errors import SettingsError, StorageError
 from phisight.core.run_folder import atomic_file
 from phisight.core.task import Task
 from phisight.extraction.answer import Answer
-from phisight.track.jsonl import drop_torn_line
+from phisight.extraction.answer_log import AnswerLog
+from phisight.extraction.image_list import readable
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+OURS = "phisight_"
+"""Put before a column of ours whose name a field of the task has."""
 _TYPES: dict[str, pa.DataType] = {
     "number": pa.float64(),
     "integer": pa.int64(),
@@ -37,61 +40,57 @@ _CHUNK = 1024
 
 
 class ResultFile:
-    """Rows of a prediction; a context manager. ``done`` holds the rows that an earlier process finished."""
+    """Rows of a prediction; a context manager.
+
+    Args:
+        out: The table; its suffix says which kind.
+        task: Whose fields become columns.
+        identity: What is predicted, in words; see ``AnswerLog``.
+        min_confidence: Rows below it go into a review file.
+        overwrite: Whether a table of that name, and answers of another prediction, are given up.
+
+    Raises:
+        SettingsError: A name or a kind that cannot hold the answers, or files that are there already.
+        StorageError: The folder cannot be written.
+    """
 
     def __init__(
-        self, out: Path, task: Task, fingerprint: str, *, min_confidence: float | None = None, overwrite: bool = False
+        self,
+        out: Path,
+        task: Task,
+        identity: Mapping[str, str],
+        *,
+        min_confidence: float | None = None,
+        overwrite: bool = False,
     ) -> None:
-        if out.suffix.lower() not in SUFFIXES:
-            raise SettingsError(f"--out {out} must end in {', '.join(SUFFIXES)}")
+        require_suffix(out)
         lists = [name for name in task.names if str(task.fields[name].kind) == "list"]
         if lists and out.suffix.lower() == ".csv":
             raise SettingsError(
                 f"a CSV cannot hold the list {lists[0]!r}; name --out {out.with_suffix('.jsonl').name} or .parquet"
             )
-        if out.exists() and not overwrite:
-            raise SettingsError(f"{out} is there already; name another file, or replace it with --overwrite")
-        self.out = out
-        self.review = out.with_name(f"{out.stem}.review{out.suffix}")
-        self.partial = out.with_name(f"{out.name}.partial.jsonl")
-        self.done: set[int] = set()
+        self.out, self.review, partial = files_of(out)
         self.schema = schema_of(task)
-        self._min_confidence = min_confidence
-        self._file: IO[bytes] | None = None
-        self._open(fingerprint)
+        self._task, self._min_confidence = task, min_confidence
+        existed = [path for path in (self.out, self.review) if path.exists()]
+        if existed and not overwrite and not partial.exists():
+            raise _is_there(existed[0], self.schema)
+        self.log = AnswerLog(partial, identity, overwrite=overwrite)
+        if existed and not overwrite and not self.log.finishing:
+            self.log.close(remove=not len(self.log))
+            raise _is_there(existed[0], self.schema)
 
-    def _open(self, fingerprint: str) -> None:
-        try:
-            self.partial.parent.mkdir(parents=True, exist_ok=True)
-            drop_torn_line(self.partial)
-            lines = self._lines()
-            first = next(lines, None)
-            continues = first is not None and first[1].get("predict") == fingerprint
-            if continues:
-                self.done = {line["row"] for _, line in lines}
-            self._file = self.partial.open("ab" if continues else "wb")
-            if not continues:
-                self._append({"predict": fingerprint})
-        except OSError as error:
-            raise StorageError(f"{self.partial} cannot be written: {error.strerror}; choose another --out") from error
+    def has(self, row: int, image: str) -> bool:
+        """Whether the answer to a row is there; SettingsError where the row was another image."""
+        return self.log.has(row, image)
 
     def add(self, row: int, image: str, answer: Answer) -> None:
-        """Keep the answer of a row."""
-        if row in self.done:
-            return
-        self.done.add(row)
-        self._append({"row": row, **record(image, answer)})
+        """Store the answer to a row."""
+        self.log.add(row, image, record(self._task, image, answer))
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        assert self._file is not None
-        try:
-            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise StorageError(
-                f"{self.partial} cannot be written: {error.strerror}; make room and give the same command again: it "
-                f"continues after {len(self.done)} rows"
-            ) from error
+    def __len__(self) -> int:
+        """Rows that are there."""
+        return len(self.log)
 
     def __enter__(self) -> Self:
         return self
@@ -99,86 +98,118 @@ class ResultFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self.log.close(remove=error is not None and not len(self.log))
 
     def finish(self) -> tuple[int, int]:
-        """Write the table (and the review file), remove the partial one; rows written to each."""
-        assert self._file is not None
-        self._file.flush()
-        offsets = {line["row"]: place for place, line in self._lines() if "row" in line}
-        ordered = [place for _, place in sorted(offsets.items())]
-        sure_rows, review = self._divided(ordered)
+        """Write the review file and the table, remove the partial file; rows written to table and review file."""
+        self.log.finish()
+        sure, review = self._divided(self.log.offsets())
         try:
-            _write(self.out, self.schema, self._at(sure_rows))
             if self._min_confidence is not None:
-                _write(self.review, self.schema, self._at(review))
+                _write(self.review, self.schema, self._cells(review))
+            _write(self.out, self.schema, self._cells(sure))
         except OSError as error:
             raise StorageError(
                 f"{self.out} cannot be written: {error.strerror}; make room and give the same command again: every "
-                f"answer is in {self.partial}"
+                f"answer is in {self.log.path}"
             ) from error
-        self._file.close()
-        self._file = None
-        self.partial.unlink()
-        return len(sure_rows), len(review)
+        self.log.close(remove=True)
+        return len(sure), len(review)
 
     def _divided(self, offsets: list[int]) -> tuple[list[int], list[int]]:
         """Lines that go into the table and lines that go into the review file."""
         least = self._min_confidence
         if least is None:
             return offsets, []
+        names = own_columns(self._task)
         sure: list[int] = []
         unsure: list[int] = []
-        for place, row in zip(offsets, self._at(offsets), strict=True):
-            enough = row["error"] is None and row["confidence"] is not None and row["confidence"] >= least
+        for place, row in zip(offsets, self._cells(offsets), strict=True):
+            confidence = row[names["confidence"]]
+            enough = row[names["error"]] is None and confidence is not None and confidence >= least
             (sure if enough else unsure).append(place)
         return sure, unsure
 
-    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Byte at which each line begins, and the line."""
-        if not self.partial.is_file():
-            return
-        place = 0
-        with self.partial.open("rb") as file:
-            for line in file:
-                yield place, json.loads(line)
-                place += len(line)
+    def _cells(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
+        for line in self.log.at(offsets):
+            yield line["cells"]
 
-    def _at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
-        with self.partial.open("rb") as file:
-            for place in offsets:
-                file.seek(place)
-                yield json.loads(file.readline())
+
+def files_of(out: Path) -> tuple[Path, Path, Path]:
+    """The table, its review file, and its partial file."""
+    review = out.with_name(f"{out.stem}.review{out.suffix}")
+    return out, review, out.with_name(f"{out.name}.partial.jsonl")
+
+
+def require_suffix(out: Path) -> None:
+    """SettingsError for a file that is none of the kinds that are written."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise SettingsError(f"--out {out} must end in {', '.join(SUFFIXES)}")
+
+
+def require_place(out: Path, sources: Sequence[str]) -> None:
+    """SettingsError for a table that would change what a source folder is: the next time it would be read instead."""
+    table = out.suffix.lower() == ".parquet" or out.stem == "metadata"
+    for name in sources:
+        if table and Path(name).is_dir() and out.absolute().parent == Path(name).absolute():
+            raise SettingsError(
+                f"{out} in the folder of the images would be taken for their table the next time; write it elsewhere, "
+                "or as .csv under another name"
+            )
+
+
+def own_columns(task: Task) -> dict[str, str]:
+    """Columns besides the fields, and what they are called: where a field has the name, ``phisight_`` stands before."""
+    every = ["image", *(f"{name}_{end}" for name in task.of_kind("number") for end in ("low", "high"))]
+    every += [*(f"{name}_confidence" for name in task.names), "confidence", "text", "error"]
+    taken, found = set(task.names), {}
+    for name in dict.fromkeys(every):
+        own = name
+        while own in taken:
+            own = OURS + own
+        taken.add(own)
+        found[name] = own
+    return found
 
 
 def schema_of(task: Task) -> pa.Schema:
     """Columns of a table of answers: image, typed fields, intervals, confidences, text, error."""
-    numbers = task.of_kind("number")
-    return pa.schema(
-        [
-            ("image", pa.string()),
-            *((name, _TYPES.get(str(task.fields[name].kind), pa.string())) for name in task.names),
-            *((f"{name}_{end}", pa.float64()) for name in numbers for end in ("low", "high")),
-            *((f"{name}_confidence", pa.float64()) for name in task.names),
-            ("confidence", pa.float64()),
-            ("text", pa.string()),
-            ("error", pa.string()),
-        ]
-    )
+    own = own_columns(task)
+    fields = [(name, _TYPES.get(str(task.fields[name].kind), pa.string())) for name in task.names]
+    texts = {"image", "text", "error"}
+    about = [(found, pa.string() if name in texts else pa.float64()) for name, found in own.items()]
+    return pa.schema([about[0], *fields, *about[1:]])
 
 
-def record(image: str, answer: Answer) -> dict[str, Any]:
-    """An answer as a row of that table; what is not known is left out."""
-    ends = {
-        f"{name}_{end}": value
-        for name, interval in answer.interval.items()
-        for end, value in zip(("low", "high"), interval, strict=True)
-    }
-    sure = {f"{name}_confidence": value for name, value in answer.confidence.items()}
-    about = {"confidence": answer.overall_confidence, "text": answer.text, "error": answer.error}
-    return {"image": image, **answer, **ends, **sure, **about}
+def record(task: Task, image: str, answer: Answer) -> dict[str, Any]:
+    """An answer as a row of that table, every column of it."""
+    about: dict[str, Any] = {f"{name}_{end}": None for name in task.of_kind("number") for end in ("low", "high")}
+    for name, interval in answer.interval.items():
+        about[f"{name}_low"], about[f"{name}_high"] = interval
+    about |= {f"{name}_confidence": answer.confidence.get(name) for name in task.names}
+    error = None if answer.error is None else readable(answer.error)
+    about |= {"image": image, "confidence": answer.overall_confidence, "text": readable(answer.text), "error": error}
+    fields = {name: answer.get(name) for name in task.names}
+    return {**fields, **{own: about[name] for name, own in own_columns(task).items()}}
+
+
+def _is_there(path: Path, schema: pa.Schema) -> SettingsError:
+    """Refusal of a name that is taken, by what the file holds."""
+    found = _columns_in(path)
+    kind = "" if found is None or set(found) == set(schema.names) else ", a table with other columns"
+    return SettingsError(f"{path} is there already{kind}; name another file, or replace it with --overwrite")
+
+
+def _columns_in(path: Path) -> list[str] | None:
+    """Columns of a table that is there; None where it cannot be read."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            return list(pq.read_schema(path).names)
+        with path.open(encoding="utf-8", newline="") as file:
+            line = file.readline(1_000_000)
+        return list(json.loads(line)) if path.suffix.lower() == ".jsonl" else next(csv.reader([line]), [])
+    except (OSError, ValueError, TypeError, csv.Error, pa.ArrowException):
+        return None
 
 
 def _write(path: Path, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> None:
@@ -192,9 +223,9 @@ def _write(path: Path, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> Non
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         if suffix == ".jsonl":
             for row in rows:
-                text.write(json.dumps({name: row.get(name) for name in schema.names}, ensure_ascii=False) + "\n")
+                text.write(json.dumps({name: row[name] for name in schema.names}, ensure_ascii=False) + "\n")
         else:
-            table = csv.DictWriter(text, schema.names, extrasaction="ignore")
+            table = csv.DictWriter(text, schema.names)
             table.writeheader()
             table.writerows(rows)
         text.detach()

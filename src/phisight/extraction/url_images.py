@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import cache
+from typing import IO
 
 from PIL import Image
 
 from phisight.core.errors import UnreadableImageError
+from phisight.data.fetch.addresses import is_address, redacted
 from phisight.data.fetch.client import Fetcher
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.images.decode import ImageLimits, decode_bytes
@@ -16,19 +20,35 @@ from phisight.data.images.rejection import Rejection
 
 
 def is_url(name: str) -> bool:
-    """Whether a name is an address that can be fetched."""
-    return name.lower().startswith(("http://", "https://"))
+    """Whether a name is an address: it begins with a scheme."""
+    return is_address(name) and not name.startswith("//")
 
 
-def fetch_image(url: str, limits: FetchLimits | None = None) -> Image.Image:
-    """The image behind an address, decoded; UnreadableImageError with the reason. Safe to call from many threads."""
-    loop, fetcher = _connection(limits or FetchLimits())
-    try:
-        body = asyncio.run_coroutine_threadsafe(fetcher.fetch(url), loop).result()
-    except Rejection as rejection:
-        raise UnreadableImageError(f"{url}: {rejection.reason}") from rejection
-    with body:
-        return decode_bytes(body.read(), url)
+@dataclass
+class FetchedImage:
+    """The image behind an address, fetched when it is called, or before, once it is started."""
+
+    url: str
+    limits: FetchLimits
+    _body: Future[IO[bytes]] | None = field(default=None, repr=False, compare=False)
+
+    def start(self) -> None:
+        """Begin to fetch: many at once, whoever waits for them; the rules bound how many a host sees."""
+        if self._body is None:
+            loop, fetcher = _connection(self.limits)
+            self._body = asyncio.run_coroutine_threadsafe(fetcher.fetch(self.url), loop)
+
+    def __call__(self) -> Image.Image:
+        """The image, decoded; UnreadableImageError with the reason. Safe in any thread."""
+        self.start()
+        assert self._body is not None
+        try:
+            body = self._body.result()
+        except Rejection as rejection:
+            raise UnreadableImageError(f"{redacted(self.url)}: {rejection.reason}") from rejection
+        self._body = None
+        with body:
+            return decode_bytes(body.read(), redacted(self.url))
 
 
 @cache

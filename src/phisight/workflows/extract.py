@@ -6,15 +6,16 @@ what the name is -> model, processor, task file -> engine -> answers, one by one
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from transformers.utils import cached_file
 
-from phisight.core.errors import SourceError
+from phisight.core.errors import SettingsError, SourceError
 from phisight.core.settings import ModelSettings
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
@@ -22,14 +23,19 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.fetch.limits import FetchLimits
 from phisight.evaluate.statistics.split_conformal import SplitConformal
 from phisight.export.describe import task_file_for
+from phisight.export.origins import fingerprint_of
 from phisight.export.subject import Subject, data_of_run, require_task, subject_of
 from phisight.export.task_file import TASK_FILE, NumberInterval, TaskFile
 from phisight.extraction.answer import Answer, AnswerReader, interpolation
-from phisight.extraction.extractor import Extractor, LocalEngine
-from phisight.extraction.image_list import ImageList
-from phisight.extraction.results import ResultFile
-from phisight.generate import number_writer
+from phisight.extraction.chat_client import ChatClient
+from phisight.extraction.extractor import Extractor, LocalEngine, in_order
+from phisight.extraction.image_list import ImageList, readable
+from phisight.extraction.openai_engine import OpenAIEngine
+from phisight.extraction.ray_predict import RayEngine
+from phisight.extraction.results import ResultFile, files_of, require_place, require_suffix
+from phisight.generate import ImageSource, number_writer
 from phisight.model.number_head import head_of
+from phisight.train.trainable.quantize import Quantization, quantizer
 from phisight.workflows.load import load_model
 from phisight.workflows.predict import grammar_of, limits_of_data
 
@@ -50,12 +56,29 @@ class Predicted:
     """Rows with an error, of those answered by this process."""
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who answers a bulk prediction."""
+
+    engine: Literal["local", "ray", "openai"] = "local"
+    """This process, a cluster of Ray's, or a server with OpenAI's chat completions."""
+    quantize: Quantization | None = None
+    """Bits of the decoder's linear layers."""
+    url: str | None = None
+    """Address of the server."""
+    served_model: str | None = None
+    """Name of the model there; None means the first one it lists."""
+    ray_workers: int | None = None
+    """Models on the cluster; None means one for each GPU, or else for each node."""
+
+
 def load_extractor(
     name: str | Path,
     *,
     data: str | Path | None = None,
     dtype: str = "auto",
     constrained: bool | None = None,
+    quantize: Quantization | None = None,
 ) -> Extractor:
     """A run, an export, adapters or a hub name as something that reads fields off images.
 
@@ -64,6 +87,7 @@ def load_extractor(
         data: Data set folder whose task a model without a task file of its own is asked.
         dtype: Type of the weights in memory; ``auto`` is the one that was scored.
         constrained: Whether answers are held to the template; None means as the run was evaluated.
+        quantize: Bits of the decoder's linear layers; None leaves them as they are.
 
     Raises:
         RunError: Nothing says what the model is asked, or a part of the run is missing.
@@ -74,7 +98,7 @@ def load_extractor(
     settings = subject.recipe.model if subject.recipe else ModelSettings()
     if dtype != "auto":
         settings = ModelSettings.model_validate({**settings.model_dump(), "dtype": dtype})
-    model, processor = load_model(name, settings)
+    model, processor = load_model(name, settings, quantizer(quantize, "--quantize") if quantize else None)
     model.eval()
     numbers = file.numbers if file.numbers != "text" or head_of(model) is None else "head"
     held = file.constrained if constrained is None else constrained
@@ -86,7 +110,29 @@ def load_extractor(
         grammar_of(model, processor, file.task, limits, file.max_new_tokens) if limits else None,
         number_writer(numbers, file.task, processor.tokenizer),
     )
-    return Extractor(str(name), engine, reader_of(file))
+    return Extractor(str(name), engine, reader_of(file), quantize or "")
+
+
+def open_extractor(name: str, options: EngineOptions, *, data: Path | None = None) -> Extractor:
+    """What answers a bulk prediction, as the options say; a server and a cluster load the model themselves."""
+    if options.engine != "openai" and (options.url or options.served_model):
+        raise SettingsError("--url and --served-model name a server; add --engine openai")
+    if options.engine != "ray" and options.ray_workers:
+        raise SettingsError("--ray-workers counts the models of a cluster; add --engine ray")
+    if options.engine == "local":
+        return load_extractor(name, data=data, quantize=options.quantize)
+    file = _task_file(subject_of(name), data)
+    if options.engine == "ray":
+        place = str(Path(name).resolve()) if Path(name).exists() else name
+        load = partial(load_extractor, place, data=data and data.resolve(), quantize=options.quantize)
+        return Extractor(name, RayEngine(load, options.ray_workers), reader_of(file), options.quantize or "")
+    if options.quantize:
+        raise SettingsError("--quantize is the server's to do with --engine openai; leave it out")
+    if options.url is None:
+        raise SettingsError("--engine openai needs the address of the server; add --url http://HOST:PORT/v1")
+    client = ChatClient(options.url, options.served_model, key=os.environ.get("OPENAI_API_KEY"))
+    variant = f"{client.url} {options.served_model or ''}".strip()
+    return Extractor(name, OpenAIEngine(client, file.max_new_tokens), reader_of(file), variant)
 
 
 def reader_of(file: TaskFile) -> AnswerReader:
@@ -103,23 +149,24 @@ def predict_images(
     sources: Sequence[str],
     *,
     column: str | None = None,
+    root: Path | None = None,
     together: bool = False,
     batch_size: int = 16,
     workers: int = 2,
     fetch: FetchLimits | None = None,
 ) -> Iterator[tuple[str, Answer]]:
     """Name and answer of each image, in the order of the source; ``together`` all of them show one product."""
-    images = list(ImageList(sources, column, fetch))
-    groups = [images] if together else [[one] for one in images]
-    answers = _in_order(
-        extractor.answers(
-            ((index, [one.image for one in group]) for index, group in enumerate(groups)),
-            batch_size=batch_size,
-            workers=workers,
-        )
-    )
-    for group, answer in zip(groups, answers, strict=True):
-        yield group[0].name, answer
+    images = ImageList(sources, column, fetch, root=root)
+    names: dict[int, str] = {}
+
+    def asked() -> Iterator[tuple[int, list[ImageSource]]]:
+        groups = [list(images)] if together else ([one] for one in images)
+        for index, group in enumerate(groups):
+            names[index] = group[0].name
+            yield index, [one.image for one in group]
+
+    for index, answer in in_order(extractor.answers(asked(), batch_size=batch_size, workers=workers)):
+        yield names.pop(index), answer
 
 
 def predict_into(
@@ -128,6 +175,7 @@ def predict_into(
     out: Path,
     *,
     column: str | None = None,
+    root: Path | None = None,
     min_confidence: float | None = None,
     overwrite: bool = False,
     batch_size: int = 32,
@@ -139,9 +187,10 @@ def predict_into(
 
     Args:
         extractor: What answers.
-        sources: A folder, glob, table or address, or image files.
+        sources: Folders, globs, tables, addresses, image files, or ``-`` for a list on standard input.
         out: .csv, .jsonl or .parquet.
         column: Column of a table that holds the images; None means the one that the source or its name tells.
+        root: Folder that paths of a table start from; None means the table's own.
         min_confidence: Rows below it, and rows with an error, go into a review file beside ``out``.
         overwrite: Whether a file of that name is replaced.
         batch_size: Answers in the making at once.
@@ -149,38 +198,30 @@ def predict_into(
         fetch: Rules for addresses.
         progress: Gets counts.
     """
-    images = ImageList(sources, column, fetch)
-    fingerprint = _fingerprint(extractor, images)
+    require_suffix(out)
+    require_place(out, sources)
+    images = ImageList(sources, column, fetch, root=root, without=files_of(out))
+    identity = _identity(extractor, images, column)
     names: dict[int, str] = {}
     errors = 0
-    with ResultFile(out, extractor.task, fingerprint, min_confidence=min_confidence, overwrite=overwrite) as results:
+    with ResultFile(out, extractor.task, identity, min_confidence=min_confidence, overwrite=overwrite) as results:
 
-        def unanswered() -> Iterator[tuple[int, list[Any]]]:
-            index, one = -1, None
+        def unanswered() -> Iterator[tuple[int, list[ImageSource]]]:
+            index = -1
             for index, one in enumerate(images):
-                if index not in results.done:
+                if not results.has(index, one.name):
                     names[index] = one.name
                     yield index, [one.image]
             if index < 0:
                 raise SourceError(f"{' '.join(sources)} holds no image")
 
-        progress(len(results.done), len(images))
+        progress(len(results), len(images))
         for index, answer in extractor.answers(unanswered(), batch_size=batch_size, workers=workers):
             results.add(index, names.pop(index), answer)
             errors += not answer.ok
-            progress(len(results.done), len(images))
+            progress(len(results), len(images))
         rows, review = results.finish()
     return Predicted(out, rows, results.review if min_confidence is not None else None, review, errors)
-
-
-def _in_order(answers: Iterator[tuple[int, Answer]]) -> Iterator[Answer]:
-    early: dict[int, Answer] = {}
-    following = 0
-    for index, answer in answers:
-        early[index] = answer
-        while following in early:
-            yield early.pop(following)
-            following += 1
 
 
 def _task_file(subject: Subject, data: Path | None) -> TaskFile:
@@ -217,10 +258,16 @@ def _bounds(interval: NumberInterval) -> Callable[[float], tuple[float, float]]:
     return at
 
 
-def _fingerprint(extractor: Extractor, images: ImageList) -> str:
-    """Changes with the model, the task and the source, so that answers to something else are not taken over."""
-    weights = subject_of(extractor.name)
-    files = [path for folder in (weights.folder, weights.adapters) if folder for path in folder.glob("*.safetensors")]
-    weights_of_model = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in sorted(set(files))]
-    settings = [extractor.name, extractor.task.model_dump(mode="json"), weights_of_model, images.sources, len(images)]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+def _identity(extractor: Extractor, images: ImageList, column: str | None) -> dict[str, str]:
+    """What is predicted, so that answers to something else are not taken over."""
+    subject = subject_of(extractor.name)
+    folders = dict.fromkeys(folder for folder in (subject.folder, Path(subject.weights)) if folder and folder.is_dir())
+    task = hashlib.sha256(extractor.task.model_dump_json().encode()).hexdigest()
+    return {
+        "model": extractor.name,
+        "engine": extractor.variant,
+        "weights": " ".join(fingerprint_of(folder)[:16] for folder in folders),
+        "task": task[:16],
+        "source": " ".join(readable(name) for name in images.sources),
+        "image column": column or "",
+    }

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from phisight.core.errors import SettingsError
+from phisight.core.errors import SettingsError, StorageError
 from phisight.core.task import Task
-from phisight.extraction.answer import Answer
-from phisight.extraction.results import ResultFile
+from phisight.extraction.answer import Answer, AnswerReader
+from phisight.extraction.image_list import readable
+from phisight.extraction.results import ResultFile, require_place, schema_of
 
 TASK = Task()
 SURE = Answer(
@@ -23,8 +24,11 @@ SURE = Answer(
 FAILED = Answer(error="image: there is no image gone.jpg")
 
 
+SAME = {"model": "runs/a", "source": "photos"}
+
+
 def filled(out: Path, **options: Any) -> tuple[int, int]:
-    with ResultFile(out, TASK, "same", **options) as results:
+    with ResultFile(out, TASK, SAME, **options) as results:
         results.add(2, "c.jpg", SURE)
         results.add(0, "a.jpg", FAILED)
         results.add(1, "b.jpg", Answer({**SURE, "full_price": 3.0}, text="x", confidence={"title": 0.9}))
@@ -34,10 +38,8 @@ def filled(out: Path, **options: Any) -> tuple[int, int]:
 def read(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         return list(pq.read_table(path).to_pylist())
-    text = path.read_text(encoding="utf-8")
-    return (
-        list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else list(map(json.loads, text.splitlines()))
-    )
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in file]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -71,32 +73,98 @@ def test_what_is_not_sure_goes_to_the_review_file(tmp_path: Path) -> None:
     assert [row["image"] for row in read(tmp_path / "out.review.jsonl")] == ["a.jpg", "c.jpg"]
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"row": 7, "ima'])
-def test_a_killed_run_continues(torn: bytes, tmp_path: Path) -> None:
-    out = tmp_path / "out.csv"
-    with ResultFile(out, TASK, "same") as results:
-        results.add(1, "b.jpg", SURE)
-    with (tmp_path / "out.csv.partial.jsonl").open("ab") as file:
-        file.write(torn)
-    with ResultFile(out, TASK, "same") as results:
-        assert results.done == {1}
-        results.add(1, "twice.jpg", FAILED)
-        results.add(0, "a.jpg", SURE)
-        assert results.finish() == (2, 0)
-    assert [row["image"] for row in read(out)] == ["a.jpg", "b.jpg"]
-
-
-def test_rows_of_another_model_are_not_taken_over(tmp_path: Path) -> None:
-    with ResultFile(tmp_path / "out.csv", TASK, "one model") as results:
-        results.add(1, "b.jpg", SURE)
-    with ResultFile(tmp_path / "out.csv", TASK, "another") as results:
-        assert results.done == set()
-
-
-def test_what_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+def test_what_is_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"must end in \.csv"):
-        ResultFile(tmp_path / "out.txt", TASK, "")
-    (tmp_path / "out.csv").write_text("mine")
-    with pytest.raises(SettingsError, match="is there already"):
-        ResultFile(tmp_path / "out.csv", TASK, "")
-    assert (tmp_path / "out.csv").read_text() == "mine"
+        ResultFile(tmp_path / "out.txt", TASK, SAME)
+    filled(tmp_path / "out.csv")
+    mine = (tmp_path / "out.csv").read_bytes()
+    with pytest.raises(SettingsError, match=r"out\.csv is there already; name another"):
+        ResultFile(tmp_path / "out.csv", TASK, SAME)
+    for name, text in (("out.csv", "a,b\n1,2\n"), ("out.jsonl", '{"a": 1}\n')):
+        other = tmp_path / "other" / name
+        other.parent.mkdir(exist_ok=True)
+        other.write_text(text)
+        with pytest.raises(SettingsError, match="already, a table with other columns; name another"):
+            ResultFile(other, TASK, SAME)
+    assert (tmp_path / "out.csv").read_bytes() == mine
+    assert filled(tmp_path / "out.csv", overwrite=True) == (3, 0)
+
+
+def test_a_review_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out.review.csv").write_text("mine")
+    with pytest.raises(SettingsError, match=r"out\.review\.csv is there already"):
+        ResultFile(tmp_path / "out.csv", TASK, SAME, min_confidence=0.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.review.csv"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_fields_that_are_called_as_our_columns(suffix: str, tmp_path: Path) -> None:
+    names = ["image", "text", "error", "confidence", "price", "price_low", "text_confidence", "phisight_text"]
+    kinds = {name: "number" if name.startswith("price") else "text" for name in names}
+    task = Task(answer=", ".join(f"{name}: {{{name}}}" for name in names), fields=kinds)
+    values = {name: 2.5 if kind == "number" else f"<{name}>" for name, kind in kinds.items()}
+    answer = Answer(values, text="all", confidence=dict.fromkeys(names, 0.5), interval={"price": (1.0, 4.0)})
+    with ResultFile(tmp_path / f"out.{suffix}", task, SAME) as results:
+        results.add(0, "a.jpg", answer)
+        results.finish()
+    (row,) = read(tmp_path / f"out.{suffix}")
+    assert {name: row[name] for name in names if kinds[name] == "text"} == {
+        name: value for name, value in values.items() if kinds[name] == "text"
+    }
+    assert (row["phisight_image"], row["phisight_phisight_text"]) == ("a.jpg", "all")
+    assert (float(row["price"]), float(row["price_low"]), float(row["phisight_price_low"])) == (2.5, 2.5, 1.0)
+    assert len(row) == len(schema_of(task).names) == len(set(schema_of(task).names))
+
+
+NAMES = [
+    "a,b.jpg",
+    "a\nb.jpg",
+    "a\r\nb.jpg",
+    'a"b.jpg',
+    " a .jpg",
+    "=1+1.jpg",
+    "caf\udce9.jpg",
+    "日本.jpg",
+    "a\tb",
+    "\ufeff",
+]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_unusual_names_and_texts(suffix: str, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{suffix}"
+    with ResultFile(out, TASK, SAME) as results:
+        for row, name in enumerate(NAMES):
+            results.add(row, readable(name), Answer(text=name, error=f"image: {name}"))
+        assert results.finish() == (len(NAMES), 0)
+    rows = read(out)
+    assert [row["image"] for row in rows] == [name.replace("\udce9", "\\udce9") for name in NAMES]
+    assert [row["error"] for row in rows] == ["image: " + name.replace("\udce9", "\\udce9") for name in NAMES]
+
+
+@pytest.mark.parametrize("written", ["1e999", "9" * 400, "-1e400"])
+def test_a_number_that_no_column_holds_is_an_error_of_its_row(written: str) -> None:
+    answer = AnswerReader(TASK).answer(f"Product: A, Category: HATS, Full Price: {written}", {})
+    assert answer.error is not None
+    assert "full_price" in answer.error
+    assert not answer
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match="cannot be written: File exists; choose another --out"):
+        ResultFile(tmp_path / "file" / "out.csv", TASK, SAME)
+
+
+def test_nothing_is_left_of_a_prediction_without_a_row(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError), ResultFile(tmp_path / "out.csv", TASK, SAME):
+        raise SettingsError("no image")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_would_change_its_source_is_refused(tmp_path: Path) -> None:
+    for name in ("out.parquet", "metadata.csv", "metadata.jsonl"):
+        with pytest.raises(SettingsError, match="would be taken for their table"):
+            require_place(tmp_path / name, [str(tmp_path)])
+    for name in ("out.csv", "out.jsonl", "sub/out.parquet"):
+        require_place(tmp_path / name, [str(tmp_path)])

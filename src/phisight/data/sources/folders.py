@@ -51,11 +51,8 @@ class ImageFolderSource:
 
     def __init__(self, path: Path) -> None:
         self.root: Path | None = path
-        self.files = sorted(
-            file.relative_to(path).as_posix()
-            for file in path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in file.parts)
-        )
+        inside = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        self.files = sorted(file.as_posix() for file in inside if not any(part.startswith(".") for part in file.parts))
         if not self.files:
             raise SourceError(f"{path} holds no table and no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
         self.description: dict[str, Any] = {"kind": "imagefolder", "name": path.name, "images": len(self.files)}
