@@ -23,13 +23,11 @@ WAYS: tuple[Any, ...] = (None, "8bit", "4bit")
 
 def decoder_bytes(model: Any) -> int:
     """Bytes of the decoder's layers as they are held, quantization states included."""
-    from bitsandbytes.nn import Params4bit
-
     total = 0
     for parameter in model.model.layers.parameters():
         total += parameter.nbytes
-        if isinstance(parameter, Params4bit) and parameter.quant_state is not None:
-            total += parameter.quant_state.absmax.nbytes
+        state = getattr(parameter, "quant_state", None)
+        total += state.absmax.nbytes if state is not None else 0
     return total
 
 
@@ -70,11 +68,13 @@ def main() -> None:
 
     data = DatasetFolder.open(asked.data or data_of_run(asked.run, read_trained_run(asked.run)))
     rows = list(data.rows("test"))[: asked.rows]
-    rights, figures = {}, {}
+    rights: dict[str, dict[str, NDArray[np.bool_]]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for way in WAYS:
         extractor = load_extractor(asked.run, quantize=way)
         name = way or "as it is"
-        size = decoder_bytes(extractor._engine.model)
+        engine: Any = extractor._engine
+        size = decoder_bytes(engine.model)
         rights[name], speed = rights_of(extractor, data, rows)
         figures[name] = {"decoder_bytes": size, "images_per_s": speed}
         print(f"{name}: decoder {size / 1e6:.2f} MB, {speed:.1f} images/s")

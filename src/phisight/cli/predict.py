@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from phisight.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from phisight.extraction.answer import Answer
+    from phisight.workflows.extract import Predicted
 
 Engine = Literal["local", "ray", "openai"]
 Bits = Literal["8bit", "4bit"]
@@ -80,37 +81,25 @@ def predict_command(
     options = EngineOptions(engine, quantize, url, served_model, ray_workers)
     extractor = open_extractor(model, options, data=data)
     fetch = FetchLimits(allow_private=allow_private)
+    reading: dict[str, Any] = {"column": column, "root": root, "fetch": fetch}
+    reading |= {"batch_size": batch_size, "workers": workers}
     if out is None:
         unanswered = 0
-        for name, answer in predict_images(
-            extractor,
-            sources,
-            column=column,
-            root=root,
-            together=together,
-            batch_size=batch_size,
-            workers=workers,
-            fetch=fetch,
-        ):
+        for name, answer in predict_images(extractor, sources, together=together, **reading):
             _show(name, answer, as_json=as_json)
             unanswered += not answer.text
         if unanswered:
             raise typer.Exit(1)
         return
     with progress_bar() as progress:
+        bar = Bar(progress, "predicting", unit="images/s")
         done = predict_into(
-            extractor,
-            sources,
-            out,
-            column=column,
-            root=root,
-            min_confidence=min_confidence,
-            overwrite=overwrite,
-            batch_size=batch_size,
-            workers=workers,
-            fetch=fetch,
-            progress=Bar(progress, "predicting", unit="images/s").reach,
+            extractor, sources, out, min_confidence=min_confidence, overwrite=overwrite, progress=bar.reach, **reading
         )
+    _summarize(done)
+
+
+def _summarize(done: Predicted) -> None:
     if done.errors:
         errors.print(f"{done.errors} rows have an error; see the column error.", highlight=False)
     review = f"  To review: [bold]{done.review}[/bold] ({done.review_rows} rows)" if done.review else ""

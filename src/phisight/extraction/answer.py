@@ -73,9 +73,9 @@ class AnswerReader:
         parsed = self.task.parse(text)
         if parsed.values is None:
             return Answer(text=text, error=f"not read: {parsed.reason}")
-        for name, value in parsed.values.items():
-            if isinstance(value, int | float) and not -LARGEST < value < LARGEST:
-                return Answer(text=text, error=f"not read: field {name!r} holds {value:g}, more than a column can hold")
+        for name, one in parsed.values.items():
+            if isinstance(one, int | float) and not -LARGEST < one < LARGEST:
+                return Answer(text=text, error=f"not read: field {name!r} holds {one:g}, more than a column can hold")
         confidence = {name: self.calibrations.get(name, _as_it_is)(value) for name, value in raw.items()}
         interval = {
             name: bounds(float(value))

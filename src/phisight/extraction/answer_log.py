@@ -112,8 +112,8 @@ class AnswerLog:
 
     def offsets(self) -> list[int]:
         """Byte at which the line of each row begins, in the order of the source."""
-        places = {line["row"]: place for place, line in self.lines() if "row" in line}
-        return [place for _, place in sorted(places.items())]
+        found = {line["row"]: start for start, line in self.lines() if "row" in line}
+        return [start for _, start in sorted(found.items())]
 
     def at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
         """The lines that begin at these bytes."""

@@ -68,8 +68,7 @@ class RayEngine:
     def _round(
         self, ray: Any, rows: Sequence[tuple[int, Request]], at_once: int, threads: int
     ) -> Iterator[tuple[int, Answer]]:
-        from ray import cloudpickle
-
+        cloudpickle: Any = ray.cloudpickle
         count, each = _share(ray, self._workers)
         table = pa.table(
             {
@@ -106,8 +105,7 @@ class Worker:
 
     def __call__(self, table: Any) -> Any:
         """A table of requests (index, request) to one of answers (index, answer)."""
-        from ray import cloudpickle
-
+        cloudpickle = _cloudpickle()
         asked = ((row["index"], cloudpickle.loads(row["request"])) for row in table.to_pylist())
         found = self._extractor.answers(asked, batch_size=self._at_once, workers=self._threads)
         rows = [{"index": index, "answer": json.dumps(_plain(answer))} for index, answer in found]
@@ -116,13 +114,18 @@ class Worker:
 
 def _with_bytes(table: Any) -> Any:
     """Requests whose files are read: a worker on another node may not see them."""
-    from ray import cloudpickle
-
+    cloudpickle: Any = _cloudpickle()
     found = []
     for row in table.to_pylist():
         images = [travelling(image) for image in cloudpickle.loads(row["request"])]
         found.append(cloudpickle.dumps(images))
     return pa.table({"index": table["index"], "request": pa.array(found, pa.binary())})
+
+
+def _cloudpickle() -> Any:
+    from ray import cloudpickle
+
+    return cloudpickle
 
 
 def _plain(answer: Answer) -> dict[str, Any]:

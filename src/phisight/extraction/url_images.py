@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import IO
@@ -56,4 +58,11 @@ def _connection(limits: FetchLimits) -> tuple[asyncio.AbstractEventLoop, Fetcher
     """A loop in a thread of its own, and what fetches there."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="fetch", daemon=True).start()
-    return loop, Fetcher(limits, ImageLimits().max_bytes)
+    fetcher = Fetcher(limits, ImageLimits().max_bytes)
+
+    def close() -> None:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(fetcher.__aexit__(None, None, None), loop).result(timeout=5)
+
+    atexit.register(close)
+    return loop, fetcher

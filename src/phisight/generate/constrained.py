@@ -19,6 +19,8 @@ from phisight.generate.grammar import Grammar, States
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _ENDS = "ends"
+MOST_MASKS = 1024
+"""States whose masks are kept: at 32 thousand tokens 32 MB."""
 
 
 class AnswerGrammar:
@@ -48,6 +50,8 @@ class AnswerGrammar:
         self.token_bytes = token_bytes(tokenizer)
         self._tree = _prefix_tree(self.token_bytes)
         self._allowed: dict[States, Tensor] = {}
+        self._masks: Tensor | None = None
+        self._numbers: dict[States, int] = {}
 
     def allowed(self, states: States) -> Tensor:
         """Ids int64[n] of the tokens that keep the answer within the grammar."""
@@ -57,6 +61,27 @@ class AnswerGrammar:
             self._collect(self._tree, states, ids)
             known = self._allowed[states] = torch.tensor(ids or self.end_ids, dtype=torch.int64)
         return known
+
+    def masks(self, states: Sequence[States], vocabulary: int, device: torch.device) -> Tensor:
+        """bool[n, vocabulary], for each of n rows the tokens that keep its answer within the grammar.
+
+        A state's mask is made once and kept on the device: few states come up again and again.
+        """
+        assert len(states) <= MOST_MASKS, f"{len(states)} rows for {MOST_MASKS} masks"
+        if self._masks is None or self._masks.shape[1] != vocabulary or self._masks.device != device:
+            self._masks = torch.zeros(64, vocabulary, dtype=torch.bool, device=device)
+            self._numbers.clear()
+        new = {one for one in states if one not in self._numbers}
+        if len(self._numbers) + len(new) > MOST_MASKS:
+            self._numbers.clear()
+            new = set(states)
+        while len(self._numbers) + len(new) > len(self._masks):
+            self._masks = torch.cat([self._masks, torch.zeros_like(self._masks)])
+        for one in new:
+            number = self._numbers[one] = len(self._numbers)
+            self._masks[number] = False
+            self._masks[number, self.allowed(one).to(device)] = True
+        return self._masks[torch.tensor([self._numbers[one] for one in states], device=device)]
 
     def _collect(self, node: dict[Any, Any], states: States, ids: list[int]) -> None:
         ids += node.get(_ENDS, ())
@@ -80,6 +105,11 @@ class RowConstraint:
         self._answers = answers
         self._states = answers.grammar.start
         self._text_tokens = 0
+
+    @property
+    def states(self) -> States:
+        """Where the answer may stand."""
+        return self._states
 
     def allowed(self) -> Tensor:
         """Ids int64[n] of the tokens that may come next."""
@@ -111,11 +141,9 @@ class _Constraint(LogitsProcessor):
             self._seen += 1
             for row, token in zip(self._rows, column, strict=True):
                 row.advance(token)
-        masked = torch.full_like(scores, float("-inf"))
-        for place, row in enumerate(self._rows):
-            allowed = row.allowed().to(scores.device)
-            masked[place, allowed] = scores[place, allowed]
-        return masked
+        return scores.masked_fill(
+            ~self._answers.masks([row.states for row in self._rows], scores.shape[1], scores.device), float("-inf")
+        )
 
 
 def token_bytes(tokenizer: Any) -> dict[int, bytes]:

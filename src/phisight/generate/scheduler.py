@@ -239,12 +239,8 @@ class Scheduler:
         if self._never:
             allowed = allowed.index_fill(-1, torch.tensor(self._never, device=logits.device), float("-inf"))
         if self._grammar is not None:
-            masked = torch.full_like(allowed, float("-inf"))
-            for place, row in enumerate(rows):
-                assert row.constraint is not None
-                ids = row.constraint.allowed().to(logits.device)
-                masked[place, ids] = allowed[place, ids]
-            allowed = masked
+            states = [row.constraint.states for row in rows if row.constraint is not None]
+            allowed = allowed.masked_fill(~self._grammar.masks(states, logits.shape[1], logits.device), float("-inf"))
         chosen = allowed.argmax(-1)
         gained = logits.gather(-1, chosen[:, None])[:, 0] - total
         return chosen.tolist(), gained.tolist()

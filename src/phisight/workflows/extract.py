@@ -35,6 +35,7 @@ from phisight.extraction.ray_predict import RayEngine
 from phisight.extraction.results import ResultFile, files_of, require_place, require_suffix
 from phisight.generate import ImageSource, number_writer
 from phisight.model.number_head import head_of
+from phisight.train.acceleration.patch import fuse_for_prediction
 from phisight.train.trainable.quantize import Quantization, quantizer
 from phisight.workflows.load import load_model
 from phisight.workflows.predict import grammar_of, limits_of_data
@@ -99,7 +100,7 @@ def load_extractor(
     if dtype != "auto":
         settings = ModelSettings.model_validate({**settings.model_dump(), "dtype": dtype})
     model, processor = load_model(name, settings, quantizer(quantize, "--quantize") if quantize else None)
-    model.eval()
+    fuse_for_prediction(model.eval())
     numbers = file.numbers if file.numbers != "text" or head_of(model) is None else "head"
     held = file.constrained if constrained is None else constrained
     limits = _limits(subject, file, Path(data) if data is not None else None) if held else None

@@ -165,7 +165,7 @@ def test_folders_wherever_they_are(photos: Path, monkeypatch: pytest.MonkeyPatch
         assert colors(ImageList([name])) == COLORS
 
 
-UNUSUAL = [
+UNUSUAL: list[str | bytes] = [
     "new\nline.png",
     "com,ma.png",
     'quo"te.png',

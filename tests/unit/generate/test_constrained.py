@@ -103,6 +103,20 @@ def test_true_answers_stay_possible(title: str, category: str, price: object) ->
     assert accepted(GRAMMAR.grammar, Task().render(row))
 
 
+@pytest.mark.parametrize("most", [8, 1024])
+def test_masks_of_many_rows_are_those_of_each(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few are kept, and whatever the rows are together with."""
+    monkeypatch.setattr("phisight.generate.constrained.MOST_MASKS", most)
+    grammar, draw = AnswerGrammar(Task(), FakeTokenizer(), CATEGORIES, END, max_text_tokens=5), random.Random(0)
+    rows = [grammar.row() for _ in range(6)]
+    for _ in range(60):
+        masks = grammar.masks([row.states for row in rows], 259, torch.device("cpu"))
+        for mask, row in zip(masks, rows, strict=True):
+            assert mask.nonzero()[:, 0].tolist() == sorted(set(row.allowed().tolist()))
+            row.advance(draw.choice(row.allowed().tolist()))
+        rows = [grammar.row() if row.allowed().tolist() == [END] else row for row in rows]
+
+
 def test_rows_of_a_batch_are_held_to_the_template_each_on_its_own() -> None:
     answers = {10: "Product: Red, Category: HATS, Full Price: 1.0", 20: "Sorry, I cannot tell."}
     model = FakeModel(lambda red, green, blue: answers[red])

@@ -160,7 +160,7 @@ def test_one_row(tiny_run: Path) -> None:
     assert "shuffled" not in scores
     assert scores["verdict"]["uses_image"] is None
     assert "not checked (1 rows with 1 different image cannot swap images" in lines(scores)[0]
-    assert set(scores["not_checked"]) == {"shuffled", "mismatched"}
+    assert set(scores["not_checked"]) == {"shuffled", "mismatched", "calibration"}
     assert write_report([tiny_run]).is_file()
 
 

@@ -106,6 +106,10 @@ def fused_linear(
         adapter: Added to the layer.
         activation: A name of ``ACTIVATIONS`` or None.
     """
+    if adapter is None and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
+        rows = x.reshape(-1, x.shape[-1])
+        out = product(ACTIVATIONS[activation].apply(rows) if activation else rows, weight.t(), bias)
+        return out.view(*x.shape[:-1], weight.shape[0])  # nothing is saved for a backward pass
     down, up, scale = adapter or (None, None, 0.0)
     return cast(Tensor, _Layer.apply(x, weight, bias, down, up, scale, activation))  # type: ignore[no-untyped-call]
 
