@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from phisight.generate.constrained import RowConstraint, token_bytes
+from phisight.generate.constrained import AnswerGrammar, token_bytes
+from phisight.generate.decoding.sampling import Choice, Constraint
 from phisight.generate.number_decoding import Generated, NumberWriter
 from phisight.generate.prepare import Prepared, left_padded
 
@@ -29,6 +31,8 @@ class Completion:
     """Bytes of each token; empty for special ones."""
     log_probabilities: list[float]
     """Natural logarithm of each token's probability."""
+    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
+    """For each token the likeliest ones with theirs, as many as were asked for."""
 
 
 @dataclass
@@ -38,10 +42,34 @@ class Row:
     prepared: Prepared
     prompt: int
     """Tokens of the prompt."""
+    most: int
+    """Longest answer in tokens."""
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
+    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
+    """For each token the likeliest ones with their log-probabilities, as many as were asked for."""
     hidden: list[Tensor] = field(default_factory=list)
-    constraint: RowConstraint | None = None
+    constraint: Constraint | None = None
+    generator: torch.Generator | None = None
+
+    @classmethod
+    def of(cls, prepared: Prepared, grammar: AnswerGrammar | None, most: int) -> Self:
+        """A request that has no token yet; ``grammar`` and ``most`` where it brings no decoding of its own."""
+        own = prepared.decoding
+        language = own.grammar if own else grammar
+        return cls(
+            prepared,
+            prepared.length,
+            own.max_new_tokens if own else most,
+            constraint=language.row() if language else None,
+            generator=own.generator() if own else None,
+        )
+
+    def add(self, choice: Choice) -> None:
+        """The answer goes on with a token."""
+        self.ids.append(choice.token)
+        self.log_probabilities.append(choice.log_probability)
+        self.alternatives.append(choice.alternatives)
 
     @property
     def position(self) -> int:
@@ -88,7 +116,11 @@ class Finisher:
             return []
         rows, self._waiting = self._waiting, []
         written = [self._decoded(row) for row in rows]
-        texts = self._numbered(rows, written) if self._numbers else written
+        texts = list(written)
+        if decided := [place for place, row in enumerate(rows) if self._decides(row)]:
+            numbered = self._numbered([rows[place] for place in decided], [written[place] for place in decided])
+            for place, text in zip(decided, numbered, strict=True):
+                texts[place] = text
         return [
             Completion(
                 row.prepared.index,
@@ -97,9 +129,18 @@ class Finisher:
                 row.ids,
                 [self._pieces.get(token, b"") for token in row.ids],
                 row.log_probabilities,
+                row.alternatives,
             )
             for row, text, own in zip(rows, texts, written, strict=True)
         ]
+
+    def cancel(self, indexes: Collection[int]) -> None:
+        """Drop the rows of these requests."""
+        self._waiting = [row for row in self._waiting if row.prepared.index not in indexes]
+
+    def _decides(self, row: Row) -> bool:
+        """Whether the strategy decides the numbers of a row."""
+        return self._numbers is not None and (row.prepared.decoding is None or row.prepared.decoding.numbers)
 
     def _decoded(self, row: Row) -> str:
         return str(self._processor.batch_decode([row.ids], skip_special_tokens=True)[0]).strip()

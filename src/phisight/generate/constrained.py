@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from phisight.core.task import Task
+from phisight.generate.decoding.sampling import Constraint
 from phisight.generate.grammar import Grammar, States
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -93,6 +94,10 @@ class AnswerGrammar:
         """A new answer's way through the grammar."""
         return RowConstraint(self)
 
+    def masks_of(self, rows: Sequence[Constraint], vocabulary: int, device: torch.device) -> Tensor:
+        """bool[n, vocabulary]: ``masks`` for rows of this grammar."""
+        return self.masks([row.states for row in rows if isinstance(row, RowConstraint)], vocabulary, device)
+
     def processor(self, prompt_length: int) -> LogitsProcessor:
         """A logits processor for one call of ``generate`` (greedy or sampling) on prompts of this padded length."""
         return _Constraint(self, prompt_length)
@@ -105,6 +110,11 @@ class RowConstraint:
         self._answers = answers
         self._states = answers.grammar.start
         self._text_tokens = 0
+
+    @property
+    def language(self) -> AnswerGrammar:
+        """The grammar."""
+        return self._answers
 
     @property
     def states(self) -> States:

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from phisight.core.errors import ImageError, PhisightError, UnreadableImageError
+from phisight.generate.decoding.sampling import Decoding
 from phisight.generate.requests import ImageSource, Request, SlowSource, load_rgb
 
 
@@ -31,6 +32,8 @@ class Prepared:
     """Tensors of the processor for this row alone: input_ids and attention_mask int64[1, T], images."""
     error: ImageError | None = None
     """Why its image cannot be used; then there are no tensors."""
+    decoding: Decoding | None = None
+    """How its answer is decoded; None means as the scheduler does."""
 
     @property
     def length(self) -> int:

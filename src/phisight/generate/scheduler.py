@@ -8,12 +8,12 @@ depend on its own length; one that outgrows the short factors is read again from
     scheduler = Scheduler(model, processor, max_sequences=32)
     for completion in scheduler.run(enumerate(requests), on_failure=...): ...
 
-A server calls ``join`` and ``step`` itself.
+A server calls ``join``, ``step`` and ``cancel`` itself; its requests bring their own ``Decoding``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers import DynamicCache
 from phisight.core.errors import EvaluationError, ImageError
 from phisight.generate.completions import Completion, Finisher, Row, on_device
 from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.decoding.sampling import choose
 from phisight.generate.decoding.schedulable import unschedulable
 from phisight.generate.decoding.sequence_cache import SequenceCache
 from phisight.generate.decoding.static_step import Outputs, StaticStep, recorder_of
@@ -47,6 +48,7 @@ class Scheduler:
         grammar: Holds answers to a task's template; None means free text.
         numbers: Decides which numbers an answer carries; None means the digits that the model wrote.
         workers: Threads that decode images and prepare tensors.
+        numbers_at_once: Ended answers that the strategy ``expected`` asks about together; None means a full batch.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Scheduler:
         grammar: AnswerGrammar | None = None,
         numbers: NumberWriter | None = None,
         workers: int = 1,
+        numbers_at_once: int | None = None,
     ) -> None:
         if max_sequences < 1 or max_new_tokens < 1:
             raise EvaluationError(
@@ -88,12 +91,17 @@ class Scheduler:
         )
         self._rows: list[Row] = []
         self._again: list[Row] = []
-        self._finisher = Finisher(model, processor, numbers, max_sequences)
+        self._finisher = Finisher(model, processor, numbers, numbers_at_once or max_sequences)
 
     @property
     def free(self) -> int:
         """Requests that may join now."""
         return self.max_sequences - len(self._rows) - len(self._again)
+
+    @property
+    def writing(self) -> list[Row]:
+        """Answers in the making, with what each has so far."""
+        return [*self._rows, *self._again]
 
     @property
     def busy(self) -> bool:
@@ -136,13 +144,18 @@ class Scheduler:
     @torch.inference_mode()
     def join(self, requests: Sequence[Prepared]) -> list[Completion]:
         """Take requests in, at most ``free``: their prompts go through the model, and each has its first token."""
-        rows = [Row(one, one.length) for one in requests]
-        for row in rows:
-            row.constraint = self._grammar.row() if self._grammar else None
+        rows = [Row.of(one, self._grammar, self.max_new_tokens) for one in requests]
         ended: list[Row] = []
         for group in self._read_together(sorted(rows, key=lambda row: row.prompt)):
             ended += self._read(group)
         return self._finish(ended) if rows else []
+
+    @torch.inference_mode()
+    def cancel(self, indexes: Collection[int]) -> None:
+        """Drop the answers to these requests; their rows are free at once."""
+        self._leave({id(row) for row in self._rows if row.prepared.index in indexes})
+        self._again = [row for row in self._again if row.prepared.index not in indexes]
+        self._finisher.cancel(indexes)
 
     def _read_together(self, rows: list[Row]) -> Iterator[list[Row]]:
         """Rows in groups whose prompts go through the model at once: bounded in memory, and on a CPU in its cache."""
@@ -190,7 +203,7 @@ class Scheduler:
             logits_to_keep=1,
         )
         lengths = [row.prompt + len(row.ids) for row in rows]
-        room = max(row.prompt + self.max_new_tokens for row in rows)
+        room = max(row.prompt + row.most for row in rows)
         self._cache.join(cache, lengths, room)
         self._rows += rows
         for row in rows:
@@ -209,47 +222,41 @@ class Scheduler:
 
     def _advance(self, rows: list[Row], logits: Tensor, hidden: Tensor | None) -> list[Row]:
         """Give rows their next token, from logits float[n, V]; those that end leave the cache."""
-        chosen, gained = self._choose(rows, logits)
+        choices = choose(
+            logits,
+            [row.constraint for row in rows],
+            [row.prepared.decoding for row in rows],
+            [row.generator for row in rows],
+            self._never,
+        )
         states = [None] * len(rows) if hidden is None else list(hidden.float().cpu())
         ended = []
-        for row, token, log_probability, state in zip(rows, chosen, gained, states, strict=True):
-            row.ids.append(token)
-            row.log_probabilities.append(log_probability)
+        for row, choice, state in zip(rows, choices, states, strict=True):
+            row.add(choice)
             if state is not None:
                 row.hidden.append(state)
             if row.constraint is not None:
-                row.constraint.advance(token)
-            if token in self._ends or len(row.ids) == self.max_new_tokens:
+                row.constraint.advance(choice.token)
+            if choice.token in self._ends or len(row.ids) == row.most:
                 ended.append(row)
             elif self._short is not None and row.position == self._short:
                 self._again.append(row)
-        leaving = {id(row) for row in [*ended, *self._again]}
+        self._leave({id(row) for row in [*ended, *self._again]})
+        return ended
+
+    def _leave(self, leaving: set[int]) -> None:
+        """Free the cache's rows of those with these ``id``."""
         for index in reversed(range(len(self._rows))):
             if id(self._rows[index]) in leaving:
                 last = self._cache.leave(index)
                 self._rows[index] = self._rows[last]
                 self._rows.pop()
-        return ended
-
-    def _choose(self, rows: list[Row], logits: Tensor) -> tuple[list[int], list[float]]:
-        """The likeliest allowed token of each row, and the logarithm of its probability among all tokens."""
-        logits = logits.float()
-        total = logits.logsumexp(-1)
-        allowed = logits
-        if self._never:
-            allowed = allowed.index_fill(-1, torch.tensor(self._never, device=logits.device), float("-inf"))
-        if self._grammar is not None:
-            states = [row.constraint.states for row in rows if row.constraint is not None]
-            allowed = allowed.masked_fill(~self._grammar.masks(states, logits.shape[1], logits.device), float("-inf"))
-        chosen = allowed.argmax(-1)
-        gained = logits.gather(-1, chosen[:, None])[:, 0] - total
-        return chosen.tolist(), gained.tolist()
 
     def _finish(self, rows: list[Row]) -> list[Completion]:
         return self._finisher.finish(rows, last=not self._rows and not self._again)
 
     def _may_begin_again(self, row: Row) -> bool:
-        return self._short is not None and row.prompt <= self._short < row.prompt + self.max_new_tokens
+        return self._short is not None and row.prompt <= self._short < row.prompt + row.most
 
     def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Outputs:
         return self._forward(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache)
