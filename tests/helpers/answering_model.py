@@ -58,9 +58,9 @@ def dying_extractor(model: str, marker: str) -> Extractor:
                     os.kill(os.getpid(), signal.SIGKILL)
 
     found = load_extractor(model)
-    engine = found._engine
+    engine = found.engine
     assert isinstance(engine, LocalEngine)
-    found._engine = Dying(engine.model, engine.processor, engine.max_new_tokens, engine.grammar, engine.numbers)
+    found.engine = Dying(engine.model, engine.processor, engine.max_new_tokens, engine.grammar, engine.numbers)
     return found
 
 

@@ -77,8 +77,11 @@ class Page:
             self._loaded = True
 
     def open(self, path: Path) -> None:
+        self.visit(path.resolve().as_uri())
+
+    def visit(self, url: str) -> None:
         self._loaded = False
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         while not self._loaded:
             self._hear(self._receive())
 

@@ -13,7 +13,7 @@ import warnings
 import typer
 
 from phisight import __version__
-from phisight.cli import data, demo, doctor, evaluate, export, plan, predict, report, sample, train
+from phisight.cli import data, demo, doctor, evaluate, export, plan, predict, report, sample, serve, train
 from phisight.cli.screen import console, fail
 from phisight.core.errors import PhisightError
 
@@ -51,6 +51,7 @@ app.command("evaluate")(evaluate.evaluate_command)
 app.command("predict")(predict.predict_command)
 app.command("report")(report.report_command)
 app.command("export")(export.export_command)
+app.command("serve")(serve.serve_command)
 
 
 def main() -> None:

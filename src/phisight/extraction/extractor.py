@@ -76,17 +76,19 @@ class Extractor:
     Attributes:
         name: What it was loaded from.
         variant: What else its answers depend on: a quantization, a server; empty for the model as it is.
+        engine: What answers.
+        reader: Reads fields off answers.
         task: Prompt, answer template and typed fields.
     """
 
     def __init__(self, name: str, engine: Engine, reader: AnswerReader, variant: str = "") -> None:
         self.name, self.variant = name, variant
-        self._engine, self._reader = engine, reader
+        self.engine, self.reader = engine, reader
 
     @property
     def task(self) -> Task:
         """Prompt, answer template and typed fields."""
-        return self._reader.task
+        return self.reader.task
 
     def extract(self, *images: AnyImage) -> Answer:
         """The fields of one image, or of several that show one product.
@@ -122,7 +124,7 @@ class Extractor:
     ) -> Iterator[tuple[int, Answer]]:
         """Numbered images to numbered answers, in the order in which they end."""
         requests = ((index, Request(self.task.prompt, group)) for index, group in images)
-        yield from self._engine.run(requests, self._reader, at_once=batch_size, workers=workers)
+        yield from self.engine.run(requests, self.reader, at_once=batch_size, workers=workers)
 
 
 def in_order(answers: Iterable[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:

@@ -95,7 +95,7 @@ def load_extractor(
         CheckpointError: No model of that name.
     """
     subject = subject_of(name)
-    file = _task_file(subject, Path(data) if data is not None else None)
+    file = task_file_of(subject, Path(data) if data is not None else None)
     settings = subject.recipe.model if subject.recipe else ModelSettings()
     if dtype != "auto":
         settings = ModelSettings.model_validate({**settings.model_dump(), "dtype": dtype})
@@ -103,7 +103,7 @@ def load_extractor(
     fuse_for_prediction(model.eval())
     numbers = file.numbers if file.numbers != "text" or head_of(model) is None else "head"
     held = file.constrained if constrained is None else constrained
-    limits = _limits(subject, file, Path(data) if data is not None else None) if held else None
+    limits = answer_limits(subject, file, Path(data) if data is not None else None) if held else None
     engine = LocalEngine(
         model,
         processor,
@@ -122,7 +122,7 @@ def open_extractor(name: str, options: EngineOptions, *, data: Path | None = Non
         raise SettingsError("--ray-workers counts the models of a cluster; add --engine ray")
     if options.engine == "local":
         return load_extractor(name, data=data, quantize=options.quantize)
-    file = _task_file(subject_of(name), data)
+    file = task_file_of(subject_of(name), data)
     if options.engine == "ray":
         place = str(Path(name).resolve()) if Path(name).exists() else name
         load = partial(load_extractor, place, data=data and data.resolve(), quantize=options.quantize)
@@ -225,7 +225,7 @@ def predict_into(
     return Predicted(out, rows, results.review if min_confidence is not None else None, review, errors)
 
 
-def _task_file(subject: Subject, data: Path | None) -> TaskFile:
+def task_file_of(subject: Subject, data: Path | None) -> TaskFile:
     """What the model is asked: as its run or task file says, else the task of a data set."""
     task: Task | None = DatasetFolder.open(data).task if data is not None else None
     if subject.run is not None:
@@ -240,7 +240,8 @@ def _task_file(subject: Subject, data: Path | None) -> TaskFile:
     return TaskFile(task=require_task(subject, task))
 
 
-def _limits(subject: Subject, file: TaskFile, data: Path | None) -> AnswerLimits:
+def answer_limits(subject: Subject, file: TaskFile, data: Path | None) -> AnswerLimits:
+    """What constrained answers may hold: as the task file says, else the training rows of the run or of ``data``."""
     if file.categories or not file.task.of_kind("category"):
         return AnswerLimits(dict(file.categories), dict(file.ranges))
     known = [data_of_run(subject.run, subject.recipe)] if subject.run is not None and subject.recipe else []

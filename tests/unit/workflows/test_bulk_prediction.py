@@ -137,7 +137,7 @@ def test_a_table_with_columns_of_our_names(model: Path, photos: Path, alone: dic
 def test_fewer_bits(quantization: Any, model: Path, photos: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="pip install 'phisight[quantize]'")
     extractor = load_extractor(model, quantize=quantization)
-    layers = {type(module).__name__ for module in extractor._engine.model.model.layers.modules()}  # type: ignore[attr-defined]
+    layers = {type(module).__name__ for module in extractor.engine.model.model.layers.modules()}  # type: ignore[attr-defined]
     assert layers & {"Linear8bitLt", "Linear4bit"}
     answers = [answer for _, answer in predict_images(extractor, [str(photos / "000[0-3].png")])]
     assert len(answers) == 4

@@ -73,5 +73,5 @@ def test_two_nodes_answer_alike(cluster: None, model: Path, photos: Path, monkey
 def test_a_lost_worker_costs_no_row(cluster: None, model: Path, photos: Path, tmp_path: Path) -> None:
     marker = tmp_path / "killed"
     load = partial(dying_extractor, str(model), str(marker))
-    require_same(Extractor(str(model), RayEngine(load), load_extractor(model)._reader), model, photos)
+    require_same(Extractor(str(model), RayEngine(load), load_extractor(model).reader), model, photos)
     assert marker.is_file()

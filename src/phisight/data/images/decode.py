@@ -32,7 +32,7 @@ from phisight.core.errors import MissingImageError, UnreadableImageError
 from phisight.core.geometry import CROP_SIZE
 from phisight.core.run_folder import IMAGES
 from phisight.data.images.decode_cost import check_cost, timed
-from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
+from phisight.data.images.eight_bit import eight_bit, is_one_color, orientation_of, upright
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
 from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.images.strip_metadata import STRIP
@@ -80,10 +80,28 @@ def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Ima
 def decode_bytes(data: bytes, name: str, limits: ImageLimits | None = None) -> Image.Image:
     """Decode the bytes of an image file as ``load_image`` does; UnreadableImageError, which calls it ``name``."""
     limits = limits or ImageLimits()
+    with _named(data, name, limits):
+        return decode_rgb(data, limits)
+
+
+def image_size(data: bytes, name: str, limits: ImageLimits | None = None) -> tuple[int, int]:
+    """Width and height as decoded, upright, from the header alone; UnreadableImageError as ``decode_bytes``."""
+    limits = limits or ImageLimits()
+    with _named(data, name, limits):
+        kind = sniff(data)
+        check_cost(data, kind)
+        found = _opened(data, kind, limits)
+    size = found.image.size
+    return (size[1], size[0]) if found.orientation > 4 else size
+
+
+@contextlib.contextmanager
+def _named(data: bytes, name: str, limits: ImageLimits) -> Iterator[None]:
+    """Turn a Rejection into an UnreadableImageError that names the image."""
     if len(data) > limits.max_bytes:
         raise UnreadableImageError(f"{name}: {len(data)} bytes, more than the {limits.max_bytes} allowed")
     try:
-        return decode_rgb(data, limits)
+        yield
     except Rejection as rejection:
         raise UnreadableImageError(f"{name}: {rejection.reason}") from rejection
 
@@ -140,7 +158,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
         image = _decoded_small(found.image)
         if name == "JPEG" and data.find(kept[-64:]) + 64 < len(data):
             notes.add("trailing")
-    if _is_one_color(image) and _is_one_color(_decoded(kept, name, limits)):
+    if is_one_color(image) and is_one_color(_decoded(kept, name, limits)):
         notes.add("one_colour")
     if min(size) < 32:
         notes.add("tiny")
@@ -280,12 +298,3 @@ def _encode_anew(found: _Opened, name: str) -> tuple[Image.Image, bytes, str]:
             return plain, file.getvalue(), "JPEG"
         plain.save(file, "PNG")
         return plain, file.getvalue(), "PNG"
-
-
-def _is_one_color(image: Image.Image) -> bool:
-    """An image that is not constant at four pixels cannot be constant as a whole: four pixels settle most of them."""
-    corners = {image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)}
-    if len(corners) > 1:
-        return False
-    plain = image.convert("RGB") if image.mode not in ("L", "RGB") else image
-    return all(low == high for low, high in (band.getextrema() for band in plain.split()))

@@ -74,3 +74,12 @@ def _deep_gray(image: Image.Image) -> Image.Image:
     if isinstance(clear, int):
         gray = np.where(values == clear, np.uint8(_BYTE), gray)
     return Image.fromarray(gray)
+
+
+def is_one_color(image: Image.Image) -> bool:
+    """An image that is not constant at four pixels cannot be constant as a whole: four pixels settle most of them."""
+    corners = {image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)}
+    if len(corners) > 1:
+        return False
+    plain = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+    return all(low == high for low, high in (band.getextrema() for band in plain.split()))

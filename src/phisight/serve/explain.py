@@ -1,0 +1,213 @@
+"""What an answer rests on: an occlusion map of the image, and the training images that look most like it.
+
+The map asks, for each cell of a grid, how much less probable the answer becomes when the cell is gray. It is computed
+a few cells at a time between the steps of other answers, and stops when its client leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import io
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from phisight.core.errors import DataError, ImageError
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.images.decode import load_image
+from phisight.data.images.phash import as_arrays
+from phisight.generate import ImageSource, Predictor
+from phisight.generate import Request as Question
+from phisight.generate.decoding.sampling import Decoding
+from phisight.serve.chat import question
+from phisight.serve.delivery import EventStream, begun, while_there
+from phisight.serve.engine.dispatch import Engine
+from phisight.serve.engine.image_workers import ImageWorkers
+from phisight.serve.engine.job import Ended, Job
+from phisight.serve.engine.model_thread import SideWork
+from phisight.serve.protocol.api_error import ApiError
+from phisight.serve.served_model import ServedModel
+
+CELLS = 6
+"""Rows and columns of the map."""
+AT_ONCE = 4
+"""Cells that go through the model together."""
+MOST_MAPS = 2
+"""Maps in work; more are asked to come again."""
+_THUMBNAIL = 160
+
+
+class Occlusion:
+    """The endpoint ``/v1/occlusion``.
+
+    Args:
+        served: The model.
+        engine: What answers.
+        workers: Decode images.
+        file_of: Reads the one image of a request.
+        seconds: Longest time for a map.
+    """
+
+    def __init__(
+        self,
+        served: ServedModel,
+        engine: Engine,
+        workers: ImageWorkers,
+        file_of: Callable[[Request], Any],
+        seconds: float,
+    ) -> None:
+        self._served, self._engine, self._workers = served, engine, workers
+        self._file_of, self._seconds = file_of, seconds
+        self._running = 0
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request with events: the answer, then cells, then [DONE]."""
+        file = await while_there(request, self._file_of(request), self._seconds)
+        if self._running >= MOST_MAPS:
+            raise ApiError(429, f"{MOST_MAPS} maps are in work already", code="queue_full", retry_s=10)
+        events = await while_there(request, begun(self._events(file, request.state.client)), self._seconds)
+        return EventStream(events, self._seconds)
+
+    async def _events(self, file: bytes, client: str) -> AsyncGenerator[Any, None]:
+        self._running += 1
+        work: SideWork | None = None
+        try:
+            text = await self._answer(file, client)
+            image = await self._workers.look(file)
+            yield {"object": "occlusion", "rows": CELLS, "columns": CELLS, "text": text}
+            results: asyncio.Queue[Any] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+
+            def deliver(piece: Any) -> None:
+                loop.call_soon_threadsafe(results.put_nowait, piece)
+
+            work = SideWork(cells(self._served, image, text), deliver)
+            self._engine.beside(work)
+            while (piece := await results.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise ApiError(500, f"the map failed ({type(piece).__name__})", code="model_failed")
+                yield {"object": "occlusion.cells", "cells": piece}
+            yield "[DONE]"
+        finally:
+            self._running -= 1
+            if work is not None:
+                work.cancelled = True
+
+    async def _answer(self, file: bytes, client: str) -> str:
+        served = self._served
+        decoding = Decoding(served.max_new_tokens, served.task_grammar if served.held else None, numbers=False)
+        job = Job(client, question(served, 1), [file], [decoding])
+        self._engine.submit(job)
+        try:
+            async for event in job.every_event():
+                if isinstance(event, Ended):
+                    return event.completion.written
+        finally:
+            self._engine.cancel(job)
+        raise AssertionError("a job ends or fails")
+
+
+def cells(served: ServedModel, image: Image.Image, text: str) -> Iterator[list[dict[str, float]]]:
+    """How much each cell matters, a few at a time: natural logarithm of how often less probable the answer is."""
+    predictor = Predictor(served.model, copy.deepcopy(served.processor), batch_size=AT_ONCE)
+    boxes = [_box(image, number) for number in range(CELLS * CELLS)]
+    gray = tuple(round(value) for value in np.asarray(image).reshape(-1, 3).mean(axis=0))
+
+    def covered(box: tuple[int, int, int, int]) -> Callable[[], Image.Image]:
+        def draw() -> Image.Image:
+            copied = image.copy()
+            copied.paste(gray, box)
+            return copied
+
+        return draw
+
+    images: list[ImageSource] = [image, *(covered(box) for box in boxes)]
+    requests = [Question(served.task.prompt, [one]) for one in images]
+    whole: float | None = None
+    held: list[tuple[int, float]] = []
+    for index, likelihood in predictor.likelihoods(requests, [text] * len(requests)):
+        if index == 0:
+            whole = likelihood.log_probability
+        else:
+            held.append((index - 1, likelihood.log_probability))
+        if whole is not None and len(held) >= AT_ONCE:
+            yield _drops(held, whole)
+            held = []
+    if whole is not None and held:
+        yield _drops(held, whole)
+
+
+def _drops(held: list[tuple[int, float]], whole: float) -> list[dict[str, float]]:
+    return [
+        {"row": number // CELLS, "column": number % CELLS, "drop": round(whole - value, 4)} for number, value in held
+    ]
+
+
+def _box(image: Image.Image, number: int) -> tuple[int, int, int, int]:
+    row, column = divmod(number, CELLS)
+    xs = [round(image.width * (column + step) / CELLS) for step in (0, 1)]
+    ys = [round(image.height * (row + step) / CELLS) for step in (0, 1)]
+    return xs[0], ys[0], max(xs[1], xs[0] + 1), max(ys[1], ys[0] + 1)
+
+
+class NearestImages:
+    """Training images by their stored fingerprints: mean colors of a 4 x 4 grid, and the perceptual hash."""
+
+    def __init__(self, data: DatasetFolder) -> None:
+        self._data = data
+        split = "train" if "train" in data.split_names else data.split_names[0]
+        self._rows = data.rows(split)
+        names = ("image_phash", "image_colours")
+        if not self._rows or any(name not in self._rows[0] for name in names):
+            raise DataError(f"{data.path} holds no fingerprints; build the folder again")
+        phashes, colors = ([str(row[name]) for row in self._rows] for name in names)
+        self._bits, self._grids = as_arrays(phashes, colors)
+
+    def find(self, phash: str, colors: str, count: int = 6) -> list[dict[str, Any]]:
+        """The nearest rows with their fields, distance (0 the same, 2 the farthest) and a small image."""
+        bits, grids = as_arrays([phash], [colors])
+        steps = np.abs(self._grids.astype(np.int16) - grids.astype(np.int16)).mean(axis=1) / 255
+        distances = steps + np.bitwise_count(self._bits ^ bits[0]) / 64
+        found: list[dict[str, Any]] = []
+        for place in np.argsort(distances, kind="stable").tolist():
+            row = self._rows[place]
+            try:
+                image = load_image(self._data.image_path(row))
+            except ImageError:
+                continue
+            image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            fields = {name: row[name] for name in self._data.task.names}
+            found.append({"fields": fields, "distance": round(float(distances[place]), 4), "image": as_data_url(image)})
+            if len(found) == count:
+                break
+        return found
+
+
+class Nearest:
+    """The endpoint ``/v1/nearest``."""
+
+    def __init__(
+        self, images: NearestImages, workers: ImageWorkers, file_of: Callable[[Request], Any], seconds: float
+    ) -> None:
+        self._images, self._workers = images, workers
+        self._file_of, self._seconds = file_of, seconds
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        file = await while_there(request, self._file_of(request), self._seconds)
+        phash, colors = await self._workers.fingerprint(file)
+        found = await asyncio.to_thread(self._images.find, phash, colors)
+        return JSONResponse({"object": "nearest", "matches": found})
+
+
+def as_data_url(image: Image.Image) -> str:
+    """A small image as a JPEG in a data URL."""
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,62 @@
+"""Decoding in processes of its own: the same tensors, and a process that dies takes no answer with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+from phisight.data.images.decode import decode_bytes
+from phisight.generate.prepare import Preparer
+from phisight.generate.requests import Request
+from phisight.serve.chat import question
+from phisight.serve.engine.image_workers import Caps, ImageWorkers
+from phisight.serve.protocol.api_error import ApiError
+from tests.helpers import served
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_encode_as_threads_do() -> None:
+    workers = ImageWorkers(served.tiny()[1], Caps(), 1)
+    images = [served.image_bytes(1), served.image_bytes(2)]
+
+    async def encoded() -> dict[str, Any]:
+        found = await workers.encode(question(served.served(), 2), images)
+        with pytest.raises(ApiError) as caught:
+            await workers.encode(question(served.served(), 1), [b"no image"])
+        assert (caught.value.status, caught.value.code) == (400, "invalid_image"), "errors come back whole"
+        with pytest.raises(ApiError, match="ended the process"):
+            await workers._run(_die)
+        again = await workers.encode(question(served.served(), 2), images)
+        assert all(np.array_equal(again.arrays[name], array) for name, array in found.arrays.items())
+        return found.arrays
+
+    try:
+        arrays = asyncio.run(encoded())
+    finally:
+        workers.close()
+    sources = [(lambda data=data: decode_bytes(data, "x")) for data in images]
+    expected = Preparer(served.tiny()[1])(0, Request(served.TASK.prompt, sources)).inputs
+    assert set(arrays) == set(expected)
+    for name, array in arrays.items():
+        assert np.array_equal(array, expected[name].numpy()), name
+
+
+def test_a_server_with_processes_answers() -> None:
+    with served.running(workers=2) as (url, _), httpx.Client(base_url=url, timeout=120) as client:
+        body = {"images": [served.data_url(served.image_bytes())]}
+        assert client.post("/v1/extract", json=body).json()["fields"] == served.extractor().extract(
+            served.image_bytes()
+        )
