@@ -73,7 +73,7 @@ def main() -> None:
     for way in WAYS:
         extractor = load_extractor(asked.run, quantize=way)
         name = way or "as it is"
-        engine: Any = extractor._engine
+        engine: Any = extractor.engine
         size = decoder_bytes(engine.model)
         rights[name], speed = rights_of(extractor, data, rows)
         figures[name] = {"decoder_bytes": size, "images_per_s": speed}

@@ -78,6 +78,7 @@ class Server:
     Attributes:
         app: The ASGI application, guard and all.
         engine: What answers.
+        failure: Why it did not start; None where it did.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Server:
             max_images=settings.max_images,
         )
         self._ready = False
+        self.failure: Exception | None = None
         self._api = FastAPI(
             title="phisight",
             version=__version__,
@@ -131,7 +133,11 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
-        await self.engine.start()
+        try:
+            await self.engine.start()
+        except Exception as error:
+            self.failure = error
+            raise
         self._ready = True
         try:
             yield

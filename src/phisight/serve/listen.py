@@ -27,7 +27,7 @@ def listen(server: Server, *, announce: Any = None) -> None:
         announce: Called with the address once it listens.
 
     Raises:
-        SettingsError: The address is taken or not this machine's.
+        SettingsError: The address is taken or not this machine's, or the processes that decode images do not start.
     """
     settings = server.settings
     sock = _bound(settings)
@@ -43,6 +43,9 @@ def listen(server: Server, *, announce: Any = None) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
         sock.close()
+    if server.failure is not None:
+        reason = " ".join(f"{type(server.failure).__name__}: {server.failure}".split())[:200]
+        raise SettingsError(f"the server did not start ({reason}); try --workers 0") from server.failure
 
 
 def config_of(server: Server) -> uvicorn.Config:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from phisight.generate.decoding.json_automaton import Automaton, States
 from phisight.generate.decoding.json_nodes import Node
+from phisight.generate.decoding.sampling import Constraint, Language
 
 _ENDS = -1
 
@@ -98,16 +99,25 @@ class BoundedLanguage:
 
     def row(self) -> JsonConstraint:
         """A new answer's way through the language."""
-        return JsonConstraint(self.language, self.most_tokens)
+        return JsonConstraint(self)
+
+    def masks_of(self, rows: Sequence[Constraint], vocabulary: int, device: torch.device) -> Tensor:
+        """bool[n, vocabulary], for each of its rows the tokens that may come next."""
+        masks = torch.zeros(len(rows), vocabulary, dtype=torch.bool)
+        for mask, row in zip(masks, rows, strict=True):
+            assert isinstance(row, JsonConstraint)
+            mask[row.allowed()] = True
+        return masks.to(device)
 
 
 class JsonConstraint:
     """Follows one answer through the language."""
 
-    def __init__(self, language: JsonLanguage, most_tokens: int) -> None:
-        self._language = language
-        self._states = language.automaton.start
-        self._left = most_tokens
+    def __init__(self, language: BoundedLanguage) -> None:
+        self.language: Language = language
+        self._language = language.language
+        self._states = self._language.automaton.start
+        self._left = language.most_tokens
 
     def allowed(self) -> Tensor:
         """Ids int64[n] of the tokens that may come next and leave room for an end."""

@@ -127,8 +127,8 @@ def _allowed(logits: Tensor, constraints: Sequence[Constraint | None], never: Se
         masks = held[0].language.masks_of(held, logits.shape[-1], logits.device)
         if len(rows) == len(constraints):
             return allowed.masked_fill(~masks, float("-inf"))
-        places = torch.tensor(rows, device=logits.device)
-        allowed = allowed.index_copy(0, places, allowed[places].masked_fill(~masks, float("-inf")))
+        indices = torch.tensor(rows, device=logits.device)
+        allowed = allowed.index_copy(0, indices, allowed[indices].masked_fill(~masks, float("-inf")))
     return allowed
 
 
