@@ -15,7 +15,9 @@ from phisight.data.fetch.limits import FetchLimits
 from phisight.data.images.decode import ImageLimits, decode_bytes
 from phisight.extraction.answer import Answer, AnswerReader
 from phisight.extraction.url_images import FetchedImage, is_url
+from phisight.generate.completions import Completion
 from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.lanes import lanes_for, run_lanes
 from phisight.generate.number_decoding import NumberWriter
 from phisight.generate.requests import ImageSource, Request
 from phisight.generate.scheduler import Scheduler
@@ -48,26 +50,26 @@ class LocalEngine:
     def run(
         self, requests: Iterable[tuple[int, Request]], reader: AnswerReader, *, at_once: int, workers: int
     ) -> Iterator[tuple[int, Answer]]:
-        """See ``Engine``."""
-        failures: list[tuple[int, Answer]] = []
+        """See ``Engine``; on a CPU a small model answers ``at_once`` requests on each of torch's threads."""
+        lanes = lanes_for(self.model, at_once)
 
-        def fail(index: int, error: ImageError) -> None:
-            failures.append((index, Answer(error=f"image: {error}")))
+        def scheduler() -> Scheduler:
+            return Scheduler(
+                self.model,
+                self.processor,
+                max_sequences=at_once,
+                max_new_tokens=self.max_new_tokens,
+                grammar=self.grammar,
+                numbers=self.numbers,
+                workers=max(1, workers // lanes),
+            )
 
-        scheduler = Scheduler(
-            self.model,
-            self.processor,
-            max_sequences=at_once,
-            max_new_tokens=self.max_new_tokens,
-            grammar=self.grammar,
-            numbers=self.numbers,
-            workers=workers,
-        )
-        for completion in scheduler.run(requests, on_failure=fail):
-            yield from failures
-            failures.clear()
-            yield completion.index, reader.read(completion)
-        yield from failures
+        for one in run_lanes(scheduler, requests, lanes):
+            if isinstance(one, Completion):
+                yield one.index, reader.read(one)
+            else:
+                index, error = one
+                yield index, Answer(error=f"image: {error}")
 
 
 class Extractor:

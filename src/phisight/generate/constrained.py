@@ -7,6 +7,7 @@ then 100 % by construction, as long as ``max_new_tokens`` leaves room for an ans
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ class AnswerGrammar:
         self._tree = _prefix_tree(self.token_bytes)
         self._allowed: dict[States, Tensor] = {}
         self._masks: Tensor | None = None
+        self._lock = threading.Lock()
         self._numbers: dict[States, int] = {}
 
     def allowed(self, states: States) -> Tensor:
@@ -66,8 +68,12 @@ class AnswerGrammar:
     def masks(self, states: Sequence[States], vocabulary: int, device: torch.device) -> Tensor:
         """bool[n, vocabulary], for each of n rows the tokens that keep its answer within the grammar.
 
-        A state's mask is made once and kept on the device: few states come up again and again.
+        A state's mask is made once and kept on the device: few states come up again and again. Safe in any thread.
         """
+        with self._lock:
+            return self._masks_of(states, vocabulary, device)
+
+    def _masks_of(self, states: Sequence[States], vocabulary: int, device: torch.device) -> Tensor:
         assert len(states) <= MOST_MASKS, f"{len(states)} rows for {MOST_MASKS} masks"
         if self._masks is None or self._masks.shape[1] != vocabulary or self._masks.device != device:
             self._masks = torch.zeros(64, vocabulary, dtype=torch.bool, device=device)

@@ -265,17 +265,10 @@ class Scheduler:
         """Logits [n, V] behind the last token of each row and, for a number head, what they come from [n, D]."""
         if not self._finisher.needs_hidden:
             return self._model(**inputs, use_cache=True).logits[:, -1], None
-        states: list[Tensor] = []
-
-        def store(_module: Any, _inputs: Any, outputs: Any) -> None:
-            states.append(outputs.last_hidden_state[:, -1])
-
-        handle = head_owner(self._model).model.register_forward_hook(store)
-        try:
-            logits = self._model(**inputs, use_cache=True).logits[:, -1]
-        finally:
-            handle.remove()
-        return logits, states[0]
+        owner = head_owner(self._model)
+        inputs.pop("logits_to_keep", None)
+        hidden = owner.model(**inputs, use_cache=True).last_hidden_state[:, -1]
+        return owner.lm_head(hidden), hidden
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
