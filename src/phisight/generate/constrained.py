@@ -70,7 +70,7 @@ class AnswerGrammar:
 
         A state's mask is made once and kept on the device: few states come up again and again. Safe in any thread.
         """
-        with self._lock:
+        with self._lock, torch.inference_mode(False):  # whoever asks next may be in another mode
             return self._masks_of(states, vocabulary, device)
 
     def _masks_of(self, states: Sequence[States], vocabulary: int, device: torch.device) -> Tensor:

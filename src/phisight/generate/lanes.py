@@ -47,11 +47,13 @@ def run_lanes(
         requests: Read only as far as they are needed.
         lanes: How many.
     """
+    if lanes == 1:
+        yield from _alone(make(), requests)
+        return
     work = _Lanes(make, requests, lanes)
-    threads, before = [threading.Thread(target=work.run, name="lane", daemon=True) for _ in range(lanes)], None
-    if lanes > 1:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
+    threads = [threading.Thread(target=work.run, name="lane", daemon=True) for _ in range(lanes)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     for thread in threads:
         thread.start()
     try:
@@ -61,15 +63,26 @@ def run_lanes(
         while any(thread.is_alive() for thread in threads):
             with suppress(queue.Empty):
                 work.results.get(timeout=0.05)  # whoever waits for room gets it
-        if before is not None:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
+
+
+def _alone(
+    scheduler: Scheduler, requests: Iterable[tuple[int, Request]]
+) -> Iterator[Completion | tuple[int, ImageError]]:
+    """The same with one scheduler, in this thread."""
+    failures: list[tuple[int, ImageError]] = []
+    for completion in scheduler.run(requests, on_failure=lambda index, error: failures.append((index, error))):
+        yield from failures
+        failures.clear()
+        yield completion
+    yield from failures
 
 
 class _Lanes:
     """What lanes share: the requests that are left, and a queue of what was found."""
 
     def __init__(self, make: Callable[[], Scheduler], requests: Iterable[tuple[int, Request]], lanes: int) -> None:
-        self._make, self._requests, self._alone = make, iter(requests), lanes == 1
+        self._make, self._requests = make, iter(requests)
         self._taking = threading.Lock()
         self.results: queue.Queue[Any] = queue.Queue(maxsize=64 * lanes)
         self.stopped = threading.Event()
@@ -77,8 +90,7 @@ class _Lanes:
     def run(self) -> None:
         """One lane, to its end."""
         try:
-            if not self._alone:
-                torch.set_num_threads(1)  # of this thread
+            torch.set_num_threads(1)  # of this thread
             answers = self._make().run(self._taken(), on_failure=lambda index, error: self.results.put((index, error)))
             for completion in answers:
                 self.results.put(completion)
