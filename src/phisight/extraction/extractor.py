@@ -12,9 +12,9 @@ from PIL import Image
 from phisight.core.errors import ImageError
 from phisight.core.task import Task
 from phisight.data.fetch.limits import FetchLimits
-from phisight.data.images.decode import ImageLimits, decode_bytes
+from phisight.data.images.decode import ImageLimits
 from phisight.extraction.answer import Answer, AnswerReader
-from phisight.extraction.url_images import FetchedImage, is_url
+from phisight.extraction.url_images import FetchedImage, StoredBytes, is_url
 from phisight.generate.completions import Completion
 from phisight.generate.constrained import AnswerGrammar
 from phisight.generate.lanes import lanes_for, run_lanes
@@ -144,18 +144,6 @@ def _group(image: AnyImage | Sequence[AnyImage]) -> Sequence[AnyImage]:
     return [image] if isinstance(image, str | Path | bytes | Image.Image) else image
 
 
-@dataclass(frozen=True)
-class StoredBytes:
-    """The bytes of an image file as a source that another process can read."""
-
-    data: bytes
-    name: str
-
-    def __call__(self) -> Image.Image:
-        """The image, decoded."""
-        return decode_bytes(self.data, self.name)
-
-
 def travelling(source: ImageSource) -> ImageSource:
     """A source that another machine can read: of a file its bytes. One that fails here fails there."""
     if not isinstance(source, Path):
@@ -171,7 +159,7 @@ def travelling(source: ImageSource) -> ImageSource:
 def source_of(image: AnyImage, limits: FetchLimits | None = None) -> ImageSource:
     """What the model is shown, read when its turn comes; addresses under ``limits``."""
     if isinstance(image, bytes):
-        return lambda: decode_bytes(image, f"an image of {len(image)} bytes")
+        return StoredBytes(image, f"an image of {len(image)} bytes")
     if isinstance(image, Image.Image):
         return image
     if is_url(str(image)):

@@ -19,13 +19,13 @@ from phisight.core.errors import SourceError, UnreadableImageError, some
 from phisight.data.fetch.addresses import redacted
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import job_for
-from phisight.data.images.decode import decode_bytes, sniff
+from phisight.data.images.decode import sniff
 from phisight.data.images.rejection import Rejection
 from phisight.data.sources.base import MalformedRow, Source
 from phisight.data.sources.excel import SUFFIXES as EXCEL
 from phisight.data.sources.folders import IMAGE_SUFFIXES, ImageFolderSource
 from phisight.data.sources.open import open_source
-from phisight.extraction.url_images import FetchedImage, is_url
+from phisight.extraction.url_images import FetchedImage, StoredBytes, is_url
 from phisight.generate.requests import ImageSource
 
 NAMES = ("image", "image_url", "file_name", "url", "photo", "path", "img", "src")
@@ -183,8 +183,7 @@ def _of_cell(name: str, cell: Any, root: Path | None, limits: FetchLimits) -> Na
     except Rejection as rejection:
         return NamedImage(name, _failing(f"{redacted(name)}: {rejection.reason}"))
     if job.body is not None:
-        body = job.body
-        return NamedImage(name, lambda: decode_bytes(body, name))
+        return NamedImage(name, StoredBytes(job.body, name))
     return NamedImage(name, Path(job.path) if job.path is not None else FetchedImage(str(job.url), limits))
 
 

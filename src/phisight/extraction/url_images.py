@@ -1,4 +1,4 @@
-"""Images behind addresses, under the rules of ``phisight data build``: public addresses only, limits, retries."""
+"""Images that are no file here: bytes at hand, and addresses under the rules of ``phisight data build``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ from phisight.data.images.rejection import Rejection
 def is_url(name: str) -> bool:
     """Whether a name is an address: it begins with a scheme."""
     return is_address(name) and not name.startswith("//")
+
+
+@dataclass(frozen=True)
+class StoredBytes:
+    """The bytes of an image file as a source that another process can read."""
+
+    data: bytes
+    name: str
+
+    def __call__(self) -> Image.Image:
+        """The image, decoded."""
+        return decode_bytes(self.data, self.name)
 
 
 @dataclass

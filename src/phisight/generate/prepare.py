@@ -20,6 +20,10 @@ from torch import Tensor
 from phisight.core.errors import ImageError, PhisightError, UnreadableImageError
 from phisight.generate.decoding.sampling import Decoding
 from phisight.generate.requests import ImageSource, Request, SlowSource, load_rgb
+from phisight.model.processing import Phi3VProcessor
+
+MOST_PROMPTS = 256
+"""Prompts whose text and ids are kept."""
 
 
 @dataclass
@@ -49,18 +53,31 @@ class Preparer:
         self._own = threading.local()
         self._lock = threading.Lock()
         self._texts: dict[tuple[str, int], str] = {}
+        self._prompts: dict[tuple[str, tuple[int, ...]], dict[str, Tensor]] = {}
 
     def __call__(self, index: int, request: Request) -> Prepared:
         """Decode and encode one request; an image that cannot be used becomes ``error``."""
         processor = self._processor_of_thread()
         try:
             images = [_loaded(image) for image in request.images]
-            found = processor(
-                text=[self._text(processor, request)], images=[images] if images else None, return_tensors="pt"
-            )
+            found = self._encoded(processor, self._text(processor, request), images)
         except ImageError as error:
             return Prepared(index, request, error=error)
-        return Prepared(index, request, dict(found))
+        return Prepared(index, request, found)
+
+    def _encoded(self, processor: Any, text: str, images: list[Image.Image]) -> dict[str, Tensor]:
+        """What the processor makes of text and images; ids of the same text about images of the same size once."""
+        if not images or not isinstance(processor, Phi3VProcessor):
+            return dict(processor(text=[text], images=[images] if images else None, return_tensors="pt"))
+        vision = dict(processor.image_processor(images, return_tensors="pt"))
+        key = text, tuple(vision.pop("num_img_tokens"))
+        prompt = self._prompts.get(key)
+        if prompt is None:
+            whole = processor(text=[text], images=[images], return_tensors="pt")
+            prompt = {name: whole[name] for name in ("input_ids", "attention_mask")}
+            _forget_many(self._prompts)
+            self._prompts[key] = prompt
+        return {**prompt, **vision}
 
     def _processor_of_thread(self) -> Any:
         if not hasattr(self._own, "processor"):
@@ -71,11 +88,18 @@ class Preparer:
     def _text(self, processor: Any, request: Request) -> str:
         """The chat text; the same prompt about as many images has the same."""
         key = request.prompt, len(request.images)
-        if key not in self._texts:
-            self._texts[key] = str(
-                processor.apply_chat_template(request.messages(), add_generation_prompt=True, tokenize=False)
-            )
-        return self._texts[key]
+        text = self._texts.get(key)
+        if text is None:
+            _forget_many(self._texts)
+            text = str(processor.apply_chat_template(request.messages(), add_generation_prompt=True, tokenize=False))
+            self._texts[key] = text
+        return text
+
+
+def _forget_many(known: dict[Any, Any]) -> None:
+    """Empty what has grown: a server may be asked anything."""
+    if len(known) >= MOST_PROMPTS:
+        known.clear()
 
 
 def _loaded(source: ImageSource) -> Image.Image:

@@ -97,6 +97,8 @@ def load_extractor(
     subject = subject_of(name)
     file = task_file_of(subject, Path(data) if data is not None else None)
     settings = subject.recipe.model if subject.recipe else ModelSettings()
+    if settings.attention == "eager":  # which training may want, and prediction never
+        settings = settings.model_copy(update={"attention": "sdpa"})
     if dtype != "auto":
         settings = ModelSettings.model_validate({**settings.model_dump(), "dtype": dtype})
     model, processor = load_model(name, settings, quantizer(quantize, "--quantize") if quantize else None)
@@ -204,7 +206,7 @@ def predict_into(
     images = ImageList(sources, column, fetch, root=root, without=files_of(out))
     identity = _identity(extractor, images, column)
     names: dict[int, str] = {}
-    errors = 0
+    total, errors = len(images), 0  # counting may read the whole table
     with ResultFile(out, extractor.task, identity, min_confidence=min_confidence, overwrite=overwrite) as results:
 
         def unanswered() -> Iterator[tuple[int, list[ImageSource]]]:
@@ -216,11 +218,11 @@ def predict_into(
             if index < 0:
                 raise SourceError(f"{' '.join(sources)} holds no image")
 
-        progress(len(results), len(images))
+        progress(len(results), total)
         for index, answer in extractor.answers(unanswered(), batch_size=batch_size, workers=workers):
             results.add(index, names.pop(index), answer)
             errors += not answer.ok
-            progress(len(results), len(images))
+            progress(len(results), total)
         rows, review = results.finish()
     return Predicted(out, rows, results.review if min_confidence is not None else None, review, errors)
 

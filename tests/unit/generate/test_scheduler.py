@@ -25,6 +25,7 @@ from phisight.generate import (
 )
 from phisight.generate.confidence import field_confidences
 from phisight.generate.decoding.sequence_cache import SequenceCache
+from phisight.generate.prepare import Preparer
 from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import NumberHead, attach_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
@@ -237,3 +238,18 @@ def test_confidence_of_a_field_is_that_of_its_tokens() -> None:
     assert found["title"] == pytest.approx(np.exp(-0.3 - 0.4 - 0.05))
     assert found["price"] == pytest.approx(np.exp(-0.7 - 0.8 - 0.01))
     assert field_confidences(TASK, "Something else", pieces, logs) is None
+
+
+def test_prompts_are_encoded_once_and_not_mixed_up(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of a text about images of other sizes are others; only so many are kept."""
+    _, processor = tiny
+    monkeypatch.setattr("phisight.generate.prepare.MOST_PROMPTS", 3)
+    preparer = Preparer(processor)
+    for request in [*requests(12), *requests(12)]:
+        text = processor.apply_chat_template(request.messages(), add_generation_prompt=True, tokenize=False)
+        expected = processor(text=[text], images=[list(request.images)], return_tensors="pt")
+        found = preparer(0, request).inputs
+        assert found.keys() == expected.keys()
+        assert all(found[name].equal(expected[name]) for name in expected)
+        assert len(preparer._prompts) <= 3
+        assert len(preparer._texts) <= 3
