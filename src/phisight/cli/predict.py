@@ -41,7 +41,7 @@ def predict_command(
         float | None, typer.Option(min=0, max=1, help="Rows below it go into FILE.review beside FILE.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Answers in the making at once.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers in the making at once; on a CPU, on each core.")] = 32,
     workers: Annotated[int, typer.Option(min=1, help="Threads that fetch and decode images.")] = 2,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Also fetch from addresses that are not public.")

@@ -112,6 +112,8 @@ class Extractor:
     ) -> Iterator[Answer]:
         """The fields of each image, in order; an error is an answer with ``error`` set, never an exception.
 
+        A small model on a CPU answers on every core, each for itself; torch has one thread until the last answer.
+
         Args:
             images: Any iterable, read only as far as it is needed; a list or tuple in it shows one product.
             batch_size: Answers in the making at once.
