@@ -1,14 +1,15 @@
 """phisight and vLLM on the same export: prompt ids, greedy tokens, typed fields, and throughput of both.
 
     make engines
-    python benchmarks/engines.py --model EXPORT [--data DIR] [--images 50] [--vllm-python FILE] [--dtype float32]
-    python benchmarks/engines.py --config FOLDER ...
+    python benchmarks/engines.py --model EXPORT [--data DIR] [--images 50] [--dtypes float32 bfloat16]
+    python benchmarks/engines.py --config FOLDER [--steps 150] ...
 
 vLLM has an environment of its own (``make engines`` makes it); each side runs in a process of its own interpreter, one
 after the other, on the same images. ``--config`` stands for an export where there is none of the published size: a
 folder with the published tokenizer and configuration, of which a checkpoint with the full vision tower, a small decoder
 and random weights is made (vLLM reads architecture, image token and tower as constants, so nothing smaller is served).
-In float32 every prompt id and every greedy token must be equal; another dtype is reported as measured.
+With ``--steps`` its decoder is trained on the images' fields and exported, so that there are typed fields to compare.
+In float32 every prompt id, every greedy token and every field must be equal; another dtype is reported as measured.
 """
 
 from __future__ import annotations
@@ -60,17 +61,38 @@ def make_checkpoint(config: Path, out: Path) -> None:
     processor.save_pretrained(out)
 
 
-def images_of(data: Path | None, count: int, out: Path) -> list[str]:
-    """Files of a data set folder, or drawn products."""
-    from phisight.data.dataset.folder import DatasetFolder
+def drawn(count: int, out: Path) -> Path:
+    """A data set folder of drawn products."""
     from phisight.sample.catalogue.presets import preset
     from phisight.sample.draw_catalogue import make
 
-    if data is None:
-        data = out / "data"
-        make(max(count, 10), data, seed=0, settings=preset("demo"), workers=1)
+    make(max(count, 10), out, seed=0, settings=preset("demo"), workers=1)
+    return out
+
+
+def images_of(data: Path, count: int) -> list[str]:
+    """Files of a data set folder."""
+    from phisight.data.dataset.folder import DatasetFolder
+
     folder = DatasetFolder.open(data)
     return [str(folder.image_path(row)) for row in folder.rows()[:count]]
+
+
+def trained_export(checkpoint: Path, data: Path, steps: int, out: Path) -> Path:
+    """The checkpoint with decoder and projector trained on the fields of a data set, exported."""
+    import phisight
+
+    run = phisight.train_model(
+        {
+            "out": str(out / "run"),
+            "model": {"name": str(checkpoint)},
+            "data": {"path": str(data), "feature_cache": str(out / "features")},
+            "train": {"method": "full", "steps": steps, "batch_size": 4, "learning_rate": 2e-3, "log_every": 10,
+                      "evaluate_every": None, "numbers": "text"},
+            "evaluate": {"max_new_tokens": 48},
+        }
+    )  # fmt: skip
+    return phisight.export_model(run, out / "export", rows=2).folder
 
 
 def by_phisight(asked: dict[str, Any]) -> dict[str, Any]:
@@ -141,13 +163,17 @@ def side(name: str, python: str, asked: dict[str, Any], scratch: Path) -> dict[s
     return found
 
 
-def compared(mine: dict[str, Any], theirs: dict[str, Any], model: str) -> dict[str, Any]:
-    """How many rows are equal, and images a second of both."""
+def task_of(model: Path) -> Any:
+    """What the model is asked: its own task, or the default one."""
     from phisight.core.task import Task
     from phisight.export.task_file import TaskFile
 
-    file = TaskFile.read(Path(model))
-    task = file.task if file else Task()
+    file = TaskFile.read(model)
+    return file.task if file else Task()
+
+
+def compared(mine: dict[str, Any], theirs: dict[str, Any], task: Any) -> dict[str, Any]:
+    """How many rows are equal, and images a second of both."""
     rows = len(mine["ids"])
     left, right = ([task.parse(text).values for text in one["texts"]] for one in (mine, theirs))
 
@@ -179,36 +205,43 @@ def main() -> None:
     source.add_argument("--config", type=Path, help="folder with the published config.json and tokenizer")
     parser.add_argument("--data", type=Path, help="data set folder; none: drawn products")
     parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--most", type=int, default=16, help="most new tokens")
+    parser.add_argument("--steps", type=int, default=0, help="train the made checkpoint so many steps")
+    parser.add_argument("--most", type=int, default=48, help="most new tokens")
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--vllm-python", default=".venv-engines/bin/python")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
+        data = options.data or drawn(options.images, scratch / "data")
         model = options.model
         if model is None:
             model = scratch / "model"
             make_checkpoint(options.config, model)
-        asked = {
-            "model": str(model),
-            "images": images_of(options.data, options.images, scratch),
-            "prompt": "What is shown in this image?",
-            "most": options.most,
-            "at_once": options.at_once,
-            "threads": options.threads,
-            "dtype": options.dtype,
-        }
-        mine = side("phisight", sys.executable, asked, scratch)
-        theirs = side("vllm", options.vllm_python, asked, scratch)
-        found = compared(mine, theirs, str(model))
-    print(json.dumps(found, indent=2))
+        if options.steps:
+            model = trained_export(model, data, options.steps, scratch)
+        found = {}
+        for dtype in options.dtypes:
+            asked = {
+                "model": str(model),
+                "images": images_of(data, options.images),
+                "prompt": task_of(model).prompt,
+                "most": options.most,
+                "at_once": options.at_once,
+                "threads": options.threads,
+                "dtype": dtype,
+            }
+            mine = side("phisight", sys.executable, asked, scratch)
+            theirs = side("vllm", options.vllm_python, asked, scratch)
+            found[dtype] = compared(mine, theirs, task_of(model))
+            print(json.dumps({dtype: found[dtype]}, indent=2), flush=True)
     if options.json:
-        options.json.write_text(json.dumps({**asked, "images": len(asked["images"]), **found}, indent=2) + "\n")
-    if options.dtype == "float32" and (found["prompts_equal"], found["answers_equal"]) != (found["rows"],) * 2:
-        raise SystemExit("in float32 prompts and greedy answers must be equal")
+        options.json.write_text(json.dumps({"steps": options.steps, **found}, indent=2) + "\n", encoding="utf-8")
+    exact = found.get("float32")
+    if exact and any(exact[f"{what}_equal"] != exact["rows"] for what in ("prompts", "answers", "fields")):
+        raise SystemExit("in float32 prompts, greedy answers and fields must be equal")
 
 
 if __name__ == "__main__":

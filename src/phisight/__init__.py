@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from phisight import registration
 
 if TYPE_CHECKING:
-    from phisight.api import build_dataset, evaluate_model, export_model, load, train_model
+    from phisight.api import build_dataset, evaluate_model, load, train_model
     from phisight.core.errors import PhisightError
     from phisight.extraction.answer import Answer
     from phisight.extraction.extractor import Extractor
+    from phisight.workflows.export import export_model
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,6 +44,7 @@ _HOMES = {
     "Answer": "phisight.extraction.answer",
     "Extractor": "phisight.extraction.extractor",
     "PhisightError": "phisight.core.errors",
+    "export_model": "phisight.workflows.export",
 }
 """Public names that are defined elsewhere than in ``phisight.api``."""
 

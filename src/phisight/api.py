@@ -4,7 +4,7 @@ load(name)              a model that reads typed fields off images
 build_dataset(...)      phisight data build
 train_model(...)        phisight train
 evaluate_model(...)     phisight evaluate
-export_model(...)       phisight export
+export_model(...)       phisight export: ``phisight.workflows.export``
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from phisight.core.settings import Recipe
     from phisight.extraction.extractor import Extractor
-    from phisight.workflows.export import ExportDtype, Exported
 
 
 def load(
@@ -46,9 +45,16 @@ def build_dataset(source: str | Path, out: str | Path, **options: Any) -> Path:
         out: The data set folder to make.
         options: Settings of ``phisight.data.build.plan.config.BuildOptions`` by name.
     """
+    from dataclasses import fields
+
+    from phisight.core.errors import SettingsError, some
     from phisight.data.build.build_dataset import build
     from phisight.data.build.plan.config import BuildOptions
 
+    known = [one.name for one in fields(BuildOptions)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise SettingsError(f"build_dataset knows no option {some(unknown)}; it knows {', '.join(known)}")
     build(str(source), Path(out), BuildOptions(**options))
     return Path(out)
 
@@ -81,35 +87,42 @@ def train_model(
     return train(resolved, overwrite=overwrite, resume=resume)
 
 
-def evaluate_model(run: str | Path, *, data: str | Path | None = None, **settings: Any) -> dict[str, Any]:
-    """Score a run on rows that it was not trained on; returns what ``scores.json`` holds.
+def evaluate_model(
+    name: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    base_model_rows: int = 100,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Score a model on rows that it was not trained on; returns what ``scores.json`` holds.
 
     Args:
-        run: A run folder.
+        name: A run folder; or any other model, with ``data`` and ``out``.
         data: Data set folder; None means the run's own.
+        out: Folder for the results of a model that is no run, which keeps its own.
+        base_model_rows: Rows of a run that the model before training answers, too.
         settings: Settings of ``evaluate`` by name, such as ``split="test"``, ``rows=100``.
+
+    Raises:
+        PhisightError: A setting that is none, or a part that is missing.
     """
-    from phisight.core.recipe import changed
-    from phisight.export.subject import read_run
-    from phisight.workflows.evaluate import evaluate_run
+    from phisight.core.errors import SettingsError
+    from phisight.core.recipe import changed, recipe_from
+    from phisight.export.subject import is_run, read_run
+    from phisight.workflows import evaluate
 
-    chosen = changed(read_run(Path(run)).evaluate, **settings)
-    return evaluate_run(Path(run), data=Path(data) if data is not None else None, settings=chosen)
-
-
-def export_model(
-    run: str | Path,
-    out: str | Path,
-    *,
-    adapter: bool = False,
-    dtype: ExportDtype | None = None,
-    remote_code: bool = False,
-    push: str | None = None,
-    private: bool = True,
-) -> Exported:
-    """Write a run as one checkpoint that others load, compared with the run; see ``phisight export``."""
-    from phisight.workflows import export
-
-    return export.export_model(
-        run, out, adapter=adapter, dtype=dtype, remote_code=remote_code, push=push, private=private
-    )
+    run = Path(name)
+    if is_run(run):
+        if out is not None:
+            raise SettingsError(f"{run} is a run and keeps its own results; leave out the argument out")
+        chosen = changed(read_run(run).evaluate, **settings)
+        return evaluate.evaluate_run(
+            run, data=Path(data) if data is not None else None, settings=chosen, base_model_rows=base_model_rows
+        )
+    if data is None or out is None:
+        raise SettingsError(
+            f"{name} is no run folder; name a data set folder in data and a folder for the results in out"
+        )
+    recipe = recipe_from({"out": str(out), "model": {"name": str(name)}, "data": {"path": str(data)}})
+    return evaluate.evaluate_model(recipe.model_copy(update={"evaluate": changed(recipe.evaluate, **settings)}))

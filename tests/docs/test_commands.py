@@ -1,11 +1,12 @@
 """Commands and Python in the documents fit the program; blocks marked ``run`` are executed.
 
 Every fenced block of sh is read: a ``phisight`` line must parse against the real command line, a ``make`` line must
-name a target. The lines of a ``sh run`` block are executed one after the other in an empty folder, a ``python run``
-block in a fresh interpreter.
+name a target. The ``sh run`` and ``python run`` blocks of a page are executed one after the other in one folder, which
+is empty at first; each command and each block of Python in a fresh process.
 """
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -110,19 +111,48 @@ def test_python_parses(block: Block) -> None:
 
 
 RUN = [block for block in BLOCKS if "run" in block.marks.split()]
+RUN_PAGES = sorted({block.where.split(":")[0] for block in RUN})
+
+
+def run_blocks(blocks: list[Block], folder: Path) -> None:
+    """Execute blocks in a folder; AssertionError with what a command wrote where it fails."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    for block in blocks:
+        if block.language == "python":
+            commands = [[sys.executable, "-c", block.text]]
+        else:
+            assert all(Path(words[0]).name == "phisight" for words in command_lines(block))
+            commands = [[sys.executable, "-m", "phisight", *words[1:]] for words in command_lines(block)]
+        for command in commands:
+            result = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=False, timeout=600, env=environment
+            )
+            assert result.returncode == 0, f"{block.where}: {' '.join(command[2:])}\n{result.stdout}\n{result.stderr}"
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("block", RUN, ids=[block.where for block in RUN])
-def test_marked_blocks_run(block: Block, tmp_path: Path) -> None:
-    if block.language == "python":
-        commands = [[sys.executable, "-c", block.text]]
-    else:
-        assert all(Path(words[0]).name == "phisight" for words in command_lines(block))
-        commands = [[sys.executable, "-m", "phisight", *words[1:]] for words in command_lines(block)]
-    for command in commands:
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-        assert result.returncode == 0, f"{block.where}: {' '.join(command[2:])}\n{result.stdout}\n{result.stderr}"
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN_PAGES)
+def test_marked_blocks_run(page: str, tmp_path: Path) -> None:
+    run_blocks([block for block in RUN if block.where.split(":")[0] == page], tmp_path)
+
+
+def test_the_hand_over_is_among_the_pages_that_run() -> None:
+    """From the demo's run to an export, a table and typed fields in Python."""
+    assert "docs/export.md" in RUN_PAGES
+    lines = [words[1] for block in RUN if block.language == "sh" for words in command_lines(block)]
+    assert {"demo", "export", "predict"} <= set(lines)
+    assert any("phisight.load" in block.text for block in RUN if block.language == "python")
+
+
+@pytest.mark.process
+def test_a_block_that_fails_is_seen(tmp_path: Path) -> None:
+    (shell,) = blocks_of("```sh run\nphisight report nowhere\n```\n", "page.md")
+    with pytest.raises(AssertionError, match=r"page\.md:1: phisight report nowhere"):
+        run_blocks([shell], tmp_path)
+    (python,) = blocks_of("```python run\nraise SystemExit(3)\n```\n", "page.md")
+    with pytest.raises(AssertionError, match=r"page\.md:1"):
+        run_blocks([python], tmp_path)
 
 
 def test_the_readme_s_two_commands_are_there() -> None:

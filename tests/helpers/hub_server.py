@@ -32,6 +32,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.repos: dict[str, dict[str, bytes]] = {}
+        self.commits: dict[str, dict[str, bytes]] = {}
         self.large: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.url = ""
@@ -39,9 +40,16 @@ class Hub:
     def commit_of(self, name: str) -> str:
         """A commit name that changes with the content."""
         files = self.repos[name]
-        return hashlib.sha1(
+        commit = hashlib.sha1(
             "".join(f"{path}{git_sha(files[path])}" for path in sorted(files)).encode(), usedforsecurity=False
         ).hexdigest()
+        self.commits[commit] = dict(files)
+        return commit
+
+    def at(self, name: str, revision: str) -> tuple[str, dict[str, bytes]]:
+        """Commit and files of a branch, or of a commit that ``commit_of`` has named before."""
+        commit = self.commit_of(name)
+        return (revision, self.commits[revision]) if revision in self.commits else (commit, self.repos[name])
 
     def entry(self, name: str, path: str) -> dict[str, Any]:
         """What the tree says of a file."""
@@ -96,10 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
         return False
 
-    def info(self, name: str, _: bytes) -> None:
+    def info(self, name: str, _: bytes, revision: str = "main") -> None:
         if self.known(name):
-            files = [{"rfilename": path} for path in sorted(self.hub.repos[name])]
-            commit = self.hub.commit_of(name)
+            commit, held = self.hub.at(name, revision)
+            files = [{"rfilename": path} for path in sorted(held)]
             self.send(
                 200,
                 {
@@ -109,8 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
                 },
             )  # fmt: skip
 
-    def revision(self, name: str, _revision: str, body: bytes) -> None:
-        self.info(name, body)
+    def revision(self, name: str, revision: str, body: bytes) -> None:
+        self.info(name, body, revision)
 
     def tree(self, name: str, _revision: str, folder: str | None, _: bytes) -> None:
         if not self.known(name):
@@ -144,15 +152,16 @@ class _Handler(BaseHTTPRequestHandler):
             unquote(part.split("=", 1)[1].replace("+", " ")) for part in body.decode().split("&") if "paths=" in part
         ]
 
-    def resolve(self, name: str, _revision: str, path: str, _: bytes) -> None:
+    def resolve(self, name: str, revision: str, path: str, _: bytes) -> None:
         if not self.known(name):
             return
-        if path not in self.hub.repos[name]:
-            self.send(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
+        commit, held = self.hub.at(name, revision)
+        if path not in held:
+            self.send(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
-        data = self.hub.repos[name][path]
+        data = held[path]
         headers = {
-            "ETag": f'"{git_sha(data)}"', "X-Repo-Commit": self.hub.commit_of(name), "Accept-Ranges": "bytes",
+            "ETag": f'"{git_sha(data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes",
             "Last-Modified": formatdate(0, usegmt=True),
         }  # fmt: skip
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
@@ -252,9 +261,14 @@ def running_hub(hub: Hub) -> Iterator[Hub]:
 
 def phisight_on(hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line, with the hub on loopback in place of the real one."""
+    return python_on(hub, home, "-m", "phisight", *arguments)
+
+
+def python_on(hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter, with the hub on loopback in place of the real one and its cache in ``home``."""
     environment = os.environ | {
         "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret", "COLUMNS": "200",
         "HF_HUB_DISABLE_XET": "1",
     }  # fmt: skip
-    command = [sys.executable, "-m", "phisight", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)

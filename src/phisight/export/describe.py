@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core.dataset_folder import CARD, DatasetCard
-from phisight.core.errors import DatasetError
+from phisight.core.errors import CheckpointError, DatasetError
 from phisight.core.read_files import read_object
 from phisight.core.run_folder import BEST, SCORES, write_text_atomically
+from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.export.model_card import CARD_FILE, CardFacts, license_of, model_card
-from phisight.export.subject import TINY, Subject, origins_of, subject_of
-from phisight.export.task_file import FieldCalibration, NumberInterval, TaskFile
+from phisight.data.dataset.answer_limits import AnswerLimits
+from phisight.export.model_card import CARD_FILE, CardFacts, license_of, model_card, sections_of
+from phisight.export.origins import ORIGINS
+from phisight.export.subject import TINY, Subject, base_of_run, data_of_run, origins_of, subject_of
+from phisight.export.task_file import TASK_FILE, FieldCalibration, NumberInterval, TaskFile
+from phisight.model.checkpoint import file_of
 
 TINY_LICENSE = "mit"
 """The tiny model is made by phisight itself."""
@@ -28,20 +32,24 @@ def describe_run(run: Path) -> None:
     best = run / BEST
     task_file_for(subject).write(best)
     write_text_atomically(best / CARD_FILE, model_card(facts_of(subject)))
-    base = subject.weights if subject.adapters else None
-    origins_of(subject.recipe, best, base).write(best)
+    if not (best / ORIGINS).is_file():  # of a run that was moved since, they say where it was made
+        base = base_of_run(run, subject.recipe) if subject.adapters else None
+        origins_of(subject.recipe, best, base).write(best)
 
 
 def task_file_for(subject: Subject, task: Task | None = None) -> TaskFile:
     """The task file of a model: its own where it has one, of a run what recipe, data set and scores say."""
     if subject.recipe is None or subject.run is None:
-        own = TaskFile.read(subject.folder) if subject.folder is not None else None
-        return own or TaskFile(task=task or Task())
+        own = subject.file(TASK_FILE)
+        return (TaskFile.read(own.parent) if own else None) or TaskFile(task=task or Task())
     recipe, scores = subject.recipe, read_scores(subject.run)
     task = recipe.task or DatasetCard.read(subject.run if (subject.run / CARD).is_file() else recipe.data.path).task
     aliases: Mapping[str, str] = scores.get("aliases") or {}
+    limits = _limits(subject.run, recipe, task)
     return TaskFile(
         task=task,
+        categories=limits.categories,
+        ranges=limits.ranges,
         numbers=recipe.train.numbers,
         images=recipe.data.images,
         max_new_tokens=recipe.evaluate.max_new_tokens,
@@ -59,6 +67,19 @@ def task_file_for(subject: Subject, task: Task | None = None) -> TaskFile:
     )
 
 
+def _limits(run: Path, recipe: Recipe, task: Task) -> AnswerLimits:
+    """What training answers held: of the data set where it is at hand, else as the task file in ``best`` has it."""
+    try:
+        return AnswerLimits.of_training(task, [data_of_run(run, recipe)])
+    except DatasetError:
+        pass
+    try:
+        noted = TaskFile.read(run / BEST)
+    except CheckpointError:
+        noted = None
+    return AnswerLimits(dict(noted.categories), dict(noted.ranges)) if noted else AnswerLimits()
+
+
 def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_code: str = "") -> CardFacts:
     """What the card of a model tells."""
     recipe, task = subject.recipe, task_file_for(subject).task
@@ -69,7 +90,8 @@ def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_co
             data = DatasetCard.read(subject.run).model_dump(mode="json")
         except DatasetError:
             data = {}
-    name = subject.run or subject.folder
+    name, card = subject.run or subject.folder, None if recipe else subject.file(CARD_FILE)
+    earlier = sections_of(card.read_text(encoding="utf-8", errors="replace")) if card else {}
     return CardFacts(
         title=name.resolve().name if name is not None else subject.name,
         recipe=recipe,
@@ -81,6 +103,7 @@ def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_co
         data=data,
         scores=read_scores(subject.run) if subject.run else {},
         compared=compared,
+        earlier=earlier,
         remote_code=remote_code,
     )
 
@@ -89,9 +112,12 @@ def license_of_base(base: str, subject: Subject) -> str | None:
     """The license of the model that training started from, as far as somebody states it."""
     if base == TINY:
         return TINY_LICENSE
-    stated = license_of(Path(subject.weights)) if Path(subject.weights).is_dir() else None
     known = next((license for name, license in PUBLISHED_LICENSES.items() if base.lower().startswith(name)), None)
-    return stated or known
+    folder = Path(subject.weights)
+    if known is None and not folder.is_dir():
+        card = file_of(subject.weights, CARD_FILE, **subject.hub)
+        folder = card.parent if card else folder
+    return license_of(folder) or known
 
 
 def read_scores(run: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ from phisight.model.checkpoint import INDEX, WEIGHTS, weight_files
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+OTHER_KINDS = (
+    "modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "fan_in_fan_out",
+    "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config",
+)  # fmt: skip
+"""Settings of PEFT with which an update is no product of two matrices added to the weight."""
 _NAME = re.compile(r"base_model\.model\.(?P<layer>.+)\.(?P<kind>lora_A|lora_B|lora_magnitude_vector)(?:\.weight)?")
 
 
@@ -63,9 +68,11 @@ class Adapters:
     """Name of the model that they go onto, as it stands in the folder."""
     layers: dict[str, LayerAdapter]
     """By the official name of the layer, such as ``model.layers.0.self_attn.qkv_proj``."""
+    onto: torch.dtype | None = None
+    """Type that a weight has in memory when they are merged into it; None means the one it comes with."""
 
     @classmethod
-    def read(cls, folder: Path) -> Adapters:
+    def read(cls, folder: Path, onto: torch.dtype | None = None) -> Adapters:
         """Read a folder; CheckpointError where it holds something that cannot be merged."""
         try:
             settings: dict[str, Any] = read_object(folder / ADAPTER_CONFIG)
@@ -90,7 +97,7 @@ class Adapters:
                 "the program that wrote them"
             )
         layers = {layer: _layer(layer, found, settings) for layer, found in parts.items()}
-        return cls(settings.get("base_model_name_or_path"), layers)
+        return cls(settings.get("base_model_name_or_path"), layers, onto)
 
     def weight_names(self) -> set[str]:
         """Names of the tensors that change."""
@@ -107,13 +114,16 @@ class Adapters:
                 f"the adapter of {name} is made for a weight of {list(shape)} but the base has {list(weight.shape)}; "
                 "name the base that the adapters were trained on"
             )
-        return layer.merged(weight)
+        return layer.merged(weight.to(self.onto or weight.dtype))
 
 
 def _refuse_other_kinds(settings: dict[str, Any], folder: Path) -> None:
     wrong = [f"peft_type {settings.get('peft_type')}"] if settings.get("peft_type") != "LORA" else []
     wrong += [f"bias {settings['bias']}"] if settings.get("bias", "none") != "none" else []
-    wrong += [key for key in ("modules_to_save", "trainable_token_indices", "use_qalora") if settings.get(key)]
+    wrong += [key for key in OTHER_KINDS if settings.get(key)]
+    start = settings.get("init_lora_weights", True)
+    if isinstance(start, str) and start not in ("gaussian", "eva", "orthogonal"):
+        wrong += [f"init_lora_weights {start}, which changes the base"]
     if wrong:
         raise CheckpointError(
             f"the adapters in {folder} are of a kind that phisight does not merge ({some(wrong)}); merge them with the "
@@ -146,24 +156,29 @@ def merge_into(model: nn.Module, adapters: Adapters) -> None:
 
 
 def write_merged(
-    base: str | Path, adapters: Adapters | None, out: Path, dtype: torch.dtype | None = None
+    base: str | Path,
+    adapters: Adapters | Sequence[Adapters] | None,
+    out: Path,
+    dtype: torch.dtype | None = None,
 ) -> list[TensorSpec]:
     """Write the weights of a base, with adapters merged, into a folder: its files under their names, and the index.
 
     Args:
         base: Folder in the official layout, or hub name.
-        adapters: What is merged; None copies the weights.
+        adapters: What is merged, one after the other; None copies the weights.
         out: Folder that exists.
         dtype: Type of floating tensors; None keeps each one's.
 
     Returns what was written.
     """
     files = weight_files(base)
+    every_layer = [adapters] if isinstance(adapters, Adapters) else list(adapters or [])
     specs = {path: [_cast(spec, dtype) for spec in specs_of(path)] for path in files}
-    if adapters is not None:
-        _require(adapters.weight_names(), {spec.name for some_ in specs.values() for spec in some_}, str(base))
+    there = {spec.name for wanted in specs.values() for spec in wanted}
+    for layer in every_layer:
+        _require(layer.weight_names(), there, str(base))
     for path, wanted in specs.items():
-        write_shard(out / path.name, wanted, _merged_values(path, adapters))
+        write_shard(out / path.name, wanted, _merged_values(path, every_layer))
     every = [spec for wanted in specs.values() for spec in wanted]
     if [path.name for path in files] != [WEIGHTS]:
         weight_map = {spec.name: path.name for path, wanted in specs.items() for spec in wanted}
@@ -172,9 +187,11 @@ def write_merged(
     return every
 
 
-def _merged_values(path: Path, adapters: Adapters | None) -> Iterator[tuple[str, Tensor]]:
+def _merged_values(path: Path, adapters: Sequence[Adapters]) -> Iterator[tuple[str, Tensor]]:
     for name, value in values_of(path):
-        yield name, value if adapters is None else adapters.merged(name, value)
+        for layer in adapters:
+            value = layer.merged(name, value)
+        yield name, value
 
 
 def _cast(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:

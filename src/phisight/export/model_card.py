@@ -20,6 +20,10 @@ from phisight.core.task import Task
 
 CARD_FILE = "README.md"
 FIGURES = ("_accuracy", "_exact", "_mae", "_median_ape", "parse_rate")
+ORDER = (
+    "Trained on", "Figures", "What its confidence is worth", "Does it look at the image?", "Limits", "Licenses",
+    "How to call it",
+)  # fmt: skip
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 
@@ -42,32 +46,33 @@ class CardFacts:
     """``scores.json``; empty before the run was evaluated."""
     compared: str = ""
     """How the export was compared with its run."""
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    """Sections of the card of the model that was exported, where there is no run to tell them anew."""
     remote_code: str = ""
     """What other programs need the hub's own code for; empty without it."""
 
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown."""
-    parts = [
-        _front_matter(facts),
-        f"# {facts.title}\n",
-        _what_it_is(facts),
-        "## Trained on\n",
-        _trained_on(facts),
-        "## Figures\n",
-        _figures(facts.scores),
-        "## What its confidence is worth\n",
-        _reliability(facts.scores),
-        "## Does it look at the image?\n",
-        _certificate(facts.scores),
-        "## Limits\n",
-        _limits(facts),
-        "## Licenses\n",
-        _licenses(facts),
-        "## How to call it\n",
-        _how_to_call(facts),
-    ]
+    sections = {
+        "Trained on": _trained_on(facts),
+        "Figures": _figures(facts.scores),
+        "What its confidence is worth": _reliability(facts.scores),
+        "Does it look at the image?": _certificate(facts.scores),
+        "Licenses": _licenses(facts),
+    }
+    sections |= {name: text for name, text in facts.earlier.items() if name in sections}
+    sections["Limits"], sections["How to call it"] = _limits(facts), _how_to_call(facts)
+    parts = [_front_matter(facts), f"# {facts.title}\n", _what_it_is(facts)]
+    for name in ORDER:
+        parts += [f"## {name}\n", sections[name]]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def sections_of(card: str) -> dict[str, str]:
+    """Text of each section of a card, by its heading."""
+    parts = re.split(r"^## (.+)$", card, flags=re.MULTILINE)[1:]
+    return {name.strip(): text.strip() + "\n" for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def license_of(folder: Path) -> str | None:
@@ -99,8 +104,9 @@ def _front_matter(facts: CardFacts) -> str:
 def _what_it_is(facts: CardFacts) -> str:
     kind = "Adapters (PEFT) for Phi-3-Vision" if facts.adapters else "A Phi-3-Vision model (`phi3_v`)"
     fields = ", ".join(f"`{name}` ({facts.task.fields[name].kind})" for name in facts.task.names)
+    made = "fine-tuned" if facts.recipe else "exported"
     text = (
-        f"{kind}, fine-tuned with phisight from `{facts.base}`; weights in {facts.dtype}. Shown an image and asked "
+        f"{kind}, {made} with phisight from `{facts.base}`; weights in {facts.dtype}. Shown an image and asked "
         f"`{facts.task.prompt}`, it answers in the form `{facts.task.answer}`. Fields: {fields}. {facts.compared}"
     )
     return text.rstrip() + "\n"

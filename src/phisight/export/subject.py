@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import snapshot_download
 
 from phisight.core.errors import CheckpointError, RunError
 from phisight.core.read_files import read_object
@@ -14,10 +16,14 @@ from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.export.merge import ADAPTER_CONFIG
+from phisight.export.model_folder import hub_files
 from phisight.export.origins import Origin, Origins
+from phisight.model.checkpoint import file_of
 
 TINY = "tiny"
 """Name of the model that is made anew."""
+PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json")
+"""What a folder has that a processor can be loaded from."""
 
 
 @dataclass(frozen=True)
@@ -27,36 +33,98 @@ class Subject:
     name: str
     """As it was given."""
     folder: Path | None
-    """Folder with processor, task file and number head; None for a hub name."""
+    """Folder with processor, task file and number head; None for whole weights on the hub."""
     weights: str
     """Folder or hub name of whole weights: the model itself, or the base of the adapters."""
     adapters: Path | None = None
     """Folder of adapters that go onto the weights."""
     run: Path | None = None
     recipe: Recipe | None = None
+    under: tuple[Path, ...] = ()
+    """Folders of adapters that go onto the weights before ``adapters``, innermost first."""
+    revision: str | None = None
+    """Commit, tag or branch of the weights; None for a folder, or the hub's newest."""
+
+    @property
+    def hub(self) -> dict[str, str]:
+        """Arguments of ``from_pretrained`` for the weights."""
+        return {"revision": self.revision} if self.revision and not Path(self.weights).is_dir() else {}
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """Folders of all adapters in the order in which they are merged."""
+        return (*self.under, self.adapters) if self.adapters is not None else ()
 
     @property
     def processor(self) -> str:
         """Folder or hub name of the processor."""
-        if self.folder is not None and (self.folder / "tokenizer_config.json").is_file():
+        if self.folder is not None and all((self.folder / name).is_file() for name in PROCESSOR_FILES):
             return str(self.folder)
         return self.weights
 
+    @property
+    def processor_hub(self) -> dict[str, str]:
+        """Arguments of ``from_pretrained`` for the processor."""
+        return self.hub if self.processor == self.weights else {}
 
-def subject_of(name: str | Path) -> Subject:
-    """Find out what a name stands for; RunError or CheckpointError where parts are missing."""
+    def file(self, name: str) -> Path | None:
+        """A file beside the model, in its folder or on the hub; None where there is none."""
+        return file_of(self.folder or self.weights, name, **({} if self.folder else self.hub))
+
+
+def subject_of(name: str | Path, revision: str | None = None) -> Subject:
+    """Find out what a name stands for; RunError or CheckpointError where parts are missing.
+
+    Args:
+        name: Run folder (or ``best`` in it), folder of a model or of adapters, or hub name.
+        revision: Commit, tag or branch of a hub name.
+    """
     folder = Path(name)
+    if folder.name == BEST and (folder.parent / CONFIG).is_file():
+        folder = folder.parent
     if is_run(folder):
         recipe = read_trained_run(folder)
         best = folder / BEST
         if not (best / ADAPTER_CONFIG).is_file():
             return Subject(str(name), best, str(best), run=folder, recipe=recipe)
-        return Subject(str(name), best, base_of_run(folder, recipe), best, folder, recipe)
-    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
-        return Subject(str(name), folder, base_of_adapters(folder), folder)
-    if folder.is_dir():
+        base = subject_of(base_of_run(folder, recipe), recipe.model.revision)
+        return _onto(base, Subject(str(name), best, "", best, folder, recipe))
+    if folder.is_dir() and not _holds_adapters(folder):
         return Subject(str(name), folder, str(folder))
-    return Subject(str(name), None, str(name))
+    if not folder.is_dir():
+        files = hub_files(str(name), revision)  # whoever loads it says that the hub is out of reach
+        if isinstance(files, Exception) or "config.json" in files or ADAPTER_CONFIG not in files:
+            return Subject(str(name), None, str(name), revision=revision)
+        folder = _adapters_on_hub(str(name), revision)
+    try:
+        return _onto(subject_of(*base_of_adapters(folder)), Subject(str(name), folder, "", folder))
+    except (CheckpointError, RunError) as error:
+        raise base_is_missing(folder, error) from error
+
+
+def base_is_missing(folder: Path, error: Exception) -> CheckpointError:
+    """The error of adapters whose base cannot be had."""
+    return CheckpointError(
+        f"{folder} holds adapters alone, and their base cannot be loaded: {error}; write the folder or hub name of the "
+        f"base into base_model_name_or_path of {folder / ADAPTER_CONFIG}"
+    )
+
+
+def _onto(base: Subject, top: Subject) -> Subject:
+    """Adapters on their base, which may be adapters itself."""
+    return replace(top, weights=base.weights, under=base.layers, revision=base.revision)
+
+
+def _holds_adapters(folder: Path) -> bool:
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def _adapters_on_hub(name: str, revision: str | None) -> Path:
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+    except Exception as error:  # whatever the HTTP library calls it
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"the adapters {name!r} cannot be fetched from the hub ({reason}); try again") from error
 
 
 def is_run(folder: Path) -> bool:
@@ -92,8 +160,8 @@ def base_of_run(run: Path, recipe: Recipe) -> str:
     return noted.find("base model", run) if noted else recipe.model.name
 
 
-def base_of_adapters(folder: Path) -> str:
-    """The model that a folder of adapters names; CheckpointError where it names none."""
+def base_of_adapters(folder: Path) -> tuple[str, str | None]:
+    """The model that a folder of adapters names, and its revision; CheckpointError where it names none."""
     noted = Origins.read(folder).model
     try:
         settings: dict[str, Any] = read_object(folder / ADAPTER_CONFIG)
@@ -107,17 +175,27 @@ def base_of_adapters(folder: Path) -> str:
         )
     beside = folder / named
     if beside.is_dir():
-        return str(beside)
+        return str(beside), None
     if noted is not None and noted.name == named:
-        return noted.find("base model", folder)
-    return str(named)
+        return noted.find("base model", folder), settings.get("revision")
+    return str(named), settings.get("revision")
 
 
-def data_of_run(run: Path, recipe: Recipe) -> Path:
-    """The data set of a run, where it is now; the recipe's own path where the run notes no other."""
+def find_data(run: Path, recipe: Recipe) -> Path:
+    """The data set of a run, where it is now; RunError says in one line where it was looked for."""
     noted = Origins.read(run).data
     try:
         return Path(noted.find("data set", run)) if noted else recipe.data.path
+    except RunError:
+        if recipe.data.path.is_dir():  # built anew since
+            return recipe.data.path
+        raise
+
+
+def data_of_run(run: Path, recipe: Recipe) -> Path:
+    """The same, and the recipe's own path where the data set is nowhere."""
+    try:
+        return find_data(run, recipe)
     except RunError:
         return recipe.data.path
 

@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from phisight.core.errors import CheckpointError
+
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -24,6 +26,8 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
@@ -45,11 +49,16 @@ class TensorSpec:
 
 
 def specs_of(path: Path) -> list[TensorSpec]:
-    """Names, shapes and dtypes of a file, without reading values."""
+    """Names, shapes and dtypes of a file, without reading values; CheckpointError for a type of quantized weights."""
     with safe_open(path, framework="pt") as file:
         found = []
         for name in file.keys():  # noqa: SIM118 - no mapping
             part = file.get_slice(name)
+            if part.get_dtype() not in DTYPES:
+                raise CheckpointError(
+                    f"{path}: {name} is stored as {part.get_dtype()}, which is quantized; name the model in full "
+                    "precision"
+                )
             found.append(TensorSpec(name, tuple(part.get_shape()), DTYPES[part.get_dtype()]))
         return found
 

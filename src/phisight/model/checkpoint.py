@@ -7,11 +7,13 @@ was loaded is compared with the file afterwards.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from safetensors import safe_open
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
@@ -19,10 +21,14 @@ from transformers.utils import cached_file
 from phisight.core.errors import CheckpointError, some
 from phisight.core.read_files import read_object
 from phisight.model.configuration import Phi3VConfig
-from phisight.model.number_head import attach_head, load_number_head
+from phisight.model.number_head import NUMBER_HEAD, attach_head, load_number_head
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+"""Generation settings that only sampling uses."""
+HUB_TIMEOUT_S = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or 3)
+"""How long the hub may take to say whether it has a model."""
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
@@ -34,11 +40,12 @@ def load_strictly(load: Callable[..., Any], name: str | os.PathLike[str] | None,
     model, info = load(name, *args, output_loading_info=True, **kwargs)
     _refuse_differences(name, info)
     stop_at_turn_end(model.generation_config, model.config)
+    hub = {key: kwargs[key] for key in _HUB_OPTIONS if kwargs.get(key) is not None}
     if verify and name is not None and kwargs.get("state_dict") is None and not getattr(model, "hf_quantizer", None):
-        hub = {key: kwargs[key] for key in _HUB_OPTIONS if kwargs.get(key) is not None}
         verify_against_files(model, weight_files(name, **hub))
-    if name is not None and Path(name).is_dir():
-        attach_head(model, load_number_head(Path(name)))
+    head = None if name is None else file_of(name, NUMBER_HEAD, **hub)
+    if head is not None:
+        attach_head(model, load_number_head(head.parent))
     return (model, info) if with_info else model
 
 
@@ -60,10 +67,15 @@ def _refuse_differences(name: object, info: dict[str, Any]) -> None:
 def stop_at_turn_end(generation: GenerationConfig | None, config: Phi3VConfig) -> None:
     """Let generation end at the end of a turn and of the text, and never write an image placeholder.
 
-    The published generation config names only ``</s>``, which the model does not use to end a turn.
+    The published generation config names only ``</s>``, which the model does not use to end a turn. Settings of
+    sampling go where nothing is sampled: greedy decoding ignores them, and the library refuses to save them.
     """
     if generation is None:
         return
+    if generation.do_sample is not True:
+        for setting in SAMPLING:
+            if getattr(generation, setting, None) is not None:
+                setattr(generation, setting, None)
     named = generation.eos_token_id
     ends = [] if named is None else list(named) if isinstance(named, (list, tuple)) else [named]
     wanted = [config.turn_end_token_id, config.pad_token_id]
@@ -71,6 +83,52 @@ def stop_at_turn_end(generation: GenerationConfig | None, config: Phi3VConfig) -
     if generation.pad_token_id is None:
         generation.pad_token_id = config.pad_token_id
     generation.suppress_tokens = sorted({*(generation.suppress_tokens or []), config.image_token_id})
+
+
+def file_of(name: str | os.PathLike[str], file: str, **hub: Any) -> Path | None:
+    """A file of a folder or a hub name, fetched into the cache; None where there is no such file.
+
+    Where the hub does not say within seconds, the cache decides.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder / file if (folder / file).is_file() else None
+    address = {key: value for key, value in hub.items() if key in ("revision", "subfolder")}
+    try:
+        url = hf_hub_url(str(name), file, **address)
+        within(HUB_TIMEOUT_S, lambda: get_hf_file_metadata(url, token=hub.get("token")))
+        return Path(str(cached_file(name, file, **hub)))
+    except Exception:  # not there, or no hub: whatever the HTTP library calls it
+        options = {key: value for key, value in hub.items() if key in ("cache_dir", "revision")}
+        try:
+            cached = try_to_load_from_cache(str(name), file, **options)
+        except ValueError:  # no name that a hub could have
+            return None
+        return Path(cached) if isinstance(cached, str) else None
+
+
+def within(seconds: float, ask: Callable[[], Any]) -> Any:
+    """What a question to the hub gives; TimeoutError where it takes too long.
+
+    In a thread: resolving a name and the library's retries may take longer than any timeout that it knows.
+    """
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append((ask(), None))
+        except Exception as error:
+            found.append((None, error))
+
+    asking = threading.Thread(target=run, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if not found:
+        raise TimeoutError(f"no answer within {seconds:g} s (HF_HUB_ETAG_TIMEOUT sets another time)")
+    answer, error = found[0]
+    if error is not None:
+        raise error
+    return answer
 
 
 def weight_files(name: str | os.PathLike[str], **hub: Any) -> list[Path]:

@@ -15,8 +15,11 @@ import torch
 from transformers.utils import cached_file
 
 from phisight.core.errors import PhisightError, SettingsError
+from phisight.core.run_folder import CONFIG
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
+from phisight.export.merge import ADAPTER_CONFIG
+from phisight.export.subject import subject_of
 from phisight.model.attention import PACKAGES, require_backend
 from phisight.workflows.load import TINY
 
@@ -127,6 +130,8 @@ def _model(name: str) -> Finding:
     if name == TINY:
         return Finding("model", "ok", "tiny, made anew")
     folder = Path(name)
+    if (folder / CONFIG).is_file() or ((folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()):
+        return _trained(folder)
     if folder.is_dir():
         config, weights = (folder / "config.json").is_file(), any(folder.glob("*.safetensors"))
         lacking = [what for what, there in (("config.json", config), ("weights", weights)) if not there]
@@ -139,6 +144,16 @@ def _model(name: str) -> Finding:
                    _raise_exceptions_for_connection_errors=False):  # fmt: skip
         return Finding("model", "ok", f"{name}, from the hub's cache on this machine")
     return Finding("model", "note", f"{name} is not on this machine yet", f"hf download {name}")
+
+
+def _trained(folder: Path) -> Finding:
+    """A run, or a folder of adapters, that training starts from."""
+    try:
+        subject = subject_of(folder)
+    except PhisightError as error:
+        return Finding("model", "wrong", f"{folder} cannot be started from", str(error))
+    onto = f", adapters on {subject.weights}" if subject.adapters else ""
+    return Finding("model", "ok", f"{folder}{onto}")
 
 
 def _data(recipe: Recipe) -> Finding:

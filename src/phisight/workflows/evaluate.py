@@ -45,7 +45,7 @@ from phisight.evaluate import (
 from phisight.evaluate.image_conditions import grids_of
 from phisight.export.describe import describe_run
 from phisight.export.merge import ADAPTER_CONFIG
-from phisight.export.subject import TINY, data_of_run, read_run, read_trained_run
+from phisight.export.subject import TINY, data_of_run, find_data, read_run, read_trained_run
 from phisight.generate import Predictor
 from phisight.track import CompositeTracker
 from phisight.workflows.load import base_model, base_model_label, load_model, load_run, task_of_run
@@ -165,7 +165,7 @@ def evaluate_run(
     """
     recipe = read_trained_run(run)
     tracker = evaluation_tracker(track or recipe.track)
-    chosen, folder, task = settings or recipe.evaluate, data or data_of_run(run, recipe), task_of_run(run, recipe)
+    chosen, folder, task = settings or recipe.evaluate, data or find_data(run, recipe), task_of_run(run, recipe)
     found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, images=recipe.data.images)
     out = results_folder(run, recipe, chosen, folder)
     started = _Evaluation(None, None, recipe, chosen, task, folder, found, run, out, "", progress, tracker)

@@ -17,8 +17,17 @@ from typing import Any, Literal
 
 import torch
 
-from phisight.core.errors import CheckpointError, DataError, EvaluationError, SettingsError, TaskError
-from phisight.core.run_folder import write_text_atomically
+from phisight.core.errors import (
+    CheckpointError,
+    DataError,
+    EvaluationError,
+    PhisightError,
+    RunError,
+    SettingsError,
+    TaskError,
+)
+from phisight.core.read_files import read_object
+from phisight.core.run_folder import write_json, write_text_atomically
 from phisight.core.settings import EvaluateSettings, ModelSettings, Numbers, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import read_rows
@@ -30,14 +39,16 @@ from phisight.export.model_folder import (
     REMOTE_CODE,
     copy_number_head,
     read_config,
+    require_reachable,
     write_processor,
 )
 from phisight.export.origins import Origin, Origins
-from phisight.export.publish import publish_model
+from phisight.export.publish import publish_model, require_repository_name
 from phisight.export.subject import Subject, data_of_run, subject_of
 from phisight.export.task_file import TaskFile
-from phisight.export.write import whole_or_not_at_all, write_model
+from phisight.export.write import require_free, whole_or_not_at_all, write_model
 from phisight.generate import Request, load_rgb
+from phisight.model.number_head import NUMBER_HEAD
 from phisight.workflows.load import load_model
 from phisight.workflows.predict import predictor_of
 
@@ -89,14 +100,17 @@ def export_model(
         StorageError: No room.
     """
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not require_free(folder):
         raise SettingsError(f"{folder} is there already and not empty; name another folder with --out")
     if adapter and (dtype or remote_code):
         raise SettingsError("--adapter copies the adapters as they are; leave out --dtype and --remote-code")
+    if push:
+        require_repository_name(push)
     subject = subject_of(run)
+    require_reachable(subject.weights, subject.revision)
     with whole_or_not_at_all(folder) as partial:
         if adapter:
-            compared = _write_adapters(subject, partial)
+            compared = _write_adapters(subject, partial, folder, announce, pushed=bool(push))
         else:
             compared = _write_whole(subject, partial, dtype, rows, announce, remote_code=remote_code)
     address = None
@@ -106,30 +120,41 @@ def export_model(
     return Exported(folder, compared, address)
 
 
-def _write_adapters(subject: Subject, out: Path) -> str:
+def _write_adapters(subject: Subject, out: Path, final: Path, announce: Announce, *, pushed: bool) -> str:
     if subject.adapters is None:
         raise SettingsError(
             f"{subject.name} holds whole weights and no adapters (a tiny model, or train.method full or projector); "
             "export it without --adapter"
         )
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        shutil.copyfile(subject.adapters / name, out / name)
+    if subject.under:
+        raise SettingsError(
+            f"{subject.name} holds adapters that go onto other adapters ({subject.under[-1]}), which no other program "
+            "loads; export it without --adapter"
+        )
+    local = Path(subject.weights).is_dir()
+    base = str(Path(subject.weights).resolve()) if local else subject.weights
+    settings = read_object(subject.adapters / ADAPTER_CONFIG)
+    settings |= {"base_model_name_or_path": base, "revision": subject.revision}
+    write_json(out / ADAPTER_CONFIG, settings)
+    shutil.copyfile(subject.adapters / ADAPTER_WEIGHTS, out / ADAPTER_WEIGHTS)
     Adapters.read(out)
-    write_processor(subject.processor, out)
-    copy_number_head(subject.adapters, out)
+    write_processor(subject.processor, out, **subject.processor_hub)
+    copy_number_head(subject.file(NUMBER_HEAD), out)
     task_file_for(subject).write(out)
-    Origins(model=Origin.of(subject.weights, out)).write(out)
+    Origins(model=Origin.of(base, final)).write(out)
     write_text_atomically(out / CARD_FILE, model_card(facts_of(subject)))
+    if local and pushed:
+        announce(f"Their base is a folder of this machine ({base}): whoever loads them from the hub needs it, too.")
     return ""
 
 
 def _write_whole(
     subject: Subject, out: Path, dtype: ExportDtype | None, rows: int, announce: Announce, *, remote_code: bool
 ) -> str:
-    task = task_file_for(subject)
-    chosen = DTYPES[dtype] if dtype else _scored_dtype(subject)
+    task, scored = task_file_for(subject), _scored_dtype(subject)
+    chosen = DTYPES[dtype] if dtype else scored
     announce(f"Merging {subject.adapters} into {subject.weights}" if subject.adapters else f"Copying {subject.weights}")
-    write_model(subject, out, chosen, remote_code=remote_code)
+    write_model(subject, out, chosen, loaded=scored, remote_code=remote_code)
     task.write(out)
     compared = _compared(subject, out, task, rows, announce) if rows else ""
     name = str(chosen).removeprefix("torch.")
@@ -143,7 +168,7 @@ def _scored_dtype(subject: Subject) -> torch.dtype:
     asked = subject.recipe.model.dtype if subject.recipe else "auto"
     if asked != "auto":
         return DTYPES[asked]
-    dtype = read_config(subject.weights).dtype
+    dtype = read_config(subject.weights, **subject.hub).dtype
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
@@ -179,7 +204,7 @@ def _rows_of_data(subject: Subject, task: Task, count: int) -> list[list[Path]]:
                 data_of_run(subject.run, recipe), task, split, limit=count, seed=recipe.seed,
                 images=recipe.data.images,
             )  # fmt: skip
-        except (DataError, EvaluationError, TaskError):
+        except (DataError, EvaluationError, RunError, TaskError):
             continue
         images = [[path for path in row.images if isinstance(path, Path)] for row in found.rows]
         there = [paths for paths in images if paths and all(path.is_file() for path in paths)]
@@ -219,7 +244,9 @@ def _observed(
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-        raise CheckpointError(f"{subject} cannot be loaded and asked in a fresh process: {last[:300]}")
+        if done.returncode < 0:
+            last = f"signal {-done.returncode} ended it; was memory too little for one model?"
+        raise CheckpointError(f"{subject} cannot be loaded and asked in a fresh process: {last[:400]}")
     return Observation.read(out)
 
 
@@ -230,14 +257,17 @@ def _observe(asked: dict[str, Any]) -> None:
     predictor = predictor_of(model, processor, answering, asked["numbers"], task, [])
     texts = dict(predictor.answers([Request(task.prompt, row) for row in rows]))
     dtype = str(model.dtype).removeprefix("torch.")
+    model.eval()
+    most = asked["most"] if dtype == "float32" else 1
     logits = []
-    if dtype == "float32":
-        model.eval()
-        for row in rows:
-            images = [load_rgb(image) for image in row]
-            logits.append(greedy_logits(model, processor, task.prompt, images, asked["most"]))
+    for row in rows:
+        images = [load_rgb(image) for image in row]
+        logits.append(greedy_logits(model, processor, task.prompt, images, most))
     Observation(dtype, [texts[row] for row in range(len(rows))], logits).write(Path(asked["out"]))
 
 
 if __name__ == "__main__":
-    _observe(json.load(sys.stdin))
+    try:
+        _observe(json.load(sys.stdin))
+    except PhisightError as problem:
+        sys.exit(str(problem))

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from transformers.utils import cached_file
-
 from phisight.core.errors import SettingsError, SourceError
 from phisight.core.settings import ModelSettings
 from phisight.core.task import Task
@@ -23,6 +21,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.fetch.limits import FetchLimits
 from phisight.evaluate.statistics.split_conformal import SplitConformal
 from phisight.export.describe import task_file_for
+from phisight.export.model_folder import require_reachable
 from phisight.export.origins import fingerprint_of
 from phisight.export.subject import Subject, data_of_run, require_task, subject_of
 from phisight.export.task_file import TASK_FILE, NumberInterval, TaskFile
@@ -232,11 +231,9 @@ def task_file_of(subject: Subject, data: Path | None) -> TaskFile:
     task: Task | None = DatasetFolder.open(data).task if data is not None else None
     if subject.run is not None:
         return task_file_for(subject)
-    folder = subject.folder
-    if folder is None:
-        found = cached_file(subject.name, TASK_FILE, _raise_exceptions_for_missing_entries=False)
-        folder = Path(found).parent if found else None
-    own = TaskFile.read(folder) if folder is not None else None
+    require_reachable(subject.weights, subject.revision)
+    found = subject.file(TASK_FILE)
+    own = TaskFile.read(found.parent) if found else None
     if own is not None and task is None:
         return own
     return TaskFile(task=require_task(subject, task))

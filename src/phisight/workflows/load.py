@@ -28,11 +28,12 @@ from phisight.data.dataset.image_groups import Products, join_images
 from phisight.export.merge import ADAPTER_CONFIG, Adapters, merge_into
 from phisight.export.model_folder import read_config
 from phisight.export.subject import TINY as TINY
-from phisight.export.subject import base_of_run, subject_of
+from phisight.export.subject import base_is_missing, base_of_run, subject_of
 from phisight.export.subject import is_run as is_run
 from phisight.export.subject import read_run as read_run
 from phisight.export.subject import read_trained_run as read_trained_run
 from phisight.model.attention import require_backend
+from phisight.model.checkpoint import HUB_TIMEOUT_S, within
 from phisight.model.configuration import check_model_config
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
@@ -88,23 +89,20 @@ def load_model(name: str | Path, settings: ModelSettings, transform: Transform |
 
     Adapters (a folder that holds them alone, or a run's) are merged into the base that they were trained on.
     """
-    subject = subject_of(name)
+    subject = subject_of(name, settings.revision)
+    settings = settings.model_copy(update={"revision": subject.revision})
     if subject.adapters is None:
         return _load_whole(subject.weights, settings, transform)
-    if subject.recipe is not None:
-        settings = settings.model_copy(update={"revision": subject.recipe.model.revision})
-    folder = subject.adapters
     try:
-        base, processor = load_model(subject.weights, settings)
+        model, processor = _load_whole(subject.weights, settings, None)
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{folder} holds adapters alone, and their base cannot be loaded: {error}; write the folder or hub name of "
-            f"the base into base_model_name_or_path of {folder / ADAPTER_CONFIG}"
-        ) from error
-    if (folder / "tokenizer_config.json").is_file() and (folder / "preprocessor_config.json").is_file():
-        processor = AutoProcessor.from_pretrained(folder)
+        raise base_is_missing(subject.adapters, error) from error
+    for folder in subject.layers:
+        model = with_adapters(model, folder)
+    if subject.processor != subject.weights:
+        processor = AutoProcessor.from_pretrained(subject.processor)
         processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
-    return _to_device(with_adapters(base, folder), transform), processor
+    return _to_device(model, transform), processor
 
 
 def _load_whole(name: str, settings: ModelSettings, transform: Transform | None) -> tuple[Any, Any]:
@@ -143,7 +141,7 @@ def resolved_revision(settings: ModelSettings) -> str | None:
     if settings.name == TINY or Path(settings.name).exists():
         return settings.revision
     try:
-        path = cached_file(settings.name, "config.json", revision=settings.revision)
+        path = within(HUB_TIMEOUT_S, lambda: cached_file(settings.name, "config.json", revision=settings.revision))
     except OSError as error:
         raise CheckpointError(
             f"no model at {settings.name!r}, revision {settings.revision!r} ({' '.join(str(error).split())[:160]}); "

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoProcessor
 
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
+from phisight.export.model_folder import read_config
+from phisight.export.subject import subject_of
 from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.train.estimate.cards import CARDS, Card
 from phisight.train.estimate.flops import Cached
@@ -111,7 +113,9 @@ def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
         processor: Any = tiny_processor(texts, num_crops=recipe.model.num_crops or 1)
         config: Any = tiny_config(processor.tokenizer)
     else:
-        with loading(name):
-            config, processor = AutoConfig.from_pretrained(name), AutoProcessor.from_pretrained(name)
+        subject = subject_of(name, recipe.model.revision)
+        with loading(subject.weights):
+            config = read_config(subject.weights, **subject.hub)
+            processor = AutoProcessor.from_pretrained(subject.processor, **subject.processor_hub)
     config._attn_implementation = recipe.model.attention
     return config, processor

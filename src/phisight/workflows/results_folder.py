@@ -13,12 +13,13 @@ from typing import Any
 
 from phisight.core.run_folder import EVALUATIONS
 from phisight.core.settings import EvaluateSettings, Recipe
+from phisight.export.subject import data_of_run
 
 
 def results_folder(run: Path, recipe: Recipe, settings: EvaluateSettings, data: Path) -> Path:
     """The run folder for the recipe's own evaluation, else a folder named after what is different."""
     own = recipe.evaluate
-    other_data = data.resolve() != recipe.data.path.resolve()
+    other_data = data.resolve() not in (recipe.data.path.resolve(), data_of_run(run, recipe).resolve())
     if settings.split == own.split and settings.rows == own.rows and not other_data:
         return run
     parts = [data.resolve().name] if other_data else []

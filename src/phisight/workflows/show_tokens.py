@@ -14,10 +14,12 @@ from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
-from phisight.export.subject import TINY
+from phisight.export.model_folder import require_reachable
+from phisight.export.subject import TINY, subject_of
 from phisight.model.loss import IGNORED
 from phisight.model.tiny import tiny_processor
 from phisight.train.examples.dataset import ExampleSet
+from phisight.workflows.load import loading
 
 
 @dataclass(frozen=True)
@@ -60,4 +62,7 @@ def runs_of(example: Any, processor: Any) -> list[TokenRun]:
 def _processor(model: str, task: Task, rows: list[dict[str, Any]]) -> Any:
     if model == TINY:
         return tiny_processor([task.prompt, *(task.render(row) for row in rows)])
-    return AutoProcessor.from_pretrained(model)
+    subject = subject_of(model)
+    require_reachable(subject.weights)
+    with loading(subject.processor):
+        return AutoProcessor.from_pretrained(subject.processor, **subject.processor_hub)

@@ -71,6 +71,14 @@ def test_what_a_recipe_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "no weights" in seen["model"].text
 
 
+def test_a_run_to_start_from(tiny_run: Path, tmp_path: Path) -> None:
+    assert found({"model": {"name": str(tiny_run)}})["model"].verdict == "ok"
+    (tmp_path / "config.yaml").write_text((tiny_run / "config.yaml").read_text())
+    seen = found({"model": {"name": str(tmp_path)}})["model"]
+    assert seen.verdict == "wrong"
+    assert "has no checkpoint" in seen.repair
+
+
 def test_a_hub_name_that_was_never_fetched() -> None:
     seen = found({"model": {"name": "nobody/no-such-model"}})
     assert seen["model"].verdict == "note"

@@ -71,6 +71,18 @@ def test_another_type_of_weights(lora: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == "bfloat16"
 
 
+def test_an_export_of_an_export_keeps_what_is_known(lora: Path, exported: Path, tmp_path: Path) -> None:
+    """In another type of weights, say: task, number head, and what the card tells of the training."""
+    done = export_model(exported, tmp_path / "out", dtype="bfloat16", rows=0)
+    card, first = ((folder / "README.md").read_text() for folder in (done.folder, exported))
+    known = first[first.index("## Trained on") : first.index("## Limits")]
+    assert "Method: lora" in known
+    assert known in card
+    assert "exported with phisight from `merged`; weights in bfloat16" in card
+    for name in ("task.json", "number_head.safetensors"):
+        assert (done.folder / name).read_bytes() == (exported / name).read_bytes()
+
+
 def test_an_export_that_answers_differently_is_none(
     lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

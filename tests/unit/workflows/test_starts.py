@@ -9,16 +9,33 @@ import pytest
 import torch
 
 from phisight.core.errors import RunError, SettingsError
+from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
-from phisight.export.subject import subject_of
+from phisight.export.subject import read_run, subject_of
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.number_targets import NumberTargets
 from phisight.workflows.evaluate import evaluate_run
-from phisight.workflows.load import load_run
+from phisight.workflows.export import export_model
+from phisight.workflows.load import load_model, load_run
 from tests.helpers.trained_run import trained
 
 LARGE: dict[str, Any] = {"steps": 3, "learning_rate": 3e-2, "evaluate_every": 3, "numbers": "text"}
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"method": "full"},
+    "full with tower": {"method": "full", "train_tower": True},
+    "projector": {"method": "projector"},
+    "top layers": {"method": "full", "from_layer": 2},
+    "lora": {"method": "lora"},
+    "lora with tower": {"method": "lora", "train_tower": True},
+    "lora on top layers": {"method": "lora", "from_layer": 2},
+    "lora with number head": {"method": "lora", "numbers": "head"},
+    "dora": {"method": "dora"},
+    "qlora": {"method": "qlora"},
+}
+QUANTIZED = 0.05
+"""QLoRA's losses during training are those of the base in 4 bits; its adapters go onto the base as it is."""
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +44,43 @@ def adapters(base: Path, products: Path, tmp_path_factory: pytest.TempPathFactor
     return trained(products, tmp_path_factory.mktemp("first") / "lora", model=str(base), method="lora", **LARGE)
 
 
-def loss_of(run: Path, products: Path) -> float:
-    """Mean loss over the trained tokens of the validation split, of the saved folder."""
-    model, processor, _ = load_run(run)
+@pytest.fixture(scope="module")
+def starts(
+    base: Path, tiny_run: Path, adapters: Path, products: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """What a training may start from, by kind."""
+    folder = tmp_path_factory.mktemp("starts")
+    second = trained(products, folder / "second", model=str(adapters), method="lora", **LARGE)
+    return {
+        "folder": base,
+        "run": tiny_run,
+        "run of adapters": adapters,
+        "folder of adapters": copy_of_adapters(adapters, folder / "alone", base),
+        "run of adapters on adapters": second,
+        "adapters whose base is adapters": copy_of_adapters(second, folder / "chain", adapters / "best"),
+    }
+
+
+def copy_of_adapters(run: Path, out: Path, base: Path) -> Path:
+    """The adapters of a run as another program hands them on: the two files, with a base of their own."""
+    out.mkdir()
+    shutil.copy(run / "best" / "adapter_model.safetensors", out)
+    values = json.loads((run / "best" / "adapter_config.json").read_text())
+    (out / "adapter_config.json").write_text(json.dumps({**values, "base_model_name_or_path": str(base)}))
+    return out
+
+
+def loss_of(name: Path, recipe: Recipe, products: Path) -> float:
+    """Mean loss over the trained tokens of the validation split, of a model that is loaded by its name."""
+    model, processor = load_model(name, recipe.model)
     data = DatasetFolder.open(products)
     rows = data.rows("validation")
     examples = ExampleSet(rows, lambda row: load_image(data.image_path(row)), processor, data.task, num_crops=1)
+    examples.targets = NumberTargets(recipe.train.numbers, data.task, processor.tokenizer)
     batch = Collator(processor.tokenizer.pad_token_id)([examples[index] for index in range(len(rows))])
     model.eval()
     with torch.no_grad():
-        loss: float = model(**batch).loss.item()
+        loss: float = model(**batch, skip_logits=True).loss.item()
     return loss
 
 
@@ -45,25 +89,36 @@ def reported(run: Path) -> float:
     return min(float(line["eval/loss"]) for line in lines if "eval/loss" in line)
 
 
-@pytest.mark.parametrize("start", ["folder", "run", "adapters"])
-@pytest.mark.parametrize("method", ["full", "lora", "dora", "projector"])
-def test_the_saved_folder_has_the_loss_that_was_reported(
-    method: str, start: str, adapters: Path, tiny_run: Path, base: Path, products: Path, tmp_path: Path
+KINDS = [
+    "folder", "run", "run of adapters", "folder of adapters", "run of adapters on adapters",
+    "adapters whose base is adapters",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("start", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_reported_saved_and_exported_loss_are_one(
+    method: str, start: str, starts: dict[str, Path], products: Path, tmp_path: Path
 ) -> None:
-    name = {"folder": base, "run": tiny_run, "adapters": adapters / "best"}[start]
-    run = trained(products, tmp_path / "run", model=str(name), method=method, **LARGE)
-    assert loss_of(run, products) == pytest.approx(reported(run), abs=2e-3)
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes")
+    run = trained(products, tmp_path / "run", model=str(starts[start]), **{**LARGE, **METHODS[method]})
+    recipe = read_run(run)
+    saved = loss_of(run, recipe, products)
+    assert saved == pytest.approx(reported(run), abs=QUANTIZED if method == "qlora" else 2e-3)
+    export_model(run, tmp_path / "export", rows=0)
+    assert loss_of(tmp_path / "export", recipe, products) == saved
 
 
 def test_adapters_continue_on_a_base_that_holds_the_first_ones(adapters: Path, products: Path, tmp_path: Path) -> None:
     run = trained(products, tmp_path / "run", model=str(adapters), method="lora", **LARGE)
     assert subject_of(run).weights == str(run / "base")
-    base = loss_of(run, products)
+    loss = loss_of(run, read_run(run), products)
     changed = json.loads((run / "best" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(changed).name == "base"
     origins = json.loads((run / "best" / "origins.json").read_text())
     assert origins["model"]["relative"] == "../base"
-    assert base == pytest.approx(reported(run), abs=2e-3)
+    assert loss == pytest.approx(reported(run), abs=2e-3)
 
 
 def test_a_run_that_was_moved_evaluates(adapters: Path, products: Path, tmp_path: Path) -> None:
@@ -73,10 +128,10 @@ def test_a_run_that_was_moved_evaluates(adapters: Path, products: Path, tmp_path
     shutil.copytree(products, data)
     shutil.copytree(subject_of(adapters).weights, base)
     run = trained(data, first / "run", model=str(base), method="lora", **LARGE)
-    expected = loss_of(run, products)
+    expected = loss_of(run, read_run(run), products)
     moved = tmp_path / "second"
     first.rename(moved)
-    assert loss_of(moved / "run", products) == expected
+    assert loss_of(moved / "run", read_run(moved / "run"), products) == expected
     assert evaluate_run(moved / "run", base_model_rows=2)["rows"] == 8
     shutil.rmtree(moved / "model")
     with pytest.raises(RunError, match=r"was made from the base model .* which is not at .*; copy it") as error:

@@ -27,6 +27,8 @@ def save_best(model: Any, processor: Any, folder: Path, *, whole: bool, weights:
         merged.save_pretrained(partial, **state)
         processor.save_pretrained(partial)
         save_head(model, partial, head)
+        for path in partial.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors leaves them to their owner alone
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 
