@@ -96,20 +96,20 @@ def require_equal(run: Observation, export: Observation, task: Task, rows: Seque
         rows: A name for each row.
     """
     count, in_16_bits, unread = len(rows), {run.dtype, export.dtype} != {"float32"}, 0
-    for row, (mine, theirs) in enumerate(zip(run.texts, export.texts, strict=True)):
-        read, again = task.parse(mine).values, task.parse(theirs).values
+    for row, (answer, exported) in enumerate(zip(run.texts, export.texts, strict=True)):
+        read, again = task.parse(answer).values, task.parse(exported).values
         equal = read == again
         if read is None and again is None:
             unread += 1
-            equal = _alike(run.logits[row], export.logits[row]) if in_16_bits else mine == theirs
+            equal = _alike(run.logits[row], export.logits[row]) if in_16_bits else answer == exported
         if not equal:
             raise CheckpointError(
-                f"the export answers differently from its run on {rows[row]}: {theirs[:80]!r} for {mine[:80]!r}; "
+                f"the export answers differently from its run on {rows[row]}: {exported[:80]!r} for {answer[:80]!r}; "
                 f"{_repair(run, export)}"
             )
     if in_16_bits:
-        left = f" ({unread} of them could be read from neither; their first logits are alike)" if unread else ""
-        return f"Compared with its run in {export.dtype}: parsed fields of {count} rows equal{left}."
+        about = f" ({unread} of them could be read from neither; their first logits are alike)" if unread else ""
+        return f"Compared with its run in {export.dtype}: parsed fields of {count} rows equal{about}."
     largest = 0.0
     for row, (left, right) in enumerate(zip(run.logits, export.logits, strict=True)):
         gap = float((left - right).abs().max()) if left.shape == right.shape else float("inf")

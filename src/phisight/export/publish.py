@@ -15,7 +15,7 @@ STALE = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json
 def require_repository_name(repository: str) -> None:
     """SettingsError for what cannot be the name of a repository; asked before hours of work."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, not listed
 
     try:
         validate_repo_id(repository)

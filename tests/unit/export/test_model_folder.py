@@ -60,4 +60,4 @@ def test_a_question_that_nobody_answers_ends() -> None:
     never.set()
     assert within(5, lambda: 3) == 3
     with pytest.raises(KeyError):
-        within(5, lambda: {}["gone"])
+        within(5, lambda: dict[str, int]()["gone"])

@@ -104,8 +104,8 @@ def test_adapters_are_pushed_and_loaded_by_their_name(hub: Hub, published: str, 
     assert done.returncode == 0, done.stderr
     assert asked_by_name(hub, home, str(tmp_path / "merged"), image) == expected
 
-    options = ("--out", str(tmp_path / "adapters"), "--adapter", "--push", "someone/adapters")
-    done = phisight_on(hub, home, "export", str(tmp_path / "run"), *options)
+    options = ("--out", str(tmp_path / "adapters"), "--push", "someone/adapters")
+    done = phisight_on(hub, home, "export", str(tmp_path / "run"), "--adapter", *options)
     assert done.returncode == 0, done.stderr
     settings = json.loads(hub.repos["someone/adapters"]["adapter_config.json"])
     assert settings["base_model_name_or_path"] == published
@@ -121,7 +121,7 @@ def test_a_name_that_is_none_is_refused_before_the_work(name: str, hub: Hub, lor
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture(params=["refuses", "never answers"])
+@pytest.fixture
 def lost_hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
     """A hub whose machine is there, or whose port takes connections that nobody answers."""
     with socket.socket() as listening:
@@ -133,7 +133,11 @@ def lost_hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
         yield lost
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "plan"])
+LOST = [("refuses", command) for command in ("train", "evaluate", "predict", "export", "plan")]
+LOST += [("never answers", command) for command in ("train", "predict")]
+
+
+@pytest.mark.parametrize(("lost_hub", "command"), LOST, indirect=["lost_hub"])
 def test_a_name_that_cannot_be_reached_is_one_line(command: str, lost_hub: Hub, products: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(
         f"out: {tmp_path}/run\nmodel: {{name: some/one}}\ndata: {{path: {products}}}\n"
@@ -154,6 +158,7 @@ def test_a_name_that_cannot_be_reached_is_one_line(command: str, lost_hub: Hub, 
     assert errors[0].rstrip().endswith("name a folder with config.json, or a hub name that can be reached")
 
 
+@pytest.mark.parametrize("lost_hub", ["refuses", "never answers"], indirect=True)
 def test_a_push_that_cannot_be_made_leaves_the_export(lost_hub: Hub, lora: Path, tmp_path: Path) -> None:
     words = ("--out", str(tmp_path / "out"), "--adapter", "--push", "someone/lost")
     done = phisight_on(lost_hub, tmp_path / "home", "export", str(lora), *words)

@@ -1,0 +1,69 @@
+"""Whether run and export answer alike: by logits in float32, by parsed fields in 16 bits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from phisight.core.errors import CheckpointError
+from phisight.core.task import Task
+from phisight.export.compare import Observation, require_equal
+
+TASK = Task()
+ANSWER = TASK.render({name: {"text": "Scarf", "category": "SCARVES", "number": 4.0}[str(field.kind)] for name, field in TASK.fields.items()})  # fmt: skip  # noqa: E501
+LOGITS = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+
+
+def seen(text: str = ANSWER, logits: torch.Tensor = LOGITS, dtype: str = "float32") -> Observation:
+    return Observation(dtype, [ANSWER, text], [LOGITS, logits])
+
+
+def compared(run: Observation, export: Observation) -> str:
+    return require_equal(run, export, TASK, ["a.jpg", "b.jpg"])
+
+
+def test_equal_sides() -> None:
+    assert "greedy answers of 2 rows equal, logits within 0.0e+00" in compared(seen(), seen())
+    assert "in bfloat16: parsed fields of 2 rows equal." in compared(seen(dtype="bfloat16"), seen(dtype="bfloat16"))
+
+
+@pytest.mark.parametrize(
+    "export",
+    [
+        seen(logits=LOGITS + 2e-4),
+        seen(logits=LOGITS[:2]),
+        seen(text=ANSWER.replace("Scarf", "Scarves")),
+        seen(text="nonsense"),
+        seen(text=ANSWER + " "),
+    ],
+)
+def test_in_float32_every_difference_counts(export: Observation) -> None:
+    with pytest.raises(CheckpointError, match=r"b\.jpg.*nothing was exported") as found:
+        compared(seen(), export)
+    assert "\n" not in str(found.value)
+
+
+def test_in_16_bits_fields_count() -> None:
+    noise = torch.randn(LOGITS.shape, generator=torch.Generator().manual_seed(1))
+    rounded, other = LOGITS + 0.02 * noise, LOGITS + 0.5 * noise
+    assert "parsed fields of 2 rows equal." in compared(seen(), seen(logits=other, dtype="bfloat16"))
+    for text in (ANSWER.replace("SCARVES", "HATS"), "nonsense"):
+        with pytest.raises(CheckpointError, match="export it with --dtype float32"):
+            compared(seen(), seen(text=text, logits=rounded, dtype="bfloat16"))
+
+
+def test_in_16_bits_rows_that_nobody_can_read_are_compared_by_their_logits() -> None:
+    noise = torch.randn(LOGITS.shape, generator=torch.Generator().manual_seed(1))
+    run = seen(text="nonsense")
+    rounded = seen(text="nonsens", logits=LOGITS + 0.02 * noise, dtype="bfloat16")
+    assert "(1 of them could be read from neither; their first logits are alike)" in compared(run, rounded)
+    for logits in (LOGITS + 0.5 * noise, -LOGITS, LOGITS * torch.nan):
+        with pytest.raises(CheckpointError, match="answers differently from its run on b"):
+            compared(run, seen(text="nonsense", logits=logits, dtype="bfloat16"))
+
+
+def test_what_was_seen_comes_back_from_its_file(tmp_path: Path) -> None:
+    seen("other\n").write(tmp_path / "seen.safetensors")
+    again = Observation.read(tmp_path / "seen.safetensors")
+    assert (again.dtype, again.texts) == ("float32", [ANSWER, "other\n"])
+    assert all(torch.equal(one, LOGITS) for one in again.logits)
