@@ -70,31 +70,33 @@ def write_adapters(base: Path, out: Path) -> None:
     TaskFile(task=Task(), max_new_tokens=1).write(out)
 
 
-def held(root: int) -> int:
-    """Bytes that a process and its children hold now."""
+def held(root: int) -> tuple[int, int]:
+    """Bytes that a process and its children hold now, and those of the process alone."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents.setdefault(int(stat.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(stat.parent.name))
         except (OSError, ValueError):
             continue
-    total, left = 0, [root]
+    total, alone, left = 0, 0, [root]
     while left:
         process = left.pop()
         left += parents.get(process, [])
         try:
             lines = (line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines())
-            total += next(int(words[1]) * 1024 for words in lines if words[0] == "Pss:")
+            found = next(int(words[1]) * 1024 for words in lines if words[0] == "Pss:")
         except (OSError, StopIteration):
             continue
-    return total
+        total += found
+        alone = found if process == root else alone
+    return total, alone
 
 
 def measure(adapters: Path, out: Path, dtype: str) -> dict[str, Any]:
     """Run the command; peak memory and seconds while weights are written, and while both sides are asked."""
     command = ["-m", "phisight", "export", str(adapters), "--out", str(out), "--rows", "1", "--dtype", dtype]
     log = out.parent / "export.log"
-    peaks = {"merge": 0, "compare": 0}
+    peaks = {"merge": (0, 0), "compare": (0, 0)}
     start, asked = time.monotonic(), 0.0
     with log.open("w") as messages, subprocess.Popen([sys.executable, *command], stderr=messages) as running:
         while running.poll() is None:
@@ -106,9 +108,10 @@ def measure(adapters: Path, out: Path, dtype: str) -> dict[str, Any]:
     if running.returncode:
         raise SystemExit(log.read_text())
     return {
-        "merge_peak_bytes": peaks["merge"],
+        "merge_peak_bytes": peaks["merge"][0],
         "merge_seconds": asked - start,
-        "compare_peak_bytes": peaks["compare"],
+        "compare_peak_bytes": peaks["compare"][0],
+        "command_in_this_peak_bytes": peaks["compare"][1],
         "compare_seconds": time.monotonic() - asked,
         "compared": log.read_text().strip().splitlines()[-1],
     }

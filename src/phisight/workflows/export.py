@@ -49,6 +49,7 @@ from phisight.export.task_file import TaskFile
 from phisight.export.write import require_free, whole_or_not_at_all, write_model
 from phisight.generate import Request, load_rgb
 from phisight.model.number_head import NUMBER_HEAD
+from phisight.train.acceleration.freed_memory import return_freed_blocks, trim_memory
 from phisight.workflows.load import load_model
 from phisight.workflows.predict import predictor_of
 
@@ -155,6 +156,7 @@ def _write_whole(
     chosen = DTYPES[dtype] if dtype else scored
     announce(f"Merging {subject.adapters} into {subject.weights}" if subject.adapters else f"Copying {subject.weights}")
     write_model(subject, out, chosen, loaded=scored, remote_code=remote_code)
+    trim_memory()
     task.write(out)
     compared = _compared(subject, out, task, rows, announce) if rows else ""
     name = str(chosen).removeprefix("torch.")
@@ -251,6 +253,7 @@ def _observed(
 
 
 def _observe(asked: dict[str, Any]) -> None:
+    return_freed_blocks()
     model, processor = load_model(asked["subject"], ModelSettings.model_validate(asked["model"]))
     task, rows = Task.model_validate(asked["task"]), [[Path(image) for image in row] for row in asked["rows"]]
     answering = EvaluateSettings(batch_size=1, max_new_tokens=asked["most"])

@@ -21,7 +21,19 @@ _MMAP_THRESHOLD = -3
 def return_freed_memory(model: nn.Module) -> bool:
     """Apply to the rest of the process, for a large model on a CPU; false where nothing was done."""
     weights = sum(one.nbytes for one in model.parameters() if one.device.type == "cpu")
-    if not sys.platform.startswith("linux") or weights < LARGE:
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, 2**20))
+    return weights >= LARGE and return_freed_blocks()
+
+
+def return_freed_blocks() -> bool:
+    """Apply to the rest of the process, whatever the model; false where the C library has no such setting."""
+    return _call("mallopt", _MMAP_THRESHOLD, 2**20)
+
+
+def trim_memory() -> bool:
+    """Return now what this process has freed; false where nothing was returned."""
+    return _call("malloc_trim", 0)
+
+
+def _call(name: str, *arguments: int) -> bool:
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
+    return function is not None and bool(function(*arguments))
