@@ -17,7 +17,6 @@ SIGNATURES = {
     "Answer": "(fields: 'Mapping[str, FieldValue] | None' = None, *, text: 'str' = '', confidence: 'Mapping[str, "
     "float] | None' = None, interval: 'Mapping[str, tuple[float, float]] | None' = None, error: 'str | None' = None) "
     "-> 'None'",
-    "Extractor": "(name: 'str', engine: 'Engine', reader: 'AnswerReader') -> 'None'",
     "Extractor.extract": "(self, *images: 'AnyImage') -> 'Answer'",
     "Extractor.extract_many": "(self, images: 'Iterable[AnyImage | Sequence[AnyImage]]', *, batch_size: 'int' = 16, "
     "workers: 'int' = 2) -> 'Iterator[Answer]'",
