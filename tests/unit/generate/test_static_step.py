@@ -18,6 +18,12 @@ TEXTS = ["Tell me. " * (1 + row % 5) + "More. " * (row % 3) for row in range(11)
 IMAGES = [small_model.image(row, 60 + 40 * row, 90) for row in range(4)]
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every size is recorded when it first comes up."""
+    monkeypatch.setattr("phisight.generate.decoding.static_step.RECORD_AFTER", 0)
+
+
 class Traced:
     """Records as a GPU does, on a CPU: the kernels of a step with the tensors they were given, nothing of Python."""
 
@@ -91,6 +97,16 @@ def test_recorded_sizes_are_few_and_real_ones_exact() -> None:
             assert hidden is None
     assert seen[1::2] == [(1, 4), (3, 256), (5, 257), (9, 600), (12, 8)]
     assert seen[2::2] == [(1, 256), (4, 256), (8, 512), (12, 600), (12, 256)]
+
+
+def test_only_what_comes_up_often_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phisight.generate.decoding.static_step.RECORD_AFTER", 3)
+    cache, seen = SequenceCache(4, length=64), [(0, 0)]
+    step = step_of(cache, lambda step: step, seen)
+    for rows in (3, 3, 2, 3, 3, 2, 3):
+        cache.active = rows
+        step([0] * rows, [5] * rows)
+    assert seen[1:] == [(3, 6), (3, 6), (2, 6), (3, 6), (4, 64), (2, 6), (4, 64)]
 
 
 @pytest.mark.gpu

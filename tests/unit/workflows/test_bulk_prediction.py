@@ -134,12 +134,13 @@ def test_a_table_with_columns_of_our_names(model: Path, photos: Path, alone: dic
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-def test_fewer_bits(quantization: Any, model: Path, photos: Path) -> None:
+def test_fewer_bits(quantization: Any, model: Path, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("bitsandbytes", reason="pip install 'phisight[quantize]'")
     extractor = load_extractor(model, quantize=quantization)
     layers = {type(module).__name__ for module in extractor.engine.model.model.layers.modules()}  # type: ignore[attr-defined]
     assert layers & {"Linear8bitLt", "Linear4bit"}
     answers = [answer for _, answer in predict_images(extractor, [str(photos / "000[0-3].png")])]
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes")]
     assert len(answers) == 4
     assert all(answer.ok for answer in answers)
 

@@ -3,8 +3,9 @@
     tokens, positions --copied into--> buffers --> mask --> model over the cache's rows --> logits [n, V]
 
 A step that is started kernel by kernel waits for the host; a recorded one does not, but holds the addresses and shapes
-it was recorded with. So a recorded step has a few sizes only: rows in powers of two, positions in whole blocks. Rows
-that are not in use compute for nobody. On a CPU a step has exactly the rows and positions in use.
+it was recorded with. So a recorded step has a few sizes only, those that come up often: rows in powers of two,
+positions in whole blocks. Rows that are not in use compute for nobody. On a CPU a step has exactly the rows and
+positions in use.
 
 S rows, n rows of a step, L positions, V vocabulary, D width
 """
@@ -12,7 +13,7 @@ S rows, n rows of a step, L positions, V vocabulary, D width
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -24,6 +25,8 @@ BLOCK = 256
 """Recorded steps see a multiple of this many positions."""
 MOST_RECORDED = 32
 """Recorded steps that are kept."""
+RECORD_AFTER = 16
+"""Steps of a size that are started kernel by kernel before it is recorded: recording takes as long as some of them."""
 
 Outputs = tuple[Tensor, Tensor | None]
 """Logits [n, V] and, where they are read, the hidden states that they come from [n, D]."""
@@ -66,6 +69,7 @@ class StaticStep:
         self._columns = torch.zeros(0, dtype=torch.int64, device=device)
         self._mask = torch.zeros(0, dtype=dtype, device=device)
         self._recorded: OrderedDict[tuple[int, int], Step] = OrderedDict()
+        self._asked: Counter[tuple[int, int]] = Counter()
 
     def __call__(self, tokens: Sequence[int], positions: Sequence[int]) -> Outputs:
         """Outputs of the rows in use, which the next call overwrites.
@@ -80,11 +84,17 @@ class StaticStep:
         self._sent[:, :count] = torch.tensor([tokens, positions])
         self._sent[:, count:] = 0
         self._inputs.copy_(self._sent, non_blocking=True)
-        if self._record is None:
+        size = self._size_for(count, seen)
+        self._asked[size] += 1
+        if self._record is None or self._asked[size] <= RECORD_AFTER:
             return self._run(count, seen)
-        rows = min(self._cache.max_sequences, 1 << (count - 1).bit_length())
-        logits, hidden = self._step_of(rows, min(self._cache.length, -(-seen // BLOCK) * BLOCK))()
+        logits, hidden = self._step_of(*size)()
         return logits[:count], None if hidden is None else hidden[:count]
+
+    def _size_for(self, count: int, seen: int) -> tuple[int, int]:
+        """Rows and positions of the recorded step that serves so many."""
+        rows = min(self._cache.max_sequences, 1 << (count - 1).bit_length())
+        return rows, min(self._cache.length, -(-seen // BLOCK) * BLOCK)
 
     def _make_room(self) -> None:
         """The buffers as long as the cache; what was recorded before the cache grew holds addresses that are gone."""
@@ -138,7 +148,7 @@ class CudaGraphs:
         torch.cuda.current_stream().wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 outputs = step()
         except RuntimeError as error:
             _LOG.warning("steps of this model cannot be recorded (%s) and are started one by one", str(error)[:120])

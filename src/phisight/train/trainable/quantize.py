@@ -8,6 +8,7 @@ Sources: Dettmers et al. 2023, QLoRA, sections 3 and 5; Dettmers et al. 2022, LL
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -28,6 +29,7 @@ def quantizer(quantization: Quantization, asked_by: str) -> Callable[[Any], Any]
 
     def transform(model: Any) -> Any:
         bnb = _bitsandbytes(asked_by, "leave it out")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says at every layer that 8 bits need float16
         make = _quantized if quantization == "4bit" else _eight_bits
         return _with_layers(model, lambda linear: make(bnb, linear))
 
