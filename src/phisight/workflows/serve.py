@@ -87,18 +87,24 @@ def nearest_images(name: str | Path, data: str | Path | None, settings: ServeSet
 
 
 def drawn_examples(count: int = 6) -> list[bytes]:
-    """Drawn products, as JPEG files."""
+    """Drawn products of different categories, as JPEG files."""
+    found: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
-        make(count, Path(folder) / "examples", seed=7, settings=preset("demo"), workers=1, overwrite=True)
-        paths = sorted((Path(folder) / "examples" / "images").rglob("*.*"))[:count]
-        found = []
-        for path in paths:
-            image = load_image(path)
+        drawn = Path(folder) / "examples"
+        make(5 * count, drawn, seed=7, settings=preset("demo"), workers=1, overwrite=True)
+        data = DatasetFolder.open(drawn)
+        for row in data.rows():
+            kind = str(row[data.task.of_kind("category")[0]])
+            if kind in found:
+                continue
+            image = load_image(data.image_path(row))
             image.thumbnail((336, 336))
             file = io.BytesIO()
             image.save(file, "JPEG", quality=88)
-            found.append(file.getvalue())
-        return found
+            found[kind] = file.getvalue()
+            if len(found) == count:
+                break
+    return list(found.values())
 
 
 def served_model(

@@ -60,7 +60,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def mutated(body: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     """A body with one to three things changed: a value replaced, removed, repeated, moved, or a key added."""
     body = copy.deepcopy(body)
-    for _ in range(draw.randint(1, 3)):
+    for _ in range(draw.choice([1, 1, 1, 2, 3])):
         every = list(places(body))
         if not every:
             return body
@@ -70,7 +70,7 @@ def mutated(body: dict[str, Any], draw: random.Random) -> dict[str, Any]:
             parent = parent[key]
         kind = draw.choice(["replace", "remove", "repeat", "swap", "add"])
         if kind == "replace":
-            parent[path[-1]] = copy.deepcopy(draw.choice(VALUES))
+            parent[path[-1]] = near(parent[path[-1]]) if draw.random() < 0.4 else copy.deepcopy(draw.choice(VALUES))
         elif kind == "remove":
             del parent[path[-1]]
         elif kind == "repeat" and isinstance(parent, list):
@@ -84,6 +84,15 @@ def mutated(body: dict[str, Any], draw: random.Random) -> dict[str, Any]:
         elif isinstance(parent, dict):
             parent[draw.choice(["tools", "x", "pattern", "n", "enum", "items", "$ref", "name"])] = draw.choice(VALUES)
     return body
+
+
+def near(value: Any) -> Any:
+    """A value of the same kind."""
+    if isinstance(value, bool | None):
+        return not value
+    if isinstance(value, int | float):
+        return value / 2 if isinstance(value, float) else value + 1
+    return f"{value} more" if isinstance(value, str) else value
 
 
 @pytest.fixture(scope="module")
