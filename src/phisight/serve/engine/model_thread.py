@@ -22,6 +22,9 @@ from phisight.serve.protocol.api_error import ApiError
 
 _LOG = logging.getLogger("phisight.serve")
 
+STEPS_OF_PATIENCE = 3
+"""Steps that a request waits at most for others to join with, where nearly all rows are taken."""
+
 Events = list[tuple[Job, Event]]
 
 
@@ -73,6 +76,7 @@ class ModelThread:
         self._stopping = False
         self._writing: dict[int, Writing] = {}
         self._number = 0
+        self._patience = STEPS_OF_PATIENCE
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
@@ -145,6 +149,11 @@ class ModelThread:
         joining: list[Prepared] = []
         room = self._scheduler.free
         most = max(1, self._max_sequences // 4)  # others wait while prompts are read
+        # A prompt that joins alone costs as much as several that join together.
+        if self._writing and 0 < room < most and self._patience:
+            self._patience -= 1
+            return []
+        self._patience = STEPS_OF_PATIENCE
         with self._condition:
             while self._ready and room and len(joining) < most:
                 job, encoded = pair = min(self._ready, key=lambda one: rows[one[0].client])
