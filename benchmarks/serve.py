@@ -4,7 +4,7 @@
 
 The server is the command, in a process of its own; clients are connections of this process, each with a key of its own.
 Sent are drawn products as data URLs to /v1/extract. One client at a time, ``extract_many`` (in a process of its own)
-and all clients together take turns in one run, on the same images, with the same threads. An answer is wrong where a
+and all clients together take turns in one run, on the same images. An answer is wrong where a
 field differs from that of ``extract`` alone, although the two best tokens there lie more than 1e-3 apart.
 
 Fairness: one client sends 50 requests for long free answers at once; another asks one short question after the other,
@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 
 MARGIN = 1e-3
 ALONE = """
@@ -68,9 +68,10 @@ json.dump({"seconds": seconds, "answers": found}, sys.stdout)
 
 
 @contextmanager
-def serving(model: Path, keys: list[str], threads: int) -> Iterator[tuple[str, int]]:
+def serving(model: Path, keys: list[str]) -> Iterator[tuple[str, int]]:
     """Address and process id of a server."""
-    environment = {**os.environ, "PHISIGHT_API_KEY": ",".join(keys), "OMP_NUM_THREADS": str(threads), "COLUMNS": "200"}
+    environment = {**os.environ, "PHISIGHT_API_KEY": ",".join(keys), "COLUMNS": "200"}
+    environment.pop("OMP_NUM_THREADS", None)  # the server leaves a core by itself
     command = [sys.executable, "-m", "phisight", "serve", str(model), "--port", "0", "--max-tokens", "200"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
@@ -94,9 +95,11 @@ def resident_mb(pid: int) -> float:
 class Client:
     """Asks about images, one after the other."""
 
-    def __init__(self, url: str, key: str, urls: list[str]) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=120)
-        self._urls = urls
+    def __init__(self, url: str, key: str, bodies: list[bytes]) -> None:
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        limit = aiohttp.ClientTimeout(total=120)
+        self._http = aiohttp.ClientSession(url, headers=headers, timeout=limit)
+        self._bodies = bodies
         self.seconds: list[float] = []
         self.answers: list[tuple[int, Any]] = []
         self.lost = 0
@@ -105,52 +108,51 @@ class Client:
         """One request."""
         begin = time.perf_counter()
         try:
-            response = await self._http.post("/v1/extract", json={"images": [self._urls[image]]})
-            self.answers.append((image, response.raise_for_status().json()))
+            async with self._http.post("/v1/extract", data=self._bodies[image], raise_for_status=True) as response:
+                self.answers.append((image, await response.json()))
             self.seconds.append(time.perf_counter() - begin)
-        except httpx.HTTPError:
+        except (aiohttp.ClientError, TimeoutError):
             self.lost += 1
 
     async def ask_long(self) -> None:
         """A long free answer."""
-        body = {"model": await self.model(), "messages": [{"role": "user", "content": "Tell me all about it."}]}
+        async with self._http.get("/v1/models") as response:
+            name = (await response.json())["data"][0]["id"]
+        body = {"model": name, "messages": [{"role": "user", "content": "Tell me all about it."}]}
         sampled = {"max_tokens": 200, "temperature": 2, "seed": 1}
-        await self._http.post("/v1/chat/completions", json={**body, **sampled})
-
-    async def model(self) -> str:
-        """Name of the served model."""
-        return str((await self._http.get("/v1/models")).json()["data"][0]["id"])
+        async with self._http.post("/v1/chat/completions", json={**body, **sampled}) as response:
+            await response.read()
 
     async def until(self, end: float, first: int) -> None:
         """Requests until a time."""
         image = first
         while time.perf_counter() < end:
-            await self.ask(image % len(self._urls))
+            await self.ask(image % len(self._bodies))
             image += 1
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._http.aclose()
+        await self._http.close()
 
 
-async def load(url: str, keys: list[str], urls: list[str], seconds: float) -> list[Client]:
+async def load(url: str, keys: list[str], bodies: list[bytes], seconds: float) -> list[Client]:
     """Clients that ask at once for a while."""
-    clients = [Client(url, key, urls) for key in keys]
+    clients = [Client(url, key, bodies) for key in keys]
     end = time.perf_counter() + seconds
     await asyncio.gather(*(client.until(end, 7 * number) for number, client in enumerate(clients)))
     await asyncio.gather(*(client.close() for client in clients))
     return clients
 
 
-async def fairness(url: str, keys: list[str], urls: list[str], asked: int) -> tuple[float, float]:
+async def fairness(url: str, keys: list[str], bodies: list[bytes], asked: int) -> tuple[float, float]:
     """Median seconds of a client's short requests alone, and while another one's 50 long ones run."""
     medians = []
     for heavy in (0, 50):
-        other, mine = Client(url, keys[0], urls), Client(url, keys[1], urls)
+        other, mine = Client(url, keys[0], bodies), Client(url, keys[1], bodies)
         running = [asyncio.ensure_future(other.ask_long()) for _ in range(heavy)]
         await asyncio.sleep(0.5 if heavy else 0)
         for image in range(asked):
-            await mine.ask(image % len(urls))
+            await mine.ask(image % len(bodies))
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -195,19 +197,20 @@ def main() -> None:
         make(asked.images, Path(folder) / "data", seed=1, settings=preset("demo"), workers=1)
         files = sorted(str(path) for path in (Path(folder) / "data" / "images").rglob("*.*"))
         urls = [f"data:image/jpeg;base64,{base64.b64encode(Path(file).read_bytes()).decode()}" for file in files]
+        bodies = [json.dumps({"images": [url]}).encode() for url in urls]
         command = [sys.executable, "-c", ALONE, str(asked.model), str(asked.threads), "4"]
         done = subprocess.run(command, input=json.dumps(files), stdout=subprocess.PIPE, text=True, check=True)
         alone = json.loads(done.stdout.splitlines()[-1])
         many = len(files) / alone["seconds"]
         keys = [f"client-key-{number:04d}" for number in range(max(2, asked.clients))]
-        with serving(asked.model, keys, asked.threads) as (url, pid):
-            asyncio.run(load(url, keys[:4], urls, 3))
-            one = asyncio.run(load(url, keys[:1], urls, asked.seconds / 3))
-            every = asyncio.run(load(url, keys[: asked.clients], urls, asked.seconds))
+        with serving(asked.model, keys) as (url, pid):
+            asyncio.run(load(url, keys[:4], bodies, 3))
+            one = asyncio.run(load(url, keys[:1], bodies, asked.seconds / 3))
+            every = asyncio.run(load(url, keys[: asked.clients], bodies, asked.seconds))
             early = resident_mb(pid)
-            figures["quiet_s"], figures["beside_s"] = asyncio.run(fairness(url, keys, urls, 20))
+            figures["quiet_s"], figures["beside_s"] = asyncio.run(fairness(url, keys, bodies, 20))
             if asked.memory_minutes:
-                asyncio.run(load(url, keys[: asked.clients], urls, 60 * asked.memory_minutes))
+                asyncio.run(load(url, keys[: asked.clients], bodies, 60 * asked.memory_minutes))
             late = resident_mb(pid)
     answers = [pair for client in every for pair in client.answers]
     seconds = sorted(value for client in every for value in client.seconds)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import Any
 
@@ -16,7 +16,8 @@ from phisight.core.errors import SettingsError
 from phisight.serve.app import Server
 from phisight.serve.serve_settings import ServeSettings
 
-_LOG = logging.getLogger("phisight.serve")
+SWITCH_S = 0.0005
+"""Seconds after which a thread that computes lets another one have the interpreter."""
 
 
 def listen(server: Server, *, announce: Any = None) -> None:
@@ -34,6 +35,8 @@ def listen(server: Server, *, announce: Any = None) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{sock.getsockname()[1]}"
     running = _Running(config_of(server), url, announce)
+    # The model's thread takes the interpreter back after every operation; it should not wait long for the loop.
+    sys.setswitchinterval(SWITCH_S)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:  # uvicorn raises the signal once more when it is done
         signal.signal(number, _ignore)
@@ -101,9 +104,12 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            idle = self._is_idle()
             super().data_received(data)
-            if idle and self._is_idle() and self._timer is None:
+            if not self._is_idle():  # a request has begun; what comes behind it has its own time
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+            elif self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(seconds, self._check)
 
         def _is_idle(self) -> bool:

@@ -9,11 +9,14 @@ import copy
 import io
 import json
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from phisight.core.errors import DataError, EvaluationError
 from phisight.core.task import Task
@@ -53,6 +56,7 @@ def serve(
         announce: Called with the address once the server listens.
     """
     log_as_lines()
+    leave_a_core()
     served = served_model(name, data=data, dtype=dtype, served_name=served_name)
     nearest = nearest_images(name, data, settings)
     listen(make_server(served, settings, examples=drawn_examples(), nearest=nearest), announce=announce)
@@ -136,6 +140,15 @@ def served_model(
         engine.numbers,
         limits.categories,
     )
+
+
+def leave_a_core() -> None:
+    """On a CPU the model computes on all cores but one, which decodes images and speaks HTTP meanwhile.
+
+    OMP_NUM_THREADS says otherwise.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 def log_as_lines() -> None:
