@@ -73,6 +73,8 @@ def process(*arguments: object, **more: str) -> Iterator[tuple[subprocess.Popen[
             started.kill()
         started.wait(30)
         reader.join(10)
+        started.stdout.close()
+        started.stderr.close()
 
 
 def test_sigterm_lets_a_running_answer_end(folder: Path) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -152,7 +153,16 @@ def _begin_process(processor: Any, caps: Caps) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself, once answers are out
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _begin(processor, caps)
+
+
+def _end_with_parent() -> None:
+    """A server that was killed leaves no process behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _encode(turns: Turns, images: list[bytes]) -> Encoded:
