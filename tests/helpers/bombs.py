@@ -17,10 +17,11 @@ from tests.helpers.images import encoded, smooth_image
 
 
 def jpeg_of_scans(count: int, size: tuple[int, int] = (1000, 1000)) -> bytes:
-    """A progressive JPEG whose last scan (a refinement) stands ``count`` times."""
+    """A progressive JPEG whose second scan (of brightness) stands ``count`` times, writing the same again."""
     data = encoded(smooth_image(0, size), "JPEG", progressive=True)
-    start = data.rfind(b"\xff\xda")
-    return data[:start] + data[start:-2] * count + data[-2:]
+    start = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    end = data.index(b"\xff\xc4", start)
+    return data[:start] + data[start:end] * count + data[end:]
 
 
 def tiff_of_directories(count: int) -> bytes:

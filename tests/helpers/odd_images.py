@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -27,6 +28,9 @@ class OddImage:
     data: bytes
     pixels: Pixels | None = None
     rejection: str | None = None
+    """Kinds, as a regular expression."""
+    tolerance: float = 1.5
+    """Largest difference of a level from ``pixels``."""
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -34,21 +38,34 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(values: Pixels, color: int, depth: int, before: bytes = b"", after: bytes = b"") -> bytes:
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row and column, and steps between rows and columns, of each pass of an interlaced PNG."""
+
+
+def png(
+    values: Pixels, color: int, depth: int, before: bytes = b"", after: bytes = b"", *, interlaced: bool = False
+) -> bytes:
     """A PNG of int values [H, W] or [H, W, C]; ``before`` and ``after`` are chunks around the pixels."""
     height, width = values.shape[:2]
-    rows = values.reshape(height, -1)
-    if depth == 16:
-        packed = rows.astype(">u2").tobytes()
-        lines = [packed[at : at + rows.shape[1] * 2] for at in range(0, len(packed), rows.shape[1] * 2)]
-    elif depth == 8:
-        lines = [row.astype(np.uint8).tobytes() for row in rows]
-    else:
-        bits = (rows[..., None] >> np.arange(depth - 1, -1, -1)) & 1
-        lines = [np.packbits(row.reshape(-1).astype(np.uint8)).tobytes() for row in bits]
-    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    passes = [values[top::down, left::right] for top, left, down, right in ADAM7] if interlaced else [values]
+    lines = [line for part in passes if part.size for line in _lines(part, depth)]
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, int(interlaced))
     body = zlib.compress(b"".join(b"\0" + line for line in lines))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + chunk(b"IDAT", body) + after + chunk(b"IEND", b"")
+
+
+_png = png
+
+
+def _lines(values: Pixels, depth: int) -> list[bytes]:
+    """Packed samples of each row."""
+    rows = values.reshape(len(values), -1)
+    if depth == 16:
+        return [row.astype(">u2").tobytes() for row in rows]
+    if depth == 8:
+        return [row.astype(np.uint8).tobytes() for row in rows]
+    bits = (rows[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    return [np.packbits(row.reshape(-1).astype(np.uint8)).tobytes() for row in bits]
 
 
 def tiff(values: Pixels, bits: int, sample_format: int) -> bytes:
@@ -91,9 +108,10 @@ SIZES = ((40, 60), (300, 280))
 """Small ones, and ones whose short side takes the way of large images."""
 
 
-def png_modes() -> Iterator[OddImage]:
+def png_modes(sizes: Sequence[tuple[int, int]] = SIZES, *, interlaced: bool = False) -> Iterator[OddImage]:
     """Every color type and depth of the PNG standard, with and without transparency."""
-    for size in SIZES:
+    png = partial(_png, interlaced=interlaced)
+    for size in sizes:
         at = f"{size[1]}x{size[0]}"
         for depth in (1, 2, 4, 8, 16):
             top = 2**depth - 1

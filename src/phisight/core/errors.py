@@ -14,6 +14,7 @@
     │   │   └── ElongatedImageError   too long and thin for the crop grid
     │   ├── EmptyFieldError           a field the task needs holds nothing
     │   └── DatasetError              a data set folder that is not one, or is damaged
+    │       └── ChangedImageError     a stored image that is not the one the table records
     ├── SampleError                   a sample that cannot be drawn as asked
     ├── ModelError
     │   ├── CheckpointError           missing, extra or mis-shaped tensors; files that do not fit the model
@@ -103,6 +104,10 @@ class EmptyFieldError(DataError, ValueError):
 
 class DatasetError(DataError, ValueError):
     """A folder is not a data set folder, or a damaged one."""
+
+
+class ChangedImageError(DatasetError):
+    """A stored image is not the one that the table records."""
 
 
 class SampleError(PhisightError, ValueError):

@@ -12,6 +12,8 @@ from typing import Any, Self
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import Task
+from phisight.data.images.decode import DECODER
+from phisight.data.images.recorded import require_unchanged
 from phisight.evaluate.image_conditions import Images, images_shown, shown_rows
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.rows import EvalRow
@@ -53,10 +55,14 @@ def evaluate(
 
     An answer that was cut at ``max_new_tokens`` is not read. An image that cannot be used costs its own row, which then
     counts as unanswered with that reason.
+
+    Raises:
+        ChangedImageError: An image is not the one that the table records; answers of either would pass for the other's.
     """
     if not rows:
         raise EvaluationError("there are no rows to evaluate; choose a split that has some")
     shown = shown_rows(rows, task, images, seed, grids)
+    require_unchanged(one for row in rows for one in row.recorded)
     with AnswerLog(answer_log, _fingerprint(predictor, rows, task, shown, images, identity)) as done:
         todo = [row for row in range(len(rows)) if row not in done.answers and row not in done.failures]
 
@@ -96,12 +102,11 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.sha256()
     settings = [task.model_dump(), images, shown, identity, predictor.max_new_tokens]
-    settings += [predictor.constrained, predictor.numbers]
+    settings += [predictor.constrained, predictor.numbers, DECODER]
     digest.update(json.dumps(settings).encode())
     for row in rows:
-        digest.update(
-            json.dumps([row.key, [str(image) for image in row.images], row.content, dict(row.truth)]).encode()
-        )
+        contents = [one.content() for one in row.recorded]
+        digest.update(json.dumps([row.key, list(map(str, row.images)), contents, dict(row.truth)]).encode())
     return digest.hexdigest()
 
 

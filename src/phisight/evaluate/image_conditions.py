@@ -173,7 +173,7 @@ def _groups(columns: Sequence[Sequence[Hashable]]) -> np.ndarray[tuple[int], np.
 
 def images_shown(rows: Sequence[EvalRow], row: int, shown: int | None) -> list[ImageSource]:
     """The images to show: files, or functions that make blanks of the sizes of the row's own."""
-    return list(rows[shown].images) if shown is not None else [_blank(image) for image in rows[row].images]
+    return list(rows[shown].recorded) if shown is not None else [_blank(image) for image in rows[row].images]
 
 
 def _blank(path: Path) -> Callable[[], Image.Image]:

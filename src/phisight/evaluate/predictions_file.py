@@ -41,7 +41,7 @@ from phisight.core.errors import ImageError
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
 from phisight.evaluate.predictions import Predictions
-from phisight.generate import load_rgb
+from phisight.generate import ImageSource, load_rgb
 
 TASK_KEY = b"phisight.task"
 THUMBNAIL_SIDE = 144
@@ -151,7 +151,7 @@ def _lines(
             "truth": dict(one.truth),
             "predicted": predictions.parsed[row],
             "error": errors[row],
-            "thumbnail": thumbnail(one.image) if row in drawn or row in worst else None,
+            "thumbnail": thumbnail(one.recorded[0]) if row in drawn or row in worst else None,
             "drawn": row in drawn,
         }
 
@@ -167,7 +167,7 @@ def _with_thumbnail(errors: Sequence[float], limit: int, seed: int) -> tuple[set
     return set(drawn.tolist()), set(worst.tolist())
 
 
-def thumbnail(image: Path, side: int = THUMBNAIL_SIDE) -> bytes | None:
+def thumbnail(image: ImageSource, side: int = THUMBNAIL_SIDE) -> bytes | None:
     """A small JPEG of an image, its longer side ``side`` pixels; none where the image cannot be used."""
     try:
         loaded = load_rgb(image)

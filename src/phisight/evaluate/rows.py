@@ -19,7 +19,10 @@ from phisight.core.dataset_folder import DatasetCard, Split
 from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import FieldValue, Task
+from phisight.data.dataset.folder import image_limits
 from phisight.data.dataset.image_groups import images_of, join_images
+from phisight.data.images.decode import ImageLimits
+from phisight.data.images.recorded import RecordedImage
 
 _OPTIONAL = (dataset_folder.SHA256, dataset_folder.GROUP, dataset_folder.WIDTH, dataset_folder.HEIGHT)
 _LOG = logging.getLogger(__name__)
@@ -45,11 +48,23 @@ class EvalRow:
     """Rows of one group (product, near-duplicate images) are one observation; empty: the key says it."""
     sizes: tuple[tuple[int, int], ...] = ()
     """Width and height of its images in pixels; empty: their files say it."""
+    hashes: tuple[str, ...] = ()
+    """SHA-256 of each image as the table records it; empty: it records none."""
+    limits: ImageLimits = field(default_factory=ImageLimits)
+    """What its images may be: the limits of the build."""
 
     @property
     def images(self) -> tuple[Path, ...]:
         """All its images."""
         return (self.image, *self.more)
+
+    @property
+    def recorded(self) -> tuple[RecordedImage, ...]:
+        """All its images, each with the hash that the table records."""
+        hashes = self.hashes or ("",) * len(self.images)
+        return tuple(
+            RecordedImage(path, sha256, self.key, self.limits) for path, sha256 in zip(self.images, hashes, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,8 @@ def read_rows(
         TaskError: The table lacks a field of the task.
         EvaluationError: No row is left.
     """
-    key = DatasetCard.read(folder).key
+    card = DatasetCard.read(folder)
+    key, limits = card.key, image_limits(card)
     path = folder / dataset_folder.METADATA
     if not path.is_file():
         raise DatasetError(f"{folder} has no {dataset_folder.METADATA}; build the data set again")
@@ -95,9 +111,11 @@ def read_rows(
             left_out[str(error).split(";")[0]] += 1
             continue
         first, *more = [folder / one[dataset_folder.FILE_NAME] for one in images_of(line)]
-        content = " ".join(one.get(dataset_folder.SHA256) or "" for one in images_of(line)).strip()
-        group = str(line.get(dataset_folder.GROUP) or line[key])
-        rows.append(EvalRow(str(line[key]), first, truth, expected, content, tuple(more), group, _sizes(line)))
+        hashes = tuple(str(one.get(dataset_folder.SHA256) or "") for one in images_of(line))
+        content, group = " ".join(hashes).strip(), str(line.get(dataset_folder.GROUP) or line[key])
+        rows.append(
+            EvalRow(str(line[key]), first, truth, expected, content, tuple(more), group, _sizes(line), hashes, limits)
+        )
     if left_out:
         _LOG.warning("%d of %d rows are left out: %s", left_out.total(), table.num_rows, dict(left_out))
     if not rows:

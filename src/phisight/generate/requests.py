@@ -11,9 +11,10 @@ from PIL import Image
 
 from phisight.data.images.decode import load_image
 from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
+from phisight.data.images.recorded import RecordedImage
 
-ImageSource = Path | Image.Image | Callable[[], Image.Image]
-"""A file, a decoded image, or a function that makes one."""
+ImageSource = Path | RecordedImage | Image.Image | Callable[[], Image.Image]
+"""A file, an image of a data set, a decoded image, or a function that makes one."""
 
 
 @runtime_checkable
@@ -46,8 +47,12 @@ def load_rgb(source: ImageSource) -> Image.Image:
     Raises:
         MissingImageError: The file is not there.
         UnreadableImageError: The bytes are no image, or only half of one.
+        ChangedImageError: An image of a data set is not the one that its table records.
     """
+    if isinstance(source, RecordedImage):
+        return source.load()
     if isinstance(source, Image.Image):
+        source.load()  # Pillow turns a TIFF upright when it loads it, and takes the orientation away
         return upright(eight_bit(source), orientation_of(source)).convert("RGB")
     return load_image(source) if isinstance(source, Path) else load_rgb(source())
 
@@ -56,10 +61,11 @@ def shape_of(source: ImageSource) -> float:
     """Width over height, from the header alone; 1.0 where that is not known without decoding."""
     if isinstance(source, Image.Image):
         return source.width / source.height
-    if not isinstance(source, Path):
+    path = source.path if isinstance(source, RecordedImage) else source
+    if not isinstance(path, Path) or not path.is_file():
         return 1.0
     try:
-        with Image.open(source) as image:
+        with Image.open(path) as image:
             return image.width / image.height
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 1.0  # the error is raised, with its name, when the image is decoded

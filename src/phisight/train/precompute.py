@@ -6,7 +6,7 @@ otherwise            the frozen tower's features, one file per distinct image   
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,8 @@ from phisight.train.examples.dataset import ExampleSet
 
 Progress = Callable[[int, int], None]
 """Called with the number of files computed so far, and of those to compute."""
+Unchanged = Callable[[Iterable[Mapping[str, Any]]], None]
+"""Raises when an image of some row is not the one that the table records: what is cached speaks of that one."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,23 @@ class CacheReport:
         )
 
 
-def fill_caches(recipe: Recipe, model: Any, sets: list[ExampleSet], progress: Progress) -> list[CacheReport]:
-    """Compute what no step changes and the caches lack; from then on the examples of ``sets`` read it from disk."""
-    trunk = _fill_hidden_states(recipe, model, sets, progress) if recipe.train.from_layer else None
+def fill_caches(
+    recipe: Recipe, model: Any, sets: list[ExampleSet], progress: Progress, unchanged: Unchanged
+) -> list[CacheReport]:
+    """Compute what no step changes and the caches lack; from then on the examples of ``sets`` read it from disk.
+
+    Images that are not read, since the cache has them, are compared with the table by ``unchanged``.
+    """
+    trunk = _fill_hidden_states(recipe, model, sets, progress, unchanged) if recipe.train.from_layer else None
     if trunk is not None and trunk.used:
         return [trunk]
-    features = _fill_features(recipe, model, sets, progress)
+    features = _fill_features(recipe, model, sets, progress, unchanged)
     return [features] if trunk is None else [trunk, features]
 
 
-def _fill_features(recipe: Recipe, model: Any, sets: list[ExampleSet], progress: Progress) -> CacheReport:
+def _fill_features(
+    recipe: Recipe, model: Any, sets: list[ExampleSet], progress: Progress, unchanged: Unchanged
+) -> CacheReport:
     """Let the examples read the features of a frozen tower."""
     first, images = sets[0], [image for one in sets for row in one.rows for image in images_of(row)]
     bound, needed = int(recipe.data.feature_cache_gb * 1e9), 0
@@ -78,6 +87,7 @@ def _fill_features(recipe: Recipe, model: Any, sets: list[ExampleSet], progress:
     if not on_each_node(lambda: cache.make_room(names, needed, bound)):
         reason = f"they take {needed / 1e9:.1f} GB, data.feature_cache_gb is {recipe.data.feature_cache_gb:g}"
         return CacheReport("tower features", used=False, reason=reason, bytes=needed)
+    on_each_node(lambda: unchanged(image for image in images if not cache.lacks(image[SHA256])))
     computed = on_each_node(
         lambda: vision_features.fill(
             cache, model, images, first.pixels, bf16=bf16, workers=recipe.data.workers, progress=progress
@@ -89,7 +99,9 @@ def _fill_features(recipe: Recipe, model: Any, sets: list[ExampleSet], progress:
     return CacheReport("tower features", used=True, folder=cache.folder, bytes=needed, computed=computed)
 
 
-def _fill_hidden_states(recipe: Recipe, model: Any, sets: list[ExampleSet], progress: Progress) -> CacheReport | None:
+def _fill_hidden_states(
+    recipe: Recipe, model: Any, sets: list[ExampleSet], progress: Progress, unchanged: Unchanged
+) -> CacheReport | None:
     """Let the examples read hidden states; None where the recipe does not ask for it.
 
     In a run of one process the weights below the trained layers are then offloaded.
@@ -110,6 +122,8 @@ def _fill_hidden_states(recipe: Recipe, model: Any, sets: list[ExampleSet], prog
         reason = f"they take {needed / 1e9:.1f} GB, data.trunk_cache_gb is {recipe.data.trunk_cache_gb:g}"
         return CacheReport("hidden states", used=False, reason=reason, bytes=needed)
     workers = recipe.data.workers
+    named = [(name, row) for one in sets for name, row in zip(one.names, one.rows, strict=True)]
+    on_each_node(lambda: unchanged(one for name, row in named if not cache.lacks(name) for one in images_of(row)))
     computed = on_each_node(
         lambda: hidden_states.fill(cache, model, sets, bf16=bf16, workers=workers, progress=progress)
     )

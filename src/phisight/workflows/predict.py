@@ -14,10 +14,9 @@ from phisight.core.errors import DatasetError, EvaluationError
 from phisight.core.settings import EvaluateSettings, Numbers, Recipe
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
-from phisight.data.images.decode import load_image
 from phisight.evaluate import EvalRow, alias
 from phisight.evaluate.statistics.calibration import fit_calibration, is_right
-from phisight.generate import AnswerGrammar, Predictor, Request, number_writer
+from phisight.generate import AnswerGrammar, ImageSource, Predictor, Request, load_rgb, number_writer
 from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import head_of
@@ -99,7 +98,7 @@ def calibration_of(
         grammar=grammar,
         numbers=number_writer(numbers, task, processor.tokenizer),
     )
-    requests = ((index, Request(task.prompt, row.images)) for index, row in enumerate(rows))
+    requests = ((index, Request(task.prompt, row.recorded)) for index, row in enumerate(rows))
     found: dict[str, tuple[list[float], list[bool]]] = {name: ([], []) for name in task.names}
     for one in scheduler.run(requests, on_failure=lambda _index, _error: None):
         raw = field_confidences(task, one.written, one.pieces, one.log_probabilities)
@@ -116,12 +115,12 @@ def calibration_of(
 
 
 @torch.no_grad()
-def tower_features(model: Any, processor: Any, images: Sequence[Path]) -> NDArray[np.float32]:
+def tower_features(model: Any, processor: Any, images: Sequence[ImageSource]) -> NDArray[np.float32]:
     """float32[N, 4V]: the vision tower's merged patches of the thumbnail (the whole image in one crop), averaged."""
     embedding = model.model.vision_embed_tokens
     found = []
     for start in range(0, len(images), _FEATURE_BATCH):
-        batch = [load_image(path) for path in images[start : start + _FEATURE_BATCH]]
+        batch = [load_rgb(image) for image in images[start : start + _FEATURE_BATCH]]
         pixels = processor.image_processor(batch, num_crops=1, return_tensors="pt")
         patches = embedding.tower_features(pixels["pixel_values"][:, 0])
         found.append(patches.float().mean(dim=(1, 2)).cpu().numpy())

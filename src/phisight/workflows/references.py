@@ -89,7 +89,7 @@ def baseline_scores(
 def product_features(model: Any, processor: Any, rows: Sequence[EvalRow]) -> NDArray[np.float32]:
     """float32[N, 4V]: the tower's features of each row, averaged over its images."""
     counts = [len(row.images) for row in rows]
-    features = tower_features(model, processor, [image for row in rows for image in row.images])
+    features = tower_features(model, processor, [image for row in rows for image in row.recorded])
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     sums = np.add.reduceat(features, starts, axis=0)
     return np.asarray(sums / np.asarray(counts, np.float32)[:, None], np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -13,7 +13,6 @@ from transformers import AutoProcessor
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import load_image
 from phisight.export.model_folder import require_reachable
 from phisight.export.subject import TINY, subject_of
 from phisight.model.loss import IGNORED
@@ -40,10 +39,7 @@ def labeled_tokens(
     processor = _processor(model, folder.task, folder.rows("train"))
     chosen = list(islice(folder.rows(split), rows))
 
-    def load(row: Mapping[str, Any]) -> Any:
-        return load_image(folder.image_path(row))
-
-    examples = ExampleSet(chosen, load, processor, folder.task, num_crops=num_crops)
+    examples = ExampleSet(chosen, folder.load_image, processor, folder.task, num_crops=num_crops)
     for index, row in enumerate(chosen):
         yield str(row[FILE_NAME]), runs_of(examples[index], processor)
 

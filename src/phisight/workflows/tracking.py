@@ -96,7 +96,7 @@ def _best_step(run_dir: Path) -> int:
 def sample_thumbnails(rows: Sequence[EvalRow]) -> dict[int, bytes]:
     """Thumbnails (JPEG) of rows spread over all, by row index; rows whose image cannot be used are left out."""
     spread = np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).round().astype(int).tolist()
-    small = {row: thumbnail(rows[row].image) for row in dict.fromkeys(spread)}
+    small = {row: thumbnail(rows[row].recorded[0]) for row in dict.fromkeys(spread)}
     return {row: jpeg for row, jpeg in small.items() if jpeg is not None}
 
 

@@ -22,7 +22,6 @@ from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import load_image
 from phisight.export.describe import describe_run
 from phisight.export.subject import origins_of
 from phisight.track import Tracker, open_tracker
@@ -130,7 +129,7 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     model = _with_trainable_parameters(model, recipe)
     datasets = _datasets(recipe, folder, task, model, processor, rows, validation_rows)
     check = _check_images(model, processor, datasets.train)
-    caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing)
+    caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing, folder.require_unchanged)
 
     process_group.on_rank_zero(lambda: begin_run(opened, callbacks.notify))
     process_group.require_shared(run_dir / run_folder.CONFIG)
@@ -237,9 +236,6 @@ def build_dataset(
         SettingsError: Examples are too long and ``data.too_long`` is ``error``.
     """
 
-    def load(row: Mapping[str, Any]) -> Any:
-        return load_image(folder.image_path(row))
-
     limit = recipe.data.max_length or processor.tokenizer.model_max_length
     num_crops = recipe.model.num_crops or processor.image_processor.num_crops
     fitting, lengths, too_long = split_by_length(rows, processor, task, num_crops, limit)
@@ -250,7 +246,7 @@ def build_dataset(
         )
     examples = ExampleSet(
         fitting,
-        load,
+        folder.load_image,
         processor,
         task,
         num_crops=num_crops,

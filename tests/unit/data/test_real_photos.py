@@ -19,6 +19,7 @@ RULE = GroupRule(patterns=(r"^([MW][A-Z]+[0-9]+)-", r"^(24-WG08)[1-3]-", r"^(24-
 def test_products_and_shared_images_stay_in_one_split(tmp_path: Path) -> None:
     result = build(str(PRODUCTS), tmp_path / "ds", BuildOptions(group=RULE, processes=1))
     assert (result.read, result.kept) == (344, 344)
+    assert not [finding for finding in result.findings if finding.kind == "image_damaged"]
     data = DatasetFolder.open(tmp_path / "ds")
     groups = {row["product_code"]: row["group"] for row in data.rows()}
     balls = {groups[code] for code in groups if code.startswith(("24-WG081", "24-WG082", "24-WG083"))}

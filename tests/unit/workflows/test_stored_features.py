@@ -1,13 +1,16 @@
 """A run with a frozen tower stores its features once, and says what it did with them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from phisight.core.errors import ChangedImageError
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import METRICS
+from phisight.data.dataset.folder import DatasetFolder
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.workflows.train import Prepared, train
@@ -68,3 +71,18 @@ def test_a_tower_that_trains_is_not_stored(data: Path, tmp_path: Path) -> None:
     prepared, _ = run(data, tmp_path / "full", method="full")
     assert [(one.used, one.reason) for one in prepared.caches] == [(False, "the tower trains")]
     assert not (tmp_path / "features").exists()
+
+
+def test_an_image_that_changed_is_an_error_also_where_its_features_are_stored(data: Path, tmp_path: Path) -> None:
+    """The cache is named after the hash of the table: other images must not train as the old ones."""
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    run(own, tmp_path / "one")
+    row = DatasetFolder.open(own).rows("train")[2]
+    path = own / row["file_name"]
+    path.write_bytes(path.read_bytes()[:-2] + b"\0\0\xff\xd9")
+    for settings in ({}, {"feature_cache_gb": 0}, {"feature_cache_gb": 0, "workers": 1}):
+        with pytest.raises(ChangedImageError) as caught:
+            run(own, tmp_path / f"again{len(settings)}", **settings)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)

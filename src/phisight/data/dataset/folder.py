@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from PIL import Image
 
 from phisight.core.dataset_folder import (
     FILE_NAME,
@@ -26,6 +27,8 @@ from phisight.core.dataset_folder import (
 from phisight.core.errors import DatasetError, MissingImageError, some
 from phisight.core.task import Task
 from phisight.data.build.finish.put_in_place import is_readable
+from phisight.data.images.decode import ImageLimits
+from phisight.data.images.recorded import RecordedImage, require_unchanged
 
 
 class DatasetFolder:
@@ -115,10 +118,36 @@ class DatasetFolder:
             )
         return path
 
+    def recorded(self, row: Mapping[str, Any]) -> RecordedImage:
+        """A row's image with what the table and the card say of it; MissingImageError when it is not there."""
+        sha256 = str(row.get(SHA256) or "")
+        return RecordedImage(self.image_path(row), sha256, str(row[self.card.key]), image_limits(self.card))
+
+    def load_image(self, row: Mapping[str, Any]) -> Image.Image:
+        """A row's image in RGB; see ``RecordedImage.load`` for what it raises."""
+        return self.recorded(row).load()
+
+    def require_unchanged(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """ChangedImageError when an image of some row is not the one that the table records."""
+        require_unchanged(map(self.recorded, rows))
+
     @property
     def rejects_path(self) -> Path:
         """Where the rejects of the build stand."""
         return self.path / REJECTS
+
+
+def image_limits(card: DatasetCard) -> ImageLimits:
+    """The limits of the build that wrote the card, where they are wider than the usual ones."""
+    build, usual = (card.model_extra or {}).get("build"), ImageLimits()
+    recorded = build.get("limits") if isinstance(build, dict) else None
+    found = recorded if isinstance(recorded, dict) else {}
+    own = {name: value for name, value in found.items() if isinstance(value, int) and value > 0}
+    return ImageLimits(
+        max_bytes=max(usual.max_bytes, own.get("max_bytes", 0)),
+        max_pixels=max(usual.max_pixels, own.get("max_pixels", 0)),
+        min_side=min(usual.min_side, own.get("min_side", usual.min_side)),
+    )
 
 
 _TEXT_COLUMNS = (FILE_NAME, SPLIT, GROUP, SHA256, "image_phash", "image_colours")

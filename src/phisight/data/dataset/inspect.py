@@ -24,7 +24,6 @@ from phisight.core.geometry import image_tokens
 from phisight.core.read_files import read_objects
 from phisight.core.run_folder import write_text_atomically
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import load_image
 from phisight.data.images.rejection import KINDS
 
 NUM_CROPS = (1, 4, 16)
@@ -243,7 +242,7 @@ def _contact_sheet(data: DatasetFolder) -> list[dict[str, str]]:
     chosen = [rows[int(at * step)] for at in range(min(len(rows), _SHEET_IMAGES))]
     return [
         {
-            "image": _thumbnail(load_image(data.image_path(row))),
+            "image": _thumbnail(data.load_image(row)),
             "answer": data.task.render(row),
             "key": str(row[data.card.key]),
             "split": str(row[SPLIT]),

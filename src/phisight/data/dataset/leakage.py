@@ -7,12 +7,12 @@ as strictly.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phisight.core.dataset_folder import FILE_NAME, GROUP, SHA256, SPLIT
 from phisight.core.errors import DatasetError
-from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import ImageLimits, prepare_image
+from phisight.data.dataset.folder import DatasetFolder, image_limits
+from phisight.data.images.decode import prepare_image
 from phisight.data.images.phash import as_arrays, near_duplicates
 from phisight.data.images.rejection import Rejection
 from phisight.data.images.verify import damaged
@@ -68,7 +68,7 @@ def _fingerprints(data: DatasetFolder) -> tuple[list[str], list[str], list[str]]
         path = data.image_path(row)
         if str(path) not in found:
             try:
-                image, _ = prepare_image(path.read_bytes(), ImageLimits(min_side=1))
+                image, _ = prepare_image(path.read_bytes(), replace(image_limits(data.card), min_side=1))
                 found[str(path)] = (image.sha256, image.phash, image.colors)
             except Rejection:
                 found[str(path)] = (str(path), "", "")

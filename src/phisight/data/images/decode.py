@@ -11,28 +11,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+import PIL
+from PIL import Image, ImageFile
 
 from phisight.core.errors import MissingImageError, UnreadableImageError
 from phisight.core.geometry import CROP_SIZE
 from phisight.core.run_folder import IMAGES
 from phisight.data.images.decode_cost import check_cost, timed
 from phisight.data.images.eight_bit import eight_bit, is_one_color, orientation_of, upright
+from phisight.data.images.formats import OPENERS, recognized
+from phisight.data.images.jpeg_scans import coverage
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
 from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.images.strip_metadata import STRIP
@@ -47,15 +42,8 @@ class ImageLimits:
     min_side: int = 8
 
 
-_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-}
-"""The only decoders that foreign bytes reach."""
+DECODER = f"2 pillow {PIL.__version__}"
+"""Part of the keys of what is cached of pixels; the number is incremented whenever pixels of the same file change."""
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError)
 _DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
@@ -64,31 +52,40 @@ _DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struc
 def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Image:
     """Decode an image file to the RGB pixels that a data set would store; MissingImageError or UnreadableImageError."""
     limits = limits or ImageLimits()
-    path = Path(path)
+    return decode_bytes(read_image(Path(path), limits, str(path)), str(path), limits)
+
+
+def read_image(path: Path, limits: ImageLimits, name: str) -> bytes:
+    """The bytes of a regular file within the limit; MissingImageError or UnreadableImageError, which say ``name``."""
     try:
-        size = path.stat().st_size
-        if size > limits.max_bytes:
-            raise UnreadableImageError(f"{path}: {size} bytes, more than the {limits.max_bytes} allowed")
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise MissingImageError(f"there is no image {path}; check the path or build the data set again") from None
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size <= limits.max_bytes:
+            return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingImageError(f"there is no image {name}; check the path or build the data set again") from None
     except OSError as error:
-        raise UnreadableImageError(f"{path}: cannot be read: {error.strerror}") from error
-    return decode_bytes(data, str(path), limits)
+        raise UnreadableImageError(f"{name}: cannot be read: {error.strerror}") from error
+    if stat.S_ISREG(found.st_mode):
+        raise UnreadableImageError(f"{name}: {found.st_size} bytes, more than the {limits.max_bytes} allowed")
+    what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file (a pipe, socket or device)"
+    raise UnreadableImageError(f"{name} is {what}, not an image")
 
 
-def decode_bytes(data: bytes, name: str, limits: ImageLimits | None = None) -> Image.Image:
-    """Decode the bytes of an image file as ``load_image`` does; UnreadableImageError, which calls it ``name``."""
+def decode_bytes(data: bytes, name: str, limits: ImageLimits | None = None, *, checked: bool = False) -> Image.Image:
+    """Decode the bytes of an image file as ``load_image`` does; UnreadableImageError, which calls it ``name``.
+
+    ``checked``: a build has stored these very bytes, so they are known to be whole.
+    """
     limits = limits or ImageLimits()
     with _named(data, name, limits):
-        return decode_rgb(data, limits)
+        return decode_rgb(data, limits, checked=checked)
 
 
 def image_size(data: bytes, name: str, limits: ImageLimits | None = None) -> tuple[int, int]:
     """Width and height as decoded, upright, from the header alone; UnreadableImageError as ``decode_bytes``."""
     limits = limits or ImageLimits()
     with _named(data, name, limits):
-        kind = sniff(data)
+        kind, data = recognized(data)
         check_cost(data, kind)
         found = _opened(data, kind, limits)
     size = found.image.size
@@ -106,50 +103,33 @@ def _named(data: bytes, name: str, limits: ImageLimits) -> Iterator[None]:
         raise UnreadableImageError(f"{name}: {rejection.reason}") from rejection
 
 
-def decode_rgb(data: bytes, limits: ImageLimits) -> Image.Image:
+def decode_rgb(data: bytes, limits: ImageLimits, *, checked: bool = False) -> Image.Image:
     """Foreign bytes to upright 8-bit RGB pixels on white; Rejection otherwise.
 
     [Contract] The same pixels as decoding what ``prepare_image`` stores for these bytes, bit for bit.
     """
-    name = sniff(data)
+    name, data = recognized(data)
     check_cost(data, name)
     found = _opened(data, name, limits)
+    if not checked:
+        _check_whole(found, name)
     if not found.is_stored_anew:
         return _loaded(found.image).convert("RGB")
     _, stored, name = _encode_anew(found, name)
     return _decoded(stored, name, limits).convert("RGB")
 
 
-def sniff(data: bytes) -> str:
-    """Pillow's name of the format by the first bytes; Rejection for anything that is not one of the named formats."""
-    if not data:
-        raise Rejection("empty_body", "no bytes")
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data.startswith(b"BM"):
-        return "BMP"
-    if data.startswith((b"II*\0", b"MM\0*")):
-        return "TIFF"
-    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<!--")):
-        raise Rejection("html", "a web page instead of an image")
-    raise Rejection("not_an_image", f"none of {', '.join(_OPENERS)}; it begins with {data[:8].hex()}")
-
-
 def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
     """Check foreign bytes and return the file that is stored: its description and its bytes; Rejection otherwise."""
     if len(data) > limits.max_bytes:
         raise Rejection("too_large", f"{len(data)} bytes, more than the {limits.max_bytes} allowed")
-    name = sniff(data)
+    given, (name, data) = len(data), recognized(data)
     check_cost(data, name)
     found = _opened(data, name, limits)
+    _check_whole(found, name)
     notes, kept = found.notes, found.stripped
+    if len(data) < given:
+        notes.add("leading")
     if kept is None or found.is_stored_anew:
         image, kept, name = _encode_anew(found, name)
         size = image.size
@@ -181,7 +161,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
 def _open(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
     """Read the header with the one decoder of that name and check the size before a pixel is decoded."""
     with _decoding():
-        image = _OPENERS[name](timed(data))
+        image = OPENERS[name](timed(data))
     width, height = image.size
     if width * height > limits.max_pixels:
         raise Rejection("too_many_pixels", f"{width} x {height} pixels, more than the {limits.max_pixels} allowed")
@@ -222,6 +202,17 @@ def _opened(data: bytes, name: str, limits: ImageLimits) -> _Opened:
             head = _open(data, name, limits)  # of its own: asked for EXIF data, a decoder may read all there is
             orientation, animated = orientation_of(head), getattr(head, "is_animated", False)
     return _Opened(image, stripped, orientation, _notes(image, name, orientation, animated))
+
+
+def _check_whole(found: _Opened, name: str) -> None:
+    """Rejection for a JPEG without the data of all its pixels; a note for one with data left over."""
+    if name != "JPEG" or found.stripped is None:
+        return
+    covered = coverage(found.stripped)
+    if covered == "missing":
+        raise Rejection("truncated", "the file has its end, but not the data of all pixels")
+    if covered == "left over":
+        found.notes.add("damaged")
 
 
 def _loaded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
@@ -289,8 +280,9 @@ def _notes(image: ImageFile.ImageFile, name: str, orientation: int, animated: bo
 def _encode_anew(found: _Opened, name: str) -> tuple[Image.Image, bytes, str]:
     """Upright in 8 bits on white; JPEG (quality 95) where the pixels were lossy, else PNG."""
     _loaded(found.image)
+    turn = orientation_of(found.image) if name == "TIFF" else found.orientation  # Pillow turns a TIFF that it loads
     with _decoding():
-        image = upright(eight_bit(found.image), found.orientation)
+        image = upright(eight_bit(found.image), turn)
         file = io.BytesIO()
         plain = Image.frombytes(image.mode, image.size, image.tobytes())
         if name == "JPEG":

@@ -49,6 +49,7 @@ KINDS: dict[str, tuple[Persistence, str]] = {
     "empty_body": ("permanent", "there are no bytes"),
     "html": ("permanent", "a web page instead of an image"),
     "not_an_image": ("permanent", "none of the known image formats"),
+    "no_decoder": ("transient", "the format needs a package that is not installed"),
     "truncated": ("permanent", "only a part of the image is there"),
     "too_many_scans": ("permanent", "the JPEG has more scans, or the TIFF more directories, than allowed"),
     "decode_time": ("permanent", "decoding took longer than allowed"),
@@ -121,5 +122,7 @@ NOTES: dict[str, str] = {
     "converted": "another format: encoded anew",
     "one_colour": "one color only",
     "tiny": "a side under 32 pixels",
+    "damaged": "more compressed data than pixels: damaged inside, or padded; look at it",
+    "leading": "bytes before the image: cut off",
     "trailing": "bytes after the end of the image: cut off",
 }

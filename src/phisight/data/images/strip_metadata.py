@@ -16,6 +16,7 @@ from collections.abc import Callable
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_KEEP = {0xE0, 0xEE}
 """Application segments a decoder may need: JFIF (APP0) and Adobe's color transform (APP14)."""
+_MARKER = re.compile(rb"\xff+[^\x00\xff]")
 _MARKER_IN_SCAN = re.compile(rb"\xff(?=[^\x00\xd0-\xd7\xff])")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEEP = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
@@ -57,14 +58,11 @@ def _jpeg_needed(marker: int, payload: bytes) -> bool:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """The marker at ``at`` (fill bytes skipped) and where its segment begins."""
-    if data[at : at + 1] != b"\xff":
-        raise ValueError("cut off before the end of image" if at >= len(data) else "no marker where one is due")
-    while data[at : at + 1] == b"\xff":
-        at += 1
-    if at >= len(data):
-        raise ValueError("cut off in a marker")
-    return data[at], at + 1
+    """The next marker from ``at`` on, stray and fill bytes before it passed over, and where its segment begins."""
+    found = _MARKER.search(data, at)
+    if found is None:
+        raise ValueError("cut off before the end of image")
+    return data[found.end() - 1], found.end()
 
 
 def _end_of_scan(data: bytes, at: int) -> int:

@@ -14,7 +14,9 @@ from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource, batches_of_records
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"),
+}
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 

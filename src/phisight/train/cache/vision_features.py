@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.geometry import PIXELS_PER_TOKEN, hd_grid
+from phisight.data.images.decode import DECODER
 from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 
 FORMAT = 1
@@ -44,7 +45,7 @@ def tower_key(model: Any, image_processor: Any, num_crops: int, *, bf16: bool) -
 def processing_of(image_processor: Any, num_crops: int) -> dict[str, Any]:
     """What an image's pixels depend on, besides the image."""
     names = ("crop_size", "image_mean", "image_std", "do_convert_rgb")
-    return {"num_crops": num_crops, **{name: getattr(image_processor, name) for name in names}}
+    return {"decoder": DECODER, "num_crops": num_crops, **{name: getattr(image_processor, name) for name in names}}
 
 
 class FeatureCache(TensorStore):

@@ -14,13 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from phisight.core.errors import MissingExtraError
+from phisight.core.errors import MissingExtraError, PhisightError
 from phisight.data.build.work.download import ImageStore, OnResults, run_to_end
 from phisight.data.build.work.worklog import STORED, Entry, entry
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job
 from phisight.data.images.decode import ImageLimits, prepare_image
-from phisight.data.images.rejection import Rejection, StoredImage
+from phisight.data.images.rejection import Rejection, StoredImage, internal
 
 _JOBS_A_TASK = 64
 _JOBS_A_ROUND = 4096
@@ -97,6 +97,10 @@ async def _download(row: dict[str, Any], fetcher: Any, limits: ImageLimits) -> d
         stored, data = prepare_image(body, limits)
     except Rejection as rejection:
         return _result(entry(row["token"], rejection), None)
+    except PhisightError:
+        raise
+    except Exception as error:  # whatever an image holds, it never ends the build
+        return _result(entry(row["token"], internal(error)), None)
     return _result(entry(row["token"], stored), data)
 
 
