@@ -148,7 +148,7 @@ def _group(image: AnyImage | Sequence[AnyImage]) -> Sequence[AnyImage]:
 
 def travelling(source: ImageSource) -> ImageSource:
     """A source that another machine can read: of a file its bytes. One that fails here fails there."""
-    if not isinstance(source, Path):
+    if not isinstance(source, Path) or not source.is_file():
         return source
     try:
         if source.stat().st_size > ImageLimits().max_bytes:

@@ -19,7 +19,7 @@ from phisight.core.errors import SourceError, UnreadableImageError, some
 from phisight.data.fetch.addresses import redacted
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import job_for
-from phisight.data.images.decode import sniff
+from phisight.data.images.formats import recognized
 from phisight.data.images.rejection import Rejection
 from phisight.data.sources.base import MalformedRow, Source
 from phisight.data.sources.excel import SUFFIXES as EXCEL
@@ -211,11 +211,11 @@ def _failing(reason: str) -> Callable[[], Image.Image]:
 
 def _begins_as_image(path: Path) -> bool:
     """Whether a file that is not called a table holds an image."""
-    if path.suffix.lower() in TABLES:
+    if path.suffix.lower() in TABLES or not path.is_file():
         return False
     try:
         with path.open("rb") as file:
-            sniff(file.read(512))
+            recognized(file.read(512))
     except (OSError, Rejection):
         return False
     return True
