@@ -18,9 +18,8 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from phisight.core.errors import DataError, ImageError
+from phisight.core.errors import ChangedImageError, DataError, ImageError
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import load_image
 from phisight.data.images.phash import as_arrays
 from phisight.generate import ImageSource, Predictor
 from phisight.generate import Request as Question
@@ -178,8 +177,8 @@ class NearestImages:
         for place in np.argsort(distances, kind="stable").tolist():
             row = self._rows[place]
             try:
-                image = load_image(self._data.image_path(row))
-            except ImageError:
+                image = self._data.load_image(row)
+            except (ImageError, ChangedImageError):
                 continue
             image.thumbnail((_THUMBNAIL, _THUMBNAIL))
             fields = {name: row[name] for name in self._data.task.names}
