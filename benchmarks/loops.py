@@ -120,7 +120,8 @@ def step_phisight(case: Case, model: Any, processor: Phi3VProcessor, rows: Rows,
     recipe.train.compile = COMPILE
     model = apply_method(model.bfloat16() if case.bf16 else model, recipe.train, recipe.lora)
     examples = make_examples(rows, processor)
-    print("  ", *fill_caches(recipe, model, [examples], lambda _done, _total: None), flush=True)
+    reports = fill_caches(recipe, model, [examples], lambda _done, _total: None, lambda _rows: None)
+    print("  ", *reports, flush=True)
 
     def run(steps: int) -> Clock:
         clock = Clock()

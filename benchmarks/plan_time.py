@@ -51,7 +51,7 @@ def compare(name: str, steps: int, folder: Path) -> dict[str, float]:
     examples = make_examples(rows, processor)
     recipe: Recipe = with_train(settings_of(case, BATCH, folder), **changes, steps=steps + 1)
     model: Any = apply_method(make_model(processor), recipe.train, recipe.lora)
-    fill_caches(recipe, model, [examples], lambda _done, _every: None)
+    fill_caches(recipe, model, [examples], lambda _done, _every: None, lambda _rows: None)
     labeled = [int(examples[index]["labels"].ne(-100).sum()) for index in range(len(rows))]
     image_id = model.config.image_token_id
     images = [[int(examples[index]["input_ids"].eq(image_id).sum())] for index in range(len(rows))]

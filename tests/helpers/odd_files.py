@@ -185,7 +185,7 @@ def encoded_bases(size: tuple[int, int], seed: int) -> Iterator[Base]:
         ("progressive", {"progressive": True}),
         ("optimized", {"optimize": True, "subsampling": 0}),
         ("restarts", {"restart_marker_rows": 1}),
-        ("intervals", {"restart_marker_blocks": 3, "subsampling": 1}),
+        ("intervals", {"restart_marker_blocks": 3, "subsampling": 0}),
         ("progressive-intervals", {"progressive": True, "restart_marker_blocks": 3}),
     ):
         yield Base(f"jpeg-{name}-{at}", "JPEG", encoded(rgb, "JPEG", quality=95, **options), rgb, LOSSY)
@@ -240,16 +240,19 @@ def orientations(seed: int) -> Iterator[OddImage]:
             (f"jpeg-turn{at}", with_app1(encoded(rgb, "JPEG", quality=95, subsampling=0), exif(turn, order)), LOSSY),
             (f"webp-turn{at}", encoded(rgb, "WEBP", lossless=True, exif=exif(turn, order)), EXACT),
             (f"tiff-turn{at}", tiff_rgb(rgb, orientation=turn, order=order), EXACT),
-            (f"avif-turn{at}", encoded(rgb, "AVIF", quality=95, exif=exif(turn, order)), LOSSY),
+            (f"avif-turn{at}", encoded(rgb, "AVIF", quality=95, subsampling="4:4:4", exif=exif(turn, order)), LOSSY),
         )
         for name, data, tolerance in made:
             yield OddImage(name, data, shown, tolerance=tolerance)
-    for at, broken in enumerate(BROKEN_EXIF):
+    for number, broken in enumerate(BROKEN_EXIF):
         yield OddImage(
-            f"jpeg-exif{at}-{seed}", with_app1(encoded(rgb, "JPEG", quality=95), broken), rgb, tolerance=LOSSY
+            f"jpeg-exif{number}-{seed}",
+            with_app1(encoded(rgb, "JPEG", quality=95, subsampling=0), broken),
+            rgb,
+            tolerance=LOSSY,
         )
-        yield OddImage(f"webp-exif{at}-{seed}", encoded(rgb, "WEBP", lossless=True, exif=broken), rgb)
-        yield OddImage(f"png-exif{at}-{seed}", png(rgb, 2, 8, chunk(b"eXIf", broken[6:])), rgb)
+        yield OddImage(f"webp-exif{number}-{seed}", encoded(rgb, "WEBP", lossless=True, exif=broken), rgb)
+        yield OddImage(f"png-exif{number}-{seed}", png(rgb, 2, 8, chunk(b"eXIf", broken[6:])), rgb)
 
 
 def sizes_and_strangers() -> Iterator[OddImage]:

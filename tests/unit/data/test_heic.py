@@ -11,8 +11,8 @@ from phisight.data.images.decode import ImageLimits, decode_rgb, load_image, pre
 from phisight.data.images.rejection import Rejection
 from phisight.generate import load_rgb
 from tests.helpers.images import encoded, smooth_image
-from tests.helpers.odd_files import on_white, turned
-from tests.helpers.odd_images import ramp
+from tests.helpers.odd_files import turned
+from tests.helpers.odd_images import on_white, ramp
 
 PHOTOS = Path(__file__).parents[2] / "golden" / "heic"
 RGB = ramp((48, 64), 255, 3, seed=5)

@@ -1,14 +1,17 @@
 """JPEGs that end well but are not whole: told apart from good ones of every kind, with no false alarm."""
 
+import io
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from phisight.data.images.decode import ImageLimits, decode_rgb, prepare_image
-from phisight.data.images.jpeg_scans import coverage
+from phisight.data.images.jpeg_scans import examine
 from phisight.data.images.rejection import Rejection
 from phisight.data.images.strip_metadata import strip_jpeg
 from tests.helpers.images import encoded, smooth_image
@@ -40,7 +43,7 @@ def on_paper(seed: int, size: tuple[int, int], paper: tuple[int, int, int]) -> I
     return image
 
 
-DRAWN = {
+DRAWN: dict[str, Callable[[int, tuple[int, int]], Image.Image]] = {
     "photo": photo,
     "white": lambda seed, size: on_paper(seed, size, (255, 255, 255)),
     "gray": lambda seed, size: on_paper(seed, size, (128, 128, 128)),
@@ -61,7 +64,22 @@ SIZES = ((8, 8), (17, 9), (16, 64), (33, 40), (100, 75), (301, 467))
 def test_a_good_one_raises_no_alarm(drawn: str, options: str) -> None:
     for at, (size, mode) in enumerate(itertools.product(SIZES, ("RGB", "L", "CMYK"))):
         data = encoded(DRAWN[drawn](at, size).convert(mode), "JPEG", **options_for(mode, options))
-        assert coverage(strip_jpeg(data)) == "whole", (size, mode)
+        assert examine(strip_jpeg(data)).coverage == "whole", (size, mode)
+
+
+@pytest.mark.parametrize("options", [name for name in OPTIONS if name not in ("rows", "blocks", "each")])
+def test_the_small_image_is_the_one_that_the_decoder_gives(options: str) -> None:
+    """Bit for bit: fingerprints stay what they were."""
+    for part, size, mode in itertools.product((8, 4, 2), ((600, 449), (257, 310)), ("RGB", "L", "CMYK")):
+        data = strip_jpeg(encoded(photo(part, size).convert(mode), "JPEG", **options_for(mode, options)))
+        plain = Image.open(io.BytesIO(data))
+        assert isinstance(plain, JpegImageFile)
+        plain.draft(None, (size[0] // part, size[1] // part))
+        found = examine(data, part).image
+        if found is None:
+            assert (part, options[:11]) == (8, "progressive")
+        else:
+            assert np.array_equal(np.asarray(plain), np.asarray(found))
 
 
 def padded(data: bytes, stray: bytes) -> bytes:
@@ -73,7 +91,7 @@ def padded(data: bytes, stray: bytes) -> bytes:
 def test_bytes_that_are_no_pixels_raise_no_alarm(options: str) -> None:
     data = encoded(photo(3, (120, 90)), "JPEG", **OPTIONS[options])
     for stray in (b"\0", b"\xaa\xbb", b"\xff", b"\xff\xff\xff"):
-        assert coverage(strip_jpeg(padded(data, stray))) == "whole", stray
+        assert examine(strip_jpeg(padded(data, stray))).coverage == "whole", stray
 
 
 def scanned(data: bytes) -> tuple[int, int]:
@@ -125,7 +143,7 @@ def said_of(data: bytes) -> str:
 @pytest.mark.parametrize("damage", [without_a_part, zeroed])
 def test_one_with_a_hole_is_rejected_or_found(damage: Any, mode: str, options: str) -> None:
     data = encoded(photo(5, (300, 220)).convert(mode), "JPEG", **options_for(mode, options))
-    assert said_of(damage(data)) in ("truncated", "corrupt", "damaged")
+    assert set(said_of(damage(data)).split(",")) & {"truncated", "corrupt", "damaged"}
 
 
 def test_a_lost_restart_interval_is_truncated() -> None:

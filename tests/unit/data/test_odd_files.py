@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from phisight.core.dataset_folder import SPLITS
 from phisight.data.build.build_dataset import build
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import ImageLimits, decode_bytes, decode_rgb, prepare_image
 from phisight.data.images.rejection import Rejection
 from phisight.evaluate import read_rows
 from phisight.extraction.extractor import source_of
-from phisight.generate import load_rgb
+from phisight.generate import ImageSource, load_rgb
 from tests.helpers.odd_files import odd_files
 from tests.helpers.odd_images import OddImage
 
@@ -64,25 +65,23 @@ def build_and_compare(files: Sequence[OddImage], folder: Path) -> None:
         assert re.fullmatch(odd.rejection or "kept", kinds.get(at, "kept")), (odd.name, kinds.get(at))
 
     data = DatasetFolder.open(folder / "ds")
-    evaluated = {}
-    for split in data.split_names:
-        found = read_rows(data.path, data.task, split).rows
-        evaluated |= {(row.key, row.image): row for row in found}
+    splits = [split for split in SPLITS if split in data.split_names]
+    found = [row for split in splits for row in read_rows(data.path, data.task, split).rows]
+    evaluated = {row.key: row.recorded[0] for row in found}
     assert len(evaluated) == result.kept
     for row in data.rows():
         key = str(row[data.card.key])
         source = folder / "odd" / key
         trained = np.asarray(data.load_image(row))
-        paths: dict[str, Callable[[], Image.Image]] = {
-            "predict": lambda source=source: load_rgb(source),
-            "bytes": lambda source=source: load_rgb(source_of(source.read_bytes())),
-            "evaluate": lambda key=key, row=row: load_rgb(evaluated[key, data.image_path(row)].recorded[0]),
-            "stored": lambda row=row: Image.open(data.image_path(row)).convert("RGB"),
+        paths: dict[str, ImageSource] = {
+            "predict": source,
+            "bytes": source_of(source.read_bytes()),
+            "evaluate": evaluated[key],
+            "stored": Image.open(data.image_path(row)),
         }
-        for name, load in paths.items():
-            assert np.array_equal(trained, np.asarray(load())), (
-                f"{name} sees other pixels of {files[int(source.stem)].name}"
-            )
+        for name, given in paths.items():
+            same = np.array_equal(trained, np.asarray(load_rgb(given)))
+            assert same, f"{name} sees other pixels of {files[int(source.stem)].name}"
 
 
 def test_odd_files_are_kept_with_their_pixels_or_rejected_by_name() -> None:

@@ -81,7 +81,8 @@ def test_an_image_that_changed_is_an_error_also_where_its_features_are_stored(da
     row = DatasetFolder.open(own).rows("train")[2]
     path = own / row["file_name"]
     path.write_bytes(path.read_bytes()[:-2] + b"\0\0\xff\xd9")
-    for settings in ({}, {"feature_cache_gb": 0}, {"feature_cache_gb": 0, "workers": 1}):
+    every: list[dict[str, Any]] = [{}, {"feature_cache_gb": 0}, {"feature_cache_gb": 0, "workers": 1}]
+    for settings in every:
         with pytest.raises(ChangedImageError) as caught:
             run(own, tmp_path / f"again{len(settings)}", **settings)
         assert str(path) in str(caught.value)

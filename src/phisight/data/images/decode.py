@@ -25,9 +25,9 @@ from phisight.core.errors import MissingImageError, UnreadableImageError
 from phisight.core.geometry import CROP_SIZE
 from phisight.core.run_folder import IMAGES
 from phisight.data.images.decode_cost import check_cost, timed
-from phisight.data.images.eight_bit import eight_bit, is_one_color, orientation_of, upright
+from phisight.data.images.eight_bit import eight_bit, is_one_color, orientation_of, scale_clear_level, upright
 from phisight.data.images.formats import OPENERS, recognized
-from phisight.data.images.jpeg_scans import coverage
+from phisight.data.images.jpeg_scans import examine
 from phisight.data.images.phash import FINGERPRINT_SIDE, fingerprint
 from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.images.strip_metadata import STRIP
@@ -126,7 +126,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
     given, (name, data) = len(data), recognized(data)
     check_cost(data, name)
     found = _opened(data, name, limits)
-    _check_whole(found, name)
+    small = _check_whole(found, name)
     notes, kept = found.notes, found.stripped
     if len(data) < given:
         notes.add("leading")
@@ -135,7 +135,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
         size = image.size
     else:
         size = found.image.size
-        image = _decoded_small(found.image)
+        image = small or _decoded_small(found.image)
         if name == "JPEG" and data.find(kept[-64:]) + 64 < len(data):
             notes.add("trailing")
     if is_one_color(image) and is_one_color(_decoded(kept, name, limits)):
@@ -196,6 +196,8 @@ def _opened(data: bytes, name: str, limits: ImageLimits) -> _Opened:
         with contextlib.suppress(ValueError):
             stripped = STRIP[name](data)
     image = _open(data if stripped is None else stripped, name, limits)
+    if name == "PNG":
+        scale_clear_level(image, data)
     orientation, animated = 1, getattr(image, "is_animated", False)  # n_frames would read every frame
     if stripped != data:
         with contextlib.suppress(Rejection):
@@ -204,15 +206,21 @@ def _opened(data: bytes, name: str, limits: ImageLimits) -> _Opened:
     return _Opened(image, stripped, orientation, _notes(image, name, orientation, animated))
 
 
-def _check_whole(found: _Opened, name: str) -> None:
-    """Rejection for a JPEG without the data of all its pixels; a note for one with data left over."""
+def _check_whole(found: _Opened, name: str) -> Image.Image | None:
+    """Rejection for a JPEG without the data of all its pixels; a note for one with data left over.
+
+    Returns what ``_decoded_small`` would, where that came along.
+    """
     if name != "JPEG" or found.stripped is None:
-        return
-    covered = coverage(found.stripped)
-    if covered == "missing":
+        return None
+    scale = min(found.image.size) // FINGERPRINT_SIDE
+    part = next((part for part in (8, 4, 2) if scale >= part), 0)
+    examined = examine(found.stripped, part or 8)
+    if examined.coverage == "missing":
         raise Rejection("truncated", "the file has its end, but not the data of all pixels")
-    if covered == "left over":
+    if examined.coverage == "left over":
         found.notes.add("damaged")
+    return examined.image if part else None
 
 
 def _loaded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:

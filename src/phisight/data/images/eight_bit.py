@@ -45,6 +45,13 @@ def eight_bit(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
+def scale_clear_level(image: Image.Image, png: bytes) -> None:
+    """Of 2 and 4 bits of gray Pillow scales the levels of a PNG, but not the one that is transparent: do so."""
+    depth, color, clear = png[24], png[25], image.info.get("transparency")
+    if color == 0 and depth in (2, 4) and isinstance(clear, int):
+        image.info["transparency"] = clear * _BYTE // (2**depth - 1)
+
+
 def _on_white(image: Image.Image) -> Image.Image:
     clear = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > _BYTE:

@@ -1,7 +1,7 @@
 """Does a JPEG hold the compressed data of every pixel? What the decoder only warns about, told from what it decodes.
 
 libjpeg fills what is missing with gray and passes over what is left, and Pillow hands neither warning on. So the file
-is decoded once more in a changed frame, in which data of the right length leave a known mark:
+is decoded in a changed frame, in which data of the right length leave a known mark:
 
     one scan                 a height of one more row of blocks: past the end of the data the decoder writes plain gray
     restart intervals        each interval as a row of its own, two blocks longer than it is
@@ -10,6 +10,9 @@ is decoded once more in a changed frame, in which data of the right length leave
 Data left over appear in the blocks that should be gray. Data missing leave the last block gray: where it is, bytes are
 added to the scan, and only a decoder that was still waiting for data makes pixels of them. An image that is really
 gray there, padding bits and stray bytes before a marker therefore raise no alarm.
+
+Decoded at a part of the size, the taller frame gives the image itself as well, but for the rows below it: a build
+needs it at that size, so a usual JPEG is decoded once in all.
 
 A hole of zeros may decode to just as many pixels as it replaced. But where the code of zero bits stands for a frequency
 of its own, no image has hundreds of zero bytes.
@@ -20,10 +23,10 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 
 from phisight.data.images.decode_cost import timed
 from phisight.data.images.jpeg_layout import PROGRESSIVE, RESTART, Layout, Scan, layout_of
@@ -33,32 +36,43 @@ Levels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 _LONGEST_SIDE = 65500
 _MOST_PIXELS = 120_000_000
-_LARGE = 4_000_000
-"""Pixels above which several scans are compared at half the size."""
+_PARTS = (8, 4, 2)
+"""Where no rows of colors are mixed with those beside them, as the decoder does at full size."""
 _FIRST_BLOCKS = 8
 """MCUs behind the data of several scans in which padding bits may show."""
+_FINEST_SEEN = 4
+"""Of several scans some hold high frequencies alone, of which nothing is left at a smaller part of the size."""
 _HOLE = bytes(256)
-_ADDED = bytes(1 + (at * 167 + at * at * 31) % 253 for at in range(96))
+_ADDED = bytes(1 + (at * 167 + at * at * 31) % 253 for at in range(1024))
 """Bytes added to a scan: any without 0xFF."""
 
 
-def coverage(data: bytes) -> Coverage:
+class Examined(NamedTuple):
+    """What is said of a JPEG, and the image at the part of its size that was asked for, where that was decoded."""
+
+    coverage: Coverage
+    image: Image.Image | None = None
+
+
+def examine(data: bytes, part: int = 8) -> Examined:
     """Whether the scans of a JPEG (cut after its end marker) hold what its frame asks for.
 
-    ``whole`` also for what cannot be judged: arithmetic coding, and files that the decoder rejects by itself.
+    ``part``: 8, 4 or 2 for an eighth, a quarter or a half of the size. ``whole`` also for what cannot be judged:
+    arithmetic coding, and files that the decoder rejects by itself.
     """
+    assert part in _PARTS, part
     layout = layout_of(data)
     if layout is None or layout.marker not in (0xC0, 0xC1, PROGRESSIVE) or not layout.width * layout.height:
-        return "whole"
+        return Examined("whole")
     lacks = any(_lacks_restarts(data, layout, scan) or _has_hole(data, scan) for scan in layout.scans)
     if lacks or _lacks_scans(layout):
-        return "missing"
+        return Examined("missing")
     if len(layout.scans) > 1 or layout.marker == PROGRESSIVE:
-        return _of_several_scans(data, layout)
+        return _of_several_scans(data, layout, part)
     scan = layout.scans[0]
     if 0 < scan.interval < layout.blocks(scan):
-        return _of_intervals(data, layout, scan)
-    return _of_one_scan(data, layout, scan)
+        return _of_intervals(data, layout, scan, part)
+    return _of_one_scan(data, layout, scan, part)
 
 
 def _has_hole(data: bytes, scan: Scan) -> bool:
@@ -86,25 +100,27 @@ def _lacks_scans(layout: Layout) -> bool:
     return any(max(one) > 0 for one in bits.values())
 
 
-def _of_one_scan(data: bytes, layout: Layout, scan: Scan) -> Coverage:
-    extra = -(-4 // layout.columns)
-    columns, rows = layout.columns, layout.rows + extra
-    framed = _reframed(data, layout, columns * layout.mcu[0], rows * layout.mcu[1])
-    if framed is None:
-        return "whole"
+def _of_one_scan(data: bytes, layout: Layout, scan: Scan, part: int) -> Examined:
+    columns, rows = layout.columns, layout.rows - (-4 // layout.columns)
+    framed = _reframed(data, layout, layout.width, rows * layout.mcu[1])
+    image = None if framed is None else _decoded(framed, part)
+    if framed is None or image is None:
+        return Examined("whole")
     last = layout.rows * columns
-    blocks = _blocks(framed, columns, rows, layout.mcu)
-    if blocks is None:
-        return "whole"
+    blocks = _blocks(image, columns, rows, layout.mcu, part)
+    found = _cropped(image, layout, part)
     if not _all_gray(blocks[last + 1 :]):
-        return "left over"
-    if not _all_gray(blocks[last - 1 : last]):
-        return "whole"
-    longer = _blocks(_with_added(framed, [scan.end]), columns, rows, layout.mcu)
-    return "whole" if longer is None or np.array_equal(longer[:last], blocks[:last]) else "missing"
+        return Examined("left over", found)
+    if _all_gray(blocks[last - 1 : last]):
+        longer = _decoded(_with_added(framed, [scan.end]), part)
+        if longer is not None:
+            again = _blocks(longer, columns, rows, layout.mcu, part)
+            if not np.array_equal(again[:last], blocks[:last]):
+                return Examined("missing")
+    return Examined("whole", found)
 
 
-def _of_intervals(data: bytes, layout: Layout, scan: Scan) -> Coverage:
+def _of_intervals(data: bytes, layout: Layout, scan: Scan, part: int) -> Examined:
     """Each interval in rows of its own that are at least two MCUs longer."""
     wide, high = layout.mcu
     total, interval = layout.columns * layout.rows, scan.interval
@@ -112,50 +128,57 @@ def _of_intervals(data: bytes, layout: Layout, scan: Scan) -> Coverage:
     lines = -(-(interval + 2) // (_LONGEST_SIDE // wide))
     columns = -(-(interval + 2) // lines)
     framed = _reframed(data, layout, columns * wide, count * lines * high, columns * lines)
-    blocks = None if framed is None else _blocks(framed, columns, count * lines, layout.mcu)
-    if framed is None or blocks is None:
-        return _of_several_scans(data, layout)
-    by_interval = blocks.reshape(count, columns * lines, *blocks.shape[1:])
+    image = None if framed is None else _decoded(framed, 8)
+    if framed is None or image is None:
+        return _of_several_scans(data, layout, part)
+    by_interval = _blocks(image, columns, count * lines, layout.mcu, 8).reshape(count, columns * lines, -1)
     lengths = [interval] * (count - 1) + [total - interval * (count - 1)]
     if not all(_all_gray(row[length + 1 :]) for row, length in zip(by_interval, lengths, strict=True)):
-        return "left over"
+        return Examined("left over")
     if not any(_all_gray(row[length - 1 : length]) for row, length in zip(by_interval, lengths, strict=True)):
-        return "whole"
+        return Examined("whole")
     ends = [one.start() for one in RESTART.finditer(data, scan.begin, scan.end)][: count - 1]
-    longer = _blocks(_with_added(framed, [*ends, scan.end]), columns, count * lines, layout.mcu)
+    longer = _decoded(_with_added(framed, [*ends, scan.end]), 8)
     if longer is None:
-        return "whole"
-    again = longer.reshape(by_interval.shape)
+        return Examined("whole")
+    again = _blocks(longer, columns, count * lines, layout.mcu, 8).reshape(by_interval.shape)
     same = [np.array_equal(a[:n], b[:n]) for a, b, n in zip(by_interval, again, lengths, strict=True)]
-    return "whole" if all(same) else "missing"
+    return Examined("whole" if all(same) else "missing")
 
 
-def _of_several_scans(data: bytes, layout: Layout) -> Coverage:
+def _of_several_scans(data: bytes, layout: Layout, part: int) -> Examined:
+    scale = min(part, _FINEST_SEEN)
     extra = -(-_FIRST_BLOCKS // layout.columns) + 1
-    scale = 2 if layout.width * layout.height > _LARGE else 1
-    wide, high = layout.mcu[0] // scale, layout.mcu[1] // scale
     framed = _reframed(data, layout, layout.width, (layout.rows + extra) * layout.mcu[1])
-    plain = None if framed is None else _decoded(framed, scale, colors=True)
-    if framed is None or plain is None:
-        return "whole"
+    image = None if framed is None else _decoded(framed, scale)
+    if framed is None or image is None:
+        return Examined("whole")
     ends = [scan.end for scan in layout.scans]
     for scan in layout.scans:
         ends += [one.start() for one in RESTART.finditer(data, scan.begin, scan.end)]
-    longer = _decoded(_with_added(framed, sorted(ends)), scale, colors=True)
+    longer = _decoded(_with_added(framed, sorted(ends)), scale)
     if longer is None:
-        return "whole"
-    mixed = 2 // scale  # rows and columns in which colors of fewer pixels are mixed with those beside them
-    height = max(0, layout.height // scale - mixed)
-    if not np.array_equal(plain[:height], longer[:height]):
-        return "missing"
-    whole = layout.width // layout.mcu[0]
+        return Examined("whole")
+    height, plain = layout.height // scale, np.asarray(image)
+    if not np.array_equal(plain[:height], np.asarray(longer)[:height]):
+        return Examined("missing")
+    found = _cropped(image, layout, scale) if scale == part else None
+    gray = _gray_below(plain, layout, extra, scale)
+    return Examined("whole" if gray else "left over", found)
+
+
+def _gray_below(plain: Levels, layout: Layout, extra: int, scale: int) -> bool:
+    """Whether the rows under the image are plain gray, but for the first blocks."""
+    wide, high, whole = layout.mcu[0] // scale, layout.mcu[1] // scale, layout.width // layout.mcu[0]
     if not whole:
-        return "whole"
+        return True
     below = plain[layout.rows * high :, : whole * wide].reshape(extra, high, whole, wide, -1)
-    inner = below[:, mixed : high - mixed, :, mixed : wide - mixed]
-    gray = ((inner == 127) | (inner == 128)).all(axis=(1, 3, 4))
-    gray.reshape(-1)[: _FIRST_BLOCKS if whole == layout.columns else whole] = True
-    return "whole" if gray.all() else "left over"
+    gray = ((below == 127) | (below == 128)).all(axis=(1, 3, 4))
+    if whole == layout.columns:
+        gray.reshape(-1)[:_FIRST_BLOCKS] = True
+    else:
+        gray[: extra - 1] = True
+    return bool(gray.all())
 
 
 def _reframed(data: bytes, layout: Layout, width: int, height: int, interval: int | None = None) -> bytes | None:
@@ -175,27 +198,34 @@ def _with_added(data: bytes, ends: Sequence[int]) -> bytes:
     return _ADDED.join(data[begin:end] for begin, end in itertools.pairwise(edges))
 
 
-def _blocks(data: bytes, columns: int, rows: int, mcu: tuple[int, int]) -> Levels | None:
-    """uint8[rows * columns, pixels]: of each MCU in order what is decoded of it at an eighth of its size."""
-    levels = _decoded(data, 8)
-    if levels is None:
-        return None
-    wide, high = mcu[0] // 8, mcu[1] // 8
-    if levels.shape[:2] != (rows * high, columns * wide):
-        return None
-    return levels.reshape(rows, high, columns, -1).swapaxes(1, 2).reshape(rows * columns, -1)
-
-
-def _decoded(data: bytes, scale: int, *, colors: bool = False) -> Levels | None:
-    """uint8[H, W, C] at a part of the size, brightness alone where the format allows it; None where it fails."""
+def _decoded(data: bytes, scale: int) -> Image.Image | None:
+    """The image at a part of its size; None where it fails."""
     try:
         image = JpegImagePlugin.JpegImageFile(timed(data))
-        image.draft(None if colors else "L", (max(1, image.width // scale), max(1, image.height // scale)))
+        width, height = image.size
+        image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        if image.size != (-(-width // scale), -(-height // scale)):
+            return None  # too small for that
         image.load()
     except Exception:  # the decoder's own verdict is on the file as it is; this one is of a changed copy
         return None
+    return image
+
+
+def _cropped(image: Image.Image, layout: Layout, scale: int) -> Image.Image:
+    """The image without the rows below."""
+    return image.crop((0, 0, -(-layout.width // scale), -(-layout.height // scale)))
+
+
+def _blocks(image: Image.Image, columns: int, rows: int, mcu: tuple[int, int], scale: int) -> Levels:
+    """uint8[rows * columns, levels]: what is decoded of each MCU in order; those at the right edge are filled up."""
     levels: Levels = np.asarray(image)
-    return levels if levels.ndim == 3 else levels[..., None]
+    wide, high = mcu[0] // scale, mcu[1] // scale
+    short = columns * wide - levels.shape[1]
+    if short:
+        levels = np.concatenate([levels, np.repeat(levels[:, -1:], short, axis=1)], axis=1)
+    tiles = levels.reshape(rows, high, columns, -1)
+    return tiles.swapaxes(1, 2).reshape(rows * columns, -1)
 
 
 def _all_gray(blocks: Levels) -> bool:
