@@ -77,7 +77,7 @@ def test_the_small_image_is_the_one_that_the_decoder_gives(options: str) -> None
         plain.draft(None, (size[0] // part, size[1] // part))
         found = examine(data, part).image
         if found is None:
-            assert (part, options[:11]) == (8, "progressive")
+            assert (part, options[:11]) == (8, "progressive") or options == "422"
         else:
             assert np.array_equal(np.asarray(plain), np.asarray(found))
 

@@ -46,6 +46,12 @@ class Layout:
         return 8 * max(h for h, _ in self.sampling.values()), 8 * max(v for _, v in self.sampling.values())
 
     @property
+    def has_square_sampling(self) -> bool:
+        """Whether colors have as many pixels in width as in height: scaled down they need no interpolation then."""
+        wide, high = self.mcu
+        return len(self.sampling) == 1 or all(wide * v == high * h for h, v in self.sampling.values())
+
+    @property
     def columns(self) -> int:
         """MCUs in a row."""
         return -(-self.width // self.mcu[0])

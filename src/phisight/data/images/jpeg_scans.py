@@ -103,16 +103,17 @@ def _lacks_scans(layout: Layout) -> bool:
 def _of_one_scan(data: bytes, layout: Layout, scan: Scan, part: int) -> Examined:
     columns, rows = layout.columns, layout.rows - (-4 // layout.columns)
     framed = _reframed(data, layout, layout.width, rows * layout.mcu[1])
-    image = None if framed is None else _decoded(framed, part)
+    brightness = not layout.has_square_sampling
+    image = None if framed is None else _decoded(framed, part, brightness=brightness)
     if framed is None or image is None:
         return Examined("whole")
     last = layout.rows * columns
     blocks = _blocks(image, columns, rows, layout.mcu, part)
-    found = _cropped(image, layout, part)
+    found = None if brightness else _cropped(image, layout, part)
     if not _all_gray(blocks[last + 1 :]):
         return Examined("left over", found)
     if _all_gray(blocks[last - 1 : last]):
-        longer = _decoded(_with_added(framed, [scan.end]), part)
+        longer = _decoded(_with_added(framed, [scan.end]), part, brightness=brightness)
         if longer is not None:
             again = _blocks(longer, columns, rows, layout.mcu, part)
             if not np.array_equal(again[:last], blocks[:last]):
@@ -128,7 +129,7 @@ def _of_intervals(data: bytes, layout: Layout, scan: Scan, part: int) -> Examine
     lines = -(-(interval + 2) // (_LONGEST_SIDE // wide))
     columns = -(-(interval + 2) // lines)
     framed = _reframed(data, layout, columns * wide, count * lines * high, columns * lines)
-    image = None if framed is None else _decoded(framed, 8)
+    image = None if framed is None else _decoded(framed, 8, brightness=True)
     if framed is None or image is None:
         return _of_several_scans(data, layout, part)
     by_interval = _blocks(image, columns, count * lines, layout.mcu, 8).reshape(count, columns * lines, -1)
@@ -138,7 +139,7 @@ def _of_intervals(data: bytes, layout: Layout, scan: Scan, part: int) -> Examine
     if not any(_all_gray(row[length - 1 : length]) for row, length in zip(by_interval, lengths, strict=True)):
         return Examined("whole")
     ends = [one.start() for one in RESTART.finditer(data, scan.begin, scan.end)][: count - 1]
-    longer = _decoded(_with_added(framed, [*ends, scan.end]), 8)
+    longer = _decoded(_with_added(framed, [*ends, scan.end]), 8, brightness=True)
     if longer is None:
         return Examined("whole")
     again = _blocks(longer, columns, count * lines, layout.mcu, 8).reshape(by_interval.shape)
@@ -150,19 +151,20 @@ def _of_several_scans(data: bytes, layout: Layout, part: int) -> Examined:
     scale = min(part, _FINEST_SEEN)
     extra = -(-_FIRST_BLOCKS // layout.columns) + 1
     framed = _reframed(data, layout, layout.width, (layout.rows + extra) * layout.mcu[1])
-    image = None if framed is None else _decoded(framed, scale)
+    brightness = not layout.has_square_sampling
+    image = None if framed is None else _decoded(framed, scale, brightness=brightness)
     if framed is None or image is None:
         return Examined("whole")
     ends = [scan.end for scan in layout.scans]
     for scan in layout.scans:
         ends += [one.start() for one in RESTART.finditer(data, scan.begin, scan.end)]
-    longer = _decoded(_with_added(framed, sorted(ends)), scale)
+    longer = _decoded(_with_added(framed, sorted(ends)), scale, brightness=brightness)
     if longer is None:
         return Examined("whole")
     height, plain = layout.height // scale, np.asarray(image)
     if not np.array_equal(plain[:height], np.asarray(longer)[:height]):
         return Examined("missing")
-    found = _cropped(image, layout, scale) if scale == part else None
+    found = None if brightness or scale != part else _cropped(image, layout, scale)
     gray = _gray_below(plain, layout, extra, scale)
     return Examined("whole" if gray else "left over", found)
 
@@ -198,12 +200,15 @@ def _with_added(data: bytes, ends: Sequence[int]) -> bytes:
     return _ADDED.join(data[begin:end] for begin, end in itertools.pairwise(edges))
 
 
-def _decoded(data: bytes, scale: int) -> Image.Image | None:
-    """The image at a part of its size; None where it fails."""
+def _decoded(data: bytes, scale: int, *, brightness: bool) -> Image.Image | None:
+    """The image at a part of its size, ``brightness`` alone where the format allows it; None where it fails.
+
+    Colors of fewer pixels in one direction are mixed with those beside them, which blurs where data end.
+    """
     try:
         image = JpegImagePlugin.JpegImageFile(timed(data))
         width, height = image.size
-        image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        image.draft("L" if brightness else None, (max(1, width // scale), max(1, height // scale)))
         if image.size != (-(-width // scale), -(-height // scale)):
             return None  # too small for that
         image.load()
