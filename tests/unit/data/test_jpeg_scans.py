@@ -99,10 +99,10 @@ def scanned(data: bytes) -> tuple[int, int]:
     return data.index(b"\xff\xda") + 2, len(data) - 2
 
 
-def cut_at(share: float) -> Any:
+def cut_at(share: float, fill: bytes = b"") -> Any:
     def damage(data: bytes) -> bytes:
         begin, end = scanned(data)
-        return data[: begin + int((end - begin) * share)].rstrip(b"\xff") + END
+        return data[: begin + int((end - begin) * share)].rstrip(b"\xff") + fill + END
 
     return damage
 
@@ -124,10 +124,10 @@ def zeroed(data: bytes) -> bytes:
 @pytest.mark.parametrize("drawn", ["photo", "white"])
 def test_one_that_stops_early_is_truncated(drawn: str, mode: str, options: str) -> None:
     data = encoded(DRAWN[drawn](5, (300, 220)).convert(mode), "JPEG", **options_for(mode, options))
-    for share in (0.2, 0.5, 0.8):
+    for share, fill in ((0.2, b""), (0.5, b"\xff"), (0.8, b"")):
         for decode in (prepare_image, decode_rgb):
             with pytest.raises(Rejection) as caught:
-                decode(cut_at(share)(data), ImageLimits())
+                decode(cut_at(share, fill)(data), ImageLimits())
             assert caught.value.kind == "truncated"
 
 

@@ -97,11 +97,18 @@ def layout_of(data: bytes) -> Layout | None:
                 if end is None:
                     return None
                 in_zeros = _has_pixels_in_zeros(found, body)
-                found.scans.append(Scan(at, end.start(), body, interval, interval_at, in_zeros))
+                found.scans.append(Scan(at, before_fill(data, end.start()), body, interval, interval_at, in_zeros))
                 at = end.start()
     except (IndexError, struct.error):
         return None
     return found if found.scans and found.marker else None
+
+
+def before_fill(data: bytes, at: int) -> int:
+    """Where the fill bytes (0xFF) begin that may stand before the marker at ``at``."""
+    while data[at - 1] == 0xFF:
+        at -= 1
+    return at
 
 
 def _first_symbols(body: bytes) -> dict[int, int]:

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from phisight.data.images.decode_cost import timed
-from phisight.data.images.jpeg_layout import PROGRESSIVE, RESTART, Layout, Scan, layout_of
+from phisight.data.images.jpeg_layout import PROGRESSIVE, RESTART, Layout, Scan, before_fill, layout_of
 
 Coverage = Literal["whole", "missing", "left over"]
 Levels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -138,7 +138,7 @@ def _of_intervals(data: bytes, layout: Layout, scan: Scan, part: int) -> Examine
         return Examined("left over")
     if not any(_all_gray(row[length - 1 : length]) for row, length in zip(by_interval, lengths, strict=True)):
         return Examined("whole")
-    ends = [one.start() for one in RESTART.finditer(data, scan.begin, scan.end)][: count - 1]
+    ends = _restarts(data, scan)[: count - 1]
     longer = _decoded(_with_added(framed, [*ends, scan.end]), 8, brightness=True)
     if longer is None:
         return Examined("whole")
@@ -155,10 +155,8 @@ def _of_several_scans(data: bytes, layout: Layout, part: int) -> Examined:
     image = None if framed is None else _decoded(framed, scale, brightness=brightness)
     if framed is None or image is None:
         return Examined("whole")
-    ends = [scan.end for scan in layout.scans]
-    for scan in layout.scans:
-        ends += [one.start() for one in RESTART.finditer(data, scan.begin, scan.end)]
-    longer = _decoded(_with_added(framed, sorted(ends)), scale, brightness=brightness)
+    ends = [end for scan in layout.scans for end in (*_restarts(data, scan), scan.end)]
+    longer = _decoded(_with_added(framed, ends), scale, brightness=brightness)
     if longer is None:
         return Examined("whole")
     height, plain = layout.height // scale, np.asarray(image)
@@ -181,6 +179,11 @@ def _gray_below(plain: Levels, layout: Layout, extra: int, scale: int) -> bool:
     else:
         gray[: extra - 1] = True
     return bool(gray.all())
+
+
+def _restarts(data: bytes, scan: Scan) -> list[int]:
+    """Where compressed data end before a restart marker."""
+    return [before_fill(data, one.start()) for one in RESTART.finditer(data, scan.begin, scan.end)]
 
 
 def _reframed(data: bytes, layout: Layout, width: int, height: int, interval: int | None = None) -> bytes | None:
