@@ -1,4 +1,7 @@
-"""HEIC as phones write it: read with the extra, upright, and named where the extra is not installed."""
+"""HEIC as phones write it: read with the extra, upright, and named where the extra is not installed.
+
+The files were written by pillow-heif 1.8 (quality 90, no subsampling) from the arrays below; it is not needed here.
+"""
 
 import sys
 from pathlib import Path
