@@ -21,6 +21,7 @@ from phisight.extraction.extractor import Extractor, LocalEngine
 from phisight.generate import AnswerGrammar
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 from phisight.serve.app import Server
+from phisight.serve.explain import NearestImages
 from phisight.serve.listen import config_of
 from phisight.serve.serve_settings import ServeSettings
 from phisight.serve.served_model import ServedModel
@@ -63,11 +64,15 @@ def extractor() -> Extractor:
 
 @contextmanager
 def running(
-    model: ServedModel | None = None, *, examples: Sequence[bytes] = (), **settings: Any
+    model: ServedModel | None = None,
+    *,
+    examples: Sequence[bytes] = (),
+    nearest: NearestImages | None = None,
+    **settings: Any,
 ) -> Iterator[tuple[str, Server]]:
     """Address and server, listening on a free port."""
     values = {"port": 0, "workers": 0, "max_sequences": 4, "max_new_tokens": 64, "grace_s": 2, **settings}
-    server = make_server(model or served(), ServeSettings(**values), examples=examples)
+    server = make_server(model or served(), ServeSettings(**values), examples=examples, nearest=nearest)
     running = uvicorn.Server(config_of(server))
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
@@ -116,3 +121,13 @@ def is_error(response: httpx.Response, status: int, code: str | None = None) -> 
     assert error["message"]
     assert "\n" not in error["message"]
     return response.status_code == status and (code is None or error["code"] == code)
+
+
+def decoded() -> Image.Image:
+    """The first image, decoded."""
+    return Image.open(io.BytesIO(image_bytes())).convert("RGB")
+
+
+def mean(image: Image.Image) -> list[float]:
+    """Mean of each channel."""
+    return [float(value) for value in np.asarray(image).reshape(-1, 3).mean(axis=0)]

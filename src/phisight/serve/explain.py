@@ -10,17 +10,19 @@ import asyncio
 import base64
 import copy
 import io
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from phisight.core.errors import ChangedImageError, DataError, ImageError
+from phisight.core.errors import ChangedImageError, ImageError
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.phash import as_arrays
+from phisight.data.images.phash import as_arrays, fingerprint
 from phisight.generate import ImageSource, Predictor
 from phisight.generate import Request as Question
 from phisight.generate.decoding.sampling import Decoding
@@ -39,6 +41,8 @@ AT_ONCE = 4
 """Cells that go through the model together."""
 MOST_MAPS = 2
 """Maps in work; more are asked to come again."""
+MOST_ROWS = 5000
+"""Training images that are looked through."""
 _THUMBNAIL = 160
 
 
@@ -156,23 +160,43 @@ def _box(image: Image.Image, number: int) -> tuple[int, int, int, int]:
 
 
 class NearestImages:
-    """Training images by their stored fingerprints: mean colors of a 4 x 4 grid, and the perceptual hash."""
+    """Training images by their fingerprints: mean colors of a 4 x 4 grid, and the perceptual hash.
+
+    Those that the table does not hold are computed when the first image is looked for, of MOST_ROWS rows at most.
+    """
 
     def __init__(self, data: DatasetFolder) -> None:
         self._data = data
         split = "train" if "train" in data.split_names else data.split_names[0]
-        self._rows = data.rows(split)
-        names = ("image_phash", "image_colours")
-        if not self._rows or any(name not in self._rows[0] for name in names):
-            raise DataError(f"{data.path} holds no fingerprints; build the folder again")
-        phashes, colors = ([str(row[name]) for row in self._rows] for name in names)
-        self._bits, self._grids = as_arrays(phashes, colors)
+        self._rows = data.rows(split)[:MOST_ROWS]
+        self._lock = threading.Lock()
+        self._known: tuple[NDArray[Any], NDArray[Any]] | None = None
+
+    def _fingerprints(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """uint64[N] and uint8[N, 48] of the rows; rows whose image cannot be read are left out."""
+        with self._lock:
+            if self._known is None:
+                found: list[tuple[str, str]] = []
+                rows: list[dict[str, Any]] = []
+                for row in self._rows:
+                    if "image_phash" in row and "image_colours" in row:
+                        found.append((str(row["image_phash"]), str(row["image_colours"])))
+                    else:
+                        try:
+                            found.append(fingerprint(self._data.load_image(row)))
+                        except (ImageError, ChangedImageError):
+                            continue
+                    rows.append(row)
+                self._rows = rows
+                self._known = as_arrays([one for one, _ in found], [one for _, one in found])
+            return self._known
 
     def find(self, phash: str, colors: str, count: int = 6) -> list[dict[str, Any]]:
         """The nearest rows with their fields, distance (0 the same, 2 the farthest) and a small image."""
+        known_bits, known_grids = self._fingerprints()
         bits, grids = as_arrays([phash], [colors])
-        steps = np.abs(self._grids.astype(np.int16) - grids.astype(np.int16)).mean(axis=1) / 255
-        distances = steps + np.bitwise_count(self._bits ^ bits[0]) / 64
+        steps = np.abs(known_grids.astype(np.int16) - grids.astype(np.int16)).mean(axis=1) / 255
+        distances = steps + np.bitwise_count(known_bits ^ bits[0]) / 64
         found: list[dict[str, Any]] = []
         for place in np.argsort(distances, kind="stable").tolist():
             row = self._rows[place]

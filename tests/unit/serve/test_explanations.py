@@ -1,0 +1,79 @@
+"""What an answer rests on: the occlusion map, and the training images that look most like one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.generate import Predictor, Request
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
+from phisight.serve import explain
+from phisight.serve.explain import CELLS, NearestImages
+from tests.helpers import served
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DatasetFolder:
+    folder = tmp_path_factory.mktemp("nearest") / "data"
+    make(12, folder, seed=0, settings=preset("demo"), workers=1, overwrite=True)
+    return DatasetFolder.open(folder)
+
+
+def test_the_nearest_image_is_the_image_itself(data: DatasetFolder) -> None:
+    row = data.rows("train")[3]
+    body = {"images": [served.data_url(data.image_path(row).read_bytes(), "image/jpeg")]}
+    with served.running(nearest=NearestImages(data)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        found = client.post("/v1/nearest", json=body).raise_for_status().json()["matches"]
+        assert "nearest-part" in client.get("/").text
+    assert found[0]["distance"] == 0
+    assert found[0]["fields"] == {name: row[name] for name in data.task.names}
+    assert [one["distance"] for one in found] == sorted(one["distance"] for one in found)
+    assert all(one["image"].startswith("data:image/jpeg;base64,") for one in found)
+
+
+def test_a_missing_training_image_is_left_out(data: DatasetFolder, tmp_path: Path) -> None:
+    images = NearestImages(data)
+    gone = data.image_path(data.rows("train")[0])
+    away = gone.rename(tmp_path / gone.name)
+    try:
+        assert len(images.find("0" * 16, "0" * 96, count=100)) == len(data.rows("train")) - 1
+    finally:
+        away.rename(gone)
+
+
+def test_without_a_data_set_there_is_no_such_endpoint() -> None:
+    with served.running() as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        assert client.post("/v1/nearest", json={"images": ["data:,"]}).status_code == 404
+        assert "nearest-part" not in client.get("/").text
+
+
+def test_the_map_says_how_much_less_probable_the_answer_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cell against the likelihood of the answer on the image with that cell gray."""
+    monkeypatch.setattr(explain, "CELLS", 3)
+    assert CELLS == 6
+    with served.running() as (url, server), httpx.Client(base_url=url, timeout=60) as client:
+        body = {"images": [served.data_url(served.image_bytes())]}
+        with client.stream("POST", "/v1/occlusion", json=body) as response:
+            events = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+        many = {"images": body["images"] * 2}
+        assert client.post("/v1/occlusion", json=many).status_code == 400
+        assert server.engine.load == (0, 0)
+    head, *parts = (json.loads(event) for event in events[:-1])
+    assert events[-1] == "[DONE]"
+    cells = {(cell["row"], cell["column"]): cell["drop"] for part in parts for cell in part["cells"]}
+    assert set(cells) == {(row, column) for row in range(3) for column in range(3)}
+    image = served.decoded()
+    gray = image.copy()
+    gray.paste(tuple(round(value) for value in served.mean(image)), (32, 64, 64, 96))
+    predictor = Predictor(*served.tiny(), batch_size=1)
+    asked = [Request(served.TASK.prompt, [one]) for one in (image, gray)]
+    values = dict(predictor.likelihoods(asked, [head["text"]] * 2))
+    expected = values[0].log_probability - values[1].log_probability
+    assert cells[2, 1] == pytest.approx(expected, abs=2e-3)
