@@ -41,7 +41,15 @@ def test_thousands_and_exponents_are_numbers() -> None:
     assert task.parse("1,29.5").values is None
 
 
-@pytest.mark.parametrize("price", [0.1, 1 / 3, 1e22, 12.99, -4.0])
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "9" * 40, "1e15", "-1,000,000,000,000,000", "1" + "0" * 400])
+def test_a_number_beyond_what_a_float_holds_is_no_value(text: str) -> None:
+    task = Task(answer="cost {price}", fields={"price": "number"})
+    assert task.parse(f"cost {text}").reason == "field 'price' is no number: too large"
+    with pytest.raises(TaskError, match=r"should be a finite number|too large"):
+        task.render({"price": float(text.replace(",", ""))})
+
+
+@pytest.mark.parametrize("price", [0.1, 1 / 3, 1e-7, 9e14, 12.99, -4.0])
 def test_numbers_are_written_exactly(price: float) -> None:
     task = Task(answer="cost {price}", fields={"price": "number"})
     assert task.parse(task.render({"price": price})).values == {"price": price}

@@ -1,6 +1,7 @@
 """The run folder: names of its files, and writes that are whole or not there.
 
 RUN/config.yaml            the resolved recipe
+RUN/limits.json            categories and numbers of the training rows, which constrained answers are held to
 RUN/environment.json       versions, hardware, git commit, command line
 RUN/metrics.jsonl          one line a logged step
 RUN/checkpoints/checkpoint-N/   weights in the official layout (or adapters), and everything that resuming needs
@@ -23,6 +24,7 @@ from typing import Any, BinaryIO
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+LIMITS = "limits.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 BEST = "best"

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -21,6 +22,9 @@ from phisight.core.errors import EmptyFieldError, TaskError, some
 
 FieldKind = Literal["text", "category", "number"]
 FieldValue = str | float
+
+LARGEST = 1e15
+"""A number of this size or more is no value: its digits are beyond what a float holds."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -49,7 +53,8 @@ class TaskField(BaseModel):
         """The value as it stands in an answer."""
         if self.kind != "number":
             return str(value)
-        return repr(float(value)) if self.decimals is None else f"{float(value):.{self.decimals}f}"
+        text = _shortest(float(value)) if self.decimals is None else f"{float(value):.{self.decimals}f}"
+        return text if float(text) else text.removeprefix("-")
 
 
 @dataclass(frozen=True)
@@ -184,12 +189,24 @@ class Task(BaseModel):
             if self.fields[name].kind == "number":
                 if not _NUMBER.fullmatch(value):
                     return ParsedAnswer(None, f"field {name!r} is no number: {value[:40]!r}")
-                values[name] = float(value.replace(",", ""))
+                number = float(value.replace(",", ""))
+                if not abs(number) < LARGEST:
+                    return ParsedAnswer(None, f"field {name!r} is no number: too large")
+                values[name] = number
             else:
                 values[name] = value
         if rest.strip():
             return ParsedAnswer(None, f"text after the answer: {rest.strip()[:40]!r}")
         return ParsedAnswer(values)
+
+
+def _shortest(value: float) -> str:
+    """The fewest digits that read back as the value, at least one behind the point and never an exponent."""
+    text = repr(value)
+    if "e" not in text:
+        return text
+    plain = f"{Decimal(text):f}"
+    return plain if "." in plain else f"{plain}.0"
 
 
 def special_tokens_in(text: str) -> list[str]:

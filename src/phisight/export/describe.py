@@ -48,12 +48,13 @@ def task_file_for(subject: Subject, task: Task | None = None) -> TaskFile:
     limits = _limits(subject.run, recipe, task)
     return TaskFile(
         task=task,
-        categories=limits.categories,
-        ranges=limits.ranges,
         numbers=recipe.train.numbers,
         images=recipe.data.images,
         max_new_tokens=recipe.evaluate.max_new_tokens,
         constrained=recipe.evaluate.constrained,
+        categories=limits.categories,
+        ranges=limits.ranges,
+        decimals=limits.decimals,
         intervals={
             name: _interval(one)
             for name in task.of_kind("number")
@@ -68,16 +69,18 @@ def task_file_for(subject: Subject, task: Task | None = None) -> TaskFile:
 
 
 def _limits(run: Path, recipe: Recipe, task: Task) -> AnswerLimits:
-    """What training answers held: of the data set where it is at hand, else as the task file in ``best`` has it."""
+    """What training answers held: as the run recorded it, else of the data set, else as the task file in ``best`` says."""
+    if (recorded := AnswerLimits.recorded(run)) is not None:
+        return recorded
     try:
-        return AnswerLimits.of_training(task, [data_of_run(run, recipe)])
+        return AnswerLimits.of_training(task, [data_of_run(run, recipe)]).without_decimals()
     except DatasetError:
         pass
     try:
         noted = TaskFile.read(run / BEST)
     except CheckpointError:
         noted = None
-    return AnswerLimits(dict(noted.categories), dict(noted.ranges)) if noted else AnswerLimits()
+    return AnswerLimits(dict(noted.categories), dict(noted.ranges), dict(noted.decimals)) if noted else AnswerLimits()
 
 
 def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_code: str = "") -> CardFacts:

@@ -1,7 +1,7 @@
 """``task.json``: what a model folder is asked, how its answers are read, and what is known of their reliability.
 
 {"format": "phisight-task/1", "task": {"prompt", "answer", "fields"}, "numbers": "head", "images": 1,
- "max_new_tokens": 96, "constrained": false, "categories": {...}, "ranges": {...},
+ "max_new_tokens": 96, "constrained": false, "categories": {...}, "ranges": {...}, "decimals": {...},
  "intervals": {"full_price": {"level", "radius", "logarithmic", "rows"}}, "calibration": {"title": {...}}}
 """
 
@@ -66,6 +66,8 @@ class TaskFile(BaseModel):
     """Values of each category field in training."""
     ranges: dict[str, tuple[float, float]] = {}
     """Least and largest value of each number field in training."""
+    decimals: dict[str, int] = {}
+    """Most digits after the point of each number field in training, as answers write it."""
     intervals: dict[str, NumberInterval] = {}
     calibration: dict[str, FieldCalibration] = {}
 

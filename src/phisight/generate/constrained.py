@@ -35,6 +35,7 @@ class AnswerGrammar:
         end_ids: Tokens that end an answer (the ``eos_token_id`` of the model's generation config).
         max_text_tokens: Tokens after which a free text must come to its end.
         ranges: Least and largest value of number fields, of the training split as well; without them any number.
+        decimals: Their most digits after the point; without them at most four.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class AnswerGrammar:
         end_ids: int | Sequence[int],
         max_text_tokens: int = 40,
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        decimals: Mapping[str, int] | None = None,
     ) -> None:
-        self.grammar = Grammar.of_task(task, categories, ranges)
+        self.grammar = Grammar.of_task(task, categories, ranges, decimals)
         self.end_ids = [end_ids] if isinstance(end_ids, int) else list(end_ids)
         self.max_text_tokens = max_text_tokens
         self.token_bytes = token_bytes(tokenizer)

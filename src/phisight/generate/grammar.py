@@ -20,7 +20,7 @@ State = Any
 """Position within a part; each part says what its own looks like (hashable)."""
 States = frozenset[tuple[int, State]]
 MOST_DECIMALS = 4
-"""Digits after the point of a number whose field does not say how many."""
+"""Most digits after the point where neither the field nor a record of the training rows says how many."""
 
 
 class Part(Protocol):
@@ -106,17 +106,18 @@ class Number:
     """Digits with at most one point; state: (stage, digits in it)."""
 
     decimals: int | None
-    """Digits after the point; None means at most MOST_DECIMALS."""
+    """Digits after the point; None means at most ``most_decimals``."""
     digits: int = 9
     """Most digits before the point."""
     signed: bool = True
     """Whether a minus may stand before them."""
+    most_decimals: int = MOST_DECIMALS
     start: State = ("begin", 0)
 
     def step(self, state: State, byte: int) -> State | None:
         """One byte further."""
         stage, count = state
-        digit, most = 0x30 <= byte <= 0x39, MOST_DECIMALS if self.decimals is None else self.decimals
+        digit, most = 0x30 <= byte <= 0x39, self.most_decimals if self.decimals is None else self.decimals
         if stage in ("begin", "sign"):
             if stage == "begin" and byte == 0x2D:
                 return ("sign", 0) if self.signed else None
@@ -149,9 +150,11 @@ class Grammar:
         task: Task,
         categories: Mapping[str, Sequence[str]],
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        decimals: Mapping[str, int] | None = None,
     ) -> Grammar:
         """The answers of a task; ``categories`` lists the values of each category field, ``ranges`` the least and the
-        largest value of number fields: no sign where none is negative, no more digits than they have.
+        largest value of number fields, ``decimals`` their most digits after the point: no sign where none is negative,
+        no more digits than they have.
         """
         parts: list[Part] = [Choice(["", " "])]  # a tokenizer may begin a text with a space
         literals = task.answer
@@ -160,7 +163,7 @@ class Grammar:
             parts += _literal(literal)
             field = task.fields[name]
             if field.kind == "number":
-                parts.append(_number(field.decimals, (ranges or {}).get(name)))
+                parts.append(_number(field.decimals, (ranges or {}).get(name), (decimals or {}).get(name)))
             elif field.kind == "text":
                 parts.append(Text())
             elif categories.get(name):
@@ -221,12 +224,14 @@ class Grammar:
         return frozenset((part, state) for part, state in closed if part > passed)
 
 
-def _number(decimals: int | None, known: tuple[float, float] | None) -> Number:
+def _number(decimals: int | None, known: tuple[float, float] | None, most_decimals: int | None) -> Number:
     """A number that looks like those between the two known ones."""
+    most = MOST_DECIMALS if most_decimals is None else most_decimals
     if known is None:
-        return Number(decimals)
+        return Number(decimals, most_decimals=most)
     least, largest = known
-    return Number(decimals, digits=len(f"{max(abs(least), abs(largest)):.0f}"), signed=least < 0)
+    digits = len(f"{max(abs(least), abs(largest)):.0f}")
+    return Number(decimals, digits=digits, signed=least < 0, most_decimals=most)
 
 
 def _literal(text: str) -> list[Part]:

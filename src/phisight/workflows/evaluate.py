@@ -145,7 +145,9 @@ class _Evaluation:
     @cached_property
     def predictor(self) -> Predictor:
         numbers, data = self.recipe.train.numbers, [data_of_run(self.out, self.recipe), self.folder]
-        return predictor_of(self.model, self.processor, self.settings, numbers, self.task, data, continuous=True)
+        return predictor_of(
+            self.model, self.processor, self.settings, numbers, self.task, data, run=self.run, continuous=True
+        )
 
 
 def evaluate_run(

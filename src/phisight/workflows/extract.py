@@ -37,7 +37,7 @@ from phisight.model.number_head import head_of
 from phisight.train.acceleration.patch import fuse_for_prediction
 from phisight.train.trainable.quantize import Quantization, quantizer
 from phisight.workflows.load import load_model
-from phisight.workflows.predict import grammar_of, limits_of_data
+from phisight.workflows.predict import grammar_of, limits_of_data, limits_of_run
 
 Progress = Callable[[int, int], None]
 """Called with images answered and images in all (0 where nobody knows)."""
@@ -242,9 +242,11 @@ def task_file_of(subject: Subject, data: Path | None) -> TaskFile:
 def answer_limits(subject: Subject, file: TaskFile, data: Path | None) -> AnswerLimits:
     """What constrained answers may hold: as the task file says, else the training rows of the run or of ``data``."""
     if file.categories or not file.task.of_kind("category"):
-        return AnswerLimits(dict(file.categories), dict(file.ranges))
-    known = [data_of_run(subject.run, subject.recipe)] if subject.run is not None and subject.recipe else []
-    return limits_of_data(file.task, [*known, *([data] if data is not None else [])])
+        return AnswerLimits(dict(file.categories), dict(file.ranges), dict(file.decimals))
+    named = [data] if data is not None else []
+    if subject.run is not None and subject.recipe:
+        return limits_of_run(subject.run, file.task, [data_of_run(subject.run, subject.recipe), *named])
+    return limits_of_data(file.task, named)
 
 
 def _bounds(interval: NumberInterval) -> Callable[[float], tuple[float, float]]:

@@ -17,6 +17,7 @@ from phisight.core.environment import environment
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import read_config, write_recipe
 from phisight.core.settings import Recipe
+from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.export.subject import TINY, subject_of
 from phisight.export.write import write_whole
 from phisight.track import cut_back, forget
@@ -110,8 +111,11 @@ def holds_run(run_dir: Path) -> bool:
     return there and (run_dir / run_folder.CONFIG).exists()
 
 
-def begin_run(opened: OpenedRun, notify: Callable[[str], None]) -> None:
-    """Make the run folder ready, right before the first step: a start that fails earlier has left nothing in it."""
+def begin_run(opened: OpenedRun, limits: AnswerLimits, notify: Callable[[str], None]) -> None:
+    """Make the run folder ready, right before the first step: a start that fails earlier has left nothing in it.
+
+    A run that begins records the ``limits`` of its answers; one that continues has done so, if it ever did.
+    """
     run_dir, config = opened.recipe.out, opened.recipe.out / run_folder.CONFIG
     if opened.continues:
         step = step_of(opened.checkpoint) if opened.checkpoint else 0
@@ -126,6 +130,7 @@ def begin_run(opened: OpenedRun, notify: Callable[[str], None]) -> None:
             shutil.rmtree(run_dir / folder, ignore_errors=True)
         forget(run_dir)
         run_folder.write_json(run_dir / run_folder.ENVIRONMENT, environment())
+        limits.write(run_dir)
     if opened.longer or not opened.continues:
         run_folder.write_text_atomically(config, write_recipe(opened.recipe))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import head_of
 
 LONGEST_NUMBER = "-999999999.9999"
-"""The longest number of a constrained answer."""
+"""The longest number of a constrained answer, unless the training rows hold longer ones."""
 MIN_TEXT_TOKENS = 4
 """Fewest tokens that each free text of a constrained answer must have room for."""
 _FEATURE_BATCH = 32
@@ -42,14 +42,17 @@ def predictor_of(
     task: Task,
     data: Sequence[Path],
     *,
+    run: Path | None = None,
     continuous: bool = False,
 ) -> Predictor:
     """Model, processor and settings as a ``Predictor``; ``numbers`` is how the model was trained to give its numbers.
 
-    Constrained answers take their categories, the sign and the length of their numbers from the first of ``data`` that
-    has a training split.
+    Constrained answers take their categories, the sign and the digits of their numbers from what ``run`` has recorded,
+    else from the first of ``data`` that has a training split.
     """
-    limits = limits_of_data(task, data) if settings.constrained else None
+    limits = None
+    if settings.constrained:
+        limits = limits_of_data(task, data) if run is None else limits_of_run(run, task, data)
     grammar = grammar_of(model, processor, task, limits, settings.max_new_tokens) if limits else None
     return Predictor(
         model,
@@ -70,11 +73,24 @@ def limits_of_data(task: Task, data: Sequence[Path]) -> AnswerLimits:
         raise EvaluationError(f"evaluate.constrained needs the categories of a training split: {error}") from error
 
 
+def limits_of_run(run: Path, task: Task, data: Sequence[Path]) -> AnswerLimits:
+    """What constrained answers of a run may hold: what it recorded, else what its data set says, as it did then."""
+    return AnswerLimits.recorded(run) or limits_of_data(task, data).without_decimals()
+
+
 def grammar_of(model: Any, processor: Any, task: Task, limits: AnswerLimits, most: int) -> AnswerGrammar:
     """The grammar of answers of at most ``most`` tokens."""
-    room = _text_room(task, processor.tokenizer, limits.categories, most)
+    room = _text_room(task, processor.tokenizer, limits, most)
     ends = model.generation_config.eos_token_id
-    return AnswerGrammar(task, processor.tokenizer, limits.categories, ends, max_text_tokens=room, ranges=limits.ranges)
+    return AnswerGrammar(
+        task,
+        processor.tokenizer,
+        limits.categories,
+        ends,
+        max_text_tokens=room,
+        ranges=limits.ranges,
+        decimals=limits.decimals,
+    )
 
 
 def calibration_of(
@@ -103,7 +119,7 @@ def calibration_of(
     for one in scheduler.run(requests, on_failure=lambda _index, _error: None):
         raw = field_confidences(task, one.written, one.pieces, one.log_probabilities)
         answer = task.parse(one.text).values
-        if raw is None or answer is None:
+        if raw is None or answer is None or one.unread is not None:
             continue
         for name, (confidences, right) in found.items():
             confidences.append(raw[name])
@@ -127,13 +143,22 @@ def tower_features(model: Any, processor: Any, images: Sequence[ImageSource]) ->
     return np.concatenate(found)
 
 
-def _text_room(task: Task, tokenizer: Any, categories: Mapping[str, Sequence[str]], most: int) -> int:
+def _longest_number(limits: AnswerLimits, name: str) -> str:
+    """A number as long as any that the grammar allows."""
+    if name not in limits.decimals:
+        return LONGEST_NUMBER
+    least, largest = limits.ranges[name]
+    digits = "9" * len(f"{max(abs(least), abs(largest)):.0f}")
+    return max(LONGEST_NUMBER, f"{'-' if least < 0 else ''}{digits}.{'9' * limits.decimals[name]}", key=len)
+
+
+def _text_room(task: Task, tokenizer: Any, limits: AnswerLimits, most: int) -> int:
     """Tokens for each free text of a constrained answer, so that the longest of everything else fits behind it.
 
     A quarter is added for a model that spells a word in more tokens than the tokenizer would.
     """
-    longest = {name: max(values, key=len) for name, values in categories.items()}
-    numbers = dict.fromkeys(task.of_kind("number"), LONGEST_NUMBER)
+    longest = {name: max(values, key=len) for name, values in limits.categories.items()}
+    numbers = {name: _longest_number(limits, name) for name in task.of_kind("number")}
     texts = task.of_kind("text")
     longest_answer = task.answer
     for name, value in {**longest, **numbers, **dict.fromkeys(texts, "")}.items():

@@ -21,6 +21,7 @@ from phisight.core.errors import SettingsError
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
+from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.export.describe import describe_run
 from phisight.export.subject import origins_of
@@ -131,7 +132,8 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     check = _check_images(model, processor, datasets.train)
     caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing, folder.require_unchanged)
 
-    process_group.on_rank_zero(lambda: begin_run(opened, callbacks.notify))
+    limits = AnswerLimits.of_training(task, [folder.path])
+    process_group.on_rank_zero(lambda: begin_run(opened, limits, callbacks.notify))
     process_group.require_shared(run_dir / run_folder.CONFIG)
     tracker = open_tracker(recipe.track.to, tracker_options(recipe.track)) if is_first() else None
     if tracker:

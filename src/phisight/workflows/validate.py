@@ -132,7 +132,8 @@ class ValidationAnswers:
         """Figures by their name in scores.json; those that are not defined are left out."""
         settings = self._recipe.evaluate
         numbers = self._recipe.train.numbers if step else "text"  # before the first step no other method is learned
-        predictor = predictor_of(model, self._processor, settings, numbers, self._task, [self._folder])
+        run = self._recipe.out
+        predictor = predictor_of(model, self._processor, settings, numbers, self._task, [self._folder], run=run)
         answers = evaluate(predictor, self.rows, self._task, seed=self._recipe.seed, medians=self._medians)
         known = {name for name, _ in known_figures(self._task).values()}
         scores = figures(answers, resamples=0)

@@ -1,19 +1,30 @@
-"""What answers may hold: categories of the training rows, and the least and largest of their numbers."""
+"""What answers may hold: categories of the training rows, and how their numbers look.
+
+RUN/limits.json records it when a run begins: {"format", "categories", "ranges", "decimals"}. Later answers of the run
+are held to that, whatever has become of the data set.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from phisight.core.dataset_folder import SPLIT
-from phisight.core.errors import DatasetError
+from phisight.core.errors import DatasetError, RunError
+from phisight.core.migrations import require_format
+from phisight.core.read_files import read_object
+from phisight.core.run_folder import LIMITS, write_json
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
+
+FORMAT = "phisight-limits/1"
 
 
 @dataclass(frozen=True)
@@ -24,15 +35,45 @@ class AnswerLimits:
     """Values of each category field, as answers write them."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Least and largest finite value of each number field."""
+    decimals: dict[str, int] = field(default_factory=dict)
+    """Most digits after the point of each number field, as answers write it; empty where nobody counted them."""
 
     @classmethod
-    def of_training(cls, task: Task, data: Sequence[Path]) -> AnswerLimits:
+    def of_training(cls, task: Task, data: Sequence[Path]) -> Self:
         """Those of the first of ``data`` that has a training split with the task's categories.
 
         DatasetError where there is none, unless the task has no category and so can do without.
         """
         train = _training_rows(task, data)
-        return cls(_categories(task, train), _ranges(task, train))
+        numbers = _numbers(task, train)
+        ranges = {name: (min(values), max(values)) for name, values in numbers.items()}
+        decimals = {name: max(_decimals(task, name, value) for value in values) for name, values in numbers.items()}
+        return cls(_categories(task, train), ranges, decimals)
+
+    def without_decimals(self) -> Self:
+        """As runs are held to that did not record how many digits stand after the point."""
+        return replace(self, decimals={})
+
+    def write(self, run: Path) -> None:
+        """Record them with a run."""
+        write_json(run / LIMITS, {"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def recorded(cls, run: Path) -> Self | None:
+        """Those that a run recorded; None where it recorded none. RunError where the file cannot be used."""
+        path = run / LIMITS
+        if not path.is_file():
+            return None
+        try:
+            values = read_object(path)
+            require_format(values.pop("format", None), FORMAT, path, RunError)
+            values["ranges"] = {name: (float(low), float(high)) for name, (low, high) in values["ranges"].items()}
+            return cls(**values)
+        except RunError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise RunError(f"{path} cannot be used ({reason}); restore it, or delete it to count anew") from error
 
 
 def _training_rows(task: Task, data: Sequence[Path]) -> pa.Table | None:
@@ -66,18 +107,19 @@ def _categories(task: Task, train: pa.Table | None) -> dict[str, list[str]]:
     return {name: sorted({" ".join(str(value).split()) for value in values}) for name, values in found.items()}
 
 
-def _ranges(task: Task, train: pa.Table | None) -> dict[str, tuple[float, float]]:
-    """Least and largest finite value of each number field in a training split."""
-    ranges = {}
+def _numbers(task: Task, train: pa.Table | None) -> dict[str, list[float]]:
+    """The different finite values of each number field in a training split, of whatever type its column is."""
+    found = {}
     for name in task.of_kind("number"):
-        if train is None or name not in train.column_names or not _is_number(train[name].type):
-            continue
-        values = train[name].drop_null().to_numpy().astype(np.float64)
-        values = values[np.isfinite(values)]
-        if len(values):
-            ranges[name] = float(values.min()), float(values.max())
-    return ranges
+        values = []
+        for value in train[name].unique().to_pylist() if train is not None and name in train.column_names else ():
+            with contextlib.suppress(TypeError, ValueError):
+                values.append(float(value))
+        finite = [value for value in values if math.isfinite(value)]
+        if finite:
+            found[name] = finite
+    return found
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+def _decimals(task: Task, name: str, value: float) -> int:
+    return len(task.fields[name].write(value).partition(".")[2])
