@@ -60,7 +60,7 @@ class MadeUp:
         assert on_failure, "images that cannot be used are the caller's to note"
         for index, _ in enumerate(requests):
             text = self.task.render(product(index if index % 4 else index + 1))
-            yield index, Generation(text, text, None)
+            yield index, Generation(text, text)
 
 
 def product(number: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from phisight.evaluate.image_conditions import Images, images_shown, shown_rows
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.rows import EvalRow
 from phisight.generate import Generation, Predictor, Request
+from phisight.generate.requests import cut_at
 from phisight.track.jsonl import drop_torn_line, read_lines
 
 _LOG = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ def evaluate(
         medians: Median of each number field over the training rows; see ``Predictions.typical``.
         grids: The crops that the model makes of each row's images; see ``shown_rows``.
 
-    An answer that was cut at ``max_new_tokens`` is not read. An image that cannot be used costs its own row, which then
-    counts as unanswered with that reason.
+    An answer that was cut at ``max_new_tokens``, or whose number could not be decided, is not read. An image that
+    cannot be used costs its own row, which then counts as unanswered with that reason.
 
     Raises:
         ChangedImageError: An image is not the one that the table records; answers of either would pass for the other's.
@@ -86,7 +87,7 @@ def evaluate(
         shown,
         done.answers,
         done.failures,
-        cut=done.cut,
+        unread=done.unread,
         written=done.written,
         medians=medians,
     )
@@ -115,7 +116,8 @@ class AnswerLog:
 
     line 1      {"evaluation": fingerprint of task, rows, images and model}
     then        {"row": 17, "answer": "Product: ..."}   or   {"row": 18, "failed": "why"}
-                with "written" where a number strategy changed the text, and "cut" (tokens) where no end token came
+                with "written" where a number strategy changed the text, and "unread" (why) where nothing is to be read
+                ("cut" in files of earlier versions: tokens of an answer without an end token)
 
     A context manager; ``answers`` and ``failures`` by row index hold what an earlier process had finished.
     """
@@ -124,7 +126,7 @@ class AnswerLog:
         self.answers: dict[int, str] = {}
         self.failures: dict[int, str] = {}
         self.written: dict[int, str] = {}
-        self.cut: dict[int, int] = {}
+        self.unread: dict[int, str] = {}
         self._path = path
         self._file: Any = None
         if path is not None:
@@ -153,8 +155,8 @@ class AnswerLog:
         line: dict[str, Any] = {"row": row, "answer": generation.text}
         if generation.written != generation.text:
             line["written"] = generation.written
-        if generation.cut is not None:
-            line["cut"] = generation.cut
+        if generation.unread is not None:
+            line["unread"] = generation.unread
         self._take(line)
         self._write(line)
 
@@ -163,8 +165,8 @@ class AnswerLog:
         self.answers[row] = line["answer"]
         if "written" in line:
             self.written[row] = line["written"]
-        if "cut" in line:
-            self.cut[row] = line["cut"]
+        if "unread" in line or "cut" in line:
+            self.unread[row] = line.get("unread") or cut_at(line["cut"])
 
     def fail(self, row: int, reason: str) -> None:
         """Store why a row has no answer."""

@@ -15,9 +15,6 @@ from phisight.evaluate.image_conditions import Images
 from phisight.evaluate.metrics import row_error
 from phisight.evaluate.rows import EvalRow
 
-LARGEST = 1e15
-"""A number of this size or more is no value: its digits are beyond what a float holds."""
-
 
 @dataclass(frozen=True)
 class Predictions:
@@ -48,22 +45,22 @@ class Predictions:
         answers: Mapping[int, str],
         failures: Mapping[int, str],
         *,
-        cut: Mapping[int, int] | None = None,
+        unread: Mapping[int, str] | None = None,
         written: Mapping[int, str] | None = None,
         medians: Mapping[str, float] | None = None,
     ) -> Predictions:
         """Parse answers by row; a row without one has a failure.
 
-        ``cut`` holds the token counts of answers without an end token: their last number may lack its last digits, so
-        nothing is read from them. What equals the truth of the row, or of the one whose image was shown, is stored
-        once: 100,000 rows with five image conditions are mostly that.
+        ``unread`` says why nothing is to be read from some answers: they were cut, so that their last number may lack
+        its last digits, or no number could be decided. What equals the truth of the row, or of the one whose image was
+        shown, is stored once: 100,000 rows with five image conditions are mostly that.
         """
         texts: list[str | None] = []
         parsed: list[Mapping[str, FieldValue] | None] = []
         reasons: list[str | None] = []
         for row, other in enumerate(shown):
             text = answers.get(row)
-            found, why = _read(task, text, (cut or {}).get(row)) if text is not None else (None, failures[row])
+            found, why = _read(task, text, (unread or {}).get(row)) if text is not None else (None, failures[row])
             for known in (rows[one] for one in (row, other) if one is not None):
                 text = known.expected if text == known.expected else text
                 found = known.truth if found == known.truth else found
@@ -132,12 +129,9 @@ class Predictions:
         return [row_error(self.task, row.truth, values) for row, values in zip(self.rows, self.parsed, strict=True)]
 
 
-def _read(task: Task, text: str, cut: int | None) -> tuple[Mapping[str, FieldValue] | None, str | None]:
+def _read(task: Task, text: str, unread: str | None) -> tuple[Mapping[str, FieldValue] | None, str | None]:
     """Fields of an answer, or why there are none."""
-    if cut is not None:
-        return None, f"cut at {cut} tokens"
+    if unread is not None:
+        return None, unread
     read = task.parse(text)
-    for name in task.of_kind("number") if read.values is not None else ():
-        if not abs(float(read.values[name])) < LARGEST:  # type: ignore[index]
-            return None, f"field {name!r} is no number: too large"
     return read.values, read.reason

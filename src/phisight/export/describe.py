@@ -69,7 +69,9 @@ def task_file_for(subject: Subject, task: Task | None = None) -> TaskFile:
 
 
 def _limits(run: Path, recipe: Recipe, task: Task) -> AnswerLimits:
-    """What training answers held: as the run recorded it, else of the data set, else as the task file in ``best`` says."""
+    """What training answers held: as the run recorded it, else of the data set, else as the task file in ``best``
+    has it.
+    """
     if (recorded := AnswerLimits.recorded(run)) is not None:
         return recorded
     try:

@@ -64,7 +64,9 @@ class AnswerReader:
     """For each calibrated field: sequence probability -> share of such answers that were right."""
 
     def read(self, completion: Completion) -> Answer:
-        """The fields of a completion."""
+        """The fields of a completion; one that is not to be read (it was cut, say) has none."""
+        if completion.unread is not None:
+            return Answer(text=completion.text, error=f"not read: {completion.unread}")
         raw = field_confidences(self.task, completion.written, completion.pieces, completion.log_probabilities)
         return self.answer(completion.text, raw or {})
 

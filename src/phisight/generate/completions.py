@@ -11,8 +11,9 @@ from torch import Tensor
 
 from phisight.generate.constrained import AnswerGrammar, token_bytes
 from phisight.generate.decoding.sampling import Choice, Constraint
-from phisight.generate.number_decoding import Generated, NumberWriter
+from phisight.generate.number_decoding import Generated, NumberWriter, Rewritten
 from phisight.generate.prepare import Prepared, left_padded
+from phisight.generate.requests import cut_at
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Completion:
     """Natural logarithm of each token's probability."""
     alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
     """For each token the likeliest ones with theirs, as many as were asked for."""
+    unread: str | None = None
+    """Why nothing is to be read from it (cut, no number that could be decided); None where it can be read as it is."""
 
 
 @dataclass
@@ -85,10 +88,13 @@ class Finisher:
         processor: Decodes tokens.
         numbers: Decides which numbers an answer carries; None means the digits that the model wrote.
         at_once: Rows that the strategy ``expected`` asks about together.
+        ends: Tokens that end an answer.
     """
 
-    def __init__(self, model: Any, processor: Any, numbers: NumberWriter | None, at_once: int) -> None:
-        self._model, self._processor, self._numbers = model, processor, numbers
+    def __init__(
+        self, model: Any, processor: Any, numbers: NumberWriter | None, at_once: int, ends: Collection[int]
+    ) -> None:
+        self._model, self._processor, self._numbers, self._ends = model, processor, numbers, ends
         self._pieces = token_bytes(processor.tokenizer)
         self._pad = processor.tokenizer.pad_token_id
         self._at_once = at_once if self.needs_inputs else 1
@@ -116,22 +122,23 @@ class Finisher:
             return []
         rows, self._waiting = self._waiting, []
         written = [self._decoded(row) for row in rows]
-        texts = list(written)
+        rewritten = [Rewritten(text) for text in written]
         if decided := [place for place, row in enumerate(rows) if self._decides(row)]:
             numbered = self._numbered([rows[place] for place in decided], [written[place] for place in decided])
-            for place, text in zip(decided, numbered, strict=True):
-                texts[place] = text
+            for place, one in zip(decided, numbered, strict=True):
+                rewritten[place] = one
         return [
             Completion(
                 row.prepared.index,
-                text,
+                one.text,
                 own,
                 row.ids,
                 [self._pieces.get(token, b"") for token in row.ids],
                 row.log_probabilities,
                 row.alternatives,
+                self._cut(row) or one.unread,
             )
-            for row, text, own in zip(rows, texts, written, strict=True)
+            for row, one, own in zip(rows, rewritten, written, strict=True)
         ]
 
     def cancel(self, indexes: Collection[int]) -> None:
@@ -142,10 +149,13 @@ class Finisher:
         """Whether the strategy decides the numbers of a row."""
         return self._numbers is not None and (row.prepared.decoding is None or row.prepared.decoding.numbers)
 
+    def _cut(self, row: Row) -> str | None:
+        return None if not self._ends or row.ids[-1] in self._ends else cut_at(len(row.ids))
+
     def _decoded(self, row: Row) -> str:
         return str(self._processor.batch_decode([row.ids], skip_special_tokens=True)[0]).strip()
 
-    def _numbered(self, rows: list[Row], written: list[str]) -> list[str]:
+    def _numbered(self, rows: list[Row], written: list[str]) -> list[Rewritten]:
         """Answers with the numbers that the strategy decides."""
         assert self._numbers is not None
         most = max(len(row.ids) for row in rows)

@@ -21,6 +21,7 @@ _PIECE = re.compile(rb" ?-?[0-9.]*")
 _STAGES = (b"", b"-", b"1", b"1.", b"1.1")
 """One string for each stage of a number: nothing, a sign, whole digits, a point behind them, decimals."""
 _NUMBERS = (2, 4)
+_LIKE_A_NUMBER = re.compile(rb"[0-9.-]*")
 _POINT = 3
 _BEGINNING = re.compile(rb"-?\d*|-?\d+\.\d*")
 MOST_STEPS = 16
@@ -61,10 +62,11 @@ class DigitSearch:
             cuts: Row -> the column of ``ids`` at which its number begins.
             image_counts: Images of each row; None means one each.
             behind: The text that follows the number. It ends the number also where it starts like a part of one
-                (a point, a minus, a space).
+                (a point, a minus, a digit, a space).
         """
         given = self._prefixes(inputs, ids, cuts, image_counts or [1] * len(ids))
-        point_ends = behind.lstrip().startswith(".")
+        following = _LIKE_A_NUMBER.match(behind.encode())
+        ending = following[0] if following else b""
         rows = list(cuts)
         found: dict[int, dict[float, float]] = {row: {} for row in rows}
         owner, text, chance = np.asarray(rows), [b""] * len(rows), np.zeros(len(rows))
@@ -75,9 +77,9 @@ class DigitSearch:
             followed = self._goes_on[stages]
             ends = 1.0 - np.where(followed, np.exp(gained), 0.0).sum(axis=1)
             for index, string in enumerate(text):
-                ended = stages[index] in _NUMBERS or (point_ends and stages[index] == _POINT)
-                if ended and ends[index] > 0:
-                    numbers, number = found[int(owner[index])], float(string)
+                number = _number_before(ending, string) if ends[index] > 0 else None
+                if number is not None:
+                    numbers = found[int(owner[index])]
                     numbers[number] = numbers.get(number, 0.0) + float(np.exp(chance[index]) * ends[index])
             parents, tokens = self._followed(owner, followed, chance[:, None] + gained)
             if not len(parents):
@@ -128,6 +130,19 @@ def _stage(string: bytes) -> int:
         return 1 if string else 0
     whole, point, decimals = digits.partition(b".")
     return 2 if whole and not point else 4 if decimals else _POINT
+
+
+def _number_before(ending: bytes, string: bytes) -> float | None:
+    """The number of a string that ends here, without what it already holds of the text behind; None where it is none.
+
+    "12." before ". x" and "1200" before "00 x" are 12.
+    """
+    for held in range(len(ending) + 1):
+        number = string[: len(string) - held]
+        complete = held == len(ending) or not _continues(string, ending[held : held + 1])
+        if string.endswith(ending[:held]) and complete and _stage(number) in _NUMBERS:
+            return float(number)
+    return None
 
 
 def _continues(string: bytes, piece: bytes) -> bool:

@@ -8,7 +8,6 @@ The number replaces the one in the text, written as the task writes numbers; the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,10 +24,9 @@ from phisight.generate.constrained import token_bytes
 from phisight.generate.digit_distribution import DigitSearch
 from phisight.model.number_head import head_of, head_owner
 
-_LOG = logging.getLogger(__name__)
 _NO_HEAD = "the model bears no number head; train it with train.numbers=head"
 LEAST_MASS = 0.25
-"""Probability of the followed digit strings below which their median says nothing."""
+"""Probability of the followed digit strings below which their median is none."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,15 @@ class Generated:
         )
 
 
+@dataclass(frozen=True)
+class Rewritten:
+    """An answer with the numbers of a strategy."""
+
+    text: str
+    unread: str | None = None
+    """Why no number could be decided, so that nothing is to be read from it."""
+
+
 class NumberWriter(Protocol):
     """Decides which numbers answers carry."""
 
@@ -64,7 +71,7 @@ class NumberWriter(Protocol):
     def capture(self, model: Any) -> AbstractContextManager[None]:
         """Within it the answers of one batch are generated."""
 
-    def rewrite(self, model: Any, generated: Generated) -> list[str]:
+    def rewrite(self, model: Any, generated: Generated) -> list[Rewritten]:
         """The answers with their numbers."""
 
 
@@ -94,7 +101,7 @@ class HeadNumbers:
         finally:
             handle.remove()
 
-    def rewrite(self, model: Any, generated: Generated) -> list[str]:
+    def rewrite(self, model: Any, generated: Generated) -> list[Rewritten]:
         """The answers with the head's numbers; one that is not in the task's form stays as it is."""
         head = head_of(model)
         if head is None:  # without ``capture``, as the continuous batches do
@@ -110,7 +117,7 @@ class HeadNumbers:
             }
             states = hidden[row, list(usable.values())]
             numbers = head.numbers(states, [head.fields.index(name) for name in usable]).tolist()
-            texts.append(replaced(self._task, text, dict(zip(usable, numbers, strict=True))))
+            texts.append(Rewritten(replaced(self._task, text, dict(zip(usable, numbers, strict=True)))))
         return texts
 
 
@@ -137,9 +144,14 @@ class ExpectedNumbers:
         """Nothing to capture."""
         return nullcontext()
 
-    def rewrite(self, model: Any, generated: Generated) -> list[str]:
-        """The answers with the medians; an answer without a readable number stays as it is."""
+    def rewrite(self, model: Any, generated: Generated) -> list[Rewritten]:
+        """The answers with the medians; an answer that is not in the task's form stays as it is.
+
+        Where most of the probability belongs to no number that could be followed, a median would be made up of the
+        rest: such an answer is not to be read.
+        """
         texts, prompt = list(generated.texts), generated.inputs["input_ids"].shape[1]
+        unread: list[str | None] = [None] * len(texts)
         positions = [generated.number_positions(self._task, self._bytes, row) for row in range(len(texts))]
         for name in self._task.of_kind("number"):
             cuts = {row: prompt + known[name] for row, known in enumerate(positions) if known}
@@ -154,16 +166,15 @@ class ExpectedNumbers:
                 behind=_behind(self._task, name),
             )
             for row, strings in search.items():
-                if sum(strings.values()) < LEAST_MASS:
-                    _LOG.warning(
-                        "%r: %.0f %% of the probability belongs to no number that could be followed, so the digits of "
-                        "the text stand; train longer, or use train.numbers=text",
-                        texts[row][:80],
-                        100 * (1 - sum(strings.values())),
+                mass = sum(strings.values())
+                if mass < LEAST_MASS:
+                    unread[row] = unread[row] or (
+                        f"field {name!r} has no median: {1 - mass:.0%} of the probability belongs to no number that "
+                        "could be followed; train longer, or use train.numbers=text"
                     )
                 else:
                     texts[row] = replaced(self._task, texts[row], {name: weighted_median(strings)})
-        return texts
+        return [Rewritten(text, why) for text, why in zip(texts, unread, strict=True)]
 
 
 def _behind(task: Task, name: str) -> str:

@@ -21,8 +21,8 @@ from phisight.core.errors import EvaluationError, ImageError
 from phisight.generate.batches import Batch, Encoder, batches, by_length, split
 from phisight.generate.constrained import AnswerGrammar
 from phisight.generate.decoding.schedulable import unschedulable
-from phisight.generate.number_decoding import Generated, NumberWriter
-from phisight.generate.requests import Request
+from phisight.generate.number_decoding import Generated, NumberWriter, Rewritten
+from phisight.generate.requests import Request, cut_at
 from phisight.generate.scheduler import Scheduler
 
 _LOG = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class Generation:
     """The answer, with the numbers of the number strategy."""
     written: str
     """The text as decoded: what a program sees that knows no number strategy."""
-    cut: int | None
-    """Tokens of an answer that ran into ``max_new_tokens`` before an end token; None where it ended by itself."""
+    unread: str | None = None
+    """Why nothing is to be read from it (cut, no number that could be decided); None where it can be read as it is."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Predictor:
     def generations(
         self, requests: Iterable[Request], *, on_failure: OnFailure | None = None
     ) -> Iterator[tuple[int, Generation]]:
-        """Like ``answers``, with the text as decoded and whether it was cut."""
+        """Like ``answers``, with the text as decoded and why it is not to be read, if so."""
         if self._continuous:
             yield from self._scheduled(requests, on_failure)
             return
@@ -126,8 +126,7 @@ class Predictor:
             numbers=self._numbers,
         )
         for one in scheduler.run(by_length(requests, self.batch_size), on_failure=on_failure):
-            whole = one.ids[-1] in self._end_ids or not self._end_ids
-            yield one.index, Generation(one.text, one.written, None if whole else len(one.ids))
+            yield one.index, Generation(one.text, one.written, one.unread)
 
     def likelihoods(
         self, requests: Iterable[Request], answers: Sequence[str], *, on_failure: OnFailure | None = None
@@ -176,19 +175,20 @@ class Predictor:
                 pad_token_id=self._pad,
                 logits_processor=constraints,
             )
-        written = texts = self._encoder.answers(ids[:, prompt:])
+        written = self._encoder.answers(ids[:, prompt:])
+        rewritten = [Rewritten(text) for text in written]
         if self._numbers:
             counts = [len(request.images) for request in batch.requests]
-            texts = self._numbers.rewrite(self._model, Generated(inputs, ids, written, counts))
-        every = zip(texts, written, self._cuts(ids[:, prompt:]), strict=True)
-        return [(index, Generation(*one)) for index, one in zip(batch.indexes, every, strict=True)]
+            rewritten = self._numbers.rewrite(self._model, Generated(inputs, ids, written, counts))
+        every = zip(batch.indexes, rewritten, written, self._cut(ids[:, prompt:]), strict=True)
+        return [(index, Generation(one.text, own, cut or one.unread)) for index, one, own, cut in every]
 
-    def _cuts(self, new: Tensor) -> list[int | None]:
-        """For each row of generated ids int64[B, T] its tokens, where it reached the limit without an end token."""
+    def _cut(self, new: Tensor) -> list[str | None]:
+        """For each row of generated ids int64[B, T] that it was cut: it reached the limit without an end token."""
         if new.shape[1] < self.max_new_tokens or not self._end_ids:
             return [None] * len(new)
         ended = torch.isin(new, torch.tensor(self._end_ids, device=new.device)).any(dim=1).tolist()
-        return [None if done else new.shape[1] for done in ended]
+        return [None if done else cut_at(new.shape[1]) for done in ended]
 
     @torch.no_grad()
     def _score(self, batch: Batch, answers: Sequence[str]) -> list[tuple[int, Likelihood]]:

@@ -41,6 +41,11 @@ class Request:
         return [{"role": "user", "content": [*parts, {"type": "text", "text": self.prompt}]}]
 
 
+def cut_at(tokens: int) -> str:
+    """Why an answer without an end token is not read: its last number may lack its last digits."""
+    return f"cut at {tokens} tokens"
+
+
 def load_rgb(source: ImageSource) -> Image.Image:
     """An image in upright 8-bit RGB on white: of a file, the very pixels a data set would store.
 

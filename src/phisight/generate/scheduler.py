@@ -91,7 +91,7 @@ class Scheduler:
         )
         self._rows: list[Row] = []
         self._again: list[Row] = []
-        self._finisher = Finisher(model, processor, numbers, numbers_at_once or max_sequences)
+        self._finisher = Finisher(model, processor, numbers, numbers_at_once or max_sequences, self._ends)
 
     @property
     def free(self) -> int:

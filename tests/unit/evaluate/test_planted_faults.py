@@ -47,7 +47,7 @@ class Planted:
 
     def generations(self, requests: Iterable[Any], **_: Any) -> Iterator[tuple[int, Generation]]:
         for index, (text, _probability) in enumerate(self._beliefs(requests)):
-            yield index, Generation(text, text, None)
+            yield index, Generation(text, text)
 
     def likelihoods(self, requests: Iterable[Any], _answers: Any, **_: Any) -> Iterator[tuple[int, Likelihood]]:
         for index, (_text, probability) in enumerate(self._beliefs(requests)):

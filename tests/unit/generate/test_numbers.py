@@ -14,6 +14,7 @@ from PIL import Image
 
 from phisight.core.errors import CheckpointError
 from phisight.core.task import Task
+from phisight.extraction.answer import AnswerReader
 from phisight.generate import (
     AnswerGrammar,
     ExpectedNumbers,
@@ -25,7 +26,8 @@ from phisight.generate import (
     token_bytes,
 )
 from phisight.generate.digit_distribution import DigitSearch
-from phisight.generate.number_decoding import Generated, replaced, weighted_median
+from phisight.generate.number_decoding import Generated, Rewritten, replaced, weighted_median
+from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import NumberHead, attach_head, head_of
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 
@@ -177,7 +179,7 @@ def test_the_head_s_number_is_read_where_it_was_trained(tiny: tuple[Any, Any]) -
     seen: list[Generated] = []
 
     class Spy(HeadNumbers):
-        def rewrite(self, model: Any, generated: Generated) -> list[str]:
+        def rewrite(self, model: Any, generated: Generated) -> list[Rewritten]:
             seen.append(generated)
             return super().rewrite(model, generated)
 
@@ -247,7 +249,7 @@ def spelled(*texts: str) -> tuple[DigitSearch, Any]:
     return DigitSearch(pieces, pad, width=16, floor=1e-4), Writes()
 
 
-@pytest.mark.parametrize("behind", ["", ".", " kg", "-", " - x", ". x", "x"])
+@pytest.mark.parametrize("behind", ["", ".", " kg", "-", " - x", ". x", "x", "-5", "0 x", "00 x", " 5 x"])
 @pytest.mark.parametrize("number", ["12", "12.5", "-3", "0.25"])
 def test_the_template_s_text_ends_a_number(number: str, behind: str) -> None:
     """Also where it starts like a part of one; the whole probability belongs to the number."""
@@ -267,15 +269,21 @@ def test_two_numbers_share_the_probability() -> None:
     assert likely == {12.0: pytest.approx(0.5, abs=1e-6), 13.5: pytest.approx(0.5, abs=1e-6)}
 
 
-def test_too_little_probability_leaves_the_digits_as_they_are(
-    tiny: tuple[Any, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_too_little_probability_is_an_answer_that_is_not_read(tiny: tuple[Any, Any]) -> None:
+    """In batches as in continuous batching; the digits stay as they are, and no median is made up."""
     model, processor = tiny
-    options: dict[str, Any] = {"batch_size": 4, "max_new_tokens": 40, "grammar": constrained(tiny)}
+    options: dict[str, Any] = {"max_new_tokens": 40, "grammar": constrained(tiny)}
     writer = ExpectedNumbers(LAST, processor.tokenizer, width=1, floor=0.9)
-    plain = dict(Predictor(model, processor, **options).answers(requests()))
-    assert dict(Predictor(model, processor, numbers=writer, **options).answers(requests())) == plain
-    assert "belongs to no number that could be followed" in caplog.text
+    plain = dict(Predictor(model, processor, batch_size=4, **options).answers(requests()))
+    found = dict(Predictor(model, processor, batch_size=4, numbers=writer, **options).generations(requests()))
+    assert {index: one.text for index, one in found.items()} == plain
+    every = [one.unread for one in found.values()]
+    scheduler = Scheduler(model, processor, max_sequences=4, numbers=writer, **options)
+    completions = list(scheduler.run(enumerate(requests())))
+    every += [one.unread for one in completions]
+    assert len(every) == 8
+    assert all(why is not None and "'price' has no median: 100% of the probability" in why for why in every)
+    assert not any(AnswerReader(LAST).read(one).ok for one in completions)
 
 
 @pytest.mark.parametrize("numbers", [(1, 1, 1), (2, 1, 3), (0, 2, 1)])
