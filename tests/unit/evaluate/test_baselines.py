@@ -49,6 +49,34 @@ def test_nearest_neighbour_copies_the_closest_image_s_fields() -> None:
     assert found["nearest neighbor"]["full_price"] == [140.0, 10.0, 30.0]
 
 
+def test_constants_learn_from_every_row_and_features_from_a_sample_that_is_named() -> None:
+    """A sample without the commonest values changes nothing in the constants."""
+    dear: list[dict[str, Any]] = [{"title": "Coat", "category3_code": "COATS", "full_price": 900.0}] * 2
+    train, features = [*TRAIN, *dear], np.eye(7, dtype=np.float32)
+    some = [5, 2, 6]
+    fitted = {
+        one.name: one
+        for one in fit_baselines(
+            Task(), train, TEST, features[some], features[[2, 5, 6]], sample=[train[row] for row in some], tower="eye"
+        )
+    }
+    whole = {one.name: one for one in fit_baselines(Task(), train, TEST)}
+    for name in ("constant", "category median"):
+        assert fitted[name].predicted == whole[name].predicted
+    assert fitted["constant"].predicted["full_price"] == [100.0] * 3
+    assert list(fitted["nearest neighbor"].predicted["title"]) == ["Bag", "Coat", "Coat"]
+    for name in ("nearest neighbor", "ridge"):
+        assert "on features of the eye, from 3 of 7 training rows" in fitted[name].about
+
+
+def test_the_middle_is_the_median_not_the_mean() -> None:
+    skewed: list[dict[str, Any]] = [
+        {"title": "T", "category3_code": "HATS", "full_price": price} for price in (1.0, 2.0, 90.0)
+    ]
+    (median,) = (one for one in fit_baselines(Task(), skewed, TEST[1:2]) if one.name == "category median")
+    assert list(median.predicted["full_price"]) == [2.0]
+
+
 def test_ridge_finds_a_line_on_the_logarithm() -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(size=(300, 6))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from phisight.core.task import Task
-from phisight.evaluate import EvalRow, Predictions
+from phisight.evaluate import EvalRow, Predictions, figures
 from phisight.evaluate.breakdown import OTHER, UNANSWERED, by_band, by_category, confusion
 
 
@@ -31,6 +31,25 @@ def test_by_category_counts_every_row_once() -> None:
     assert found[0]["category_accuracy"] == pytest.approx(2 / 3)
     assert found[0]["price_mae"] == pytest.approx(0.5)
     assert found[1]["category_accuracy"] == 0.0
+
+
+def test_the_rows_behind_every_figure_are_stored() -> None:
+    """Truths of 0 and below have no percentage, unread answers no error; penalties and shares are over all rows."""
+    pairs: list[Any] = [
+        (("A", 0.0), ("A", 5.0)),
+        (("A", -2.0), ("A", -2.0)),
+        (("A", 10.0), None),
+        (("A", 8.0), ("A", 8)),
+    ]
+    counts = figures(predictions(pairs), resamples=0)["counts"]
+    assert (counts["price_mae"], counts["price_mape"], counts["price_median_ape"], counts["price_rmsle"]) == (
+        3,
+        2,
+        2,
+        2,
+    )
+    assert (counts["price_mae_penalized"], counts["price_within_10"], counts["category_accuracy"]) == (4, 4, 4)
+    assert counts["price_median_ape_penalized"] == 3
 
 
 def test_by_band_counts_every_row_once() -> None:
