@@ -1,11 +1,8 @@
-"""Intervals around the numbers of the answers, fitted on the validation split, and answers that had better be none.
+"""Intervals around the numbers of the answers, fitted on the validation split.
 
     validation answers -> SplitConformal -> lower, upper beside each answer; coverage and width on the evaluated rows
 
 Every product counts once, in fitting as in the coverage: rows of one product share their error.
-
-A row abstains where a number could not be read, or where its interval says too little: upper end more than
-``WIDEST`` times the lower one. What it answered stands there all the same; abstaining is advice to who uses the answer.
 """
 
 from __future__ import annotations
@@ -22,9 +19,6 @@ from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.statistics.bootstrap import interval
 from phisight.evaluate.statistics.split_conformal import SplitConformal
 
-WIDEST = 4.0
-"""Upper over lower end from which an interval says too little to answer."""
-
 
 @dataclass(frozen=True)
 class PredictionIntervals:
@@ -34,29 +28,25 @@ class PredictionIntervals:
     lower: list[dict[str, float] | None]
     """Lower end of each field by row; none where the answer could not be read."""
     upper: list[dict[str, float] | None]
-    abstained: list[bool]
 
     @classmethod
     def around(cls, predictions: Predictions, fitted: Mapping[str, SplitConformal]) -> PredictionIntervals:
         """Intervals around answers."""
         lower: list[dict[str, float] | None] = []
         upper: list[dict[str, float] | None] = []
-        abstained = []
         for values in predictions.parsed:
             if values is None:
                 lower.append(None)
                 upper.append(None)
-                abstained.append(True)
                 continue
             answers = {name: np.array([float(values[name])]) for name in fitted}
             ends = {name: one.bounds(answers[name]) for name, one in fitted.items()}
             lower.append({name: float(low[0]) for name, (low, _) in ends.items()})
             upper.append({name: float(high[0]) for name, (_, high) in ends.items()})
-            abstained.append(any(bool(one.abstains(answers[name], WIDEST)[0]) for name, one in fitted.items()))
-        return cls(fitted, lower, upper, abstained)
+        return cls(fitted, lower, upper)
 
     def scores(self, predictions: Predictions) -> dict[str, Any]:
-        """For scores.json, by alias of the field: level, rows fitted on, coverage, mean width, share that abstains."""
+        """For scores.json, by alias of the field: level, rows fitted on, coverage, mean width."""
         return {alias(predictions.task, name): self._field(predictions, name) for name in self.fitted}
 
     def _field(self, predictions: Predictions, name: str) -> dict[str, Any]:
@@ -76,7 +66,6 @@ class PredictionIntervals:
             "coverage": one.coverage(truth, answers, groups) if len(truth) else None,
             "coverage_interval": [ends.low, ends.high] if ends else None,
             "mean_width": float((high - low).mean()) if len(truth) else None,
-            "abstained": float(np.mean(self.abstained)),
         }
 
 

@@ -18,8 +18,7 @@ RUN/predictions.parquet, one line for each row and image condition:
     thumbnail  binary   JPEG of the row's own image, for some of the rows with real images
     drawn      bool     belongs to the random sample of those (the others are there for being wrong)
     lower      struct   lower ends of the intervals around the numbers; null without intervals (evaluate.coverage)
-    upper      struct   upper ends
-    abstained  bool     no number was read or its interval is too wide: better no answer than this one
+    upper      struct   upper ends (files of earlier versions have a column "abstained", too)
 
 The schema's metadata holds the task (key ``phisight.task``).
 """
@@ -58,10 +57,6 @@ class Ends(Protocol):
     @property
     def upper(self) -> Sequence[Mapping[str, float] | None]:
         """Upper ends by field."""
-
-    @property
-    def abstained(self) -> Sequence[bool]:
-        """Better no answer."""
 
 
 def write_predictions(
@@ -117,19 +112,14 @@ def _schema(task: Task) -> Any:
         ("drawn", pa.bool_()),
     ]
     if numbers := [(name, pa.float64()) for name in task.of_kind("number")]:
-        columns += [("lower", pa.struct(numbers)), ("upper", pa.struct(numbers)), ("abstained", pa.bool_())]
+        columns += [("lower", pa.struct(numbers)), ("upper", pa.struct(numbers))]
     return pa.schema(columns, metadata={TASK_KEY: task.model_dump_json().encode()})
 
 
 def _with_ends(lines: Iterable[dict[str, Any]], intervals: Ends) -> Iterator[dict[str, Any]]:
     for line in lines:
         row = line["row"]
-        yield {
-            **line,
-            "lower": intervals.lower[row],
-            "upper": intervals.upper[row],
-            "abstained": intervals.abstained[row],
-        }
+        yield {**line, "lower": intervals.lower[row], "upper": intervals.upper[row]}
 
 
 def _lines(

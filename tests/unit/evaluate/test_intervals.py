@@ -160,20 +160,6 @@ def test_one_rows_rank_is_the_corrected_one() -> None:
     assert fitted.radius == 4.0
 
 
-def test_wide_intervals_abstain() -> None:
-    narrow, wide = SplitConformal(0.8, True, 0.5, 10, 10), SplitConformal(0.8, True, 1.0, 10, 10)
-    assert not narrow.abstains(np.array([1.0, 100.0]), widest=4.0).any()
-    assert wide.abstains(np.array([1.0, 100.0]), widest=4.0).all()
-    plain = SplitConformal(0.8, False, 5.0, 10, 10)
-    assert plain.abstains(np.array([4.0, 6.0, 100.0]), widest=4.0).tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize(("rows", "level"), [(3, 0.8), (10, 0.95)])
-def test_too_few_rows_for_the_level(rows: int, level: float) -> None:
-    with pytest.raises(EvaluationError, match="too few"):
-        SplitConformal.fit(np.ones(rows), np.ones(rows), level)
-
-
 def test_a_level_that_is_none() -> None:
     with pytest.raises(EvaluationError, match="between 0 and 1"):
         SplitConformal.fit(np.ones(9), np.ones(9), 80)

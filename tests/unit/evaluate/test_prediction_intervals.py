@@ -1,9 +1,8 @@
-"""Intervals around answered numbers: they hold what they promise, and say where no answer would be better."""
+"""Intervals around answered numbers: they hold what they promise."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from phisight.evaluate import (
     fit_prediction_intervals,
     write_predictions,
 )
-from phisight.evaluate.conformal import WIDEST
 from phisight.workflows.references import intervals_around
 
 TASK = Task(answer="{title}: {price}", fields={"title": "text", "price": "number"})
@@ -72,7 +70,6 @@ def test_one_split_of_a_thousand_rows() -> None:
     scores = PredictionIntervals.around(test, fit_prediction_intervals(validation, 0.8)).scores(test)["price"]
     assert 0.78 <= scores["coverage"] <= 0.82
     assert scores["rows"] == scores["fitted_on"] == 1000
-    assert scores["abstained"] == 0.0
 
 
 def test_intervals_fitted_on_the_rows_they_are_scored_on_would_be_too_narrow() -> None:
@@ -85,34 +82,25 @@ def test_intervals_fitted_on_the_rows_they_are_scored_on_would_be_too_narrow() -
     assert scores["coverage"] < 0.2
 
 
-def test_rows_without_a_number_abstain_and_have_no_interval(tmp_path: Path) -> None:
+def test_rows_without_a_number_have_no_interval(tmp_path: Path) -> None:
     fitted = fit_prediction_intervals(answered([100.0] * 20, [110.0] * 20), 0.8)
     real = answered([100.0, 50.0], [100.0, None])
     intervals = PredictionIntervals.around(real, fitted)
     write_predictions(tmp_path, [real], thumbnails=0, intervals=intervals)
     lines = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
-    assert [line["abstained"] for line in lines] == [False, True]
     assert lines[0]["lower"]["price"] == pytest.approx(100 / 1.1)
     assert lines[0]["upper"]["price"] == pytest.approx(110.0)
     assert lines[1]["lower"] is None
     scores = intervals.scores(real)["price"]
-    assert (scores["rows"], scores["abstained"]) == (1, 0.5)
+    assert scores["rows"] == 1
     assert scores["mean_width"] == pytest.approx(110 - 100 / 1.1)
     json.dumps(scores, allow_nan=False)
-
-
-def test_an_interval_that_says_too_little_abstains() -> None:
-    wide = math.sqrt(WIDEST) * 1.01
-    fitted = fit_prediction_intervals(answered([100.0 * wide] * 20, [100.0] * 20), 0.8)
-    assert PredictionIntervals.around(answered([1.0], [100.0]), fitted).abstained == [True]
-    narrow = fit_prediction_intervals(answered([100.0 * 1.9] * 20, [100.0] * 20), 0.8)
-    assert PredictionIntervals.around(answered([1.0], [100.0]), narrow).abstained == [False]
 
 
 def test_without_intervals_the_columns_are_empty(tmp_path: Path) -> None:
     write_predictions(tmp_path, [answered([1.0], [2.0])], thumbnails=0)
     (line,) = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
-    assert (line["lower"], line["upper"], line["abstained"]) == (None, None, None)
+    assert (line["lower"], line["upper"]) == (None, None)
 
 
 def test_a_task_without_a_number() -> None:

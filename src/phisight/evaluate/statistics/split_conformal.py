@@ -68,10 +68,3 @@ class SplitConformal:
         """Share of the truths within their intervals, every group counting once."""
         codes = group_codes(groups, len(truth))
         return float((np.bincount(codes, weights=self.covered(truth, predicted)) / np.bincount(codes)).mean())
-
-    def abstains(self, predicted: Array, widest: float) -> NDArray[np.bool_]:
-        """Where the upper end is more than ``widest`` times the lower one, or the lower is not positive while the upper
-        is: better no answer than this one.
-        """
-        low, high = self.bounds(predicted)
-        return np.asarray(high > widest * np.maximum(low, 0))
