@@ -50,8 +50,8 @@ class Shown:
     lower: Mapping[str, float] | None = None
     """Lower ends of the intervals around the numbers."""
     upper: Mapping[str, float] | None = None
-    abstained: bool | None = None
-    """Better no answer than this one."""
+    group: str | None = None
+    """Rows of one product have the same; None in files of earlier versions."""
 
 
 @dataclass

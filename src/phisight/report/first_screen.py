@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from phisight.core.seeding import hashed_fraction
 from phisight.report.collect import RunData, Shown
-from phisight.report.format import EXPLAINED, formatted, metric_names, percent, split_name
+from phisight.report.format import EXPLAINED, formatted, metric_names, split_name
 
 FIGURES = 4
 OF_EACH = 4
 """Best, typical and worst images on the first screen."""
 _ORDER = ("accuracy", "exact", "within_10", "median_ape", "token_f1", "mae")
 """Metrics by how much they say to somebody who decides."""
-_LABELS = {"median_ape": "{field}: half of the answers are closer than", "mae": "{field}: mean distance from the truth"}
+_LABELS = {"median_ape": "{field}: half are closer than", "mae": "{field}: off by, on average"}
 _METHODS = {
     "full": "all weights trained",
     "lora": "LoRA",
@@ -87,12 +87,59 @@ def chips(run: RunData, verdict: Mapping[str, Any]) -> list[dict[str, str]]:
     for field, beats in verdict["beats"].items():
         found.append(
             {
-                True: ("good", f"✓ {field}: better than every baseline"),
-                False: ("bad", f"✗ {field}: not better than every baseline"),
-                None: ("open", f"? {field}: no baseline computed"),
+                True: ("good", f"✓ {field}: better than simple methods"),
+                False: ("bad", f"✗ {field}: no better than a simple method"),
+                None: ("open", f"? {field}: compared with nothing"),
             }[beats]
         )
     return [{"kind": kind, "text": text} for kind, text in found]
+
+
+def lead(run: RunData, verdict: Mapping[str, Any]) -> str:
+    """The verdict in a few sentences for somebody who knows no statistics; empty without an evaluation."""
+    if not run.scores.get("grounding"):
+        return ""
+    better = [field for field, beats in verdict["beats"].items() if beats]
+    others = [field for field, beats in verdict["beats"].items() if beats is False]
+    parts = []
+    if better:
+        parts.append(f"{_list(better)} {'is' if len(better) == 1 else 'are'} answered better than by simple methods")
+    if others:
+        named = "a simple method answers" if len(others) == 1 else "simple methods answer"
+        parts.append(f"{named} {_list(others)} as well")
+    second = "; ".join(parts)
+    read = "Every answer could be read." if run.scores.get("parse_rate") == 1 else ""
+    sentences = [_looks(run, verdict), f"{second[:1].upper()}{second[1:]}." if second else "", read]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _looks(run: RunData, verdict: Mapping[str, Any]) -> str:
+    """Whether the model looks at the image, with what another product's image does to its answers."""
+    grounding = run.scores["grounding"]
+    conclusion, groups = grounding.get("conclusion"), grounding.get("groups")
+    if conclusion == "too few":
+        return f"Too few products{f' ({groups})' if groups else ''} to tell whether the model looks at the image."
+    if conclusion == "shape only":
+        return (
+            "The model reads the image's shape and no more: shown another product's image of the same shape, it "
+            "answers as well."
+        )
+    if verdict["uses_image"]:
+        shares = [
+            tile for tile in figures(run) if tile["swapped"] and tile["label"].endswith((" right", " within 10 %"))
+        ]
+        best = min(shares, key=lambda tile: "exactly" in tile["label"], default=None)
+        changes = f": {best['label']} in {best['swapped']} of the rows instead of {best['value']}" if best else ""
+        return f"The model looks at the image. Shown another product's image, its answers become worse{changes}."
+    if verdict["uses_image"] is False:
+        return "The model has not been shown to look at the image: shown another product's image, it answers as well."
+    line = str(grounding.get("line", ""))
+    why = line.partition("(")[2].rstrip(")")
+    return f"Whether the model looks at the image was not tested{f': {why}' if why else ''}."
+
+
+def _list(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def figures(run: RunData) -> list[dict[str, str]]:
@@ -120,27 +167,49 @@ def _figure(scores: Mapping[str, Any], name: str, field: str, metric: str) -> di
 
 
 def examples(run: RunData) -> list[dict[str, Any]]:
-    """Rows of the random sample: the best, the typical (around the median error) and the worst ones, none twice."""
+    """Rows of the random sample: the best, the typical (around the median error) and the worst ones, none twice.
+
+    Each shows another product, as far as there are so many.
+    """
     drawn = sorted(
         (one for one in run.shown if one.drawn), key=lambda one: (one.error, hashed_fraction(2, "top", one.row))
     )
     if len(drawn) < 3 * OF_EACH:
         drawn = sorted(run.shown, key=lambda one: (one.error, one.row))
     middle = max(OF_EACH, len(drawn) // 2 - OF_EACH // 2)
-    worst: list[Shown] = sorted(run.shown, key=lambda one: (-one.error, one.row))[:OF_EACH]
-    taken = {one.row for one in worst}
-    best = [one for one in drawn[:OF_EACH] if one.row not in taken]
-    taken |= {one.row for one in best}
-    typical = [one for one in drawn[middle : middle + OF_EACH] if one.row not in taken]
+    taken: list[Shown] = []
+    worst = _some(sorted(run.shown, key=lambda one: (-one.error, one.row)), taken)
+    best = _some(drawn, taken)
+    typical = _some(drawn[middle:], taken)
     return [
         {"title": name, "rows": rows} for name, rows in (("Best", best), ("Typical", typical), ("Worst", worst)) if rows
     ]
 
 
-def plain_lines(run: RunData, verdict: Mapping[str, Any]) -> list[str]:
-    """The verdict in sentences, without the names of statistical tests."""
-    lines = list(verdict["lines"])
-    scores = run.scores
-    if scores.get("parse_rate") is not None and scores["parse_rate"] == 1:
-        lines.append(f"{percent(1.0)} of the answers could be read")
+def _some(ordered: Sequence[Shown], taken: list[Shown]) -> list[Shown]:
+    """The first rows of products that are not among ``taken`` yet, then of others; they are taken then."""
+    groups, rows = {one.group or one.key for one in taken}, {one.row for one in taken}
+    found: list[Shown] = []
+    for again in (False, True):
+        for one in ordered:
+            if len(found) < OF_EACH and one.row not in rows and (again or (one.group or one.key) not in groups):
+                found.append(one)
+                rows.add(one.row)
+                groups.add(one.group or one.key)
+    taken += found
+    return sorted(found, key=ordered.index)
+
+
+def remarks(run: RunData, verdict: Mapping[str, Any]) -> list[str]:
+    """What else somebody who decides must know: what could not be read, where the numbers come from, warnings."""
+    fields = run.scores.get("aliases", {}).values()
+    tested = ("uses the image", "fine-tuning, against", *(f"{field}: " for field in fields))
+    lines = [line for line in verdict["lines"] if not line.startswith(tested)]
     return [line[:1].upper() + line[1:] for line in lines]
+
+
+def tests(run: RunData, verdict: Mapping[str, Any]) -> list[str]:
+    """What was tested and found, with the names of statistics: for those who want to know."""
+    said = remarks(run, {"lines": verdict["lines"]})
+    lines = [line[:1].upper() + line[1:] for line in verdict["lines"]]
+    return [line for line in lines if line not in said] + list(run.scores.get("grounding", {}).get("tests", []))

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from phisight import __version__
 from phisight.core import run_folder
 from phisight.core.errors import PhisightError, RunError
-from phisight.report import advice, figure_tables, first_screen, view
+from phisight.report import advice, figure_tables, first_screen, gallery, view
 from phisight.report.collect import MAX_IMAGES, RunData, collect
 
 
@@ -128,33 +128,37 @@ def _policy(script: str) -> str:
 
 
 def _run_view(run: RunData) -> dict[str, Any]:
-    cards, verdict = view.cards(run), view.verdict(run)
+    cards, verdict = gallery.cards(run), view.verdict(run)
     return {
         "name": run.name,
         "title": first_screen.title(run),
         "about": first_screen.about(run),
         "missing": run.missing,
         "chips": first_screen.chips(run, verdict),
-        "lines": first_screen.plain_lines(run, verdict),
+        "lead": first_screen.lead(run, verdict),
+        "lines": first_screen.remarks(run, verdict),
         "figures": first_screen.figures(run),
         "twelve": [
-            {"title": part["title"], "cards": [view.card(run, shown) for shown in part["rows"]]}
+            {"title": part["title"], "cards": [gallery.card(run, shown) for shown in part["rows"]]}
             for part in first_screen.examples(run)
         ],
         "worst_categories": advice.worst_categories(run),
         "confused": [
-            {**pair, "rows": [view.card(run, shown) for shown in pair["rows"]]} for pair in advice.confused_pairs(run)
+            {**pair, "rows": [gallery.card(run, shown) for shown in pair["rows"]]}
+            for pair in advice.confused_pairs(run)
         ],
         "next_steps": advice.next_steps(run),
-        "tolerance": round(100 * view.tolerance(run)),
-        "tests": run.scores.get("grounding", {}).get("tests", []),
+        "tolerance": round(100 * gallery.tolerance(run)),
+        "tests": first_screen.tests(run, verdict),
+        "ends": gallery.level_of_ends(run),
+        "grid": gallery.GRID,
         "groups": run.scores.get("groups"),
         "table": figure_tables.metric_table(run),
         "forced": "teacher_forced" in run.scores,
         "before": figure_tables.before_title(run.scores) if "base_model" in run.scores else "",
         "curves": view.curve_figures([run]),
         "steps": run.steps,
-        "examples": view.examples(run),
+        "examples": gallery.examples(run),
         "cards": cards,
         "categories": sorted({card["category"] for card in cards if card["category"]}),
         "fields": run.task.names if run.task else [],

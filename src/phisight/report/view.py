@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from phisight.core.seeding import hashed_fraction
-from phisight.core.task import Task
 from phisight.report import charts
-from phisight.report.collect import ExampleRow, RunData, Shown
+from phisight.report.collect import RunData
 from phisight.report.figure_tables import SHUFFLED
 from phisight.report.first_screen import figures
 from phisight.report.format import EXPLAINED, SHARES, TILES, number, percent, split_name
 
-GRID = 50
-"""Images of the two selections that people look at: the worst and a random sample."""
-NEAR = 0.10
-"""A number this close to the truth passes as right in the image grid."""
 _SILENT_CURVES = ("epoch", "data_wait", "padding")
 """The step over again, and what only matters to whoever tunes the training; metrics.jsonl holds it."""
 _COLOR = {"train": 0, "eval": 1}
 """Fixed colors: training is blue and validation orange in every report."""
+_PARTS = {"train": "training", "eval": "validation"}
 _QUIET_CURVES = ("grad_norm", "learning_rate", "lr")
 """Curves that say how training went, not how good the model is: they come last."""
-
-
-def data_uri(jpeg: bytes | None) -> str:
-    """An image within the page."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() if jpeg else ""
 
 
 def verdict(run: RunData) -> dict[str, Any]:
@@ -67,7 +56,7 @@ def curve_figures(runs: Sequence[RunData]) -> list[dict[str, Any]]:
         colors = [_COLOR.get(line, index) for index, line in enumerate(lines)]
         chart = charts.curves({line: groups[title][line] for line in lines}, "step", title, colors)
         if chart:
-            keys = [{"name": line, "color": color} for line, color in zip(lines, colors, strict=True)]
+            keys = [{"name": _PARTS.get(line, line), "color": color} for line, color in zip(lines, colors, strict=True)]
             drawn.append(
                 {"title": _curve_title(title, runs), "svg": charts.svg(chart), "lines": keys, "main": _is_main(title)}
             )
@@ -106,108 +95,6 @@ def _curve_name(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def card(run: RunData, shown: Shown) -> dict[str, Any]:
-    """One image with truth and answer."""
-    assert run.task is not None
-    aliases = run.scores.get("aliases", {})
-    lines = [
-        {**line, "label": aliases.get(line["field"], line["field"])}
-        for line in card_lines(run.task, shown, tolerance(run))
-    ]
-    return {
-        "key": shown.key,
-        "image": data_uri(shown.thumbnail),
-        "wrong": [line["field"] for line in lines if not line["right"]],
-        "lines": lines,
-        "unread": shown.reason,
-        "answer": shown.answer,
-    }
-
-
-def tolerance(run: RunData) -> float:
-    """How far a number may be from its truth, as a share of it, and still count as right: one value for the page."""
-    return float(run.scores.get("tolerance", NEAR))
-
-
-def cards(run: RunData) -> list[dict[str, Any]]:
-    """Images with truth and answer; each belongs to the worst, to the random sample, to both or to neither."""
-    if run.task is None:
-        return []
-    worst = {shown.row for shown in run.shown[:GRID]}
-    drawn = sorted(
-        (shown for shown in run.shown if shown.drawn), key=lambda shown: hashed_fraction(1, "grid", shown.row)
-    )
-    random = {shown.row for shown in drawn[:GRID]}
-    category = next(iter(run.task.of_kind("category")), None)
-    return [
-        {
-            **card(run, shown),
-            "category": str(shown.truth[category]) if category else "",
-            "sets": " ".join(name for name, rows in (("worst", worst), ("random", random)) if shown.row in rows),
-        }
-        for shown in run.shown
-    ]
-
-
-def card_lines(task: Task, shown: Shown, near: float = NEAR) -> list[dict[str, Any]]:
-    """Each field with truth, answer and whether it is right; a number is right within ``near`` of its truth."""
-    lines = []
-    for name in task.names:
-        truth = task.fields[name].write(shown.truth[name])
-        answer = task.fields[name].write(shown.predicted[name]) if shown.predicted else None
-        given = shown.predicted[name] if shown.predicted else None
-        right, off = _is_right(task, name, shown.truth[name], given, near)
-        ends = _ends(shown, name)
-        lines.append({"field": name, "truth": truth, "answer": answer, "right": right, "off": off, "ends": ends})
-    return lines
-
-
-def _is_right(task: Task, name: str, truth: Any, given: Any, near: float) -> tuple[bool, str]:
-    """Whether an answer is right, and how far off a number is."""
-    if given is None:
-        return False, ""
-    if task.fields[name].write(truth) == task.fields[name].write(given):
-        return True, ""
-    if task.fields[name].kind != "number" or not truth:
-        return False, ""
-    gap = (given - truth) / abs(truth)
-    return abs(gap) <= near * (1 + 1e-9), f"{100 * gap:+.0f}\u00a0%"
-
-
-def _ends(shown: Shown, name: str) -> str:
-    """The interval around a number, and whether the row abstains."""
-    if not shown.lower or not shown.upper or name not in shown.lower:
-        return ""
-    ends = f"{number(shown.lower[name])} to {number(shown.upper[name])}"
-    return f"{ends}, better no answer" if shown.abstained else ends
-
-
-def examples(run: RunData) -> list[dict[str, Any]]:
-    """Products with their answers at each step."""
-    return [
-        {"key": row.key, "image": data_uri(row.image), "truth": row.truth, "answers": _answers(run, row)}
-        for row in run.examples
-    ]
-
-
-def _answers(run: RunData, row: ExampleRow) -> list[dict[str, Any]]:
-    return [
-        {"step": step, "text": row.answers.get(step), "right": _all_right(run, row.truth, row.answers.get(step))}
-        for step in run.steps
-    ]
-
-
-def _all_right(run: RunData, truth: str, answer: str | None) -> bool:
-    """Every field of a logged answer is right, numbers within the page's tolerance."""
-    if answer is None or run.task is None:
-        return answer == truth
-    wanted, given = run.task.parse(truth).values, run.task.parse(answer).values
-    if wanted is None or given is None:
-        return answer == truth
-    near = tolerance(run)
-    return all(_is_right(run.task, name, wanted[name], given[name], near)[0] for name in run.task.names)
-
-
 def number_figures(run: RunData) -> list[dict[str, Any]]:
     """Scatter and error by band of each number field."""
     aliases = run.scores.get("aliases", {})
@@ -242,18 +129,20 @@ def _band(run: RunData, alias: str) -> tuple[bool, float] | None:
 
 
 def interval_line(run: RunData, alias: str) -> str:
-    """What the intervals promise, what they hold, and how many answers had better be none; or why there are none."""
+    """What the intervals promise and what they hold; or why there are none."""
     if reason := run.scores.get("not_checked", {}).get("prediction_intervals"):
         return f"no intervals: {reason}."
     one = run.scores.get("prediction_intervals", {}).get(alias)
     if not one or one["coverage"] is None:
         return ""
-    width = f"a factor of {math.exp(one['radius']):.2f}" if one["logarithmic"] else number(one["radius"])
+    width = f"at most {number(one['radius'])} away from"
+    if one["logarithmic"]:
+        below, above = (percent(abs(math.expm1(sign * one["radius"]))) for sign in (-1, 1))
+        width = f"at most {below} below or {above} above"
     return (
-        f"{percent(one['level'])} of the true values should lie within {width} of the answer (fitted on "
-        f"{one['fitted_on']} validation rows); of these {one['rows']} answers {percent(one['coverage'])} do. Mean "
-        f"width of an interval: {number(one['mean_width'])}. {percent(one['abstained'])} of the rows abstain. "
-        "The shaded band of the figure holds the answers whose interval contains the truth."
+        f"the shaded band holds the answers whose range contains the truth. It is made so that {percent(one['level'])} "
+        f"of the true values lie {width} the answer, and of these {one['rows']} answers {percent(one['coverage'])} do "
+        f"(measured on {one['fitted_on']} validation rows)."
     )
 
 
