@@ -127,10 +127,10 @@ def _baselines(scores: Mapping[str, Any]) -> list[str]:
     found = []
     for alias in sorted(numbers):
         other = "expected" if strategy != "expected" else "head"
-        found.append(f"Try train.numbers={other} for {alias}: a simple baseline answers it as well.")
+        found.append(f"Try train.numbers={other} for {alias}: a simple method answers it just as well.")
     others = [alias for alias, better in beats.items() if better is False and alias not in numbers]
     if others:
-        found.append(f"Train longer or on more rows: {', '.join(others)} is answered as well by a simple baseline.")
+        found.append(f"Train longer or on more rows: simple methods answer {' and '.join(others)} just as well.")
     return found
 
 

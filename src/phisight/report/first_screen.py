@@ -106,7 +106,7 @@ def lead(run: RunData, verdict: Mapping[str, Any]) -> str:
         parts.append(f"{_list(better)} {'is' if len(better) == 1 else 'are'} answered better than by simple methods")
     if others:
         named = "a simple method answers" if len(others) == 1 else "simple methods answer"
-        parts.append(f"{named} {_list(others)} as well")
+        parts.append(f"{named} {_list(others)} just as well")
     second = "; ".join(parts)
     read = "Every answer could be read." if run.scores.get("parse_rate") == 1 else ""
     sentences = [_looks(run, verdict), f"{second[:1].upper()}{second[1:]}." if second else "", read]
@@ -122,7 +122,7 @@ def _looks(run: RunData, verdict: Mapping[str, Any]) -> str:
     if conclusion == "shape only":
         return (
             "The model reads the image's shape and no more: shown another product's image of the same shape, it "
-            "answers as well."
+            "answers just as well."
         )
     if verdict["uses_image"]:
         shares = [
@@ -132,7 +132,9 @@ def _looks(run: RunData, verdict: Mapping[str, Any]) -> str:
         changes = f": {best['label']} in {best['swapped']} of the rows instead of {best['value']}" if best else ""
         return f"The model looks at the image. Shown another product's image, its answers become worse{changes}."
     if verdict["uses_image"] is False:
-        return "The model has not been shown to look at the image: shown another product's image, it answers as well."
+        return (
+            "The model has not been shown to look at the image: shown another product's image, it answers just as well."
+        )
     line = str(grounding.get("line", ""))
     why = line.partition("(")[2].rstrip(")")
     return f"Whether the model looks at the image was not tested{f': {why}' if why else ''}."

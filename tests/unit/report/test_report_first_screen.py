@@ -134,7 +134,7 @@ def test_the_rows_behind_a_figure_stand_beside_it_where_they_are_not_all(copy: P
             (
                 "has not been shown to look at the image",
                 "Title is answered better than by simple methods; a simple",
-                "method answers price as well.",
+                "method answers price just as well.",
             ),
         ),
         ({"conclusion": "shape only", "uses_image": False}, {}, ("reads the image's shape and no more",)),
@@ -142,7 +142,7 @@ def test_the_rows_behind_a_figure_stand_beside_it_where_they_are_not_all(copy: P
         (
             {"conclusion": "not checked", "uses_image": None, "line": "uses the image: not checked (one row)"},
             {"price": False, "title": False},
-            ("was not tested: one row.", "Simple methods answer price and title as well."),
+            ("was not tested: one row.", "Simple methods answer price and title just as well."),
         ),
     ],
 )
