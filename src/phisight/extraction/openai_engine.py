@@ -25,7 +25,7 @@ from phisight.data.images.rejection import Rejection
 from phisight.extraction.answer import Answer, AnswerReader
 from phisight.extraction.chat_client import ChatClient, FailedRequestError
 from phisight.generate.confidence import field_confidences
-from phisight.generate.requests import ImageSource, Request, load_rgb
+from phisight.generate.requests import ImageSource, Request, cut_at, load_rgb
 
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _END = object()
@@ -156,13 +156,16 @@ def _body(prompt: str, images: Sequence[str], most: int) -> dict[str, Any]:
 
 
 def answer_of(found: Mapping[str, Any], reader: AnswerReader) -> Answer:
-    """The fields of a chat completion; confidences where it brings log-probabilities."""
+    """The fields of a chat completion, none where it was cut; confidences where it brings log-probabilities."""
     try:
         choice = found["choices"][0]
         text = str(choice["message"]["content"] or "").strip()
     except (KeyError, IndexError, TypeError):
         return Answer(error=f"server: no answer in {json.dumps(found)[:120]}")
     tokens = (choice.get("logprobs") or {}).get("content") or []
+    if choice.get("finish_reason") == "length":
+        count = (found.get("usage") or {}).get("completion_tokens") or len(tokens)
+        return Answer(text=text, error=f"not read: {cut_at(count) if count else 'cut at max_new_tokens'}")
     try:
         pieces = [bytes(one["bytes"] or ()) if "bytes" in one else str(one["token"]).encode() for one in tokens]
         probabilities = [float(one["logprob"]) for one in tokens]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from phisight.core.task import Task
 from phisight.extraction.answer import AnswerReader
+from phisight.extraction.openai_engine import answer_of
 from phisight.generate import AnswerGrammar, Predictor, Request
 from phisight.generate.completions import Completion
 from phisight.generate.scheduler import Scheduler
@@ -32,6 +33,17 @@ def test_why_an_answer_is_not_read_is_its_error() -> None:
     answer = AnswerReader(TASK).read(completion("Price: 25", "cut at 3 tokens"))
     assert (answer.ok, dict(answer), answer.error) == (False, {}, "not read: cut at 3 tokens")
     assert AnswerReader(TASK).read(completion("Price: 25"))["price"] == 25.0
+
+
+@pytest.mark.parametrize(
+    ("usage", "reason"), [({"completion_tokens": 7}, "cut at 7 tokens"), ({}, "cut at max_new_tokens")]
+)
+def test_an_answer_that_a_server_cut_is_unread(usage: dict[str, int], reason: str) -> None:
+    choice = {"message": {"content": "Price: 25"}, "finish_reason": "length"}
+    answer = answer_of({"choices": [choice], "usage": usage}, AnswerReader(TASK))
+    assert (dict(answer), answer.text, answer.error) == ({}, "Price: 25", f"not read: {reason}")
+    whole = answer_of({"choices": [{**choice, "finish_reason": "stop"}]}, AnswerReader(TASK))
+    assert whole["price"] == 25.0
 
 
 @pytest.fixture(scope="module")

@@ -220,7 +220,7 @@ def test_a_predictor_may_schedule(kind: str, tiny: tuple[Any, Any], monkeypatch:
         assert dict(scheduled.generations(asked)) == plain
     finally:
         attach_head(tiny[0], None)
-    assert any(one.cut for one in plain.values())
+    assert any(one.unread for one in plain.values())
     model = small_model.model(rope_switch="batch").eval()
     asked = [Request("Tell me.")]
     answers = [

@@ -141,6 +141,6 @@ def answered(out: Path, data: Path, rows: list[EvalRow], batch_size: int) -> lis
     recipe = read_run(out)
     loaded, processor, _ = load_run(out)
     settings = changed(recipe.evaluate, batch_size=batch_size)
-    predictor = predictor_of(loaded, processor, settings, recipe.train.numbers, TASK, [data], out)
+    predictor = predictor_of(loaded, processor, settings, recipe.train.numbers, TASK, [data], run=out)
     assert predictor.numbers == {"digit_weighted": "text"}.get(recipe.train.numbers, recipe.train.numbers)
     return list(evaluate(predictor, [replace(row) for row in rows], TASK).answers)
