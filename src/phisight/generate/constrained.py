@@ -52,7 +52,8 @@ class AnswerGrammar:
         self.end_ids = [end_ids] if isinstance(end_ids, int) else list(end_ids)
         self.max_text_tokens = max_text_tokens
         self.token_bytes = token_bytes(tokenizer)
-        self._tree = _prefix_tree(self.token_bytes)
+        added = tokenizer.added_tokens_decoder  # "</s>" is no word, even where a tokenizer does not call it special
+        self._tree = _prefix_tree({token: text for token, text in self.token_bytes.items() if token not in added})
         self._allowed: dict[States, Tensor] = {}
         self._masks: Tensor | None = None
         self._lock = threading.Lock()

@@ -169,3 +169,14 @@ def test_tokens_of_real_tokenizers_are_their_bytes(make: object) -> None:
     ids = tokenizer(text, add_special_tokens=False).input_ids
     assert b"".join(known[token] for token in ids).decode().strip() == text
     assert tokenizer.eos_token_id not in known
+
+
+def test_a_token_that_was_added_to_the_vocabulary_is_no_word() -> None:
+    """The published tokenizer does not call "</s>" special, and writes it out as text."""
+    tokenizer = sentencepiece_like()
+    tokenizer.add_tokens(["</s>"])
+    answers = AnswerGrammar(Task(), tokenizer, CATEGORIES, tokenizer.eos_token_id)
+    states = answers.grammar.walk(answers.grammar.start, b"Product: A")
+    allowed = set(answers.allowed(states).tolist())
+    assert tokenizer.convert_tokens_to_ids("</s>") not in allowed
+    assert {tokenizer.convert_tokens_to_ids(name) for name in ("<0x3C>", "Pr")} <= allowed
