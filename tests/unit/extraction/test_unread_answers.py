@@ -19,7 +19,7 @@ TASK = Task(answer="Price: {price}", fields={"price": "number"})
 
 
 def completion(text: str, unread: str | None = None) -> Completion:
-    return Completion(0, text, text, [1], [text.encode()], [-0.1], unread)
+    return Completion(0, text, text, [1], [text.encode()], [-0.1], unread=unread)
 
 
 @pytest.mark.parametrize("text", ["Price: 1e999", f"Price: {'7' * 40}", "Price: -1e15"])
