@@ -103,6 +103,16 @@ def test_a_miss_on_a_zero_truth_is_outside_every_band() -> None:
     assert len(NUMBERS["mape"].values([0.0, 2.0, -4.0], [1.0, 1.0, -2.0], 0.0).rows) == 2
 
 
+def test_a_truth_next_to_zero_leaves_every_figure_finite() -> None:
+    for answer in (None, 2.0, 0.0):
+        for metric in NUMBERS.values():
+            if metric.name != "r2":
+                figure = metric([1e-308, 5e-324, 3.0], [answer, answer, 3.0], 2.0)
+                assert figure is not None, metric.name
+                assert math.isfinite(figure), metric.name
+    assert NUMBERS["mape"]([1e-308, 3.0], [2.0, 3.0]) == 0.5e12
+
+
 def test_unanswered_texts_and_categories_are_wrong() -> None:
     assert CATEGORIES["accuracy"](["a", "b"], ["a", None]) == 0.5
     assert [metric(["a b", "c"], ["a b", None]) for metric in TEXTS.values()] == [0.5, 0.5, 0.5]

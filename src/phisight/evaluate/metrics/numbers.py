@@ -13,6 +13,8 @@ from phisight.evaluate.metrics.metric import Array, Column, Metric, MetricRows
 from phisight.evaluate.statistics.group_test import MEAN
 from phisight.evaluate.statistics.resamples import Median, OfMeans
 
+LARGEST_MISS = 1e12
+"""Times its truth that a number counts as off at most: else one truth next to 0 would leave a figure infinite."""
 TOLERANCE = 0.10
 """A number this close to its truth, as a share of it, counts as right wherever right and wrong are told apart."""
 
@@ -35,9 +37,10 @@ def _absolute(truth: Array, predicted: Array) -> Array:
 
 
 def _percentage(truth: Array, predicted: Array) -> Array:
-    """|error| / |truth|."""
+    """|error| / |truth|, at most LARGEST_MISS."""
     with np.errstate(over="ignore"):  # a truth next to 0 is missed by any multiple
-        return np.divide(np.abs(predicted - truth), np.abs(truth), out=np.full_like(truth, np.nan), where=truth != 0)
+        found = np.divide(np.abs(predicted - truth), np.abs(truth), out=np.full_like(truth, np.nan), where=truth != 0)
+    return np.asarray(np.minimum(found, LARGEST_MISS))
 
 
 def _symmetric(truth: Array, predicted: Array) -> Array:
