@@ -167,7 +167,7 @@ class ExpectedNumbers:
             )
             for row, strings in search.items():
                 mass = sum(strings.values())
-                if mass < LEAST_MASS:
+                if not strings or mass < LEAST_MASS:
                     unread[row] = unread[row] or (
                         f"field {name!r} has no median: {1 - mass:.0%} of the probability belongs to no number that "
                         "could be followed; train longer, or use train.numbers=text"
