@@ -63,7 +63,7 @@ def test_in_16_bits_rows_that_nobody_can_read_are_compared_by_their_logits() -> 
 
 
 def test_what_was_seen_comes_back_from_its_file(tmp_path: Path) -> None:
-    seen("other\n").write(tmp_path / "seen.safetensors")
+    seen("other\n", LOGITS.clone()).write(tmp_path / "seen.safetensors")
     again = Observation.read(tmp_path / "seen.safetensors")
     assert (again.dtype, again.texts) == ("float32", [ANSWER, "other\n"])
     assert all(torch.equal(one, LOGITS) for one in again.logits)
