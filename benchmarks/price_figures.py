@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from phisight.core.dataset_folder import GROUP, METADATA, SPLITS, Split
+from phisight.core.kinds.kind import as_number
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import EvalRow, interval, read_rows
 from phisight.evaluate.metrics import MEAN
@@ -91,7 +92,7 @@ def groups(folder: Path) -> dict[str, str]:
 def truths(folder: Path) -> dict[str, float]:
     """True price by key of the rows that are answered."""
     (name,) = DatasetFolder.open(folder).task.of_kind("number")
-    return {row.key: float(row.truth[name]) for row in rows_of(folder)}
+    return {row.key: as_number(row.truth[name]) for row in rows_of(folder)}
 
 
 def asked_of(folder: Path, answers: Answers) -> dict[str, float]:
@@ -195,7 +196,7 @@ def medians(folder: Path) -> dict[str, float]:
     members: dict[str, list[float]] = {}
     for row in read_rows(folder, task, "train").rows:
         for name in (_category(row, folder), ""):
-            members.setdefault(name, []).append(float(row.truth[price]))
+            members.setdefault(name, []).append(as_number(row.truth[price]))
     return {name: float(np.median(prices)) for name, prices in members.items()}
 
 

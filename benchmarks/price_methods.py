@@ -42,6 +42,7 @@ from typing import Any
 
 from price_figures import Answered, Answers, rows_of, show, summary
 
+from phisight.core.kinds.kind import as_number
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST
 from phisight.core.settings import EvaluateSettings, Numbers
@@ -227,7 +228,7 @@ def answered(run: Path, folder: Path, method: Numbers, *, constrained: bool) -> 
     settings = EvaluateSettings(batch_size=32, max_new_tokens=160, constrained=constrained)
     rows = rows_of(folder)[: MOST.get(method)]
     prices = evaluate(predictor_of(model, processor, settings, method, task, [folder]), rows, task).predicted(name)
-    return {row.key: None if price is None else float(price) for row, price in zip(rows, prices, strict=True)}
+    return {row.key: None if price is None else as_number(price) for row, price in zip(rows, prices, strict=True)}
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def decoder_bytes(model: Any) -> int:
 
 def rights_of(extractor: Any, data: Any, rows: list[dict[str, Any]]) -> tuple[dict[str, NDArray[np.bool_]], float]:
     """For each field whether each row's answer is right, and images a second."""
-    from phisight.evaluate.statistics.calibration import is_right
+    from phisight.evaluate.statistics.calibration import NEAR
 
     task = extractor.task
     found = {name: np.zeros(len(rows), dtype=bool) for name in task.names}
@@ -42,7 +42,9 @@ def rights_of(extractor: Any, data: Any, rows: list[dict[str, Any]]) -> tuple[di
     for index, answer in extractor.answers(images, batch_size=32, workers=2):
         truth = task.values(rows[index])
         for name in task.names:
-            found[name][index] = answer.ok and is_right(str(task.fields[name].kind), truth[name], answer[name])
+            given = task.fields[name].typed(answer[name]) if answer.get(name) is not None else None
+            near = None not in (truth[name], given) and task.fields[name].rules.is_right(truth[name], given, NEAR)
+            found[name][index] = answer.ok and (near or truth[name] is given is None)
     return found, len(rows) / (time.perf_counter() - start)
 
 

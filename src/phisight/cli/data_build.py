@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phisight.cli.screen import console, progress_bar
+from phisight.cli.screen import command_line, console, progress_bar
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from phisight.core.task import Task
     from phisight.data.build.build_dataset import Report
     from phisight.data.build.finish.finalize import BuildResult
+    from phisight.data.build.plan.groups import GroupRule
     from phisight.data.build.plan.splits import SplitShares
 
 _TASK, _LIMITS, _NETWORK = "Task", "Limits", "Network"
@@ -31,7 +32,12 @@ TaskOption = Annotated[
 ]
 Fields = Annotated[
     list[str] | None,
-    typer.Option("--field", help="A field of the answer: COLUMN:text, :category or :number.", rich_help_panel=_TASK),
+    typer.Option(
+        "--field",
+        help="A field of the answer, COLUMN:KIND: text, category, number (number:2 with decimals), integer, date, "
+        "boolean, list or list:category; KIND? is optional. Repeatable.",
+        rich_help_panel=_TASK,
+    ),
 ]
 Answer = Annotated[str | None, typer.Option(help="Answer template: 'Price: {price}'.", rich_help_panel=_TASK)]
 Prompt = Annotated[str | None, typer.Option(help="Question put to every image.", rich_help_panel=_TASK)]
@@ -48,6 +54,18 @@ Numbers = Annotated[
         help="How a column writes numbers: price:decimal=comma,thousands=dot,unit=strip. Repeatable.",
         rich_help_panel=_TASK,
     ),
+]
+Dates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--date",
+        help="Which number of a column's dates is the day: day:dmy or day:mdy. Repeatable.",
+        rich_help_panel=_TASK,
+    ),
+]
+Lists = Annotated[
+    list[str] | None,
+    typer.Option("--list", help="The sign between a column's entries: tags:'|'. Repeatable.", rich_help_panel=_TASK),
 ]
 SplitColumn = Annotated[str | None, typer.Option(help="Column that says train, validation or test.")]
 OwnSplit = Annotated[
@@ -97,6 +115,7 @@ MinSide = Annotated[int, typer.Option(help="Shortest side of an image.", rich_he
 
 
 def build_command(
+    context: typer.Context,
     source: Source,
     out: Out,
     image: Image = None,
@@ -110,6 +129,8 @@ def build_command(
     near_duplicates: NearDuplicates = True,
     overwrite: Overwrite = False,
     numbers: Numbers = None,
+    dates: Dates = None,
+    lists: Lists = None,
     split_column: SplitColumn = None,
     own_split: OwnSplit = True,
     shares: Shares = "0.8,0.1,0.1",
@@ -136,20 +157,18 @@ def build_command(
     """Build a data set folder from SOURCE; the same command continues. Each row ends in the table or the rejects."""
     from phisight.data.build.build_dataset import build
     from phisight.data.build.plan.config import BuildOptions
-    from phisight.data.build.plan.groups import GroupRule
     from phisight.data.fetch.limits import FetchLimits, parse_header
     from phisight.data.images.decode import ImageLimits
-    from phisight.data.values.number_style import styles_by_column
 
     chosen = BuildOptions(
         image=image,
         key=key,
         task=_task_from_options(task, fields or [], answer, prompt),
         prompt=prompt,
-        group=GroupRule(group, tuple(group_regex or ())),
+        group=_group_rule(group, group_regex),
         near_duplicates=near_duplicates,
         overwrite=overwrite,
-        numbers=styles_by_column(numbers or []),
+        **_written(numbers or [], dates or [], lists or []),
         split_column=split_column,
         own_split=own_split,
         shares=_shares(shares),
@@ -173,7 +192,7 @@ def build_command(
     )
     with progress_bar() as progress:
         result = build(source, out, chosen, _reporter(progress))
-    _print_result(result)
+    _print_result(result, context)
     _export_beside(out, layout)
 
 
@@ -199,6 +218,12 @@ def _export_beside(out: Path, layout: str) -> None:
     console.print(f"{len(files)} files in {target}", markup=False, soft_wrap=True)
 
 
+def _group_rule(column: str | None, patterns: list[str] | None) -> GroupRule:
+    from phisight.data.build.plan.groups import GroupRule
+
+    return GroupRule(column, tuple(patterns or ()))
+
+
 def _shares(text: str) -> SplitShares:
     from phisight.core.errors import SettingsError
     from phisight.data.build.plan.splits import SplitShares
@@ -213,7 +238,8 @@ def _shares(text: str) -> SplitShares:
 def _task_from_options(file: Path | None, fields: list[str], answer: str | None, prompt: str | None) -> Task | None:
     """The task given by options, None when it is to be guessed; SettingsError or TaskError when it makes no sense."""
     from phisight.core.errors import SettingsError
-    from phisight.data.build.plan.columns import kinds_by_name, read_task, task_of_fields
+    from phisight.data.build.plan.columns import kinds_by_name, task_of_fields
+    from phisight.data.build.plan.task_files import read_task
 
     if file is not None:
         if fields or answer or prompt:
@@ -226,7 +252,19 @@ def _task_from_options(file: Path | None, fields: list[str], answer: str | None,
     return task_of_fields(kinds_by_name(fields), answer, prompt)
 
 
-def _print_result(result: BuildResult) -> None:
+def _written(numbers: list[str], dates: list[str], lists: list[str]) -> dict[str, Any]:
+    """How columns write their values, as options of a build."""
+    from phisight.data.values.column_readers import orders_by_column, separators_by_column
+    from phisight.data.values.number_style import styles_by_column
+
+    return {
+        "numbers": styles_by_column(numbers),
+        "dates": orders_by_column(dates),
+        "lists": separators_by_column(lists),
+    }
+
+
+def _print_result(result: BuildResult, context: typer.Context) -> None:
     from rich.table import Table
 
     for guess in result.guesses:
@@ -243,3 +281,6 @@ def _print_result(result: BuildResult) -> None:
     console.print(table)
     for finding in result.findings:
         console.print(f"finding: {finding.count} x {finding.meaning} ({', '.join(finding.keys)})", markup=False)
+    if result.options:
+        line = command_line(context, result.options)
+        console.print(f"the same by hand: {line}", markup=False, highlight=False, soft_wrap=True)

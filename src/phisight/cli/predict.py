@@ -111,7 +111,7 @@ def _show(name: str, answer: Answer, *, as_json: bool) -> None:
         line = {
             "image": name,
             "answer": answer.text,
-            "fields": dict(answer) if answer.ok else None,
+            "fields": answer.json() if answer.ok else None,
             "confidence": answer.confidence,
             "interval": answer.interval,
             "reason": answer.error,
@@ -127,5 +127,6 @@ def _show(name: str, answer: Answer, *, as_json: bool) -> None:
     for field, value in answer.items():
         about = [f"{answer.confidence[field]:.0%}"] if field in answer.confidence else []
         about += ["{:g} to {:g}".format(*answer.interval[field])] if field in answer.interval else []
-        fields.append(f"{field}: {value}" + (f" ({', '.join(about)})" if about else ""))
+        shown = answer.task.fields[field].write(value) if answer.task is not None else value
+        fields.append(f"{field}: {shown}" + (f" ({', '.join(about)})" if about else ""))
     console.print(f"{name}: {'; '.join(fields)}", markup=False, highlight=False, soft_wrap=True)

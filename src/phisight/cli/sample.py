@@ -24,7 +24,11 @@ def make_command(
     out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet, or be empty.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, on any number of workers.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="fashion: full variety, images of 224 to 1,344 pixels; demo: small and easy to learn.")
+        str,
+        typer.Option(
+            help="fashion: full variety, images of 224 to 1,344 pixels; demo: small and easy to learn; receipts: a "
+            "field of every kind.",
+        ),
     ] = "fashion",
     like: Annotated[
         Path | None,
@@ -54,13 +58,20 @@ def make_command(
     from phisight.sample.draw_catalogue import make
     from phisight.sample.faults import parse_rates
     from phisight.sample.like.imitate import imitate
+    from phisight.sample.receipts.receipt_folder import PRESET as RECEIPTS
+    from phisight.sample.receipts.receipt_folder import make_receipts
 
-    settings, rates = preset_of(preset), parse_rates(faults)
+    rates = parse_rates(faults)
+    if preset == RECEIPTS and (like is not None or rates):
+        raise SampleError("--preset receipts takes neither --like nor --faults; leave them out")
+    settings = preset_of("fashion" if preset == RECEIPTS else preset)
     if like is not None and rates:
         raise SampleError("--faults goes with a drawn catalogue, not with --like; leave one of them out")
     workers = workers or os.cpu_count() or 1
     with _progress(rows) as progress:
-        if like is None:
+        if preset == RECEIPTS:
+            card = make_receipts(rows, out, seed=seed, workers=workers, overwrite=overwrite, progress=progress)
+        elif like is None:
             card = make(
                 rows,
                 out,

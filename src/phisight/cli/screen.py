@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -52,6 +53,25 @@ def fail(error: Exception) -> NoReturn:
     errors.print("error:" if world_size() == 1 else f"error in process {rank()}:", style="bold red", end=" ")
     errors.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
     sys.exit(getattr(error, "exit_code", 1))
+
+
+def command_line(context: typer.Context, added: Sequence[str]) -> str:
+    """The command as it was given, with further options, ready for a shell; what ``--header`` holds is left out."""
+    parts = ["phisight", *context.command_path.split()[1:]]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if parameter.param_type_name == "argument":
+                parts.append(str(one))
+            elif isinstance(one, bool):
+                parts.append((parameter.opts if one else parameter.secondary_opts)[0])
+            else:
+                parts += [parameter.opts[0], "..." if parameter.opts[0] == "--header" else str(one)]
+    return shlex.join([*parts, *added])
 
 
 def progress_bar() -> Progress:

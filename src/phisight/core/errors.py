@@ -52,7 +52,15 @@ class PhisightError(Exception):
 
 
 class SettingsError(PhisightError, ValueError):
-    """A recipe or a flag cannot be used."""
+    """A recipe or a flag cannot be used.
+
+    Attributes:
+        problems: A sentence for each thing that is wrong.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class TaskError(PhisightError):

@@ -4,57 +4,30 @@
 
 One object writes the training answer, parses a generated one and, through the kinds of its fields, chooses the
 metrics. Reading back what was written gives the same fields; a row for which that fails is rejected when it is written.
+An optional field without a value is written as a fixed word (``none``), which is read as no value.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from phisight.core.errors import EmptyFieldError, TaskError, some
+from phisight.core.kinds import FieldValue, Known
+from phisight.core.task_field import TaskField, field_of
 
-FieldKind = Literal["text", "category", "number"]
-FieldValue = str | float
-
-LARGEST = 1e15
-"""A number of this size or more is no value: its digits are beyond what a float holds."""
+__all__ = ["FieldValue", "ParsedAnswer", "Task", "TaskField", "checked_prompt", "special_tokens_in"]
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _SPECIAL = re.compile(
     r"<\|[^\s<>|]{1,40}\|>|</?s>|<unk>|<pad>|<mask>|<bos>|<eos>|<image>|</?(?:img|box|ref)>|\[/?INST\]"
 )
 _LEADING_IMAGE = re.compile(r"\A\s*<\|image_1\|>[ \t]*\n?")
-
-
-class TaskField(BaseModel):
-    """One field of the answer; its name is a column of the table."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: FieldKind = Field(
-        default="text", description="text (free), category (one of the values seen in training) or number."
-    )
-    decimals: int | None = Field(
-        default=None,
-        ge=0,
-        le=10,
-        description="Digits after the point; None means as short as exact (470.0, 12.99).",
-    )
-
-    def write(self, value: FieldValue) -> str:
-        """The value as it stands in an answer."""
-        if self.kind != "number":
-            return str(value)
-        text = _shortest(float(value)) if self.decimals is None else f"{float(value):.{self.decimals}f}"
-        return text if float(text) else text.removeprefix("-")
 
 
 @dataclass(frozen=True)
@@ -89,7 +62,7 @@ class Task(BaseModel):
     def _bare_kinds(cls, fields: Any) -> Any:
         if not isinstance(fields, Mapping):
             return fields
-        return {name: {"kind": kind} if isinstance(kind, str) else kind for name, kind in fields.items()}
+        return {name: field_of(kind) if isinstance(kind, str) else kind for name, kind in fields.items()}
 
     @field_validator("prompt")
     @classmethod
@@ -119,7 +92,7 @@ class Task(BaseModel):
         """Field names in the order of the template."""
         return _PLACEHOLDER.split(self.answer)[1::2]
 
-    def of_kind(self, kind: FieldKind) -> list[str]:
+    def of_kind(self, kind: str) -> list[str]:
         """Names of the fields of one kind, in template order."""
         return [name for name in self.names if self.fields[name].kind == kind]
 
@@ -131,17 +104,12 @@ class Task(BaseModel):
         return {name: self._typed(name, row[name]) for name in self.names}
 
     def _typed(self, name: str, value: Any) -> FieldValue:
-        if value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip():
-            raise EmptyFieldError(f"field {name!r} is empty; fill it or leave the row out")
-        if self.fields[name].kind != "number":
-            return " ".join(str(value).split())
         try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise TaskError(f"field {name!r} should be a number but holds {str(value)[:40]!r}") from None
-        if not math.isfinite(number):
-            raise TaskError(f"field {name!r} should be a finite number but holds {number}")
-        return number
+            return self.fields[name].typed(value)
+        except EmptyFieldError as error:
+            raise EmptyFieldError(f"field {name!r} {error}") from None
+        except ValueError as error:
+            raise TaskError(f"field {name!r} {error}") from None
 
     def render(self, row: Mapping[str, Any]) -> str:
         """The answer for a row; TaskError when it could not be read back (a title that holds ', Category: ')."""
@@ -154,6 +122,19 @@ class Task(BaseModel):
             reason = back.reason or "a field holds text of the template"
             raise TaskError(f"the answer {text!r} cannot be read back ({reason}); change the template's separators")
         return text
+
+    def answer_schema(self, known: Mapping[str, Known] | None = None) -> dict[str, Any]:
+        """JSON schema of an answer's fields; ``known`` names the categories. An absent value is null."""
+        properties: dict[str, Any] = {}
+        for name in self.names:
+            field = self.fields[name]
+            one = field.rules.schema((known or {}).get(name, Known()), field)
+            properties[name] = {"anyOf": [one, {"type": "null"}]} if field.optional else one
+        return {"type": "object", "properties": properties, "required": self.names, "additionalProperties": False}
+
+    def as_json(self, values: Mapping[str, FieldValue]) -> dict[str, Any]:
+        """Fields as JSON holds them: a date as text, a list as an array, null where there is no value."""
+        return {name: self.fields[name].rules.as_json(value) for name, value in values.items()}
 
     def spans(self, text: str) -> dict[str, tuple[int, int]] | None:
         """Character span of each field in an answer, white space around it left out; None where it is not one."""
@@ -186,27 +167,13 @@ class Task(BaseModel):
             value, rest = rest[:cut].strip(), rest[cut + len(literal) :]
             if not value:
                 return ParsedAnswer(None, f"field {name!r} is empty")
-            if self.fields[name].kind == "number":
-                if not _NUMBER.fullmatch(value):
-                    return ParsedAnswer(None, f"field {name!r} is no number: {value[:40]!r}")
-                number = float(value.replace(",", ""))
-                if not abs(number) < LARGEST:
-                    return ParsedAnswer(None, f"field {name!r} is no number: too large")
-                values[name] = number
-            else:
-                values[name] = value
+            try:
+                values[name] = self.fields[name].parse(value)
+            except ValueError as error:
+                return ParsedAnswer(None, f"field {name!r} {error}")
         if rest.strip():
             return ParsedAnswer(None, f"text after the answer: {rest.strip()[:40]!r}")
         return ParsedAnswer(values)
-
-
-def _shortest(value: float) -> str:
-    """The fewest digits that read back as the value, at least one behind the point and never an exponent."""
-    text = repr(value)
-    if "e" not in text:
-        return text
-    plain = f"{Decimal(text):f}"
-    return plain if "." in plain else f"{plain}.0"
 
 
 def special_tokens_in(text: str) -> list[str]:

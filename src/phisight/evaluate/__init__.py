@@ -25,7 +25,7 @@ from phisight.evaluate.comparison import Comparison, compare_predictions
 from phisight.evaluate.conformal import PredictionIntervals, fit_prediction_intervals
 from phisight.evaluate.generate_answers import evaluate
 from phisight.evaluate.image_conditions import MODES, Images, possible_modes
-from phisight.evaluate.metrics import METRICS, Metric, alias, deciding, metrics_of
+from phisight.evaluate.metrics import METRICS, Metric, alias, deciding, field_deciding, field_metrics, metrics_of
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.predictions_file import write_predictions
 from phisight.evaluate.rows import EvalRow, EvalRows, read_rows, sample_of
@@ -53,6 +53,8 @@ __all__ = [
     "compare_predictions",
     "deciding",
     "evaluate",
+    "field_deciding",
+    "field_metrics",
     "figures",
     "fit_baselines",
     "fit_prediction_intervals",

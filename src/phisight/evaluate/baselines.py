@@ -1,9 +1,11 @@
 """What can be had without fine-tuning, on the same rows: the bar a model has to clear.
 
-    constant           the most frequent text and category and the median number of the training split
-    category median    the median number of the row's true category (which it is told: more than the model gets)
+    constant           what each kind of field calls typical of the training split: the median number or day, the most
+                       frequent text, category or truth value, the entries that most lists hold
+    category median    the median number or day of the row's true category (which it is told: more than the model gets)
     nearest neighbor  the fields of the training image whose features are closest (cosine)
-    ridge              ridge regression on the features: numbers (on the logarithm where all are positive), categories
+    ridge              ridge regression on the features: numbers and days (numbers on the logarithm where all are
+                       positive), categories, truth values
 
 Features are float[n, d] arrays, such as those of the model's own vision tower; without them the last two are left out.
 The first two learn from all training rows, the last two from the rows that have features.
@@ -11,7 +13,6 @@ The first two learn from all training rows, the last two from the rows that have
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from phisight.core.errors import EvaluationError
+from phisight.core.kinds import Kind
 from phisight.core.task import FieldValue, Task
 from phisight.evaluate.comparison import compare
-from phisight.evaluate.metrics import Column, alias, deciding, metrics_of
+from phisight.evaluate.metrics import Column, alias, field_deciding, field_metrics
 from phisight.evaluate.predictions import Predictions
 
 Features = NDArray[np.floating[Any]]
@@ -60,7 +62,7 @@ def fit_baselines(
     if not train or not test:
         raise EvaluationError(f"baselines need rows on both sides: {len(train)} to learn from, {len(test)} to answer")
     found = [_constant(task, train, len(test))]
-    if task.of_kind("category") and task.of_kind("number"):
+    if task.of_kind("category") and _measured(task):
         found.append(_category_median(task, train, test))
     if train_features is not None and test_features is not None:
         some = train if sample is None else sample
@@ -74,30 +76,41 @@ def fit_baselines(
     return found
 
 
-def _column(rows: Sequence[Row], field: str) -> list[FieldValue]:
-    return [row[field] for row in rows]
+def _measured(task: Task) -> list[str]:
+    """Fields whose values lie on a scale."""
+    return [name for name in task.names if type(task.fields[name].rules).to_number is not Kind.to_number]
+
+
+def _known(rows: Sequence[Row], field: str) -> list[FieldValue]:
+    """The values that there are."""
+    return [row[field] for row in rows if row[field] is not None]
+
+
+def _mostly_absent(rows: Sequence[Row], field: str) -> bool:
+    return 2 * len(_known(rows, field)) < len(rows)
 
 
 def _constant(task: Task, train: Sequence[Row], count: int) -> Baseline:
     values: dict[str, Column] = {}
     for name in task.names:
-        column = _column(train, name)
-        number = task.fields[name].kind == "number"
-        value = float(np.median(np.asarray(column, float))) if number else Counter(column).most_common(1)[0][0]
-        values[name] = [value] * count
+        known = _known(train, name)
+        typical = task.fields[name].rules.typical(known) if known and not _mostly_absent(train, name) else None
+        values[name] = [typical] * count
     return Baseline("constant", "always the commonest text and category and the median number", values)
 
 
 def _category_median(task: Task, train: Sequence[Row], test: Sequence[Row]) -> Baseline:
     category = task.of_kind("category")[0]
     values: dict[str, Column] = {}
-    for name in task.of_kind("number"):
-        members: dict[FieldValue, list[float]] = {}
+    for name in _measured(task):
+        rules = task.fields[name].rules
+        members: dict[FieldValue, list[FieldValue]] = {}
         for row in train:
-            members.setdefault(row[category], []).append(float(row[name]))
-        medians = {value: float(np.median(numbers)) for value, numbers in members.items()}
-        overall = float(np.median(np.asarray(_column(train, name), float)))
-        values[name] = [medians.get(row[category], overall) for row in test]
+            if row[name] is not None:
+                members.setdefault(row[category], []).append(row[name])
+        medians = {value: rules.typical(known) for value, known in members.items()}
+        known = _known(train, name)
+        values[name] = [medians.get(row[category], rules.typical(known)) if known else None for row in test]
     return Baseline("category median", "the median number of the true category, which it is told", values)
 
 
@@ -111,22 +124,31 @@ def _nearest(
 
 
 def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_features: Features, about: str) -> Baseline:
+    """Of optional fields it learns the values that there are, and gives every row one."""
     values: dict[str, Column] = {}
-    for name in task.of_kind("number"):
-        target = np.asarray(_column(train, name), float)
-        logarithmic = bool((target > 0).all())
-        fitted = make_pipeline(StandardScaler(), RidgeCV(_ALPHAS))
-        fitted.fit(train_features, np.log(target) if logarithmic else target)
-        answers = fitted.predict(test_features)
-        if logarithmic:  # clipped to what was seen: a line extrapolates, its exponential even more
-            answers = np.exp(np.clip(answers, np.log(target.min()), np.log(target.max())))
-        values[name] = [float(answer) for answer in answers]
-    for name in task.of_kind("category"):
-        labels = _column(train, name)
-        if len(set(labels)) > 1:
+    for name in task.names:
+        rules = task.fields[name].rules
+        rows = [row for row, one in enumerate(train) if one[name] is not None]
+        known, features = [train[row][name] for row in rows], train_features[rows]
+        if rules.label and len(set(known)) > 1:
+            codes = sorted(set(known), key=str)
             classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(_ALPHAS))
-            values[name] = [str(label) for label in classifier.fit(train_features, labels).predict(test_features)]
+            classifier.fit(features, [codes.index(value) for value in known])
+            values[name] = [codes[int(code)] for code in classifier.predict(test_features)]
+        elif name in _measured(task) and known:
+            target = np.asarray([rules.to_number(value) for value in known], float)
+            values[name] = [rules.of_number(float(one)) for one in _fitted(features, target, test_features)]
     return Baseline("ridge", f"ridge regression {about}", values)
+
+
+def _fitted(features: Features, target: NDArray[np.float64], test_features: Features) -> NDArray[np.float64]:
+    logarithmic = bool((target > 0).all())
+    fitted = make_pipeline(StandardScaler(), RidgeCV(_ALPHAS))
+    fitted.fit(features, np.log(target) if logarithmic else target)
+    answers: NDArray[np.float64] = fitted.predict(test_features)
+    if logarithmic:  # clipped to what was seen: a line extrapolates, its exponential even more
+        answers = np.exp(np.clip(answers, np.log(target.min()), np.log(target.max())))
+    return answers
 
 
 def against_baselines(model: Predictions, every: Sequence[Baseline], *, seed: int = 0) -> dict[str, Any]:
@@ -136,12 +158,12 @@ def against_baselines(model: Predictions, every: Sequence[Baseline], *, seed: in
         figures: dict[str, float | None] = {}
         against = {}
         for name, column in baseline.predicted.items():
-            truth, kind = model.truth(name), task.fields[name].kind
+            truth = model.truth(name)
             figures |= {
                 f"{alias(task, name)}_{metric.name}": metric(truth, column, model.typical(name))
-                for metric in metrics_of(kind)
+                for metric in field_metrics(task, name)
             }
-            metric = deciding(kind)
+            metric = field_deciding(task, name)
             one = compare(
                 f"{alias(task, name)}_{metric.name}",
                 metric,

@@ -26,7 +26,7 @@ from phisight.core.errors import EvaluationError
 from phisight.core.seeding import named_seed
 from phisight.evaluate.comparison import compare_predictions, field_test
 from phisight.evaluate.image_conditions import Images, images_shown
-from phisight.evaluate.metrics import alias, deciding
+from phisight.evaluate.metrics import alias, field_deciding
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.statistics.group_test import FEW, GroupTest, group_test, holm
 from phisight.evaluate.verdict import change_text
@@ -111,8 +111,8 @@ class _Condition:
 
     @property
     def groups(self) -> int:
-        """Groups behind the weaker of the tests."""
-        return min(self.likelihood.groups, *(field.test.groups for field in self.fields))
+        """Groups behind the weaker of the tests; of the fields that with the most, an optional one may have none."""
+        return min(self.likelihood.groups, max(field.test.groups for field in self.fields))
 
     @property
     def worse(self) -> bool:
@@ -192,7 +192,7 @@ def _condition(
 
 
 def _figures(real: Predictions, other: Predictions, name: str) -> tuple[str, float, float]:
-    metric = deciding(real.task.fields[name].kind)
+    metric = field_deciding(real.task, name)
     own, changed = (metric(one.truth(name), one.predicted(name), one.typical(name)) or 0.0 for one in (real, other))
     return f"{alias(real.task, name)}_{metric.name}", own, changed
 

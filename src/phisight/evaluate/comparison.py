@@ -10,7 +10,7 @@ import numpy as np
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import FieldValue
-from phisight.evaluate.metrics import METRICS, Column, Metric, alias, deciding
+from phisight.evaluate.metrics import Column, Metric, alias, field_deciding, field_metrics
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.statistics.bootstrap import paired_difference
 from phisight.evaluate.statistics.group_test import FEW, GroupTest, group_test
@@ -73,8 +73,8 @@ def compare_predictions(left: Predictions, right: Predictions, *, seed: int = 0)
     _require_same_rows(left, right)
     task, found = left.task, {}
     for field in task.names:
-        for metric in METRICS:
-            if metric.kind == task.fields[field].kind and metric.complete:
+        for metric in field_metrics(task, field):
+            if metric.complete:
                 name = f"{alias(task, field)}_{metric.name}"
                 one = compare(
                     name,
@@ -94,11 +94,12 @@ def compare_predictions(left: Predictions, right: Predictions, *, seed: int = 0)
 def field_test(left: Predictions, right: Predictions, field: str, *, seed: int = 0) -> GroupTest:
     """Test over groups that the answers of ``left`` are better than those of ``right``, by the deciding metric."""
     _require_same_rows(left, right)
-    metric = deciding(left.task.fields[field].kind)
+    metric = field_deciding(left.task, field)
     truth, typical = left.truth(field), left.typical(field)
-    sides = [metric.values(truth, one.predicted(field), typical).columns[0] for one in (left, right)]
+    sides = [metric.values(truth, one.predicted(field), typical) for one in (left, right)]
     sign = 1.0 if metric.higher_is_better else -1.0
-    return group_test(sign * (sides[0] - sides[1]), left.groups, seed=seed)
+    groups = [left.groups[row] for row in sides[0].rows]
+    return group_test(sign * (sides[0].columns[0] - sides[1].columns[0]), groups, seed=seed)
 
 
 def _require_same_rows(left: Predictions, right: Predictions) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from phisight.core.errors import EvaluationError
+from phisight.core.kinds.kind import as_number
 from phisight.evaluate.metrics import MEAN, alias, numbers
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.statistics.bootstrap import interval
@@ -39,8 +40,8 @@ class PredictionIntervals:
                 lower.append(None)
                 upper.append(None)
                 continue
-            answers = {name: np.array([float(values[name])]) for name in fitted}
-            ends = {name: one.bounds(answers[name]) for name, one in fitted.items()}
+            answers = {name: np.array([as_number(given)]) for name in fitted if (given := values[name]) is not None}
+            ends = {name: fitted[name].bounds(answer) for name, answer in answers.items()}
             lower.append({name: float(low[0]) for name, (low, _) in ends.items()})
             upper.append({name: float(high[0]) for name, (_, high) in ends.items()})
         return cls(fitted, lower, upper)

@@ -107,7 +107,8 @@ def _fingerprint(
     digest.update(json.dumps(settings).encode())
     for row in rows:
         contents = [one.content() for one in row.recorded]
-        digest.update(json.dumps([row.key, list(map(str, row.images)), contents, dict(row.truth)]).encode())
+        truth = task.as_json(row.truth)
+        digest.update(json.dumps([row.key, list(map(str, row.images)), contents, truth]).encode())
     return digest.hexdigest()
 
 

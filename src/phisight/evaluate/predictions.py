@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from phisight.core.kinds.kind import as_number
 from phisight.core.task import FieldValue, Task
 from phisight.evaluate.image_conditions import Images
 from phisight.evaluate.metrics import row_error
@@ -104,7 +105,8 @@ class Predictions:
         """The number an unanswered row may count as: the median of the training rows, else of the true values."""
         if self.task.fields[name].kind != "number":
             return 0.0
-        return self.medians.get(name, float(np.median([float(value) for value in self.truth(name)])))
+        known = [as_number(value) for value in self.truth(name) if value is not None]
+        return self.medians.get(name, float(np.median(known)) if known else 0.0)
 
     @property
     def parse_rate(self) -> float:

@@ -12,7 +12,8 @@ RUN/predictions.parquet, one line for each row and image condition:
     answer     string   the model's answer; null where its image could not be used
     written    string   the text as generated, where a number strategy put other numbers into the answer; else null
     reason     string   why no fields could be read; null where they could
-    truth      struct   the task's fields
+    truth      struct   the task's fields: text and category string, number double, integer int64, date date32, boolean
+                        bool, list list<string>; null where an optional field has no value
     predicted  struct   fields read from the answer; null where they could not be read
     error      double   0 (all right) to 1 (all wrong), the mean over fields; orders rows from best to worst
     thumbnail  binary   JPEG of the row's own image, for some of the rows with real images
@@ -39,6 +40,7 @@ from phisight.core import run_folder
 from phisight.core.errors import ImageError
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
+from phisight.data.values.typed_columns import arrow_type
 from phisight.evaluate.predictions import Predictions
 from phisight.generate import ImageSource, load_rgb
 
@@ -91,9 +93,7 @@ def write_predictions(
 
 
 def _schema(task: Task) -> Any:
-    fields = pa.struct(
-        [(name, pa.float64() if task.fields[name].kind == "number" else pa.string()) for name in task.names]
-    )
+    fields = pa.struct([(name, arrow_type(task.fields[name])) for name in task.names])
     columns = [
         ("row", pa.int64()),
         ("key", pa.string()),

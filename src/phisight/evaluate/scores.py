@@ -17,7 +17,7 @@ from typing import Any
 from phisight.core.errors import EvaluationError
 from phisight.evaluate.breakdown import by_band, by_category, confusion
 from phisight.evaluate.image_conditions import MODES, Images
-from phisight.evaluate.metrics import TOLERANCE, alias, metrics_of
+from phisight.evaluate.metrics import TOLERANCE, alias, field_metrics
 from phisight.evaluate.predictions import Predictions
 from phisight.evaluate.statistics.bootstrap import interval
 
@@ -59,7 +59,7 @@ def figures(predictions: Predictions, *, seed: int = 0, resamples: int = 1000) -
     ends: dict[str, list[float] | None] = {}
     for name in task.names:
         truth, predicted = predictions.truth(name), predictions.predicted(name)
-        for metric in metrics_of(task.fields[name].kind):
+        for metric in field_metrics(task, name):
             key = f"{alias(task, name)}_{metric.name}"
             behind = metric.values(truth, predicted, predictions.typical(name))
             values[key], counts[key] = metric.figure(behind), len(behind.rows)

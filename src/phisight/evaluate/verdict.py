@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_IN_OWN_UNIT = ("mae", "mae_penalized", "rmsle", "r2")
+from phisight.core.kinds import KINDS
+
+_IN_OWN_UNIT = (
+    "mae",
+    "mae_penalized",
+    "rmsle",
+    "r2",
+    *(figure.name for kind in KINDS.values() for figure in kind.figures if not figure.share),
+)
 _TITLES = {
     "mae_penalized": "mean error",
     "mae": "mean error",
     "accuracy": "right",
     "token_f1": "words right",
     "exact": "exactly right",
+    **{
+        kind.deciding: figure.label
+        for kind in KINDS.values()
+        for figure in kind.figures
+        if figure.name == kind.deciding
+    },
 }
 
 

@@ -19,7 +19,10 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 
 CARD_FILE = "README.md"
-FIGURES = ("_accuracy", "_exact", "_mae", "_median_ape", "parse_rate")
+FIGURES = (
+    "_accuracy", "_exact", "_mae", "_median_ape", "_days_off", "_relative_error", "_entry_f1", "_invented", "_missed",
+    "parse_rate",
+)  # fmt: skip
 ORDER = (
     "Trained on", "Figures", "What its confidence is worth", "Does it look at the image?", "Limits", "Licenses",
     "How to call it",
@@ -103,7 +106,7 @@ def _front_matter(facts: CardFacts) -> str:
 
 def _what_it_is(facts: CardFacts) -> str:
     kind = "Adapters (PEFT) for Phi-3-Vision" if facts.adapters else "A Phi-3-Vision model (`phi3_v`)"
-    fields = ", ".join(f"`{name}` ({facts.task.fields[name].kind})" for name in facts.task.names)
+    fields = ", ".join(f"`{name}` ({facts.task.fields[name].short})" for name in facts.task.names)
     made = "fine-tuned" if facts.recipe else "exported"
     text = (
         f"{kind}, {made} with phisight from `{facts.base}`; weights in {facts.dtype}. Shown an image and asked "
@@ -176,7 +179,7 @@ def _limits(facts: CardFacts) -> str:
     unread = 1 - float(facts.scores.get("parse_rate", 1))
     if unread:
         lines.append(f"- {unread:.1%} of its answers on those rows could not be read.")
-    if facts.task.of_kind("category"):
+    if any(one.rules.needs_values(one) for one in facts.task.fields.values()):
         lines.append("- It knows the categories of its training rows only.")
     if facts.recipe and facts.recipe.train.numbers == "head":
         lines.append(
@@ -196,7 +199,7 @@ def _licenses(facts: CardFacts) -> str:
 
 
 def _how_to_call(facts: CardFacts) -> str:
-    named = "\n".join(f"# {name}: {facts.task.fields[name].kind}" for name in facts.task.names)
+    named = "\n".join(f"# {name}: {facts.task.fields[name].short}" for name in facts.task.names)
     typed = f"""```python
 import phisight
 

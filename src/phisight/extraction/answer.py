@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from phisight.core.task import FieldValue, Task
+from phisight.core.task import Task
 from phisight.generate.completions import Completion
 from phisight.generate.confidence import field_confidences, overall
 
@@ -13,8 +14,11 @@ LARGEST = 2.0**63
 """Numbers of a table are smaller; an infinite one is none of them."""
 
 
-class Answer(dict[str, FieldValue]):
-    """Fields by name, empty where the answer could not be read or the image could not be used.
+class Answer(dict[str, Any]):
+    """Fields by name; empty where the answer could not be read or the image could not be used.
+
+    Text and categories are str, numbers float, integers int, dates datetime.date, booleans bool, lists list of str;
+    None where an optional field has no value.
 
     Attributes:
         text: What the model wrote, with its numbers; empty without an answer.
@@ -22,22 +26,27 @@ class Answer(dict[str, FieldValue]):
             brings that); empty where nothing is known.
         interval: For each number field the ends of its interval; empty where the model brings none.
         error: Why there are no fields; None where there are.
+        task: Whose fields these are.
     """
 
     def __init__(
         self,
-        fields: Mapping[str, FieldValue] | None = None,
+        fields: Mapping[str, Any] | None = None,
         *,
         text: str = "",
         confidence: Mapping[str, float] | None = None,
         interval: Mapping[str, tuple[float, float]] | None = None,
         error: str | None = None,
+        task: Task | None = None,
     ) -> None:
-        super().__init__(fields or {})
+        super().__init__(
+            {name: list(value) if isinstance(value, tuple) else value for name, value in (fields or {}).items()}
+        )
         self.text = text
         self.confidence = dict(confidence or {})
         self.interval = dict(interval or {})
         self.error = error
+        self.task = task
 
     @property
     def ok(self) -> bool:
@@ -48,6 +57,10 @@ class Answer(dict[str, FieldValue]):
     def overall_confidence(self) -> float | None:
         """Confidence in the least certain field; None where nothing is known."""
         return overall(self.confidence) if self.confidence else None
+
+    def json(self) -> dict[str, Any]:
+        """The fields as JSON holds them: a date as text. ``Extractor.schema`` is the schema."""
+        return dict(self) if self.task is None else self.task.as_json(self)
 
     def __repr__(self) -> str:
         return super().__repr__() if self.ok else f"Answer(error={self.error!r})"
@@ -84,7 +97,7 @@ class AnswerReader:
             for name, bounds in self.bounds.items()
             if isinstance(value := parsed.values.get(name), int | float)
         }
-        return Answer(parsed.values, text=text, confidence=confidence, interval=interval)
+        return Answer(parsed.values, text=text, confidence=confidence, interval=interval, task=self.task)
 
 
 def interpolation(points: Sequence[float], values: Sequence[float]) -> Callable[[float], float]:

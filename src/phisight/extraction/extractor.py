@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from phisight.core.errors import ImageError
+from phisight.core.kinds import Known
 from phisight.core.task import Task
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.images.decode import ImageLimits
@@ -83,14 +84,27 @@ class Extractor:
         task: Prompt, answer template and typed fields.
     """
 
-    def __init__(self, name: str, engine: Engine, reader: AnswerReader, variant: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        reader: AnswerReader,
+        variant: str = "",
+        known: Mapping[str, Known] | None = None,
+    ) -> None:
         self.name, self.variant = name, variant
         self.engine, self.reader = engine, reader
+        self._known = known
 
     @property
     def task(self) -> Task:
         """Prompt, answer template and typed fields."""
         return self.reader.task
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the fields as ``Answer.json`` gives them."""
+        return self.task.answer_schema(self._known)
 
     def extract(self, *images: AnyImage) -> Answer:
         """The fields of one image, or of several that show one product.

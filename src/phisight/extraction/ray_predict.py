@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.core.errors import EngineError, MissingExtraError, PhisightError
+from phisight.core.task import Task
 from phisight.extraction.answer import Answer, AnswerReader
 from phisight.extraction.extractor import Extractor, travelling
 from phisight.generate.requests import Request
@@ -42,12 +43,12 @@ class RayEngine:
     def run(
         self,
         requests: Iterable[tuple[int, Request]],
-        reader: AnswerReader,  # noqa: ARG002 - the workers have their own
+        reader: AnswerReader,
         *,
         at_once: int,
         workers: int,
     ) -> Iterator[tuple[int, Answer]]:
-        """See ``Engine``; ``reader`` is not asked: each worker has the same.
+        """See ``Engine``; only the task of ``reader`` is asked: each worker has the same.
 
         Raises:
             MissingExtraError: Ray is not installed.
@@ -57,7 +58,7 @@ class RayEngine:
         numbered = iter(requests)
         while rows := list(itertools.islice(numbered, _ROUND)):
             try:
-                yield from self._round(ray, rows, at_once, workers)
+                yield from self._round(ray, rows, reader.task, at_once, workers)
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None)
                 if isinstance(cause, PhisightError):
@@ -66,7 +67,7 @@ class RayEngine:
                 raise EngineError(f"Ray gave up: {line[-300:]}; give the same command again: it continues") from error
 
     def _round(
-        self, ray: Any, rows: Sequence[tuple[int, Request]], at_once: int, threads: int
+        self, ray: Any, rows: Sequence[tuple[int, Request]], task: Task, at_once: int, threads: int
     ) -> Iterator[tuple[int, Answer]]:
         cloudpickle: Any = ray.cloudpickle
         count, each = _share(ray, self._workers)
@@ -93,7 +94,7 @@ class RayEngine:
             )
         )
         for row in answers.iter_rows():
-            yield row["index"], _answer(json.loads(row["answer"]))
+            yield row["index"], _answer(json.loads(row["answer"]), task)
 
 
 class Worker:
@@ -108,7 +109,7 @@ class Worker:
         cloudpickle = _cloudpickle()
         asked = ((row["index"], cloudpickle.loads(row["request"])) for row in table.to_pylist())
         found = self._extractor.answers(asked, batch_size=self._at_once, workers=self._threads)
-        rows = [{"index": index, "answer": json.dumps(_plain(answer))} for index, answer in found]
+        rows = [{"index": index, "answer": json.dumps(_plain(answer, self._extractor.task))} for index, answer in found]
         return pa.Table.from_pylist(rows, _SCHEMA)
 
 
@@ -128,9 +129,9 @@ def _cloudpickle() -> Any:
     return cloudpickle
 
 
-def _plain(answer: Answer) -> dict[str, Any]:
+def _plain(answer: Answer, task: Task) -> dict[str, Any]:
     return {
-        "fields": dict(answer),
+        "fields": task.as_json(answer),
         "text": answer.text,
         "confidence": answer.confidence,
         "interval": answer.interval,
@@ -138,14 +139,15 @@ def _plain(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _answer(plain: dict[str, Any]) -> Answer:
+def _answer(plain: dict[str, Any], task: Task) -> Answer:
     interval = {name: (low, high) for name, (low, high) in plain["interval"].items()}
     return Answer(
-        plain["fields"],
+        {name: None if value is None else task.fields[name].typed(value) for name, value in plain["fields"].items()},
         text=plain["text"],
         confidence=plain["confidence"],
         interval=interval,
         error=plain["error"],
+        task=task,
     )
 
 

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from phisight.core.errors import SettingsError, StorageError
 from phisight.core.run_folder import atomic_file
 from phisight.core.task import Task
+from phisight.data.values.typed_columns import arrow_type
 from phisight.extraction.answer import Answer
 from phisight.extraction.answer_log import AnswerLog
 from phisight.extraction.image_list import readable
@@ -30,12 +31,6 @@ from phisight.extraction.image_list import readable
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 OURS = "phisight_"
 """Put before a column of ours whose name a field of the task has."""
-_TYPES: dict[str, pa.DataType] = {
-    "number": pa.float64(),
-    "integer": pa.int64(),
-    "boolean": pa.bool_(),
-    "list": pa.list_(pa.string()),
-}
 _CHUNK = 1024
 
 
@@ -64,11 +59,6 @@ class ResultFile:
         overwrite: bool = False,
     ) -> None:
         require_suffix(out)
-        lists = [name for name in task.names if str(task.fields[name].kind) == "list"]
-        if lists and out.suffix.lower() == ".csv":
-            raise SettingsError(
-                f"a CSV cannot hold the list {lists[0]!r}; name --out {out.with_suffix('.jsonl').name} or .parquet"
-            )
         self.out, self.review, partial = files_of(out)
         self.schema = schema_of(task)
         self._task, self._min_confidence = task, min_confidence
@@ -106,8 +96,8 @@ class ResultFile:
         sure, review = self._divided(self.log.offsets())
         try:
             if self._min_confidence is not None:
-                _write(self.review, self.schema, self._cells(review))
-            _write(self.out, self.schema, self._cells(sure))
+                _write(self.review, self._task, self.schema, self._cells(review))
+            _write(self.out, self._task, self.schema, self._cells(sure))
         except OSError as error:
             raise StorageError(
                 f"{self.out} cannot be written: {error.strerror}; make room and give the same command again: every "
@@ -175,21 +165,22 @@ def own_columns(task: Task) -> dict[str, str]:
 def schema_of(task: Task) -> pa.Schema:
     """Columns of a table of answers: image, typed fields, intervals, confidences, text, error."""
     own = own_columns(task)
-    fields = [(name, _TYPES.get(str(task.fields[name].kind), pa.string())) for name in task.names]
+    fields = [(name, arrow_type(task.fields[name])) for name in task.names]
     texts = {"image", "text", "error"}
     about = [(found, pa.string() if name in texts else pa.float64()) for name, found in own.items()]
     return pa.schema([about[0], *fields, *about[1:]])
 
 
 def record(task: Task, image: str, answer: Answer) -> dict[str, Any]:
-    """An answer as a row of that table, every column of it."""
+    """An answer as a row of that table, every column of it, as JSON holds it."""
     about: dict[str, Any] = {f"{name}_{end}": None for name in task.of_kind("number") for end in ("low", "high")}
     for name, interval in answer.interval.items():
         about[f"{name}_low"], about[f"{name}_high"] = interval
     about |= {f"{name}_confidence": answer.confidence.get(name) for name in task.names}
     error = None if answer.error is None else readable(answer.error)
     about |= {"image": image, "confidence": answer.overall_confidence, "text": readable(answer.text), "error": error}
-    fields = {name: answer.get(name) for name in task.names}
+    given = task.as_json(answer)
+    fields = {name: given.get(name) for name in task.names}
     return {**fields, **{own: about[name] for name, own in own_columns(task).items()}}
 
 
@@ -212,12 +203,12 @@ def _columns_in(path: Path) -> list[str] | None:
         return None
 
 
-def _write(path: Path, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> None:
+def _write(path: Path, task: Task, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> None:
     suffix = path.suffix.lower()
     with atomic_file(path) as file:
         if suffix == ".parquet":
             with pq.ParquetWriter(file, schema) as writer:
-                while chunk := [row for _, row in zip(range(_CHUNK), rows, strict=False)]:
+                while chunk := [_typed(task, row) for _, row in zip(range(_CHUNK), rows, strict=False)]:
                     writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
                 return
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
@@ -227,5 +218,16 @@ def _write(path: Path, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> Non
         else:
             table = csv.DictWriter(text, schema.names)
             table.writeheader()
-            table.writerows(rows)
+            table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         text.detach()
+
+
+def _typed(task: Task, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of JSON with the values that a typed column takes."""
+    fields = {name: task.fields[name].typed(row[name]) for name in task.names if row.get(name) is not None}
+    return {**row, **fields}
+
+
+def _cell(value: Any) -> Any:
+    """A value in a CSV: a list as JSON text, a truth value as true or false."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else value

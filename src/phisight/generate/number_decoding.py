@@ -45,11 +45,17 @@ class Generated:
     """float[B, new, D]: what each token was predicted from, where the caller has it; else what was captured."""
 
     def number_positions(self, task: Task, pieces: Mapping[int, bytes], row: int) -> dict[str, int] | None:
-        """For each number field of a row the token of the answer that holds its first digit."""
-        prompt = self.inputs["input_ids"].shape[1]
-        return number_positions(
-            task, [pieces.get(token, b"") for token in self.ids[row, prompt:].tolist()], self.texts[row]
-        )
+        """For each number field of a row that has a value the token of the answer that holds its first digit."""
+        prompt, text = self.inputs["input_ids"].shape[1], self.texts[row]
+        spelled = [pieces.get(token, b"") for token in self.ids[row, prompt:].tolist()]
+        found, spans = number_positions(task, spelled, text), task.spans(text)
+        if found is None or spans is None:
+            return None
+        return {
+            name: position
+            for name, position in found.items()
+            if not task.fields[name].is_absent(text[slice(*spans[name])])
+        }
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ class ExpectedNumbers:
         unread: list[str | None] = [None] * len(texts)
         positions = [generated.number_positions(self._task, self._bytes, row) for row in range(len(texts))]
         for name in self._task.of_kind("number"):
-            cuts = {row: prompt + known[name] for row, known in enumerate(positions) if known}
+            cuts = {row: prompt + known[name] for row, known in enumerate(positions) if known and name in known}
             if not cuts:
                 continue
             search = self._search.strings(
@@ -218,7 +224,7 @@ def number_positions(task: Task, pieces: Sequence[bytes], answer: str) -> dict[s
         answer: The same as text; a tokenizer may put a space in front of it.
 
     None where the text is not in the task's form or not what the tokens spell. A field without a value begins at the
-    token behind it.
+    token behind it; the word of an optional field without a value counts as one.
     """
     spans, start = task.spans(answer), b"".join(pieces).find(answer.encode())
     if spans is None or start < 0:

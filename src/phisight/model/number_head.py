@@ -127,7 +127,8 @@ class NumberHead(nn.Module):
             hidden: [B, T, D], after the final norm.
             labels: int64[B, T]; a row may hold several answers (packing).
             numbers: float[B, T]: a number at the position that its first digit is predicted from, NaN elsewhere;
-                in each answer one per field, in the order of the fields.
+                in each answer one per field, in the order of the fields; infinite where a field has no value, which
+                is no target.
             num_items: Trained tokens of the whole step; None means those of ``labels``.
         """
         answer, tokens = answer_index(labels)
@@ -137,7 +138,10 @@ class NumberHead(nn.Module):
             raise CheckpointError(f"{int(held.sum())} numbers for {len(tokens)} answers with {count} each in the batch")
         fields = torch.arange(count, device=labels.device).repeat(len(tokens))
         values = self(hidden[held]).gather(-1, fields[:, None])[:, 0]
-        gaps = (values - self.standardize(numbers[held], fields)).abs() / count
+        targets = numbers[held]
+        known = targets.isfinite()
+        scaled = self.standardize(torch.where(known, targets, torch.ones_like(targets)), fields)
+        gaps = torch.where(known, (values - scaled).abs(), torch.zeros_like(scaled)) / count
         every = tokens.sum() if num_items is None else num_items
         loss: Tensor = (gaps * tokens[answer[held]]).sum() / every
         return loss

@@ -147,7 +147,7 @@ def _strategy(scores: Mapping[str, Any]) -> list[str]:
 
 
 def _alias_of(run: RunData, kind: str) -> str:
-    if run.task is None or not run.task.of_kind(kind):  # type: ignore[arg-type]
+    if run.task is None or not run.task.of_kind(kind):
         return kind
-    name = run.task.of_kind(kind)[0]  # type: ignore[arg-type]
+    name = run.task.of_kind(kind)[0]
     return str(run.scores.get("aliases", {}).get(name, name))

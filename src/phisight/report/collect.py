@@ -229,6 +229,8 @@ def _keep_points(points: dict[str, list[Any]], line: Mapping[str, Any], chance: 
         return
     for name, heap in points.items():
         pair = (line["truth"][name], line["predicted"][name])
+        if None in pair:
+            continue
         if len(heap) < SCATTER:
             heapq.heappush(heap, (-chance, pair))
         elif chance < -heap[0][0]:

@@ -13,7 +13,7 @@ from phisight.report.format import EXPLAINED, formatted, metric_names, split_nam
 FIGURES = 4
 OF_EACH = 4
 """Best, typical and worst images on the first screen."""
-_ORDER = ("accuracy", "exact", "within_10", "median_ape", "token_f1", "mae")
+_ORDER = ("accuracy", "exact", "entry_f1", "within_10", "median_ape", "token_f1", "mae")
 """Metrics by how much they say to somebody who decides."""
 _LABELS = {"median_ape": "{field}: half are closer than", "mae": "{field}: off by, on average"}
 _METHODS = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from phisight.core.kinds import KINDS
+
 EXPLAINED: dict[str, tuple[str, str, bool]] = {
     "parse_rate": ("answers that could be read", "share of the answers written in the task's form", True),
     "accuracy": ("right", "share of the rows with the right value", True),
@@ -24,15 +26,23 @@ EXPLAINED: dict[str, tuple[str, str, bool]] = {
     "mae_penalized": ("mean error, unread penalized", "an unread answer counts as 0 or the median, if worse", False),
     "median_ape_penalized": ("median error in %, unread penalized", "an unread answer as 0 or the median", False),
     "smape_penalized": ("symmetric error in %, unread penalized", "an unread answer as 0 or the median", False),
+    "invented": ("invented", "share of the rows without a value whose answer has one", False),
+    "missed": ("missed", "share of the rows with a value whose answer has none", False),
     "mae_penalised": ("mean error, unread = 0", "as the mean error, an unread answer counting as 0", False),
     "median_ape_penalised": ("median error in %, unread = 0", "an unread answer counting as 0", False),
     "smape_penalised": ("symmetric error in %, unread = 0", "an unread answer counting as 0", False),
 }
 """Metric -> (label, what it says, higher is better)."""
+OWN_UNIT = ["mae", "rmsle", "r2"]
+"""How names of metrics begin whose values are no shares."""
+for _kind in KINDS.values():
+    for _figure in _kind.figures:
+        EXPLAINED.setdefault(_figure.name, (_figure.label, _figure.about, _figure.higher_is_better))
+        OWN_UNIT += [_figure.name] if not _figure.share else []
 
 TILES = ("accuracy", "exact", "within_10", "median_ape", "mae")
 """The metrics whose curves are seen at once."""
-SHARES = tuple(f"_{name}" for name in EXPLAINED if not name.startswith(("mae", "rmsle", "r2", "parse_rate")))
+SHARES = tuple(f"_{name}" for name in EXPLAINED if not name.startswith((*OWN_UNIT, "parse_rate")))
 """How names of figures end that are written in percent."""
 
 
@@ -58,7 +68,7 @@ def formatted(metric: str, value: float | None) -> str:
     """A figure for people: shares and percentage errors in %, others with three digits that count."""
     if value is None:
         return "–"
-    if metric.startswith(("mae", "rmsle", "r2")):
+    if metric.startswith(tuple(OWN_UNIT)):
         return number(value)
     return percent(value)
 

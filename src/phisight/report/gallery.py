@@ -60,7 +60,7 @@ def cards(run: RunData) -> list[dict[str, Any]]:
     return [
         {
             **card(run, shown),
-            "category": str(shown.truth[category]) if category else "",
+            "category": run.task.fields[category].write(shown.truth[category]) if category else "",
             "sets": " ".join(name for name, rows in (("worst", worst), ("random", random)) if shown.row in rows),
         }
         for shown in run.shown
@@ -72,9 +72,10 @@ def card_lines(task: Task, shown: Shown, near: float = NEAR) -> list[dict[str, A
     lines = []
     for name in task.names:
         truth = task.fields[name].write(shown.truth[name])
-        answer = task.fields[name].write(shown.predicted[name]) if shown.predicted else None
-        given = shown.predicted[name] if shown.predicted else None
-        right, off = _is_right(task, name, shown.truth[name], given, near)
+        right, off, answer = False, "", None
+        if shown.predicted:
+            answer = task.fields[name].write(shown.predicted[name])
+            right, off = _is_right(task, name, shown.truth[name], shown.predicted[name], near)
         ends = _ends(shown, name)
         lines.append({"field": name, "truth": truth, "answer": answer, "right": right, "off": off, "ends": ends})
     return lines
@@ -82,19 +83,19 @@ def card_lines(task: Task, shown: Shown, near: float = NEAR) -> list[dict[str, A
 
 def _is_right(task: Task, name: str, truth: Any, given: Any, near: float) -> tuple[bool, str]:
     """Whether an answer is right, and how far off a number is."""
-    if given is None:
-        return False, ""
-    if task.fields[name].write(truth) == task.fields[name].write(given):
+    field = task.fields[name]
+    if field.write(truth) == field.write(given):
         return True, ""
-    if task.fields[name].kind != "number" or not truth:
+    if truth is None or given is None:
         return False, ""
-    gap = (given - truth) / abs(truth)
-    return abs(gap) <= near * (1 + 1e-9), f"{100 * gap:+.0f}\u00a0%"
+    if field.kind not in ("number", "integer") or not truth:
+        return False, ""
+    return field.rules.is_right(truth, given, near), f"{100 * (given - truth) / abs(truth):+.0f}\u00a0%"
 
 
 def _ends(shown: Shown, name: str) -> str:
     """The interval around a number."""
-    if not shown.lower or not shown.upper or name not in shown.lower:
+    if not shown.lower or not shown.upper or shown.lower.get(name) is None:
         return ""
     return f"{number(shown.lower[name])} to {number(shown.upper[name])}"
 

@@ -208,7 +208,7 @@ class _Answering:
         parsed = self._served.task.parse(event.text)
         if parsed.values is None:
             raise ApiError(500, f"the answer has no fields: {parsed.reason}", code="no_fields")
-        return json.dumps(parsed.values, ensure_ascii=False)
+        return json.dumps(self._served.task.as_json(parsed.values), ensure_ascii=False)
 
     def _logprobs(self, tokens: list[Token]) -> dict[str, Any] | None:
         if not self._asked.logprobs:

@@ -205,7 +205,7 @@ class NearestImages:
             except (ImageError, ChangedImageError):
                 continue
             image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-            fields = {name: row[name] for name in self._data.task.names}
+            fields = self._data.task.as_json(self._data.task.values(row))
             found.append({"fields": fields, "distance": round(float(distances[place]), 4), "image": as_data_url(image)})
             if len(found) == count:
                 break

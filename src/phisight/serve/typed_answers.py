@@ -138,7 +138,7 @@ class TypedAnswers:
             "object": "extraction",
             "created": int(time.time()),
             "model": self._served.name,
-            "fields": dict(answer.items()) if answer.ok else None,
+            "fields": self._served.task.as_json(dict(answer.items())) if answer.ok else None,
             "confidence": answer.confidence,
             "overall_confidence": answer.overall_confidence,
             "interval": {name: list(ends) for name, ends in answer.interval.items()},

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from phisight.core.errors import DatasetError, EvaluationError
+from phisight.core.kinds import Known
 from phisight.core.settings import EvaluateSettings, Numbers, Recipe
-from phisight.core.task import Task
+from phisight.core.task import FieldValue, Task
 from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.evaluate import EvalRow, alias
-from phisight.evaluate.statistics.calibration import fit_calibration, is_right
+from phisight.evaluate.statistics.calibration import NEAR, fit_calibration
 from phisight.generate import AnswerGrammar, ImageSource, Predictor, Request, load_rgb, number_writer
 from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
@@ -123,11 +124,17 @@ def calibration_of(
             continue
         for name, (confidences, right) in found.items():
             confidences.append(raw[name])
-            right.append(is_right(str(task.fields[name].kind), rows[one.index].truth[name], answer[name]))
+            right.append(_is_right(task, name, rows[one.index].truth[name], answer[name]))
     return {
         alias(task, name): fit_calibration(np.array(confidences), np.array(right, dtype=np.bool_))
         for name, (confidences, right) in found.items()
     }
+
+
+def _is_right(task: Task, name: str, truth: FieldValue, answer: FieldValue) -> bool:
+    if truth is None or answer is None:
+        return truth is answer
+    return task.fields[name].rules.is_right(truth, answer, NEAR)
 
 
 @torch.no_grad()
@@ -157,12 +164,12 @@ def _text_room(task: Task, tokenizer: Any, limits: AnswerLimits, most: int) -> i
 
     A quarter is added for a model that spells a word in more tokens than the tokenizer would.
     """
-    longest = {name: max(values, key=len) for name, values in limits.categories.items()}
-    numbers = {name: _longest_number(limits, name) for name in task.of_kind("number")}
-    texts = task.of_kind("text")
-    longest_answer = task.answer
-    for name, value in {**longest, **numbers, **dict.fromkeys(texts, "")}.items():
-        longest_answer = longest_answer.replace("{" + name + "}", value)
+    known, texts, longest_answer = limits.known(), [], task.answer
+    for name in task.names:
+        field, seen = task.fields[name], known.get(name, Known())
+        longest = _longest_number(limits, name) if field.kind == "number" else field.rules.longest(seen, field)
+        texts += [name] if field.part(seen).open_ended else []
+        longest_answer = longest_answer.replace("{" + name + "}", max(longest, field.absent * field.optional, key=len))
     needed = len(tokenizer(longest_answer, add_special_tokens=False).input_ids) * 5 // 4 + 4
     room = (most - needed) // max(1, len(texts))
     if room < MIN_TEXT_TOKENS:

@@ -165,7 +165,9 @@ def log_as_lines() -> None:
 def _without_categories(task: Task) -> Task:
     """The task with any text for a category."""
     fields = {
-        name: field.model_copy(update={"kind": "text"}) if field.kind == "category" else copy.copy(field)
+        name: field.model_copy(update={"of": "text"} if field.kind == "list" else {"kind": "text"})
+        if field.rules.needs_values(field)
+        else copy.copy(field)
         for name, field in task.fields.items()
     }
     return task.model_copy(update={"fields": fields})

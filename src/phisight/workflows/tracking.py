@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from phisight.core import run_folder
+from phisight.core.kinds.kind import as_number
 from phisight.core.read_files import read_object
 from phisight.core.settings import Recipe, TrackSettings
 from phisight.evaluate import MODES, EvalRow, Predictions, alias
@@ -116,13 +117,15 @@ def pairs_of(answers: Predictions, prefix: str = "") -> list[Pairs]:
     """
     task, found = answers.task, []
     for name in task.of_kind("category"):
-        given = [UNANSWERED if value is None else str(value) for value in answers.predicted(name)]
-        found.append(
-            Pairs(prefix + alias(task, name), "category", [str(value) for value in answers.truth(name)], given)
-        )
+        field = task.fields[name]
+        read = zip(answers.parsed, answers.predicted(name), strict=True)
+        given = [UNANSWERED if values is None else field.write(value) for values, value in read]
+        found.append(Pairs(prefix + alias(task, name), "category", list(map(field.write, answers.truth(name))), given))
     for name in task.of_kind("number"):
         both = zip(answers.truth(name), answers.predicted(name), strict=True)
-        points = [(float(truth), float(value)) for truth, value in both if value is not None]
+        points = [
+            (as_number(truth), as_number(value)) for truth, value in both if truth is not None and value is not None
+        ]
         points = [points[index] for index in np.linspace(0, len(points) - 1, min(SCATTER, len(points))).astype(int)]
         if points:
             found.append(Pairs(prefix + alias(task, name), "number", *map(list, zip(*points, strict=True))))

@@ -13,7 +13,7 @@ from typing import Any
 from phisight.core.errors import SettingsError, nearest, some
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.core.task import Task
-from phisight.evaluate import EvalRow, alias, evaluate, figures, metrics_of, read_rows
+from phisight.evaluate import EvalRow, alias, evaluate, field_metrics, figures, read_rows
 from phisight.track import Tracker
 from phisight.train.evaluation import Answers
 from phisight.workflows.predict import predictor_of
@@ -63,7 +63,7 @@ def known_figures(task: Task) -> dict[str, tuple[str, bool]]:
     """
     known = {"loss": ("loss", False), "parse_rate": ("parse_rate", True)}
     for field in task.names:
-        for metric in metrics_of(task.fields[field].kind):
+        for metric in field_metrics(task, field):
             figure = f"{alias(task, field)}_{metric.name}", metric.higher_is_better
             known |= {figure[0]: figure, f"{field}/{metric.name}": figure}
     return known
@@ -80,7 +80,7 @@ def _complete_figure(name: str, task: Task) -> tuple[str, bool] | None:
     partial = {
         f"{prefix}{metric.name}": f"{prefix}{metric.name}_penalized"
         for field in task.names
-        for metric in metrics_of(task.fields[field].kind)
+        for metric in field_metrics(task, field)
         if not metric.complete
         for prefix in (f"{alias(task, field)}_", f"{field}/")
     }

@@ -15,7 +15,7 @@ import pytest
 from phisight.core.errors import PhisightError
 from phisight.core.recipe import load_recipe, read_config
 from phisight.data.build.build_dataset import build
-from phisight.data.build.plan.columns import read_task
+from phisight.data.build.plan.task_files import read_task
 from phisight.data.dataset.export_formats import export
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.inspect import describe, page

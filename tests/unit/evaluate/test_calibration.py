@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from phisight.core.errors import EvaluationError
-from phisight.evaluate.statistics.calibration import calibration_error, fit_calibration, is_right, reliability
+from phisight.core.kinds import KINDS
+from phisight.evaluate.statistics.calibration import NEAR, calibration_error, fit_calibration, reliability
 
 
 def overconfident(rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,9 +48,10 @@ def test_few_rows_are_refused() -> None:
     [
         ("number", 100.0, 110.0, True),
         ("number", 100.0, 111.0, False),
+        ("integer", 100, 101, False),
         ("text", "a", "a", True),
         ("text", "a", "A", False),
     ],
 )
 def test_what_counts_as_right(kind: str, truth: object, answer: object, right: bool) -> None:
-    assert is_right(kind, truth, answer) is right
+    assert KINDS[kind].is_right(truth, answer, NEAR) is right

@@ -10,6 +10,7 @@ from phisight.core.errors import EvaluationError
 from phisight.evaluate import METRICS, Metric, SplitConformal, deciding, interval, paired_difference
 from phisight.evaluate.statistics import resamples
 from phisight.evaluate.statistics.resamples import Median, Resamples
+from tests.helpers.kind_values import EXAMPLES
 
 
 def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -37,6 +38,8 @@ def answered(metric: Metric, rows: int, seed: int) -> tuple[np.ndarray, ...]:
     if metric.kind == "number":
         truth = draw.lognormal(3, 1, rows).round(2).tolist()
         given = [value * factor for value, factor in zip(truth, draw.lognormal(0, 0.3, rows), strict=True)]
+    elif metric.kind in ("integer", "date", "boolean", "list"):
+        truth, given = ([EXAMPLES[metric.kind][one] for one in draw.integers(0, 2, rows)] for _ in range(2))
     else:
         truth = [f"kind {code} of it" for code in draw.integers(0, 7, rows)]
         given = [f"kind {code} of it" for code in draw.integers(0, 9, rows)]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from phisight.core.task import FieldValue, Task
 from phisight.evaluate.metrics import METRICS, Metric, alias, metrics_of, row_error
+from tests.helpers.kind_values import EXAMPLES
 
 NUMBERS: dict[str, Metric] = {metric.name: metric for metric in metrics_of("number")}
 TEXTS: dict[str, Metric] = {metric.name: metric for metric in metrics_of("text")}
@@ -149,6 +150,8 @@ def test_resampled_figures_equal_those_of_each_resample() -> None:
     index = generator.integers(0, 40, (7, 40))
     for metric in METRICS:
         truth, predicted = (numbers, guesses) if metric.kind == "number" else (letters, answers)
+        if metric.kind not in ("number", "category", "text"):
+            truth, predicted = ([EXAMPLES[metric.kind][one] for one in generator.integers(0, 2, 40)] for _ in range(2))
         columns = metric.values(truth, predicted, 1.0).columns
         many = metric.reduce(*(column[index] for column in columns), axis=-1)
         one = [float(metric.reduce(*(column[picked] for column in columns), axis=-1)) for picked in index]

@@ -11,15 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from phisight.core.errors import SettingsError
+from phisight.core.errors import SettingsError, TaskError
 from phisight.core.task import Task
 from phisight.data.build.finish.finalize import BuildResult, Finalizer
 from phisight.data.build.finish.put_in_place import check_same_source, complete_publishing
-from phisight.data.build.plan.columns import choose_columns, conversation_task
+from phisight.data.build.plan.columns import Columns, choose_columns, conversation_task
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.groups import GroupRule
-from phisight.data.build.plan.own_split import find_own_split
+from phisight.data.build.plan.own_split import OwnSplit, find_own_split
 from phisight.data.build.work.download import ImageStore
 from phisight.data.build.work.journal import Journal
 from phisight.data.build.work.pool import download, processes_for
@@ -31,6 +32,7 @@ from phisight.data.sources import Source, open_source
 from phisight.data.sources.conversations import ConversationSource
 from phisight.data.values.prepared_source import PreparedSource
 
+Result = TypeVar("Result")
 Report = Callable[[int, int | None, Counter[str]], None]
 """Called while images come in: images done, rows of the source (None: unknown), rejections by kind."""
 
@@ -40,8 +42,9 @@ def build(
 ) -> BuildResult:
     """Build DIR from a source.
 
-    Raises SourceError (the source cannot be read), SettingsError (a column that is not there, nothing to guess),
-    TaskError (columns of the wrong type) and DatasetError (DIR holds something else, or no row was accepted).
+    Raises SourceError (the source cannot be read), SettingsError (everything that has to be said before: columns that
+    are not there or cannot be guessed, values that can be read in two ways), TaskError (columns of the wrong type) and
+    DatasetError (DIR holds something else, or no row was accepted).
     """
     options = options or BuildOptions()
     if options.engine not in ("local", "ray"):
@@ -49,20 +52,7 @@ def build(
     folder = Path(out)
     if isinstance(source, str):
         source = open_source(source, encoding=options.encoding, sheet=options.sheet, max_bytes=options.limits.max_bytes)
-    columns = choose_columns(
-        source,
-        image=options.image or source.image_column,
-        key=options.key or source.key_column,
-        task=options.task or _conversation_task(source, options.prompt),
-        prompt=options.prompt,
-    )
-    own_split = find_own_split(source, options.split_column, honored=options.own_split)
-    question = columns.task.prompt if isinstance(source, ConversationSource) else None
-    source = PreparedSource(source, columns.task, options.numbers)
-    columns = replace(
-        columns, guesses=[*columns.guesses, *source.guesses, *([own_split.sentence] if own_split else [])]
-    )
-    _check_group_column(options.group, source)
+    source, columns, own_split, question = _planned(source, options)
     if not options.overwrite:
         check_same_source(folder, source.description)
     with workspace(folder):
@@ -78,6 +68,47 @@ def build(
             raise
         journal.remove()
     return result
+
+
+def _planned(source: Source, options: BuildOptions) -> tuple[PreparedSource, Columns, OwnSplit | None, str | None]:
+    """The source as it is read, its columns, its own split and the one question of conversations.
+
+    SettingsError says everything that stops the build at once.
+    """
+    problems: list[str] = []
+
+    def tried(step: Callable[[], Result]) -> Result | None:
+        try:
+            return step()
+        except SettingsError as error:
+            problems.extend(error.problems)
+        except TaskError as error:
+            problems.append(str(error))
+        return None
+
+    task = options.task or tried(lambda: _conversation_task(source, options.prompt))
+    chosen = choose_columns(
+        source,
+        image=options.image or source.image_column,
+        key=options.key or source.key_column,
+        task=task,
+        prompt=options.prompt,
+    )
+    problems += chosen.problems
+    own_split = tried(lambda: find_own_split(source, options.split_column, honored=options.own_split))
+    tried(lambda: _check_group_column(options.group, source))
+    given = {"--number": options.numbers, "--date": options.dates, "--list": options.lists}
+    known = chosen.task
+    prepared = tried(lambda: PreparedSource(source, known, given)) if known is not None else None
+    if problems or prepared is None or chosen.columns is None:
+        first, *others = problems
+        raise SettingsError(f"{len(problems)} things stop the build: {first}" if others else first, *others)
+    columns = replace(
+        chosen.columns,
+        guesses=[*chosen.columns.guesses, *prepared.guesses, *([own_split.sentence] if own_split else [])],
+        options=(*chosen.columns.options, *prepared.options, *(own_split.options if own_split else ())),
+    )
+    return prepared, columns, own_split, columns.task.prompt if isinstance(source, ConversationSource) else None
 
 
 def _conversation_task(source: Source, prompt: str | None) -> Task | None:

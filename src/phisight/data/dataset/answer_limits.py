@@ -6,22 +6,23 @@ are held to that, whatever has become of the data set.
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from phisight.core.dataset_folder import SPLIT
 from phisight.core.errors import DatasetError, RunError
+from phisight.core.kinds import FieldValue, Known
+from phisight.core.kinds.kind import known_values
 from phisight.core.migrations import require_format
 from phisight.core.read_files import read_object
 from phisight.core.run_folder import LIMITS, write_json
 from phisight.core.task import Task
+from phisight.core.task_field import TaskField
 from phisight.data.dataset.folder import DatasetFolder
 
 FORMAT = "phisight-limits/1"
@@ -45,10 +46,19 @@ class AnswerLimits:
         DatasetError where there is none, unless the task has no category and so can do without.
         """
         train = _training_rows(task, data)
-        numbers = _numbers(task, train)
-        ranges = {name: (min(values), max(values)) for name, values in numbers.items()}
-        decimals = {name: max(_decimals(task, name, value) for value in values) for name, values in numbers.items()}
-        return cls(_categories(task, train), ranges, decimals)
+        known = {
+            name: task.fields[name].rules.known(_values(task.fields[name], train[name]), task.fields[name])
+            for name in (train.column_names if train is not None else ())
+        }
+        return cls(
+            {name: list(one.values) for name, one in known.items() if one.values},
+            {name: (one.low, one.high) for name, one in known.items() if one.low is not None and one.high is not None},
+            {name: one.decimals for name, one in known.items() if one.decimals is not None},
+        )
+
+    def known(self) -> dict[str, Known]:
+        """What they say of each field."""
+        return known_values(self.categories, self.ranges, self.decimals)
 
     def without_decimals(self) -> Self:
         """As runs are held to that did not record how many digits stand after the point."""
@@ -81,8 +91,8 @@ def _training_rows(task: Task, data: Sequence[Path]) -> pa.Table | None:
 
     None where there is none and the task has no category, which would need it.
     """
-    needed = task.of_kind("category")
-    names = [*needed, *task.of_kind("number")]
+    needed = [name for name in task.names if task.fields[name].rules.needs_values(task.fields[name])]
+    names = [name for name in task.names if task.fields[name].rules.learns]
     tried = []
     for path in dict.fromkeys(data):
         try:
@@ -99,27 +109,15 @@ def _training_rows(task: Task, data: Sequence[Path]) -> pa.Table | None:
     raise DatasetError(f"{'; '.join(tried)}; name a data set that has one")
 
 
-def _categories(task: Task, train: pa.Table | None) -> dict[str, list[str]]:
-    """Values of each category field in a training split, as answers write them."""
-    if train is None:
-        return {}
-    found = {name: train[name].unique().to_pylist() for name in task.of_kind("category")}
-    return {name: sorted({" ".join(str(value).split()) for value in values}) for name, values in found.items()}
-
-
-def _numbers(task: Task, train: pa.Table | None) -> dict[str, list[float]]:
-    """The different finite values of each number field in a training split, of whatever type its column is."""
-    found = {}
-    for name in task.of_kind("number"):
-        values = []
-        for value in train[name].unique().to_pylist() if train is not None and name in train.column_names else ():
-            with contextlib.suppress(TypeError, ValueError):
-                values.append(float(value))
-        finite = [value for value in values if math.isfinite(value)]
-        if finite:
-            found[name] = finite
-    return found
-
-
-def _decimals(task: Task, name: str, value: float) -> int:
-    return len(task.fields[name].write(value).partition(".")[2])
+def _values(field: TaskField, column: pa.ChunkedArray) -> list[FieldValue]:
+    """Different values of a column, typed; cells that hold none are left out."""
+    cells: list[Any] = column.to_pylist() if pa.types.is_list(column.type) else column.unique().to_pylist()
+    found: dict[FieldValue, None] = {}
+    for cell in cells:
+        try:
+            value = field.typed(cell)
+        except ValueError:
+            continue
+        if value is not None:
+            found[value] = None
+    return list(found)

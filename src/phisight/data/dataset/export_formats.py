@@ -161,7 +161,12 @@ def _write_csv(data: DatasetFolder, out: Path, _: int) -> list[Path]:
 
 
 def harmless(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front.
+
+    Lists and truth values are written as JSON.
+    """
+    if isinstance(value, list | bool):
+        return json.dumps(value, ensure_ascii=False)
     if not isinstance(value, str):
         return value
     shown = unicodedata.normalize("NFKC", value.lstrip(_IGNORED))

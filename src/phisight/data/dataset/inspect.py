@@ -113,7 +113,7 @@ def describe(data: DatasetFolder) -> Description:
         categories=lines[:_CATEGORIES_SHOWN],
         other_categories=max(0, len(lines) - _CATEGORIES_SHOWN),
         number_field=numbers[0] if numbers else None,
-        prices=Spread.of([float(row[numbers[0]]) for row in rows]) if numbers and rows else None,
+        prices=_spread(rows, numbers[0]) if numbers else None,
         widths=Spread.of([width for width, _ in sizes]) if sizes else None,
         heights=Spread.of([height for _, height in sizes]) if sizes else None,
         tokens=_token_spreads(sizes),
@@ -138,10 +138,15 @@ def _category_lines(rows: list[dict[str, Any]], category: str | None, number: st
             name,
             len(found),
             dict(Counter(str(row[SPLIT]) for row in found)),
-            Spread.of([float(row[number]) for row in found]) if number else None,
+            _spread(found, number) if number else None,
         )
         for name, found in sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
+
+
+def _spread(rows: list[dict[str, Any]], number: str) -> Spread | None:
+    values = [float(row[number]) for row in rows if row[number] is not None]
+    return Spread.of(values) if values else None
 
 
 def _token_spreads(sizes: list[tuple[int, int]]) -> dict[int, Spread]:

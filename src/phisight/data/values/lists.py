@@ -33,6 +33,11 @@ class ListStyle:
         return [text for text in texts if text] or None
 
 
+def is_list(cell: Any) -> bool:
+    """Whether a cell holds a list as such: entries, a JSON array or Python's notation."""
+    return _typed(cell) is not None or (isinstance(cell, str) and _bracketed(cell) is not None)
+
+
 def learn_list(cells: Iterable[Any]) -> ListStyle:
     """The separator that most cells without brackets hold, the rarer signs first: ``a, b | c`` is two entries."""
     counts: Counter[str] = Counter()

@@ -10,12 +10,24 @@ which share that is; ``..._penalized`` counts an unanswered number as 0 or as th
 is further from the truth, so that silence never pays. Only metrics that are ``complete``, with a value for every
 row, may choose a checkpoint or decide a comparison.
 
+Integers, dates, booleans and lists bring theirs with their kind (``phisight.core.kinds``). An optional field is scored
+over the rows that have a value; ``..._invented`` and ``..._missed`` say how often an answer has a value where there is
+none, and none where there is one.
+
 Percentage errors are not defined where the truth is 0; ``MetricRows.rows`` says which rows are behind a figure.
 Shares and percentage errors are fractions: 0.1 is 10 %; SMAPE runs from 0 to 2.
 """
 
 from phisight.evaluate.metrics.metric import Column, Metric, MetricRows, alias
-from phisight.evaluate.metrics.metric_list import DECIDING, METRICS, deciding, metrics_of, row_error
+from phisight.evaluate.metrics.metric_list import (
+    DECIDING,
+    METRICS,
+    deciding,
+    field_deciding,
+    field_metrics,
+    metrics_of,
+    row_error,
+)
 from phisight.evaluate.metrics.numbers import TOLERANCE, numbers
 from phisight.evaluate.statistics.group_test import MEAN
 
@@ -29,6 +41,8 @@ __all__ = [
     "MetricRows",
     "alias",
     "deciding",
+    "field_deciding",
+    "field_metrics",
     "metrics_of",
     "numbers",
     "row_error",

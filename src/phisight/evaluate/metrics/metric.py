@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from phisight.core.task import FieldKind, FieldValue, Task
+from phisight.core.task import FieldValue, Task
 
 Array = NDArray[np.float64]
 Column = Sequence[FieldValue | None]
@@ -43,7 +43,7 @@ class Metric:
     """
 
     name: str
-    kind: FieldKind
+    kind: str
     higher_is_better: bool
     values: Callable[[Sequence[FieldValue], Column, float], MetricRows]
     reduce: Callable[..., Any]

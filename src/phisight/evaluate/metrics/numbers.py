@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phisight.core.kinds.kind import as_number
 from phisight.core.task import FieldValue
 from phisight.evaluate.metrics.metric import Array, Column, Metric, MetricRows
 from phisight.evaluate.statistics.group_test import MEAN
@@ -20,9 +21,13 @@ TOLERANCE = 0.10
 
 
 def numbers(truth: Sequence[FieldValue], predicted: Column) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Truth and answer float64[m] of the answered rows, and which rows int64[m] these are."""
+    """Truth and answer float64[m] of the rows that have both, and which rows int64[m] these are."""
     both = enumerate(zip(truth, predicted, strict=True))
-    answered = [(row, float(wanted), float(given)) for row, (wanted, given) in both if given is not None]
+    answered = [
+        (row, as_number(wanted), as_number(given))
+        for row, (wanted, given) in both
+        if wanted is not None and given is not None
+    ]
     rows = np.asarray([row for row, _, _ in answered], np.int64)
     pairs = np.asarray([pair for _, *pair in answered], np.float64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1], rows
@@ -74,9 +79,9 @@ def _number(name: str, errors: Errors, reduce: Callable[..., Any]) -> Metric:
 
 def _with_unanswered(errors: Errors, truth: Sequence[FieldValue], predicted: Column, typical: float) -> Array:
     """float64[n]: errors of all rows, an unanswered one as 0 or ``typical``, whichever is further off."""
-    wanted = np.asarray([float(value) for value in truth])
+    wanted = np.asarray([as_number(value) for value in truth])
     answered = np.asarray([value is not None for value in predicted], bool)
-    given = np.asarray([float(value) if value is not None else 0.0 for value in predicted])
+    given = np.asarray([as_number(value) if value is not None else 0.0 for value in predicted])
     silent = np.fmax(errors(wanted, np.zeros_like(wanted)), errors(wanted, np.full_like(wanted, typical)))
     return np.where(answered, errors(wanted, given), silent)
 

@@ -77,12 +77,5 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
     return sum(one["rows"] * abs(one["confidence"] - one["right"]) for one in table) / len(confidence)
 
 
-def is_right(kind: str, truth: Any, answer: Any) -> bool:
-    """Whether an answer counts as right: a number within a tenth of the truth, anything else exactly."""
-    if kind in ("number", "integer"):
-        return abs(float(answer) - float(truth)) <= NEAR * abs(float(truth))
-    return bool(answer == truth)
-
-
 def _fitted(raw: NDArray[np.float64], right: NDArray[np.bool_]) -> Any:
     return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(raw, right.astype(np.float64))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from phisight.core.kinds import Known
 from phisight.core.task import Task
 
 ANNOTATIONS = {"title", "description", "default", "examples", "$schema", "$id", "$comment"}
@@ -24,23 +25,8 @@ class TypedRequest(BaseModel):
 
 def schema_of(task: Task, categories: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The JSON schema of a task's fields; ``categories`` are the values that answers are held to."""
-    kinds: dict[str, dict[str, Any]] = {}
-    for name in task.names:
-        kind = task.fields[name].kind
-        if kind == "number":
-            kinds[name] = {"type": "number"}
-        elif kind == "category" and categories.get(name):
-            kinds[name] = {"type": "string", "enum": sorted(set(categories[name]))}
-        else:
-            kinds[name] = {"type": "string"}
-    return {
-        "type": "object",
-        "title": "fields",
-        "description": task.prompt,
-        "properties": kinds,
-        "required": list(task.names),
-        "additionalProperties": False,
-    }
+    known = {name: Known(values) for name, values in categories.items()}
+    return {"title": "fields", "description": task.prompt, **task.answer_schema(known)}
 
 
 def asks_for_task(schema: Any, task_schema: Mapping[str, Any]) -> bool:
@@ -63,8 +49,15 @@ def _as_wide(asked: Any, own: Mapping[str, Any]) -> bool:
     if not isinstance(asked, Mapping):
         return False
     plain = {key: value for key, value in asked.items() if key not in ANNOTATIONS}
+    if "anyOf" in own:
+        options = plain.get("anyOf")
+        return isinstance(options, list) and all(any(_as_wide(one, kind) for one in options) for kind in own["anyOf"])
+    if own["type"] == "array":
+        entries = plain.get("items", {"type": "string"})
+        return set(plain) <= {"type", "items"} and plain.get("type") == "array" and _as_wide(entries, own["items"])
     if "enum" not in plain:
-        return plain == {"type": own["type"]}
+        wider = [{"type": "number"}] if own["type"] == "integer" else []
+        return plain in [own, {"type": own["type"]}, *wider]
     every = plain["enum"]
     return (
         "enum" in own

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from phisight.core.errors import SettingsError
+from phisight.core.kinds.kind import as_number
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
 from phisight.generate import number_positions, token_bytes
@@ -57,11 +58,12 @@ class NumberTargets:
         return positions
 
     def _numbers_before_digits(self, row: Row, labels: Tensor, positions: Mapping[str, int]) -> Tensor:
-        """float64[T]: each number at the position before its first token, NaN elsewhere."""
+        """float64[T]: each number at the position before its first token, infinite for no value, NaN elsewhere."""
         first, values = int((labels != IGNORED).long().argmax()), self._task.values(row)
         numbers = torch.full((len(labels),), torch.nan, dtype=torch.float64)
         for name, position in positions.items():
-            numbers[first + position - 1] = float(values[name])
+            value = values[name]
+            numbers[first + position - 1] = torch.inf if value is None else as_number(value)
         return numbers
 
 
@@ -95,7 +97,7 @@ def digit_weights(text: bytes) -> list[float]:
 def number_targets(numbers: Numbers, model: Any, processor: Any, task: Task, rows: Sequence[Row]) -> NumberTargets:
     """Targets for the examples; attaches a number head scaled to ``rows``, or detaches one that will not train.
 
-    A task without a number field gets neither head nor weights.
+    A task without a number field gets neither head nor weights; a row without a value of an optional one is no target.
     """
     attach_head(model, _new_head(model, task, rows) if numbers == "head" and task.of_kind("number") else None)
     return NumberTargets(numbers, task, processor.tokenizer)
@@ -104,6 +106,8 @@ def number_targets(numbers: Numbers, model: Any, processor: Any, task: Task, row
 def _new_head(model: Any, task: Task, rows: Sequence[Row]) -> NumberHead:
     fields = task.of_kind("number")
     values = [task.values(row) for row in rows]
-    return NumberHead.fit(
-        head_owner(model).config.hidden_size, {name: [float(one[name]) for one in values] for name in fields}
-    )
+    numbers = {name: [as_number(one[name]) for one in values if one[name] is not None] for name in fields}
+    for name, known in numbers.items():
+        if not known:
+            raise SettingsError(f"train.numbers=head: no training row has a value of {name!r}; set it to text")
+    return NumberHead.fit(head_owner(model).config.hidden_size, numbers)

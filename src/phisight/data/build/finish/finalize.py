@@ -48,6 +48,8 @@ class BuildResult:
     splits: dict[str, int]
     findings: list[Finding]
     guesses: list[str]
+    options: tuple[str, ...]
+    """The options that would say what was guessed."""
     remarks: list[str]
 
 
@@ -95,7 +97,8 @@ class Finalizer:
             dict(zip(SPLITS, counts, strict=True)),
             self.findings.found(lambda at: self.journal.key_of(int(accepted.numbers[at]))),
             self.columns.guesses,
-            [*source.remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.offenders())],
+            self.columns.options,
+            [*source.remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.remarks())],
         )
         self._check_splits(result.splits)
         self._write_card(source, result)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from phisight.core.errors import SettingsError, TaskError, some
-from phisight.core.read_files import read_yaml
-from phisight.core.task import FieldKind, Task, checked_prompt
+from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, SHA256, SPLIT, WIDTH
+from phisight.core.errors import PhisightError, SettingsError, some
+from phisight.core.kinds import KINDS
+from phisight.core.task import Task, checked_prompt
+from phisight.core.task_field import field_of
 from phisight.data.build.plan.profile import ColumnProfile, profile
 from phisight.data.sources.base import Source
 
@@ -22,6 +23,10 @@ _KEY_NAMES = ("product_code", "product_id", "sku", "key", "id", "code", "asin", 
 _TITLE_NAMES = ("title", "name", "product_name", "product_title", "caption", "text", "description")
 _CATEGORY_NAMES = ("category3_code", "category", "label", "class", "product_type", "department")
 _PRICE_NAMES = ("full_price", "price", "list_price", "amount", "cost")
+_FILLED = 0.8
+"""A guessed field whose column holds something in fewer of the rows is optional."""
+_OWN = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT)
+"""Columns of a finished data set that say nothing about its images."""
 _CAPTIONS = {"title": "Product", "name": "Product", "product_name": "Product", "product_title": "Product"}
 
 
@@ -34,6 +39,20 @@ class Columns:
     """None: the row's number is its key."""
     task: Task
     guesses: list[str] = field(default_factory=list)
+    options: tuple[str, ...] = ()
+    """The options that would say what was guessed."""
+
+
+@dataclass(frozen=True)
+class ChosenColumns:
+    """What was found out about the columns, complete or not."""
+
+    columns: Columns | None
+    """None where something is missing; then there are problems."""
+    task: Task | None
+    """The task, where it is known all the same."""
+    problems: list[str]
+    """A sentence for everything that stops the build."""
 
 
 def choose_columns(
@@ -43,17 +62,15 @@ def choose_columns(
     key: str | None = None,
     task: Task | None = None,
     prompt: str | None = None,
-) -> Columns:
-    """Use the given columns, guess the rest from names and content.
-
-    SettingsError says everything that stops the build at once.
-    """
+) -> ChosenColumns:
+    """Use the given columns, guess the rest from names and content."""
     names = source.schema.names
     guesses: list[str] = []
     problems: list[str] = []
     for given, option in ((image, "--image"), (key, "--key")):
         if given is not None and given not in names:
             problems.append(f"{option} {given!r} is no column; the columns are {some(names, 30)}")
+    options: list[str] = []
     complete = image is not None and key is not None and task is not None
     profiles = {} if complete else profile(source)
     if image is None:
@@ -62,9 +79,12 @@ def choose_columns(
             problems.append(f"no column looks like an image; name it with --image, one of {some(names, 30)}")
         else:
             guesses.append(f"--image {image}")
+            options += ["--image", image]
     if key is None:
-        key = _guess_key(profiles, image)
+        optional = [name for name, field in task.fields.items() if field.optional] if task is not None else []
+        key = _guess_key({name: one for name, one in profiles.items() if name not in optional}, image)
         guesses.append(f"--key {key}" if key else "no key column: a row's number is its key")
+        options += ["--key", key] if key else []
     if task is None:
         try:
             task = guess_task(profiles, image, key)
@@ -73,13 +93,15 @@ def choose_columns(
         else:
             task = task if prompt is None else task.model_copy(update={"prompt": checked_prompt(prompt)})
             guesses.append("--answer " + repr(task.answer))
-            guesses += [f"--field {name}:{task.fields[name].kind}" for name in task.names]
-    if problems or image is None or task is None:
-        raise SettingsError("; ".join(problems))
-    missing = [name for name in task.names if name not in names]
+            guesses += [f"--field {name}:{task.fields[name].short}" for name in task.names]
+            options += ["--answer", task.answer]
+            options += [part for name in task.names for part in ("--field", f"{name}:{task.fields[name].short}")]
+    missing = [name for name in task.names if name not in names] if task is not None else []
     if missing:
-        raise TaskError(f"the task needs column {some(missing)}; the columns are {some(names, 30)}")
-    return Columns(image, key, task, guesses)
+        problems.append(f"the task needs column {some(missing)}; the columns are {some(names, 30)}")
+    if problems or image is None or task is None:
+        return ChosenColumns(None, None if missing else task, problems)
+    return ChosenColumns(Columns(image, key, task, guesses, tuple(options)), task, [])
 
 
 def _first(names: Iterable[str], wanted: Sequence[str]) -> str | None:
@@ -98,7 +120,7 @@ def _guess_image(profiles: Mapping[str, ColumnProfile]) -> str | None:
 
 
 def _guess_key(profiles: Mapping[str, ColumnProfile], image: str | None) -> str | None:
-    """A column with a usual name, else the first of unique values without spaces that are no numbers with decimals."""
+    """A column with a usual name, else the first of unique values without spaces that are no numbers, days or lists."""
     others = {name: column for name, column in profiles.items() if name != image}
     named = _first(others, _KEY_NAMES)
     if named is not None:
@@ -107,15 +129,20 @@ def _guess_key(profiles: Mapping[str, ColumnProfile], image: str | None) -> str 
         name
         for name, column in others.items()
         if column.unique and column.filled == 1 and column.words == 1 and column.length < 60 and column.numbers < 0.5
+        if max((column.shares.get(kind, 0.0) for kind in ("date", "list", "boolean")), default=0.0) < 0.5
     ]
     return next(iter(codes), None)
 
 
 def guess_task(profiles: Mapping[str, ColumnProfile], image: str | None = None, key: str | None = None) -> Task:
-    """A task from names and content: the study's own where its columns are there, else title, category and price."""
+    """A task from names and content: the study's own where its columns are there, else title, category and price.
+
+    A column that is empty in many rows becomes an optional field.
+    """
     default = Task()
     if all(name in profiles for name in default.names):
-        return default
+        kinds = {name: default.fields[name].kind for name in default.names}
+        return task_of_fields(_with_optional(kinds, profiles), default.answer)
     others = {name: column for name, column in profiles.items() if name not in (image, key)}
     found = {
         "text": _first({**others, **({key: profiles[key]} if key else {})}, _TITLE_NAMES),
@@ -128,15 +155,27 @@ def guess_task(profiles: Mapping[str, ColumnProfile], image: str | None = None, 
     if not fields:
         raise SettingsError(
             f"no column looks like a title, a category or a price; name the fields with --field NAME:KIND "
-            f"(text, category or number), columns: {some(profiles, 30)}"
+            f"({some(KINDS, 20)}), columns: {some(profiles, 30)}"
         )
-    return task_of_fields(fields)
+    return task_of_fields(_with_optional(fields, profiles))
+
+
+def _with_optional(kinds: Mapping[str, str], profiles: Mapping[str, ColumnProfile]) -> dict[str, Any]:
+    return {name: f"{kind}?" if profiles[name].filled < _FILLED else kind for name, kind in kinds.items()}
 
 
 def _by_content(columns: Mapping[str, ColumnProfile]) -> dict[str, str | None]:
-    """The first column of each kind: texts of several words, few values that repeat, numbers."""
+    """The first column of each kind: texts of several words, few values that repeat, numbers, days, truth values."""
     full = {name: column for name, column in columns.items() if column.filled > 0.9 and column.images < 0.05}
-    numbers = [name for name, column in full.items() if column.numbers > 0.95 and column.distinct > 2]
+    full = {name: column for name, column in full.items() if name not in _OWN and not name.startswith("image_")}
+    special: dict[str, str | None] = {}
+    for kind in ("list", "boolean", "date", "integer"):
+        few = 2 if kind == "integer" else 1
+        fitting = [name for name, one in full.items() if one.shares.get(kind, 0.0) > 0.95 and one.distinct > few]
+        special[kind] = next(iter(fitting), None)
+        full = {name: one for name, one in full.items() if name not in fitting or kind == "integer"}
+    numbers = [name for name, one in full.items() if one.numbers > 0.95 and one.distinct > 2]
+    numbers = [name for name in numbers if full[name].shares.get("integer", 0.0) <= 0.95]
     texts = {name: column for name, column in full.items() if column.numbers < 0.5}
     categories = [name for name, column in texts.items() if not column.unique and 1 < column.distinct <= 200]
     free = [name for name, column in texts.items() if name not in categories and column.distinct > 2]
@@ -144,6 +183,7 @@ def _by_content(columns: Mapping[str, ColumnProfile]) -> dict[str, str | None]:
         "text": next(iter(free), None),
         "category": next(iter(categories), None),
         "number": next(iter(numbers), None),
+        **special,
     }
 
 
@@ -163,28 +203,22 @@ def _caption(name: str) -> str:
 
 
 def kinds_by_name(fields: Sequence[str]) -> dict[str, Any]:
-    """``title:text`` and ``price:number:2`` (with decimals) as fields by name; SettingsError for anything else."""
+    """``title:text``, ``price:number:2`` (with decimals), ``tip:number?`` and ``tags:list:category`` as fields by name.
+
+    SettingsError for anything else.
+    """
     found: dict[str, Any] = {}
     for text in fields:
-        name, *rest = text.split(":")
-        if (
-            not name
-            or len(rest) not in (1, 2)
-            or rest[0] not in get_args(FieldKind)
-            or (rest[1:] and not rest[1].isdigit())
-        ):
-            raise SettingsError(f"--field {text!r} must be COLUMN:KIND, KIND one of {some(get_args(FieldKind))}")
-        found[name] = {"kind": rest[0], **({"decimals": int(rest[1])} if rest[1:] else {})}
+        name, _, kind = text.partition(":")
+        if not name or not kind:
+            raise SettingsError(
+                f"--field {text!r} must be COLUMN:KIND, KIND one of {some(KINDS, 20)}, or KIND? (optional)"
+            )
+        try:
+            found[name] = field_of(kind)
+        except PhisightError as error:
+            raise SettingsError(f"--field {text!r}: {error}") from error
     return found
-
-
-def read_task(path: Path) -> Task:
-    """A task from a YAML file with the keys prompt, answer and fields; SettingsError when it cannot be read."""
-    try:
-        values = read_yaml(path)
-        return Task.model_validate(values)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} holds no task: {' '.join(str(error).split())[:300]}") from error
 
 
 def conversation_task(questions: Mapping[str, int], prompt: str | None = None) -> Task:

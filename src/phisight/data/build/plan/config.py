@@ -11,6 +11,7 @@ from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.plan.splits import SplitShares
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.images.decode import ImageLimits
+from phisight.data.values.date_style import Order
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class BuildOptions:
     """The column that says train, validation or test; None: found by its name and values."""
     numbers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """How columns write their numbers, as ``--number`` says it: decimal, thousands, unit."""
+    dates: Mapping[str, Order] = field(default_factory=dict)
+    """In which order columns write day, month and year, as ``--date`` says it."""
+    lists: Mapping[str, str] = field(default_factory=dict)
+    """What stands between the entries of columns of lists, as ``--list`` says it."""
     seed: int = 0
     limits: ImageLimits = field(default_factory=ImageLimits)
     fetch: FetchLimits = field(default_factory=FetchLimits)

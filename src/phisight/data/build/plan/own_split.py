@@ -26,6 +26,8 @@ class OwnSplit:
 
     column: str
     sentence: str
+    options: tuple[str, ...] = ()
+    """The option that says it."""
 
     def split_of(self, cell: object) -> Split:
         """The split that a cell names."""
@@ -59,7 +61,9 @@ def find_own_split(source: Source, given: str | None = None, *, honored: bool = 
                 splits[NAMES[name]] += count
         if not strange and splits["train"]:
             found = ", ".join(f"{split} {count}" for split, count in splits.items())
-            return OwnSplit(column, f"--split-column {column} ({found}); deal anew with --no-own-split")
+            return OwnSplit(
+                column, f"--split-column {column} ({found}); deal anew with --no-own-split", ("--split-column", column)
+            )
         if given is not None:
             shown = "; ".join(f"{name or 'empty'!r} {counts[name]} rows" for name in (strange or ["train"])[:5])
             raise SettingsError(

@@ -15,6 +15,7 @@ from phisight.core.task import Task
 from phisight.data.build.plan.columns import Columns
 from phisight.data.images.rejection import StoredImage
 from phisight.data.sources.base import Source
+from phisight.data.values.typed_columns import arrow_type
 
 NUMBER = "source_row"
 """int64: number of the row in the source, from 1."""
@@ -80,7 +81,7 @@ def carried_columns(source: Source, columns: Columns) -> dict[str, pa.Field]:
 
     Embedded images are left out. A name the finished folder needs itself (the added columns; ``image``, under which
     the imagefolder loader gives the image; ``..._file_name``, which it would open) gets ``source_`` in front.
-    Number fields of the task become float64 unless they are numbers.
+    Fields of the task that are no text get the type of their kind; columns of numbers stay numbers.
     """
     carried: dict[str, pa.Field] = {}
     for column in source.schema:
@@ -104,7 +105,10 @@ def carried_name(name: str) -> str:
 
 
 def _carried_type(column: pa.Field, task: Task) -> pa.DataType:
-    if column.name not in task.fields or task.fields[column.name].kind != "number":
+    field = task.fields.get(column.name)
+    if field is None or field.rules.storage == "string":
         return column.type
+    if field.kind != "number":
+        return arrow_type(field)
     is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     return column.type if is_number else pa.float64()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from phisight.core.errors import EmptyFieldError, MissingExtraError, SettingsError, TaskError, some
-from phisight.core.task import special_tokens_in
+from phisight.core.kinds.kind import as_number
+from phisight.core.task import FieldValue, Task, special_tokens_in
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.work.journal import Journal, StagedRow
@@ -20,6 +21,8 @@ from phisight.data.images.rejection import Rejection, internal
 from phisight.data.sources import Source, SourceBatch
 
 _OFFENDERS_SHOWN = 3
+_MANY_EMPTY = 0.05
+"""Share of the rows from which on empty cells of a field are worth a remark."""
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Stager:
     """Rows that ask another question are rejected (conversations only)."""
     read: int = 0
     _bad: Counter[str] = field(default_factory=Counter)
+    _empty: Counter[str] = field(default_factory=Counter)
     _offenders: dict[str, list[str]] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[Job]:
@@ -69,9 +73,9 @@ class Stager:
                 raise Rejection("no_key", f"column {self.columns.key!r} is empty")
             if self.question is not None and row["question"] != self.question:
                 raise Rejection("other_question", f"asks {_text(row['question'])[:80]!r}")
-            self._check_task(number, row)
+            values = self._checked(number, row)
             job = job_for(cell, self.root)
-            staged = self._accepted(number, row, key, url, job)
+            staged = self._accepted(number, row, values, key, url, job)
         except Rejection as rejection:
             return StagedRow(number, key, None, url, rejection=rejection), None
         except (SettingsError, MissingExtraError):
@@ -80,28 +84,33 @@ class Stager:
             return StagedRow(number, key, None, url, rejection=internal(error)), None
         return staged, job
 
-    def _accepted(self, number: int, row: dict[str, Any], key: str, url: str, job: Job) -> StagedRow:
+    def _accepted(
+        self, number: int, row: dict[str, Any], values: Mapping[str, FieldValue], key: str, url: str, job: Job
+    ) -> StagedRow:
         task = self.columns.task
         categories, numbers = task.of_kind("category"), task.of_kind("number")
         group = self.group.group_of(_text(row[self.group.column]) if self.group.column else key) or key
         category = _text(row[categories[0]]) if categories else ""
-        price = float(row[numbers[0]]) if numbers else None
-        return StagedRow(number, key, job.token, url, group, category, price)
+        price = values[numbers[0]] if numbers else None
+        return StagedRow(number, key, job.token, url, group, category, None if price is None else as_number(price))
 
-    def _check_task(self, number: int, row: dict[str, Any]) -> None:
+    def _checked(self, number: int, row: dict[str, Any]) -> dict[str, FieldValue]:
+        """The row's fields; a Rejection where the task cannot write them."""
         task = self.columns.task
         try:
             values = task.values(row)
         except EmptyFieldError as error:
+            self._empty[_field_in(task, error)] += 1
             raise Rejection("empty_field", str(error)) from error
         except TaskError as error:
-            name = next(name for name in task.names if f"field {name!r}" in str(error))
+            name = _field_in(task, error)
             self._bad[name] += 1
             if len(self._offenders.setdefault(name, [])) < _OFFENDERS_SHOWN:
                 self._offenders[name].append(f"row {number}: {_text(row[name])[:40]!r}")
             raise Rejection("bad_value", str(error)) from error
         for name, value in values.items():
-            if isinstance(value, str) and (tokens := special_tokens_in(value)):
+            texts = value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()
+            if tokens := special_tokens_in(" ".join(texts)):
                 raise Rejection(
                     "special_token", f"field {name!r} holds {some(tokens)}: it would end or split the answer"
                 )
@@ -109,6 +118,17 @@ class Stager:
             task.render(values)
         except TaskError as error:
             raise Rejection("unwritable_answer", str(error)) from error
+        return values
+
+    def remarks(self) -> list[str]:
+        """What rows were rejected for by the dozen, with the option that keeps them."""
+        empty = [
+            f"field {name!r} is empty in {count} of {self.read} rows, which are rejected; "
+            f"--field {name}:{self.columns.task.fields[name].kind}? keeps them"
+            for name, count in self._empty.items()
+            if count > _MANY_EMPTY * self.read
+        ]
+        return [*self.offenders(), *empty]
 
     def offenders(self) -> list[str]:
         """A sentence for each field that some rows hold in the wrong type: count and the first rows."""
@@ -123,6 +143,11 @@ class Stager:
             if count * 2 > self.read:
                 sentence = next(text for text in self.offenders() if f"{name!r}" in text)
                 raise TaskError(f"{sentence}; choose another column or kind with --field, or repair the source")
+
+
+def _field_in(task: Task, error: Exception) -> str:
+    """The field that an error is about."""
+    return next(name for name in task.names if f"field {name!r}" in str(error))
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +13,7 @@ from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.table_columns import NUMBER, carried_columns
 from phisight.data.sources.arrow import numbers_of
 from phisight.data.sources.base import Source, SourceBatch
+from phisight.data.values.typed_columns import typed_column
 
 
 class StagedColumns:
@@ -20,6 +21,7 @@ class StagedColumns:
 
     def __init__(self, path: Path, source: Source, columns: Columns) -> None:
         self._carried = carried_columns(source, columns)
+        self._fields = columns.task.fields
         self._schema = pa.schema([*self._carried.values(), pa.field(NUMBER, pa.int64())])
         self._writer = pq.ParquetWriter(path, self._schema)
 
@@ -33,19 +35,11 @@ class StagedColumns:
 
     def add(self, batch: SourceBatch) -> None:
         """Append the rows of a batch."""
-        arrays = [_cast(batch.table[name], field.type) for name, field in self._carried.items()]
+        arrays = [self._cast(name, batch.table[name], field.type) for name, field in self._carried.items()]
         arrays.append(pa.chunked_array([numbers_of(batch.numbers, pa.int64())]))
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if column.type.equals(kind):
-        return column
-    return pa.chunked_array([numbers_of([_float(value) for value in column.to_pylist()], kind)])
-
-
-def _float(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
+    def _cast(self, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+        if column.type.equals(kind):
+            return column
+        return pa.chunked_array([typed_column(column.to_pylist(), self._fields[name])])

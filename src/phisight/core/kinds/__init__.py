@@ -1,0 +1,6 @@
+"""Kinds of field: text, category, number, integer, date, boolean, list; a file each."""
+
+from phisight.core.kinds.kind import FieldOptions, FieldValue, Figure, Kind, Known
+from phisight.core.kinds.registry import KINDS
+
+__all__ = ["KINDS", "FieldOptions", "FieldValue", "Figure", "Kind", "Known"]
