@@ -2,7 +2,7 @@
 
     git worktree add ../f796ce0 f796ce0
     OMP_NUM_THREADS=1 PYTHONPATH=../f796ce0/src python record_folders.py OUT            the folders below
-    OMP_NUM_THREADS=1 PYTHONPATH=../f796ce0/src python record_folders.py OUT --inputs   what record_curves.py trains on
+    ... python record_folders.py OUT --inputs    the same for what benchmarks/training_curves.py trains on
 
 It runs at f796ce0 and nowhere else: later code must open what it left here, so nothing is ever recorded anew with it.
 All paths within are relative to OUT, so whoever opens the folders copies them and makes the copy the working folder.
@@ -339,7 +339,7 @@ def record(out: Path, root: Path) -> None:
 
 
 def record_inputs(out: Path) -> None:
-    """Write the data sets and the model that record_curves.py trains on."""
+    """Write the data sets and the model that benchmarks/training_curves.py trains on."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     os.chdir(out)

@@ -1,7 +1,7 @@
 """Folders that commit f796ce0 wrote open, resume on the recorded curve, answer, evaluate and report.
 
-``f796ce0/`` and what is in it: see record_folders.py. On the kind of machine that recorded them (torch and CPU as in
-expected.json) a curve must agree in every bit, elsewhere to rounding.
+``f796ce0/`` and what is in it: see record_folders.py. Curves and weights must agree to rounding: processors of one kind
+differ in the last bits, too. benchmarks/training_curves.py compares both commits bit by bit on one machine.
 """
 
 import json
@@ -41,7 +41,6 @@ from phisight.workflows.train import train
 
 train(read_run(Path(sys.argv[1])), resume=True)
 """
-EXACT = EXPECTED["torch"] == torch.__version__ and EXPECTED["cpu"] == torch.backends.cpu.get_cpu_capability()
 DRIFT = 1e-5
 
 
@@ -56,17 +55,17 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-def differences(now: Any, recorded: Any, *, exact: bool, where: str = "") -> list[str]:
-    """Where two values differ, each with both; numbers may differ by rounding unless ``exact``."""
+def differences(now: Any, recorded: Any, where: str = "") -> list[str]:
+    """Where two values differ, each with both; numbers may differ by rounding."""
     if isinstance(recorded, dict) and isinstance(now, dict):
         lines = [f"{where}/{key}: in one only" for key in sorted(now.keys() ^ recorded.keys())]
         for key in recorded.keys() & now.keys():
-            lines += differences(now[key], recorded[key], exact=exact, where=f"{where}/{key}")
+            lines += differences(now[key], recorded[key], where=f"{where}/{key}")
         return lines
     if isinstance(recorded, list) and isinstance(now, list) and len(now) == len(recorded):
         both = enumerate(zip(now, recorded, strict=True))
-        return [line for index, two in both for line in differences(*two, exact=exact, where=f"{where}/{index}")]
-    near = not exact and isinstance(recorded, float) and isinstance(now, float)
+        return [line for index, two in both for line in differences(*two, where=f"{where}/{index}")]
+    near = isinstance(recorded, float) and isinstance(now, float)
     if now == recorded or (near and math.isclose(now, recorded, rel_tol=DRIFT, abs_tol=DRIFT)):
         return []
     return [f"{where}: {recorded!r} was recorded, now {now!r}"]
@@ -100,17 +99,15 @@ def resume_on_ranks(run: str, ranks: int) -> None:
         assert process.returncode == 0, errors[-3000:]
 
 
-def require_recorded_end(name: str, *, exact: bool) -> None:
+def require_recorded_end(name: str) -> None:
     """The run ended with the recorded curve, figures and weights."""
     expected = EXPECTED["resumed"][name]
-    assert differences(curve(Path(name)), translate_lines(expected["curve"]), exact=exact) == []
+    assert differences(curve(Path(name)), translate_lines(expected["curve"])) == []
     summary = json.loads(Path(name, "summary.json").read_text(encoding="utf-8"))["summary"]
     recorded = translate("metrics", expected["summary"])
-    assert differences({key: summary[key] for key in recorded}, recorded, exact=exact) == []
+    assert differences({key: summary[key] for key in recorded}, recorded) == []
     best = weights(Path(name) / "best")
-    assert differences(without_hashes(best), without_hashes(expected["best"]), exact=exact) == []
-    if exact:
-        assert best == expected["best"]
+    assert differences(without_hashes(best), without_hashes(expected["best"])) == []
 
 
 def without_sentences(scores: Any) -> Any:
@@ -128,7 +125,7 @@ def translate_lines(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", [name for name in EXPECTED["resumed"] if name not in RANKS])
 def test_a_stopped_run_resumes_on_its_curve(name: str, folders: Path) -> None:
     train(read_run(Path(name)), resume=True)
-    require_recorded_end(name, exact=EXACT)
+    require_recorded_end(name)
 
 
 @pytest.mark.process
@@ -136,7 +133,7 @@ def test_a_stopped_run_resumes_on_its_curve(name: str, folders: Path) -> None:
 @pytest.mark.parametrize("name", RANKS)
 def test_a_stopped_run_of_several_ranks_resumes_on_its_curve(name: str, folders: Path) -> None:
     resume_on_ranks(name, RANKS[name])
-    require_recorded_end(name, exact=False)
+    require_recorded_end(name)
 
 
 @pytest.mark.slow
@@ -174,7 +171,7 @@ def test_an_evaluated_run_is_evaluated_again(folders: Path) -> None:
     same = [name for name, value in recorded.items() if isinstance(value, float | int) and name in now]
     same = [name for name in same if "within" not in name]  # of all rows since, not of the answered ones
     assert {"parse_rate", "rows"} < set(same)
-    assert differences({name: now[name] for name in same}, {name: recorded[name] for name in same}, exact=False) == []
+    assert differences({name: now[name] for name in same}, {name: recorded[name] for name in same}) == []
 
 
 @pytest.mark.slow
@@ -204,7 +201,7 @@ def test_stored_features_are_found_again(name: str, folder: str, folders: Path) 
     again = read_run(Path(name)).model_copy(update={"out": Path("again")})
     train(again)
     assert {path: path.stat().st_ino for path in Path(folder).rglob("*.safetensors")} == files
-    assert differences(curve(Path("again")), translate_lines(curve(Path(name))), exact=EXACT) == []
+    assert differences(curve(Path("again")), translate_lines(curve(Path(name)))) == []
 
 
 def test_a_newer_run_is_refused_by_name(folders: Path) -> None:
