@@ -7,6 +7,7 @@ fit                  model and examples of a recipe -> a trained model, its chec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,13 @@ def fit(
     answers: Answers | None = None,
     resume: Path | None = None,
     loss: Loss = SUPERVISED,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
     """Train, or continue from the checkpoint ``resume``; afterwards the model has the weights of the best evaluation.
 
     The best one is chosen by loss, or as ``answers`` says. Returns the run's totals, with ``steps`` done and
     ``best_step`` and ``best_<figure>`` where there was an evaluation. StoppedError when a signal asked to stop, with a
-    checkpoint saved.
+    checkpoint saved. ``notify`` gets the number types of the first step's products.
     """
     train, shutdown = recipe.train, GracefulShutdown()
     set_seed(named_seed(recipe.seed, "train") % 2**32)
@@ -68,6 +70,7 @@ def fit(
             answers or Answers(),
             loss,
             shutdown,
+            notify,
         )
         if resume:
             run.resume(resume)

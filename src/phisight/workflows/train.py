@@ -157,6 +157,7 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
         figures_to,
         answers,
         resume=opened.checkpoint,
+        notify=callbacks.notify,
     )
     weights = full_state_dict(model) if recipe.train.fsdp else None
     if tracker:

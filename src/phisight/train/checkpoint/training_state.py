@@ -65,7 +65,7 @@ class TrainingState(BaseModel):
             if values.get("best_model_checkpoint"):  # a path once; the run may have been moved since
                 values["best_model_checkpoint"] = Path(values["best_model_checkpoint"]).name
             return cls.model_validate(values)
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise _unreadable(checkpoint / STATE, error) from error
 
     def write(self, checkpoint: Path) -> None:
