@@ -19,6 +19,7 @@ from phisight.export.tensor_files import TensorSpec
 from phisight.model.checkpoint import HUB_TIMEOUT_S, stop_at_turn_end, within
 from phisight.model.configuration import VIT_L_14_336, Phi3VConfig
 from phisight.model.number_head import NUMBER_HEAD
+from phisight.model.processing import Phi3VProcessor
 
 OFFICIAL_SIZE = {"hidden_size": 3072, "num_hidden_layers": 32, "vocab_size": 32064, "num_attention_heads": 32}
 PHI_3, PHI_35 = "microsoft/Phi-3-vision-128k-instruct", "microsoft/Phi-3.5-vision-instruct"
@@ -57,6 +58,24 @@ def require_whole(config: Phi3VConfig, source: str | Path) -> None:
             f"{source} holds quantized weights ({kind or 'of an unknown kind'}), which cannot be exported; name the "
             "model in full precision that they were made from"
         )
+
+
+def read_processor(source: str | Path, **hub: Any) -> Any:
+    """Tokenizer and image processor of a folder or hub name; CheckpointError where a file is missing or damaged."""
+    try:
+        processor = AutoProcessor.from_pretrained(source, **hub)
+        if not isinstance(processor, Phi3VProcessor):  # the library takes what it finds, a tokenizer alone too
+            raise TypeError(f"its files describe a {type(processor).__name__}")
+        if not isinstance(longest := processor.tokenizer.model_max_length, int | float):
+            raise TypeError(f"model_max_length is {longest!r}, a number is wanted")
+        return processor
+    except MemoryError:
+        raise
+    except Exception as error:  # the library raises its own, JSON's, the template's and the tokenizer's
+        raise CheckpointError(
+            f"no processor at {str(source)!r} ({type(error).__name__}: {' '.join(str(error).split())[:160]}); copy the "
+            "tokenizer and preprocessor files again, or name another folder"
+        ) from error
 
 
 def hub_files(name: str, revision: str | None = None) -> list[str] | Exception:
@@ -117,7 +136,7 @@ def write_config(
 
 def write_processor(source: str | Path, out: Path, **hub: Any) -> Any:
     """Write tokenizer and image processor; returns the processor."""
-    processor = AutoProcessor.from_pretrained(source, **hub)
+    processor = read_processor(source, **hub)
     processor.save_pretrained(out)
     return processor
 

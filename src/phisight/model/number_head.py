@@ -175,12 +175,16 @@ def load_number_head(folder: Path) -> NumberHead | None:
         raise CheckpointError(
             f"{path} is not a number head: format {about.get('format')!r}, {FORMAT!r} wanted; missing {some(missing)}"
         )
-    fields = json.loads(about["fields"])
-    known = [values[f"known_{index}"] for index in range(len(fields))]
-    head = NumberHead(
-        values["inner.weight"].shape[1], fields, known, values["centre"], values["spread"], values["logarithmic"]
-    )
-    head.load_state_dict(values, strict=True)
+    try:
+        fields = json.loads(about["fields"])
+        known = [values[f"known_{index}"] for index in range(len(fields))]
+        head = NumberHead(
+            values["inner.weight"].shape[1], fields, known, values["centre"], values["spread"], values["logarithmic"]
+        )
+        head.load_state_dict(values, strict=True)
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path} is a damaged number head ({reason}); copy the checkpoint again") from error
     return head
 
 

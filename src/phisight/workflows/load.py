@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import cached_file
 
 from phisight.core.dataset_folder import CARD, DatasetCard
@@ -26,7 +26,7 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.image_groups import Products, join_images
 from phisight.export.merge import ADAPTER_CONFIG, Adapters, merge_into
-from phisight.export.model_folder import read_config
+from phisight.export.model_folder import read_config, read_processor
 from phisight.export.subject import TINY as TINY
 from phisight.export.subject import base_is_missing, base_of_run, subject_of
 from phisight.export.subject import is_run as is_run
@@ -74,7 +74,7 @@ def base_model(recipe: Recipe, best: Path) -> tuple[Any, Any]:
     config = AutoConfig.from_pretrained(best)
     config._attn_implementation = recipe.model.attention
     model = tiny_model(config, named_seed(recipe.seed, "model")).to(_tiny_dtype(recipe.model))
-    return _to_device(model), AutoProcessor.from_pretrained(best)
+    return _to_device(model), read_processor(best)
 
 
 def base_model_label(recipe: Recipe) -> str:
@@ -100,7 +100,7 @@ def load_model(name: str | Path, settings: ModelSettings, transform: Transform |
     for folder in subject.layers:
         model = with_adapters(model, folder)
     if subject.processor != subject.weights:
-        processor = AutoProcessor.from_pretrained(subject.processor)
+        processor = read_processor(subject.processor)
         processor.image_processor.num_crops = settings.num_crops or processor.image_processor.num_crops
     return _to_device(model, transform), processor
 
@@ -109,7 +109,7 @@ def _load_whole(name: str, settings: ModelSettings, transform: Transform | None)
     hub = {"revision": settings.revision} if settings.revision and not Path(name).is_dir() else {}
     with loading(name):
         read_config(name, **hub)
-        processor = AutoProcessor.from_pretrained(name, **hub)
+        processor = read_processor(name, **hub)
         model = AutoModelForImageTextToText.from_pretrained(
             name, dtype=settings.dtype, attn_implementation=settings.attention, **hub
         )
@@ -175,7 +175,7 @@ def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
     if not (best / ADAPTER_CONFIG).is_file():
         return (*load_model(best, recipe.model), recipe)
     model = base if base is not None else load_model(base_of_run(run, recipe), recipe.model)[0]
-    return with_adapters(model, best), AutoProcessor.from_pretrained(best), recipe
+    return with_adapters(model, best), read_processor(best), recipe
 
 
 def task_of_run(run: Path, recipe: Recipe) -> Task:

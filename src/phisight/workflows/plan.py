@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoProcessor
-
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.export.model_folder import read_config
+from phisight.export.model_folder import read_config, read_processor
 from phisight.export.subject import subject_of
 from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.train.estimate.cards import CARDS, Card
@@ -116,6 +114,6 @@ def _shapes(recipe: Recipe, texts: list[str]) -> tuple[Any, Any]:
         subject = subject_of(name, recipe.model.revision)
         with loading(subject.weights):
             config = read_config(subject.weights, **subject.hub)
-            processor = AutoProcessor.from_pretrained(subject.processor, **subject.processor_hub)
+            processor = read_processor(subject.processor, **subject.processor_hub)
     config._attn_implementation = recipe.model.attention
     return config, processor

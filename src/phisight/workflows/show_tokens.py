@@ -8,12 +8,10 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoProcessor
-
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.export.model_folder import require_reachable
+from phisight.export.model_folder import read_processor, require_reachable
 from phisight.export.subject import TINY, subject_of
 from phisight.model.loss import IGNORED
 from phisight.model.tiny import tiny_processor
@@ -61,4 +59,4 @@ def _processor(model: str, task: Task, rows: list[dict[str, Any]]) -> Any:
     subject = subject_of(model)
     require_reachable(subject.weights)
     with loading(subject.processor):
-        return AutoProcessor.from_pretrained(subject.processor, **subject.processor_hub)
+        return read_processor(subject.processor, **subject.processor_hub)

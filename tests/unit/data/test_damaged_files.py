@@ -87,6 +87,7 @@ def use(folder: Path, out: Path) -> None:
     export(data, out / "csv", "csv")
 
 
+@pytest.mark.slow
 def test_a_damaged_card(data_set: Path, tmp_path: Path) -> None:
     path = data_set / "dataset.json"
     data = path.read_bytes()
@@ -94,6 +95,7 @@ def test_a_damaged_card(data_set: Path, tmp_path: Path) -> None:
     assert read_all(lambda: use(data_set, tmp_path), iter(cases), path) > 50
 
 
+@pytest.mark.slow
 def test_damaged_rejects(data_set: Path, tmp_path: Path) -> None:
     path = data_set / "rejects.jsonl"
     data = path.read_bytes()
@@ -101,6 +103,7 @@ def test_damaged_rejects(data_set: Path, tmp_path: Path) -> None:
     assert read_all(lambda: use(data_set, tmp_path), iter(cases), path) > 20
 
 
+@pytest.mark.slow
 def test_a_damaged_table(data_set: Path, tmp_path: Path) -> None:
     path = data_set / "metadata.parquet"
     whole = path.read_bytes()
