@@ -4,7 +4,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +18,18 @@ from phisight.core.recipe import changed, write_recipe
 from phisight.core.settings import LoraSettings, ModelSettings, Recipe
 from phisight.workflows.load import load_run
 from phisight.workflows.train import train
-from tests.helpers.ranks import fit_mixed, free_port, train_as
+from tests.helpers.ranks import (
+    PATIENCE,
+    Child,
+    assert_same_curve,
+    at,
+    fit_mixed,
+    free_port,
+    losses,
+    together,
+    train_as,
+)
 from tests.helpers.small_run import curve, weights
-
-Child = Callable[..., BaseProcess]
-PATIENCE = 120.0
-
-
-def together(child: Child, function: Callable[..., None], recipe: Recipe, ranks: int = 2, **options: Any) -> list[int]:
-    """Exit codes of the processes."""
-    port = free_port()
-    processes = [child(function, rank, ranks, port, recipe, **options) for rank in range(ranks)]
-    deadline = time.monotonic() + PATIENCE
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert None not in codes, f"still running after {PATIENCE:g} s: {codes}"
-    return [code for code in codes if code is not None]
-
-
-def losses(run: Path, name: str = "train/loss") -> torch.Tensor:
-    return torch.tensor([line[name] for line in curve(run) if name in line])
-
-
-def at(recipe: Recipe, out: Path) -> Recipe:
-    return recipe.model_copy(update={"out": out})
-
-
-def assert_same_curve(one: torch.Tensor, other: torch.Tensor) -> None:
-    drift = one - other
-    assert len(one) == len(other) > 5
-    assert drift.abs().max() < 1e-4
-    assert drift.mean().abs() < 2e-5
 
 
 def weight_drift(one: Path, other: Path) -> torch.Tensor:

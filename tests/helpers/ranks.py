@@ -2,11 +2,21 @@
 
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from phisight.core.settings import Recipe
+from tests.helpers.small_run import curve
+
+Child = Callable[..., BaseProcess]
+"""Starts a function in a process of its own."""
+PATIENCE = 120.0
+"""Seconds after which processes count as hanging."""
 
 
 def free_port() -> int:
@@ -131,3 +141,32 @@ def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
         fit(model, processor, mixed, None, recipe, recipe.out, losses)
     if rank == 0:
         recipe.out.with_suffix(".losses").write_text(" ".join(map(str, losses.seen)))
+
+
+def together(child: Child, function: Callable[..., None], recipe: Recipe, ranks: int = 2, **options: Any) -> list[int]:
+    """Exit codes of the processes."""
+    port = free_port()
+    processes = [child(function, rank, ranks, port, recipe, **options) for rank in range(ranks)]
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert None not in codes, f"still running after {PATIENCE:g} s: {codes}"
+    return [code for code in codes if code is not None]
+
+
+def losses(run: Path, name: str = "train/loss") -> torch.Tensor:
+    return torch.tensor([line[name] for line in curve(run) if name in line])
+
+
+def at(recipe: Recipe, out: Path) -> Recipe:
+    return recipe.model_copy(update={"out": out})
+
+
+def assert_same_curve(one: torch.Tensor, other: torch.Tensor) -> None:
+    drift = one - other
+    assert len(one) == len(other) > 5
+    assert drift.abs().max() < 1e-4
+    assert drift.mean().abs() < 2e-5

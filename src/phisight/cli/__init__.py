@@ -13,7 +13,7 @@ import warnings
 import typer
 
 from phisight import __version__
-from phisight.cli import data, demo, doctor, evaluate, export, plan, predict, report, sample, serve, train
+from phisight.cli import data, demo, doctor, evaluate, export, pairs, plan, predict, report, sample, serve, train
 from phisight.cli.screen import console, fail
 from phisight.core.errors import PhisightError
 
@@ -45,6 +45,7 @@ app.command("demo")(demo.demo_command)
 app.add_typer(sample.app, name="sample")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor_command)
+app.add_typer(pairs.app, name="pairs")
 app.command("plan")(plan.plan_command)
 app.command("train")(train.train_command)
 app.command("evaluate")(evaluate.evaluate_command)

@@ -63,6 +63,8 @@ class DataSettings(Settings):
 class TrainSettings(Settings):
     """How the model is trained."""
 
+    objective: Literal["sft", "dpo"] = "sft"
+    """sft: learn the answers of the training rows; dpo: prefer the better answer of each pair (``preference``)."""
     method: Literal["full", "lora", "dora", "qlora", "projector"] = "lora"
     """full: every weight; lora: low-rank adapters; dora: adapters that also scale; qlora: adapters on weights of 4 bits
     (GPU); projector: image projection and separators only."""
@@ -141,6 +143,21 @@ class LoraSettings(Settings):
     """Official names of the layers that get adapters; one that matches nothing is an error."""
 
 
+class PreferenceSettings(Settings):
+    """Direct preference optimization, where ``train.objective`` is dpo."""
+
+    pairs: Path | None = None
+    """JSONL file of pairs (``images``, ``prompt``, ``chosen``, ``rejected``), or a folder that holds pairs.jsonl."""
+    beta: float = Field(default=0.1, gt=0)
+    """Scale of the rewards: the larger, the nearer the model stays to the one before training."""
+    anchor_weight: float = Field(default=1.0, ge=0)
+    """Weight of the term by which the chosen answer may not become less likely than before training."""
+    image_weight: float = Field(default=1.0, ge=0)
+    """Weight of the term whose rejected side is the chosen answer under another product's image; 0: without it."""
+    normalize: bool = False
+    """Divide log-probabilities by the tokens of their answer."""
+
+
 class EvaluateSettings(Settings):
     """How answers are made and scored."""
 
@@ -184,6 +201,7 @@ class Recipe(Settings):
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
     lora: LoraSettings = LoraSettings()
+    preference: PreferenceSettings = PreferenceSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     track: TrackSettings = TrackSettings()
     _task_changes: dict[str, Any] = PrivateAttr(default_factory=dict)

@@ -24,7 +24,7 @@ from transformers import DynamicCache
 from phisight.core.errors import EvaluationError, ImageError
 from phisight.generate.completions import Completion, Finisher, Row, on_device
 from phisight.generate.constrained import AnswerGrammar
-from phisight.generate.decoding.sampling import choose
+from phisight.generate.decoding.sampling import Decoding, choose
 from phisight.generate.decoding.schedulable import unschedulable
 from phisight.generate.decoding.sequence_cache import SequenceCache
 from phisight.generate.decoding.static_step import Outputs, StaticStep, recorder_of
@@ -113,9 +113,11 @@ class Scheduler:
         requests: Iterable[tuple[int, Request]],
         *,
         on_failure: Callable[[int, ImageError], None] | None = None,
+        decoding_of: Callable[[int], Decoding | None] = lambda _index: None,
     ) -> Iterator[Completion]:
         """Answer numbered requests; yields completions as they end. Memory does not grow with their number.
 
+        ``decoding_of`` gives the decoding of a request by its number; None means as the scheduler does.
         Without ``on_failure`` the error of an image that cannot be used is raised; with it such a request has no
         answer.
         """
@@ -131,6 +133,7 @@ class Scheduler:
                         if one is None:
                             exhausted = True
                         elif one.error is None:
+                            one.decoding = decoding_of(one.index)
                             joining.append(one)
                         elif on_failure is None:
                             raise one.error

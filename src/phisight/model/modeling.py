@@ -84,6 +84,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         image_features: Tensor | None = None,
         trunk_states: Tensor | None = None,
         first_layer: int = 0,
+        image_index: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Run the decoder over text and images; ``input_ids`` int64[B, T] are never changed.
@@ -101,7 +102,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
-            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes, image_features)
+            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes, image_features, image_index)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = positions_without_padding(self.config, attention_mask, inputs_embeds.shape[1])
         return cast(
@@ -125,8 +126,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         image_features: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [B, T, D] before decoder layer ``first_layer``, of rows without padding."""
-        embeds_BTD = self.embed(input_ids, pixel_values, image_sizes, image_features)
-        return run_layers(self, embeds_BTD, 0, first_layer)
+        return run_layers(self, self.embed(input_ids, pixel_values, image_sizes, image_features), 0, first_layer)
 
     def embed(
         self,
@@ -134,14 +134,15 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
         image_features: Tensor | None = None,
+        image_index: Tensor | None = None,
     ) -> Tensor:
-        """Token embeddings [B, T, D] with image embeddings at the image placeholders."""
+        """Token embeddings [B, T, D] with image embeddings at the placeholders; ``image_index``: ``images_of_runs``."""
         if not images_given(pixel_values, image_sizes, image_features):
             return self._with_image_part(self._embed_text(input_ids))
         assert image_sizes is not None
         is_image_BT = placeholder_mask(input_ids, self.config.image_token_id)
         runs = placeholder_runs(input_ids, self.config.image_token_id)
-        order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes))
+        order = images_of_runs(runs, self.vision_embed_tokens.token_counts(image_sizes), image_index)
         embeds_BTD = self.embed_tokens(input_ids.masked_fill(is_image_BT, 0))
         if not runs:
             return self._with_image_part(embeds_BTD)

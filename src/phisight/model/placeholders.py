@@ -45,8 +45,16 @@ def placeholder_runs(input_ids: Tensor, image_token_id: int) -> list[Placeholder
     ]
 
 
-def images_of_runs(runs: Sequence[PlaceholderRun], feature_counts: Sequence[int]) -> list[int]:
-    """Index, in batch order, of the image that fills each run; ImagePlaceholderError where the counts differ."""
+def images_of_runs(
+    runs: Sequence[PlaceholderRun], feature_counts: Sequence[int], image_index: Tensor | None = None
+) -> list[int]:
+    """Index, in batch order, of the image that fills each run; ImagePlaceholderError where the counts differ.
+
+    Where one image fills several runs, ``image_index`` int64[runs] names the image of each, as if each had its own.
+    """
+    if image_index is not None:
+        shown: list[int] = image_index.tolist()
+        return [shown[run] for run in images_of_runs(runs, [feature_counts[image] for image in shown])]
     if len(runs) != len(feature_counts):
         rows = sorted({run.row for run in runs})
         raise ImagePlaceholderError(

@@ -25,6 +25,7 @@ from phisight.train.callbacks import TrainingCallback
 from phisight.train.error_translation import translate_errors
 from phisight.train.evaluation import Answers
 from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.pair_set import PairSet
 from phisight.train.losses.interface import Loss
 from phisight.train.losses.supervised import SUPERVISED
 from phisight.train.shutdown import GracefulShutdown
@@ -34,7 +35,7 @@ from phisight.train.training_run import TrainingRun
 def fit(
     model: Any,
     processor: Any,
-    train_set: ExampleSet,
+    train_set: ExampleSet | PairSet,
     validation_set: ExampleSet | None,
     recipe: Recipe,
     run_dir: Path,
@@ -116,6 +117,7 @@ def training_loop(run: TrainingRun) -> None:
                     value = loss.compute(outputs, inputs, divisor) * run.placement.ranks  # DDP and FSDP average
                 accelerator.backward(value)
             run.add_loss(value.detach(), index, batch)
+            run.add_figures(loss.measure(outputs, inputs))
         grad_norm = accelerator.clip_grad_norm_(model.parameters(), run.train.clip)
         optimizer.step()
         learning_rate = float(scheduler.get_last_lr()[0])  # the one that this step has used

@@ -31,7 +31,7 @@ Unchanged = Callable[[Iterable[Mapping[str, Any]]], None]
 class CacheReport:
     """Whether steps read from a cache, and why not, or where it is."""
 
-    kind: Literal["tower features", "hidden states"]
+    kind: Literal["tower features", "hidden states", "reference log-probabilities"]
     used: bool
     reason: str = ""
     """Why every step computes what the cache would hold; empty where it is used."""
@@ -110,6 +110,8 @@ def _fill_hidden_states(
     if bound == 0:
         return None
     reason = _no_hash(sets) or hidden_states.why_not_fixed(model, layer)
+    if recipe.train.objective == "dpo":
+        reason = "train.objective dpo has several answers to an image"
     if reason:
         return CacheReport("hidden states", used=False, reason=reason)
     first, bf16 = sets[0], recipe.train.bf16

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from phisight.core.errors import SettingsError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.export.model_folder import read_config, read_processor
@@ -63,6 +64,11 @@ def plan(
         sweep: Whether to compare values of num_crops on it.
         measure_cpu: Whether to time this machine's own matrix product, which takes half a second.
     """
+    if recipe.train.objective != "sft":
+        raise SettingsError(
+            f"phisight plan counts train.objective sft, and the recipe's is {recipe.train.objective}; plan with --set "
+            "train.objective=sft: a pair takes about as much as its two or three answers as examples"
+        )
     case = _planned(recipe)
     memory = {method_name(*method): case.memory_by_method(*method) for method in case.methods}
     cached = case.cached

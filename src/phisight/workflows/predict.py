@@ -124,14 +124,15 @@ def calibration_of(
             continue
         for name, (confidences, right) in found.items():
             confidences.append(raw[name])
-            right.append(_is_right(task, name, rows[one.index].truth[name], answer[name]))
+            right.append(is_right(task, name, rows[one.index].truth[name], answer[name]))
     return {
         alias(task, name): fit_calibration(np.array(confidences), np.array(right, dtype=np.bool_))
         for name, (confidences, right) in found.items()
     }
 
 
-def _is_right(task: Task, name: str, truth: FieldValue, answer: FieldValue) -> bool:
+def is_right(task: Task, name: str, truth: FieldValue, answer: FieldValue) -> bool:
+    """Whether an answer to a field counts as right: a number within a tenth of the truth, anything else exactly."""
     if truth is None or answer is None:
         return truth is answer
     return task.fields[name].rules.is_right(truth, answer, NEAR)

@@ -21,7 +21,8 @@ from phisight.core.settings import Recipe, TrackSettings
 from phisight.evaluate import MODES, EvalRow, Predictions, alias
 from phisight.evaluate.breakdown import UNANSWERED
 from phisight.evaluate.predictions_file import thumbnail
-from phisight.track import SUMMARY, CompositeTracker, Example, Pairs, open_tracker
+from phisight.track import SUMMARY, CompositeTracker, Example, Pairs, Tracker, open_tracker
+from phisight.train.callbacks import TrainingCallback
 
 EXAMPLES = 24
 """Rows that are shown with image, truth and answer at each evaluation, spread over all."""
@@ -130,3 +131,33 @@ def pairs_of(answers: Predictions, prefix: str = "") -> list[Pairs]:
         if points:
             found.append(Pairs(prefix + alias(task, name), "number", *map(list, zip(*points, strict=True))))
     return found
+
+
+class FigureSink:
+    """Passes figures on to the trackers, steps and figures to the caller's progress."""
+
+    def __init__(self, tracker: Tracker | None, progress: TrainingCallback | None) -> None:
+        self.tracker = tracker
+        self.progress = progress
+
+    def begin(self, steps: int) -> None:
+        """Training starts."""
+        if self.progress:
+            self.progress.begin(steps)
+
+    def step(self, step: int) -> None:
+        """A step is done."""
+        if self.progress:
+            self.progress.step(step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of a step."""
+        if self.tracker:
+            self.tracker.log(step, {_grouped(name): value for name, value in metrics.items()})
+        if self.progress:
+            self.progress.log(step, metrics)
+
+
+def _grouped(name: str) -> str:
+    """``eval_loss`` becomes ``eval/loss`` and ``loss`` ``train/loss``, as trackers group figures."""
+    return f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name.removeprefix('train_')}"

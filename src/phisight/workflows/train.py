@@ -25,7 +25,7 @@ from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.export.describe import describe_run
 from phisight.export.subject import origins_of
-from phisight.track import Tracker, open_tracker
+from phisight.track import open_tracker
 from phisight.train.callbacks import TrainingCallback
 from phisight.train.checkpoint.best_model import save_best
 from phisight.train.distributed import process_group
@@ -33,9 +33,12 @@ from phisight.train.distributed.fsdp import full_state_dict
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.number_targets import number_targets
+from phisight.train.examples.pair_set import PairSet
 from phisight.train.examples.tokenize import split_by_length
 from phisight.train.image_check import ImageCheck, check_images
 from phisight.train.loop import fit
+from phisight.train.losses.preference import preference_loss
+from phisight.train.losses.supervised import SUPERVISED
 from phisight.train.precompute import CacheReport, fill_caches
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
@@ -50,7 +53,14 @@ from phisight.workflows.open_run import (
     open_run,
     starting_point,
 )
-from phisight.workflows.tracking import tracker_options
+from phisight.workflows.preference_training import (
+    check_objective,
+    fill_reference,
+    freeze_number_head,
+    pair_set,
+    unchanged_images,
+)
+from phisight.workflows.tracking import FigureSink, tracker_options
 from phisight.workflows.validate import ValidationAnswers, judged_by
 
 CHECKED_EXAMPLES = 8
@@ -99,6 +109,7 @@ def train(
         more_steps: Steps by which a run in the folder becomes longer than planned, with ``resume``.
     """
     callbacks = _Callbacks(announce, progress, precomputing, notify)
+    check_objective(recipe)
     with process_group.joined(), contextlib.ExitStack() as held:
         # Rank zero holds the folder for all; a second training on it ends at once.
         process_group.on_rank_zero(lambda: held.enter_context(locked(recipe.out)))
@@ -128,9 +139,14 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     start = process_group.on_rank_zero(lambda: starting_point(opened, callbacks.notify))
     model, processor = starting_model(from_weights(recipe, start), task, rows)
     model = _with_trainable_parameters(model, recipe)
-    datasets = _datasets(recipe, folder, task, model, processor, rows, validation_rows)
+    datasets = _datasets(recipe, folder, task, model, processor, rows, validation_rows, callbacks.notify)
     check = _check_images(model, processor, datasets.train)
-    caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing, folder.require_unchanged)
+    unchanged = unchanged_images(recipe, folder)
+    caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing, unchanged)
+    loss = SUPERVISED
+    if isinstance(datasets.train, PairSet):
+        loss = preference_loss(recipe.preference)
+        caches.append(fill_reference(recipe, model, datasets.train, processor, callbacks.precomputing))
 
     limits = AnswerLimits.of_training(task, [folder.path])
     process_group.on_rank_zero(lambda: begin_run(opened, limits, callbacks.notify))
@@ -146,7 +162,7 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     if recipe.train.answer_rows:
         answers = replace(answers, ask=ValidationAnswers(recipe, folder.path, task, processor, tracker))
 
-    figures_to = _FigureSink(tracker, callbacks.progress)
+    figures_to = FigureSink(tracker, callbacks.progress)
     figures = fit(
         model,
         processor,
@@ -157,6 +173,7 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
         figures_to,
         answers,
         resume=opened.checkpoint,
+        loss=loss,
         notify=callbacks.notify,
     )
     weights = full_state_dict(model) if recipe.train.fsdp else None
@@ -188,7 +205,10 @@ def starting_model(recipe: Recipe, task: Task, rows: Sequence[Mapping[str, Any]]
 def _with_trainable_parameters(model: Any, recipe: Recipe) -> Any:
     """The model with what the method trains; adapters are drawn from the run's seed."""
     torch.manual_seed(named_seed(recipe.seed, "adapters"))
-    return apply_method(model, _with_tower(recipe), recipe.lora)
+    model = apply_method(model, _with_tower(recipe), recipe.lora)
+    if recipe.train.objective == "dpo":
+        freeze_number_head(model)
+    return model
 
 
 def _with_tower(recipe: Recipe) -> TrainSettings:
@@ -201,15 +221,16 @@ def _with_tower(recipe: Recipe) -> TrainSettings:
 class Datasets(NamedTuple):
     """Tokenized examples of both splits."""
 
-    train: ExampleSet
+    train: ExampleSet | PairSet
     validation: ExampleSet | None
     left_out: int
     """Training rows that are too long."""
 
     @property
     def present(self) -> list[ExampleSet]:
-        """Those there are."""
-        return [one for one in (self.train, self.validation) if one]
+        """Examples that show images, of those there are."""
+        train = self.train.images if isinstance(self.train, PairSet) else self.train
+        return [one for one in (train, self.validation) if one]
 
 
 def _datasets(
@@ -220,9 +241,14 @@ def _datasets(
     processor: Any,
     rows: Rows,
     validation_rows: Rows,
+    notify: Callable[[str], None],
 ) -> Datasets:
     targets = number_targets(recipe.train.numbers, model, processor, task, rows)
-    train_set, left_out = build_dataset(recipe, folder, rows, processor, task)
+    train_set: ExampleSet | PairSet
+    if recipe.train.objective == "dpo":
+        train_set, left_out = pair_set(recipe, folder, processor, task, notify)
+    else:
+        train_set, left_out = build_dataset(recipe, folder, rows, processor, task)
     validation_set = build_dataset(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
     datasets = Datasets(train_set, validation_set, left_out)
     for dataset in datasets.present:
@@ -259,34 +285,8 @@ def build_dataset(
     return examples, len(too_long)
 
 
-def _check_images(model: Any, processor: Any, train_set: ExampleSet) -> ImageCheck:
+def _check_images(model: Any, processor: Any, train_set: ExampleSet | PairSet) -> ImageCheck:
     """ImageCheckError where a different image does not change the loss of the first examples."""
-    some = [train_set[index] for index in range(min(CHECKED_EXAMPLES, len(train_set)))]
+    indices = range(min(CHECKED_EXAMPLES, len(train_set)))
+    some = [train_set[i]["sides"][0] if isinstance(train_set, PairSet) else train_set[i] for i in indices]
     return check_images(model, Collator(processor.tokenizer.pad_token_id)(some))
-
-
-class _FigureSink:
-    """Passes figures on to the trackers, steps and figures to the caller's progress."""
-
-    def __init__(self, tracker: Tracker | None, progress: TrainingCallback | None) -> None:
-        self.tracker = tracker
-        self.progress = progress
-
-    def begin(self, steps: int) -> None:
-        if self.progress:
-            self.progress.begin(steps)
-
-    def step(self, step: int) -> None:
-        if self.progress:
-            self.progress.step(step)
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self.tracker:
-            self.tracker.log(step, {_grouped(name): value for name, value in metrics.items()})
-        if self.progress:
-            self.progress.log(step, metrics)
-
-
-def _grouped(name: str) -> str:
-    """``eval_loss`` becomes ``eval/loss`` and ``loss`` ``train/loss``, as trackers group figures."""
-    return f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name.removeprefix('train_')}"

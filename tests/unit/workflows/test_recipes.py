@@ -14,6 +14,7 @@ from phisight.core.settings import Recipe
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.workflows.train import Prepared, train
+from tests.helpers.answer_pairs import write_pairs
 
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -42,6 +43,8 @@ def test_the_recipe_trains(path: Path, data: Path, tmp_path: Path) -> None:
     if "qlora" in path.stem:
         pytest.importorskip("bitsandbytes", reason="the extra quantize is not installed")
     changes = [*SMALL, f"data.path={data}", f"out={tmp_path / 'run'}", FROM_LAYER.get(path.stem, "seed=1")]
+    if "dpo" in path.stem:
+        changes += [f"preference.pairs={write_pairs(data, tmp_path / 'pairs.jsonl')}", "train.evaluate_every=2"]
     recipe = load_recipe(path, changes)
     seen: list[Prepared] = []
     run = train(recipe, announce=seen.append)

@@ -91,10 +91,12 @@ class Progress(BaseModel):
     """Sum of the losses since then, exact in float64."""
     padding: list[tuple[int, int]]
     """Tokens of all batches so far, without and with padding."""
+    figures: list[dict[str, float]] = []
+    """Sums of what the loss has measured since the last logged step; empty where it measures nothing."""
 
     def write(self, checkpoint: Path) -> None:
         """Save to a checkpoint."""
-        write_json(checkpoint / PROGRESS, self.model_dump())
+        write_json(checkpoint / PROGRESS, self.model_dump(exclude_defaults=True))
 
     @classmethod
     def read(cls, checkpoint: Path, rows: str, examples_per_step: int) -> Progress:
@@ -121,6 +123,12 @@ class Progress(BaseModel):
             return self.loss[rank], self.padding[rank]
         real, total = (sum(one) // ranks for one in zip(*self.padding, strict=True))
         return sum(self.loss) / len(self.loss), (real, total)
+
+    def figures_of(self, rank: int, ranks: int) -> dict[str, float]:
+        """What the loss has measured, of one rank; shared out evenly where the number of ranks has changed."""
+        if len(self.figures) == ranks:
+            return self.figures[rank]
+        return {name: sum(one[name] for one in self.figures) / ranks for name in (self.figures or [{}])[0]}
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:

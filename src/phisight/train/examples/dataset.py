@@ -124,14 +124,18 @@ class ExampleSet(Dataset[Example]):
     def prepare(self, index: int) -> Example:
         """The example with its pixels or with cached features of the tower, not stored in memory."""
         row = self.rows[index]
+        images, tokens = self.images(row)
+        ids, labels = self._encoded(row, tokens)
+        text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+        return cast(Example, {**self._with_targets(row, text), **images})
+
+    def images(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """The images of a row as an ``Example`` holds them, and the tokens of each."""
         read = [self.features.read(one[SHA256]) if self.features else self.pixels(one) for one in images_of(row)]
         crops, sizes = [one for one, _ in read], torch.stack([size for _, size in read])
         crop_size = self.processor.image_processor.crop_size
         tokens = [grid_tokens(height, width, crop_size) for height, width in (sizes // crop_size).tolist()]
-        ids, labels = self._encoded(row, tokens)
-        text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels), "image_sizes": sizes}
-        text = self._with_targets(row, text)
-        return {**text, "image_features": crops} if self.features else {**text, "pixel_values": crops}
+        return {"image_features" if self.features else "pixel_values": crops, "image_sizes": sizes}, tokens
 
     def _with_targets(self, row: Mapping[str, Any], example: Example) -> Example:
         """The example with the targets of its numbers."""

@@ -156,9 +156,14 @@ class WithDummies(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         if index >= 0:
             return self.examples[index]
-        example = cast(dict[str, Any], self.examples[-1 - index])
-        dummy = {name: torch.full_like(example[name], value) for name, value in DUMMY_VALUES.items() if name in example}
-        return {**example, **dummy}
+        return _dummy(cast(dict[str, Any], self.examples[-1 - index]))
+
+
+def _dummy(example: dict[str, Any]) -> dict[str, Any]:
+    """The example, or the sides of a pair, without a part in the loss."""
+    sides = {"sides": [_dummy(side) for side in example["sides"]]} if "sides" in example else {}
+    dummy = {name: torch.full_like(example[name], value) for name, value in DUMMY_VALUES.items() if name in example}
+    return {**example, **dummy, **sides}
 
 
 def _cut(indices: IntArray, size: int) -> list[IntArray]:

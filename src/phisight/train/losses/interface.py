@@ -10,6 +10,14 @@ from torch import Tensor
 Batch = Mapping[str, Any]
 """What a collator returns, on the device of the model."""
 
+COUNT = "count"
+"""Key of the sums that ``Loss.measure`` returns: what the other sums are divided by when they are logged."""
+
+
+def no_figures(_outputs: Any, _batch: Batch) -> dict[str, Tensor]:
+    """Of a loss that has no figures beside itself."""
+    return {}
+
 
 class Loss(NamedTuple):
     """A loss as the training step calls it.
@@ -24,3 +32,5 @@ class Loss(NamedTuple):
     """(batch, divisor) to the arguments of the forward pass."""
     compute: Callable[[Any, Batch, Tensor], Tensor]
     """(outputs of the forward pass, batch, divisor) to the loss, a scalar."""
+    measure: Callable[[Any, Batch], dict[str, Tensor]] = no_figures
+    """(outputs, batch) to float64 sums by name, COUNT among them, which are logged beside the loss as means."""

@@ -1,0 +1,167 @@
+"""Pairs of answers to one question about one image, as examples and batches of a preference loss.
+
+pair    chosen answer | rejected answer | chosen answer under another product's image (where the loss has that term)
+batch   the sides of all pairs as rows, or packed; each image once: ``image_index`` says which side shows which
+
+sides        chosen 1, rejected 1, other 1, chosen 2, rejected 2, other 2
+images       A         |           B        C         |           D
+image_index  0         0           1        2         2           3
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from phisight.core.dataset_folder import GROUP, SHA256
+from phisight.core.errors import DataError
+from phisight.core.seeding import named_seed
+from phisight.data.dataset.image_groups import images_of
+from phisight.data.dataset.preference_pairs import CHOSEN, PROMPT, REJECTED
+from phisight.train.cache.reference_scores import ReferenceScores
+from phisight.train.examples.dataset import Example, ExampleSet
+from phisight.train.examples.tokenize import TURN_END, encode_answer, image_token_counts
+
+Row = Mapping[str, Any]
+
+
+class Pair(TypedDict):
+    """One pair, not yet collated."""
+
+    sides: list[Example]
+    """Two or three; the second has no images of its own: it shows those of the first."""
+    reference: NotRequired[Tensor]
+    """float32[sides]: log-probability of each answer before training"""
+
+
+class PairSet(Dataset[Pair]):
+    """Pairs prepared on access; ``images`` gives pixels or cached features of their rows.
+
+    ``other_images`` names for each pair the row whose image the third side shows; None leaves that side out. With
+    ``reference`` set, pairs carry the log-probabilities of their answers before training.
+    """
+
+    def __init__(self, rows: Sequence[Row], images: ExampleSet, other_images: Sequence[int] | None = None) -> None:
+        self.rows = rows
+        self.images = images
+        self.other_images = other_images
+        self.reference: ReferenceScores | None = None
+        self._crop_size = images.processor.image_processor.crop_size
+        self._prompts: dict[tuple[str, int], str] = {}
+        self.lengths: list[int] = []
+        """Tokens of the longest side of each pair; known without opening an image."""
+        self.names: list[str] = []
+        """Hash of images and ids of each pair: its name among the log-probabilities before training."""
+        for index in range(len(rows)):
+            ids = [ids for ids, _ in self._encoded(index, self._stored_tokens)]
+            self.lengths.append(max(map(len, ids)))
+            self.names.append(self._name(index, ids))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Pair:
+        shown: dict[int, tuple[dict[str, Any], list[int]]] = {}
+
+        def tokens_of(row: int) -> list[int]:
+            if row not in shown:
+                shown[row] = self.images.images(self.rows[row])
+            return shown[row][1]
+
+        sides = [
+            cast(Example, {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)})
+            for ids, labels in self._encoded(index, tokens_of)
+        ]
+        for side, row in zip(sides, self._shown(index), strict=True):
+            if side is not sides[1]:
+                side.update(cast(Any, shown[row][0]))
+        pair: Pair = {"sides": sides}
+        return {**pair, "reference": self.reference.read(self.names[index])} if self.reference else pair
+
+    def _shown(self, index: int) -> list[int]:
+        """The row whose images each side shows."""
+        return [index, index] if self.other_images is None else [index, index, self.other_images[index]]
+
+    def _encoded(self, index: int, tokens_of: Callable[[int], list[int]]) -> list[tuple[list[int], list[int]]]:
+        """Ids and labels of each side."""
+        row = self.rows[index]
+        answers = [row[CHOSEN], row[REJECTED], row[CHOSEN]]
+        sides = []
+        for shown, answer in zip(self._shown(index), answers, strict=False):
+            tokens = tokens_of(shown)
+            prompt = self._prompt(row[PROMPT], len(tokens))
+            sides.append(encode_answer(self.images.processor, prompt, answer + TURN_END, tokens))
+        return sides
+
+    def _stored_tokens(self, row: int) -> list[int]:
+        """Tokens of each image of a row, from the sizes stored in it."""
+        return image_token_counts(self.rows[row], self.images.num_crops, self._crop_size)
+
+    def _prompt(self, text: str, images: int) -> str:
+        if (text, images) not in self._prompts:
+            content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
+            messages = [{"role": "user", "content": content}]
+            made = self.images.processor.apply_chat_template(messages, add_generation_prompt=True)
+            self._prompts[text, images] = cast(str, made)
+        return self._prompts[text, images]
+
+    def _name(self, index: int, ids: list[list[int]]) -> str:
+        images = [[str(one.get(SHA256)) for one in images_of(self.rows[row])] for row in self._shown(index)]
+        return hashlib.sha256(json.dumps([images, ids]).encode()).hexdigest()
+
+
+class PairCollator:
+    """Sides of all pairs as one batch of ``collate`` (padded or packed), their images once each."""
+
+    def __init__(self, collate: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """A batch of P pairs of S sides.
+
+        Returns:
+            What ``collate`` returns of P x S examples; image_index int64[images shown]; S as ``sides``; reference
+            float32[P, S] where the pairs carry it.
+        """
+        sides = [side for pair in pairs for side in pair["sides"]]
+        index: list[int] = []
+        own: range = range(0)
+        for side in sides:
+            if "image_sizes" in side:
+                own = range(own.stop, own.stop + len(side["image_sizes"]))
+            index += own
+        references = [pair["reference"] for pair in pairs if "reference" in pair]
+        return {
+            **self.collate(sides),
+            "image_index": torch.tensor(index),
+            "sides": len(pairs[0]["sides"]),
+            **({"reference": torch.stack(references)} if references else {}),
+        }
+
+
+def other_images(rows: Sequence[Row], seed: int) -> list[int]:
+    """For each pair the row of another product whose chosen answer is another one; drawn, the same in every epoch.
+
+    DataError where a pair has no such row.
+    """
+    groups = [str(row.get(GROUP)) for row in rows]
+    answers = [row[CHOSEN] for row in rows]
+    found = []
+    for index in range(len(rows)):
+        order = np.random.default_rng(named_seed(seed, f"other-image-{index}")).permutation(len(rows))
+        usable = (one for one in order if groups[one] != groups[index] and answers[one] != answers[index])
+        other = next(usable, None)
+        if other is None:
+            raise DataError(
+                f"preference.image_weight needs another product's image for each pair, and all {len(rows)} pairs are "
+                f"of one product or have the answer {answers[index][:40]!r}; set preference.image_weight to 0"
+            )
+        found.append(int(other))
+    return found
