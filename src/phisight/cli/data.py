@@ -7,14 +7,42 @@ from typing import Annotated, Any
 
 import typer
 
-from phisight.cli.data_build import build_command
-from phisight.cli.screen import console
+from phisight.cli.data_build import BUILD_HELP, build_command, print_result, reporter
+from phisight.cli.screen import console, progress_bar
 
 app = typer.Typer(
     help="Build data sets from tables, folders and hub data sets, and look at them.", no_args_is_help=True
 )
 
-app.command("build")(build_command)
+app.command("build", help=BUILD_HELP)(build_command)
+
+
+@app.command("correct")
+def correct_command(
+    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    review: Annotated[Path, typer.Argument(help="Table of answers that a person corrected: image and fields.")],
+    image_root: Annotated[
+        Path | None, typer.Option(help="Folder that the table's paths begin in (default: the working folder).")
+    ] = None,
+    image_fence: Annotated[Path | None, typer.Option(help="Folder that images must lie in.")] = None,
+    allow_private: Annotated[bool, typer.Option("--allow-private", help="Fetch from private addresses too.")] = False,
+) -> None:
+    """Add corrected answers to a data set as rows: a new version beside it.
+
+    The table is what `phisight predict --min-confidence` sets aside, with its fields put right by a person.
+
+    Example: phisight data correct data/shop fields.review.csv
+    """
+    from phisight.data.build.plan.config import BuildOptions
+    from phisight.data.dataset.add_rows import correct
+    from phisight.data.fetch.limits import FetchLimits
+
+    options = BuildOptions(
+        image_root=image_root, image_fence=image_fence, fetch=FetchLimits(allow_private=allow_private)
+    )
+    with progress_bar() as progress:
+        result = correct(folder, review, options, reporter(progress))
+    print_result(result)
 
 
 @app.command("show")

@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from phisight.data.build.finish.finalize import BuildResult
     from phisight.data.build.plan.groups import GroupRule
     from phisight.data.build.plan.splits import SplitShares
+    from phisight.data.fetch.limits import FetchLimits
 
 _TASK, _LIMITS, _NETWORK = "Task", "Limits", "Network"
 """Panels of --help."""
 
 Source = Annotated[str, typer.Argument(help="Folder, .csv/.tsv/.jsonl/.parquet/.json/.tar file, or hf:OWNER/NAME.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-Image = Annotated[str | None, typer.Option(help="Column with the image: URL, path or bytes.")]
+Image = Annotated[
+    list[str] | None,
+    typer.Option(help="Column with the image: URL, path, bytes, or a list of these. Repeat it for further images."),
+]
+ImagesPerKey = Annotated[int | None, typer.Option(min=1, help="Images of a product at most (default: all).")]
 Key = Annotated[str | None, typer.Option(help="Column that names a product.")]
 TaskOption = Annotated[
     Path | None, typer.Option(help="YAML file with prompt, answer and fields.", rich_help_panel=_TASK)
@@ -71,12 +76,18 @@ SplitColumn = Annotated[str | None, typer.Option(help="Column that says train, v
 OwnSplit = Annotated[
     bool, typer.Option("--own-split/--no-own-split", help="Honor the table's own split where it has one.")
 ]
+Add = Annotated[
+    bool, typer.Option("--add", help="Add SOURCE's rows to the data set in --out: a new version beside it.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a data set made from another source.")]
 Shares = Annotated[str, typer.Option(help="Shares of train, validation, test.")]
 Seed = Annotated[int, typer.Option(help="Seed of the splits.")]
 Engine = Annotated[str, typer.Option(help="local, or ray for a cluster (pip install 'phisight\\[ray]').")]
 Processes = Annotated[int | None, typer.Option(help="Worker processes (default: by the number of rows).")]
-ImageRoot = Annotated[Path | None, typer.Option(help="Folder that local images must lie in (default: the source's).")]
+ImageRoot = Annotated[Path | None, typer.Option(help="Folder that local paths begin in (default: the source's).")]
+ImageFence = Annotated[
+    Path | None, typer.Option(help="Folder that local images must lie in (default: the image root).")
+]
 Layout = Annotated[
     str, typer.Option("--format", help="imagefolder; parquet or webdataset write shards beside it as well.")
 ]
@@ -114,11 +125,26 @@ AllowPrivate = Annotated[
 MinSide = Annotated[int, typer.Option(help="Shortest side of an image.", rich_help_panel=_LIMITS)]
 
 
+BUILD_HELP = """Build a data set folder from SOURCE; the same command continues.
+Each row ends in the table or the rejects.
+
+Examples:
+    phisight data build shop.csv --out data/shop
+    phisight data build photos/ --out data/photos
+    phisight data build shop.csv --out data/shop --image photo --field title:text --field price:number:2
+
+--field COLUMN:KIND[:DECIMALS], once for each field of the answer: COLUMN is a column of SOURCE, KIND is text
+(free), category (one of the values of the column) or number; DECIMALS are the digits after a number's point.
+What is not named is guessed, and the guess is printed.
+"""
+
+
 def build_command(
     context: typer.Context,
     source: Source,
     out: Out,
     image: Image = None,
+    images_per_key: ImagesPerKey = None,
     key: Key = None,
     task: TaskOption = None,
     fields: Fields = None,
@@ -128,6 +154,7 @@ def build_command(
     group_regex: GroupRegex = None,
     near_duplicates: NearDuplicates = True,
     overwrite: Overwrite = False,
+    add: Add = False,
     numbers: Numbers = None,
     dates: Dates = None,
     lists: Lists = None,
@@ -138,6 +165,7 @@ def build_command(
     engine: Engine = "local",
     processes: Processes = None,
     image_root: ImageRoot = None,
+    image_fence: ImageFence = None,
     layout: Layout = "imagefolder",
     encoding: Encoding = "utf-8-sig",
     sheet: Sheet = None,
@@ -154,14 +182,16 @@ def build_command(
     allow_private: AllowPrivate = False,
     min_side: MinSide = 8,
 ) -> None:
-    """Build a data set folder from SOURCE; the same command continues. Each row ends in the table or the rejects."""
+    """Build a data set folder: see ``BUILD_HELP``."""
     from phisight.data.build.build_dataset import build
     from phisight.data.build.plan.config import BuildOptions
-    from phisight.data.fetch.limits import FetchLimits, parse_header
+    from phisight.data.dataset.add_rows import add_rows
     from phisight.data.images.decode import ImageLimits
 
     chosen = BuildOptions(
-        image=image,
+        image=image[0] if image else None,
+        further_images=tuple(image[1:]) if image else (),
+        images_per_key=images_per_key,
         key=key,
         task=_task_from_options(task, fields or [], answer, prompt),
         prompt=prompt,
@@ -174,29 +204,48 @@ def build_command(
         shares=_shares(shares),
         seed=seed,
         limits=ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels, min_side=min_side),
-        fetch=FetchLimits(
-            total_s=time_limit,
-            attempts=attempts,
-            connections=connections,
-            per_host=per_host,
-            proxy=proxy,
-            ca_bundle=ca_bundle,
-            headers=tuple(map(parse_header, header or [])),
-            allow_private=allow_private,
-        ),
+        fetch=_fetch_limits(time_limit, attempts, connections, per_host, proxy, ca_bundle, header, allow_private),
         engine=engine,
         processes=processes,
         image_root=image_root,
+        image_fence=image_fence,
         encoding=encoding,
         sheet=sheet,
     )
     with progress_bar() as progress:
-        result = build(source, out, chosen, _reporter(progress))
-    _print_result(result, context)
-    _export_beside(out, layout)
+        result = (add_rows if add else build)(source, out, chosen, reporter(progress))
+    print_result(result)
+    if result.options:
+        line = command_line(context, result.options)
+        console.print(f"the same by hand: {line}", markup=False, highlight=False, soft_wrap=True)
+    _export_beside(result.folder, layout)
 
 
-def _reporter(progress: Progress) -> Report:
+def _fetch_limits(
+    total_s: float,
+    attempts: int,
+    connections: int,
+    per_host: int,
+    proxy: str,
+    ca_bundle: Path | None,
+    header: list[str] | None,
+    allow_private: bool,
+) -> FetchLimits:
+    from phisight.data.fetch.limits import FetchLimits, parse_header
+
+    return FetchLimits(
+        total_s=total_s,
+        attempts=attempts,
+        connections=connections,
+        per_host=per_host,
+        proxy=proxy,
+        ca_bundle=ca_bundle,
+        headers=tuple(map(parse_header, header or [])),
+        allow_private=allow_private,
+    )
+
+
+def reporter(progress: Progress) -> Report:
     """Shows images done and the commonest rejections."""
     row = progress.add_task("images", total=None, note="")
 
@@ -264,7 +313,8 @@ def _written(numbers: list[str], dates: list[str], lists: list[str]) -> dict[str
     }
 
 
-def _print_result(result: BuildResult, context: typer.Context) -> None:
+def print_result(result: BuildResult) -> None:
+    """Guesses, remarks, counts and findings of a build."""
     from rich.table import Table
 
     for guess in result.guesses:
@@ -281,6 +331,3 @@ def _print_result(result: BuildResult, context: typer.Context) -> None:
     console.print(table)
     for finding in result.findings:
         console.print(f"finding: {finding.count} x {finding.meaning} ({', '.join(finding.keys)})", markup=False)
-    if result.options:
-        line = command_line(context, result.options)
-        console.print(f"the same by hand: {line}", markup=False, highlight=False, soft_wrap=True)

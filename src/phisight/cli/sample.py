@@ -14,6 +14,7 @@ from phisight.cli.screen import console, progress_bar
 
 if TYPE_CHECKING:
     from phisight.sample.card import SampleCard
+    from phisight.sample.like.real_table import RealTable
 
 app = typer.Typer(help="Draw a catalogue of products with images, without a row of real data.", no_args_is_help=True)
 
@@ -33,7 +34,7 @@ def make_command(
     like: Annotated[
         Path | None,
         typer.Option(
-            help="Learn from this table (CSV, Parquet, JSONL or a data set folder) and make a new one of its kind."
+            help="Learn from this table (what data build reads, or a data set folder) and make a new one of its kind."
         ),
     ] = None,
     faults: Annotated[
@@ -84,7 +85,14 @@ def make_command(
             )
         else:
             card = imitate(
-                like, rows, out, seed=seed, settings=settings, workers=workers, overwrite=overwrite, progress=progress
+                _real_table(like),
+                rows,
+                out,
+                seed=seed,
+                settings=settings,
+                workers=workers,
+                overwrite=overwrite,
+                progress=progress,
             )
     _print_card(card, out)
     if sheet is not None:
@@ -94,7 +102,7 @@ def make_command(
 
 @app.command("check")
 def check_command(
-    real: Annotated[Path, typer.Argument(help="The real table: CSV, Parquet, JSONL or a data set folder.")],
+    real: Annotated[Path, typer.Argument(help="The real table: whatever data build reads, or a data set folder.")],
     sample: Annotated[Path, typer.Argument(help="The sample made from it.")],
     holdout: Annotated[
         Path | None,
@@ -111,13 +119,33 @@ def check_command(
 
     from phisight.sample.like.fidelity import check
 
-    report = check(real, sample, holdout=holdout)
+    report = check(_real_table(real), sample, holdout=_real_table(holdout) if holdout is not None else None)
     table = Table("", "figure", "what it means", title=f"{sample} beside {real}")
     for line in report.lines():
         table.add_row(line.name, line.figure, line.meaning)
     console.print(table)
     if report.copied:
         raise typer.Exit(1)
+
+
+def _real_table(path: Path) -> Path | RealTable:
+    """The table to learn from: a data set folder by its path, anything else as ``data build`` reads it."""
+    import pyarrow as pa
+
+    from phisight.core.dataset_folder import CARD, METADATA
+    from phisight.data.sources.layouts.open import open_source
+    from phisight.sample.like.real_table import table_of_columns
+
+    if not path.exists() or (path / CARD).is_file() or (path / METADATA).is_file():
+        return path
+    source = open_source(str(path))
+    columns: dict[str, list[object]] = {name: [] for name in source.schema.names}
+    for batch in source.batches():
+        for field in source.schema:
+            stored = pa.types.is_nested(field.type) or pa.types.is_binary(field.type)  # images are not imitated
+            cells = batch.table[field.name].to_pylist()
+            columns[field.name] += [None] * len(cells) if stored else cells
+    return table_of_columns(columns, str(path))
 
 
 @contextmanager

@@ -18,13 +18,15 @@ from PIL import Image
 from phisight.core.errors import SourceError, UnreadableImageError, some
 from phisight.data.fetch.addresses import redacted
 from phisight.data.fetch.limits import FetchLimits
+from phisight.data.fetch.local_files import LocalFiles
 from phisight.data.fetch.request import job_for
 from phisight.data.images.formats import recognized
+from phisight.data.images.image_names import IMAGE_SUFFIXES
 from phisight.data.images.rejection import Rejection
 from phisight.data.sources.base import MalformedRow, Source
 from phisight.data.sources.excel import SUFFIXES as EXCEL
-from phisight.data.sources.folders import IMAGE_SUFFIXES, ImageFolderSource
-from phisight.data.sources.open import open_source
+from phisight.data.sources.layouts.folders import ImageFolderSource
+from phisight.data.sources.layouts.open import open_source
 from phisight.extraction.url_images import FetchedImage, StoredBytes, is_url
 from phisight.generate.requests import ImageSource
 
@@ -153,7 +155,9 @@ class _Table:
 
     def __init__(self, name: str, source: Source, column: str | None, root: Path | None, limits: FetchLimits) -> None:
         names = source.schema.names
-        self._source, self._root, self._limits = source, root or source.root, limits
+        folder = root or source.root
+        self._source, self._limits = source, limits
+        self._local = LocalFiles(folder) if folder is not None else None
         self._column = column or source.image_column or _guessed(source)
         if self._column not in names:
             raise SourceError(f"{name} has no column {self._column!r}; its columns are {some(names, 20)}")
@@ -173,13 +177,13 @@ class _Table:
         name = _name_of(cell) or f"row {number}"
         if isinstance(cell, MalformedRow):
             return NamedImage(name, _failing(f"row {number}: {cell.reason}"))
-        return _of_cell(name, cell, self._root, self._limits)
+        return _of_cell(name, cell, self._local, self._limits)
 
 
-def _of_cell(name: str, cell: Any, root: Path | None, limits: FetchLimits) -> NamedImage:
-    """A path below ``root``, an address, or bytes, by the rules of a table's cells."""
+def _of_cell(name: str, cell: Any, local: LocalFiles | None, limits: FetchLimits) -> NamedImage:
+    """A local path, an address, or bytes, by the rules of a table's cells."""
     try:
-        job = job_for(cell, root)
+        job = job_for(cell, local)
     except Rejection as rejection:
         return NamedImage(name, _failing(f"{redacted(name)}: {rejection.reason}"))
     if job.body is not None:

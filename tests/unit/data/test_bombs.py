@@ -14,7 +14,7 @@ from phisight.data.build.build_dataset import build
 from phisight.data.images.decode import ImageLimits, prepare_image
 from phisight.data.images.decode_cost import MOST_DIRECTORIES, MOST_SCANS, TimedBytes, is_expensive
 from phisight.data.images.rejection import Rejection
-from phisight.data.sources import open_source
+from phisight.data.sources.layouts.open import open_source
 from tests.helpers import bombs
 from tests.helpers.image_server import ImageServer, running
 from tests.helpers.images import encoded, smooth_image
@@ -22,7 +22,7 @@ from tests.helpers.url_list import OPTIONS, write_list
 
 MEMORY_OF = """
 import resource, sys
-from phisight.data.sources import open_source
+from phisight.data.sources.layouts.open import open_source
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = malformed = 0
 try:
@@ -133,7 +133,7 @@ def test_a_json_file_of_gigabytes_is_named(tmp_path: Path, monkeypatch: pytest.M
         open_source(str(tmp_path / "t.json"))
 
 
-def test_file_names_that_are_no_utf8_are_rejected_by_name(tmp_path: Path) -> None:
+def test_file_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "shop" / "hats"
     folder.mkdir(parents=True)
     for name in (b"good.jpg", b"caf\xe9.jpg"):
@@ -142,8 +142,8 @@ def test_file_names_that_are_no_utf8_are_rejected_by_name(tmp_path: Path) -> Non
         except OSError:
             pytest.skip("this file system holds UTF-8 names only")
     (batch,) = open_source(str(tmp_path / "shop")).batches()
-    assert batch.table["path"].to_pylist() == ["hats/good.jpg"]
-    assert "is no UTF-8; rename it" in batch.malformed[0].reason
+    assert batch.table["path"].to_pylist() == ["hats/caf%E9.jpg", "hats/good.jpg"]
+    assert build(str(tmp_path / "shop"), tmp_path / "ds").kept == 2
 
 
 def test_a_lone_surrogate_never_ends_a_build(tmp_path: Path) -> None:

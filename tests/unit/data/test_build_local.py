@@ -86,7 +86,7 @@ def test_bad_rows_are_named_and_counted(tmp_path: Path) -> None:
     assert found.pop("") in ("no_key", "malformed_row")
     assert found == {
         "a": "bad_value", "b": "empty_field", "d": "no_image", "e": "missing_file", "f": "html", "g": "truncated",
-        "h": "empty_body", "i": "outside_root", "j": "bad_url", "l": "unwritable_answer",
+        "h": "empty_body", "i": "outside_root", "j": "outside_root", "l": "unwritable_answer",
     }  # fmt: skip
     assert result.rejected["malformed_row"] == 1
     wrong = "field 'price' should be a number but 1 of 20 rows hold something else (row 9: 'cheap')"
@@ -156,7 +156,10 @@ def test_folder_names_are_categories(tmp_path: Path) -> None:
         path.write_bytes(encoded(smooth_image(n)))
     build(str(tmp_path / "shop"), tmp_path / "ds")
     data = DatasetFolder.open(tmp_path / "ds")
-    assert data.task.render(data.rows()[0]) == "Product: thing 0, Category: bags"
+    assert data.task.render(data.rows()[0]) == "Category: bags"
+    asked = Task.model_validate({"answer": "{name}", "fields": {"name": "text"}})
+    build(str(tmp_path / "shop"), tmp_path / "asked", BuildOptions(task=asked))
+    assert DatasetFolder.open(tmp_path / "asked").task.names == ["name"]
     assert data.card.key == "path"
 
 

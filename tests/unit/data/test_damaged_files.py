@@ -20,7 +20,7 @@ from phisight.data.dataset.export_formats import export
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.inspect import describe, page
 from phisight.data.dataset.leakage import find_leaks
-from phisight.data.sources import open_source
+from phisight.data.sources.layouts.open import open_source
 from phisight.export.origins import Origins
 from phisight.model.configuration import check_model_config
 from phisight.report.page import write_report

@@ -13,7 +13,7 @@ from phisight.core.errors import SourceError
 from phisight.data.build.build_dataset import build
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.sources import open_source
+from phisight.data.sources.layouts.open import open_source
 from tests.helpers.images import write_images
 
 

@@ -14,8 +14,8 @@ from phisight.core.errors import SettingsError, SourceError
 from phisight.data.build.build_dataset import build
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.sources import open_source
 from phisight.data.sources.hub import HubName
+from phisight.data.sources.layouts.open import open_source
 from tests.helpers.hub_server import Hub, phisight_on, running_hub
 from tests.helpers.image_server import ImageServer
 from tests.helpers.images import encoded, smooth_image, write_images
@@ -79,6 +79,26 @@ def test_hub_data_sets_of_files_and_names_that_are_none(tmp_path: Path) -> None:
     assert missing.returncode == 1
     assert "error: hf:shop/nothing cannot be read" in missing.stderr
     assert "hf_secret" not in missing.stderr
+
+
+@pytest.mark.process
+def test_class_labels_of_the_hub_are_names(tmp_path: Path) -> None:
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": ["dress", "shirt"], "_type": "ClassLabel"},
+    }
+    rows = [{"image": {"bytes": encoded(smooth_image(n)), "path": None}, "label": n % 2} for n in range(6)]
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    hub = Hub()
+    hub.repos["shop/labels"] = {"data/train-00000-of-00001.parquet": file.getvalue()}
+    with running_hub(hub):
+        done = phisight_on(hub, tmp_path / "home", "data", "build", "hf:shop/labels", "--out", str(tmp_path / "ds"))
+    assert done.returncode == 0, done.stderr
+    assert {row["label"] for row in DatasetFolder.open(tmp_path / "ds").rows()} == {"dress", "shirt"}
 
 
 def test_names_of_the_hub() -> None:

@@ -21,9 +21,9 @@ _QUERY_SAFE = _PATH_SAFE + "?[]"
 
 
 def is_address(text: str) -> bool:
-    """Whether a cell is an address rather than a path: it begins with a scheme or with ``//``."""
+    """Whether a cell is an address rather than a path: it begins with a scheme (not file) or with ``//``."""
     scheme, colon, _ = text.partition(":")
-    named = bool(colon) and len(scheme) > 1 and scheme.isalnum() and "://" in text
+    named = bool(colon) and len(scheme) > 1 and scheme.isalnum() and "://" in text and scheme.lower() != "file"
     return named or text.startswith("//") or text.lower().startswith("data:")
 
 

@@ -23,11 +23,12 @@ KINDS: dict[str, tuple[Persistence, str]] = {
     "bad_value": ("permanent", "a field of the task has the wrong type"),
     "special_token": ("permanent", "a field holds a special token of chat models, such as <|end|>"),
     "unwritable_answer": ("permanent", "the answer could not be read back"),
+    "further_image": ("permanent", "the product has as many images as asked for"),
     "other_question": ("permanent", "the row asks another question than the task"),
     # addresses and files
     "bad_url": ("permanent", "the address is no http or https address"),
     "private_address": ("limits", "the name leads to a private, loopback or link-local address"),
-    "outside_root": ("limits", "the path leads out of the image root"),
+    "outside_root": ("limits", "the path leads out of the folder that images may lie in"),
     "missing_file": ("transient", "there is no such file"),
     # network
     "no_address": ("transient", "the name cannot be resolved"),

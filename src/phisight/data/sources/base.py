@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,8 @@ class MalformedRow:
 
     number: int
     reason: str
+    origin: int | None = None
+    """Row of the source where ``number`` counts images; None: the number."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class SourceBatch:
     numbers: list[int]
     """Number of each row in the source, from 1."""
     malformed: list[MalformedRow] = field(default_factory=list)
+    origins: list[int] | None = None
+    """Where a row of the source gave several (one an image): the number of that row; None: the numbers."""
 
 
 class Source(Protocol):
-    """Rows with their types, streamed: reading twice gives the same rows."""
+    """Rows with their types, streamed: reading twice gives the same rows. Sources inherit it for its defaults."""
 
     description: dict[str, Any]
     """For the card: kind and name, no path of the machine, no secret."""
@@ -46,6 +50,10 @@ class Source(Protocol):
     """Column that names a row where the source knows it."""
     typed: bool
     """False: every value came as text (CSV), so types are the task's to give."""
+    notes: Sequence[str] = ()
+    """What was found out about the source while it was opened, a sentence each: delimiter, encoding, layout."""
+    asked_only: Sequence[str] = ()
+    """Columns that are never guessed to be a field (the names of files)."""
 
     def count(self) -> int | None:
         """Rows, where that is cheap to know."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from phisight.core.errors import SourceError
-from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.sources.tables import batches_of_records, file_description
 
 QUESTION, ANSWER = "question", "answer"
@@ -28,7 +28,7 @@ _ASKED, _ANSWERED, _SYSTEM = ("human", "user"), ("gpt", "assistant", "model", "c
 _IMAGE_TAGS = ("<image>", "<|image|>", "<|image_1|>", "<|vision_start|><|image_pad|><|vision_end|>")
 
 
-class ConversationSource:
+class ConversationSource(Source):
     """A JSON or JSON Lines file of conversations."""
 
     schema = pa.schema(
@@ -50,6 +50,9 @@ class ConversationSource:
         self._entries = entries
         if not entries:
             raise SourceError(f"{path} must be a JSON list of conversations, with id, image and conversations")
+        if not any(isinstance(row, dict) for row in self._rows()):
+            reason = next(self._rows(), "no turns")
+            raise SourceError(f"{path}: none of {len(entries)} conversations can be used; the first one: {reason}")
 
     def questions(self) -> Counter[str]:
         """How often each question is asked."""

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.core.errors import MissingExtraError, SourceError, some
-from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.sources.tables import batches_of_records, check_names, column_types, file_description, fitted
 
 SUFFIXES = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}
@@ -19,7 +19,7 @@ _UNPACKED_BYTES = 2_000_000_000
 """A workbook is a zip file; one that unfolds to more is refused before it is read."""
 
 
-class ExcelSource:
+class ExcelSource(Source):
     """One sheet of a workbook; whole numbers stay whole, dates become ISO text, text stays the text it is."""
 
     image_column: str | None = None

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.core.errors import SourceError, some
-from phisight.data.sources.base import BATCH_ROWS, SourceBatch
+from phisight.data.sources.base import BATCH_ROWS, Source, SourceBatch
+from phisight.data.sources.parquet import named
 
 _NAME = re.compile(
     r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+))?(?:#(?P<split>[\w.-]+))?"
@@ -38,7 +39,7 @@ class HubName:
         return cls(**match.groupdict())
 
 
-class HubSource:
+class HubSource(Source):
     """One data set; all its splits in their order, unless one is named. Image columns come as bytes."""
 
     root: Path | None = None
@@ -67,7 +68,12 @@ class HubSource:
                 f"the splits of hf:{name.name} have different columns; name one: hf:{name.name}#{wanted[0]}"
             )
         self.schema: pa.Schema = schemas[0]
-        images = [key for key, kind in found[wanted[0]].features.items() if isinstance(kind, datasets.Image)]
+        features = self._splits[wanted[0]].features
+        self._labels = {
+            key: list(kind.names) for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)
+        }
+        self.schema = pa.schema([pa.field(f.name, pa.string()) if f.name in self._labels else f for f in self.schema])
+        images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
         self.image_column: str | None = images[0] if images else None
         if len(wanted) > 1:
             self.schema = self.schema.append(pa.field(SPLIT_COLUMN, pa.string()))
@@ -95,7 +101,7 @@ class HubSource:
         done = 0
         for split, part in self._splits.items():
             for table in part.with_format("arrow").iter(batch_size=BATCH_ROWS // 8):
-                table = table.replace_schema_metadata(None)
+                table = named(table.replace_schema_metadata(None), self._labels)
                 if self.image_column:
                     table = _with_bytes(table, self.image_column)
                 if SPLIT_COLUMN in self.schema.names:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.core.errors import SourceError, some
-from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.sources.bounds import MAX_FILE_BYTES
 from phisight.data.sources.tables import batches_of_records, column_types, file_description, fitted, flat
 
@@ -45,7 +45,7 @@ def records_in(value: Any, path: Path) -> list[Any]:
     raise SourceError(f"{path} holds no list of records; a JSON array of objects is due, or COCO's tables")
 
 
-class RecordSource:
+class RecordSource(Source):
     """A JSON file of records; ``a.b`` names value b of the object a."""
 
     image_column: str | None = None
@@ -60,6 +60,8 @@ class RecordSource:
         if isinstance(value, Mapping) and _is_coco(value):
             self.image_column, self.key_column = "file_name", None
             self.description["kind"] = "coco"
+            if path.parent.name == "annotations":  # images lie beside that folder
+                self.root = path.parent.parent
         types = column_types(self._records)
         if not types:
             raise SourceError(f"{path} holds no JSON object; each record must be one, with the columns as its names")

@@ -1,8 +1,7 @@
-"""CSV, TSV, JSON Lines and Parquet files on disk."""
+"""JSON Lines, and what the table files share: names, types of whole columns, batches."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -11,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phisight.core.errors import SettingsError, SourceError, some
+from phisight.core.errors import SourceError, some
 from phisight.data.sources.arrow import table_of
-from phisight.data.sources.base import BATCH_ROWS, MalformedRow, SourceBatch
-from phisight.data.sources.bounds import BATCH_BYTES, MAX_BYTES, batch_rows, capped_lines, readable_text
-
-_TOO_LONG = "\ufffe"
+from phisight.data.sources.base import BATCH_ROWS, MalformedRow, Source, SourceBatch
+from phisight.data.sources.bounds import BATCH_BYTES, MAX_BYTES, capped_lines
 
 
 def file_description(kind: str, path: Path) -> dict[str, Any]:
@@ -35,7 +31,7 @@ def check_names(names: list[str], path: Path) -> None:
         raise SourceError(f"{path}: {wrong} in the header ({some(names, 20)}); give every column a name of its own")
 
 
-class _FileSource:
+class FileSource(Source):
     """What the table files share."""
 
     image_column: str | None = None
@@ -47,83 +43,6 @@ class _FileSource:
         self.max_bytes = max_bytes
         self.root: Path | None = path.parent
         self.description = file_description(kind, path)
-
-
-class DelimitedSource(_FileSource):
-    """CSV or TSV with a header; every value stays the text it is ("00123" stays "00123")."""
-
-    typed = False
-
-    def __init__(self, path: Path, encoding: str = "utf-8-sig", max_bytes: int = MAX_BYTES) -> None:
-        super().__init__(path, "tsv" if path.suffix.lower() in (".tsv", ".tab") else "csv", max_bytes)
-        self.encoding = known_encoding(encoding)
-        self.delimiter = "\t" if self.description["kind"] == "tsv" else ","
-        header = next(self._records(), None)
-        if header is None:
-            raise SourceError(f"{path} is empty; the first line must name the columns")
-        if len(header) == 1 and ";" in header[0]:
-            self.delimiter = ";"
-            header = next(self._records())
-        check_names(header, path)
-        self.schema = pa.schema([(name, pa.string()) for name in header])
-
-    def count(self) -> int | None:
-        """Rows, by reading the file once."""
-        return sum(1 for record in self._records() if record) - 1
-
-    def _records(self) -> Iterator[list[str]]:
-        try:
-            with self.path.open(encoding=self.encoding, newline="") as file:
-                csv.field_size_limit(self.max_bytes)
-                lines = (_TOO_LONG if line is None else line for line in capped_lines(file, self.max_bytes))
-                yield from _readable(csv.reader(lines, delimiter=self.delimiter))
-        except UnicodeDecodeError as error:
-            raise SourceError(
-                f"{self.path}: byte {error.start} is no {error.encoding}; save the file as UTF-8 or name its encoding "
-                "with --encoding (latin-1, cp1252, ...)"
-            ) from error
-        except (OSError, UnicodeError) as error:
-            raise SourceError(f"{self.path} cannot be read: {error}") from error
-
-    def batches(self) -> Iterator[SourceBatch]:
-        """All rows; a line with too many or too few values is malformed."""
-        records = self._records()
-        next(records)
-        yield from batches_of_records(self._checked(records), self.schema)
-
-    def _checked(self, records: Iterable[list[str]]) -> Iterator[dict[str, Any] | str]:
-        names = self.schema.names
-        for record in records:
-            if not record:
-                continue
-            if record == [_TOO_LONG]:
-                yield f"a line or a value of more than {self.max_bytes} characters; --max-bytes"
-            elif len(record) == len(names):
-                yield dict(zip(names, record, strict=True))
-            else:
-                yield f"{len(record)} values where the header names {len(names)} columns"
-
-
-def _readable(reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The records of a csv.reader; _TOO_LONG alone for one that it cannot read."""
-    while True:
-        try:
-            yield next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield [_TOO_LONG]
-
-
-def known_encoding(name: str) -> str:
-    """The name of a text encoding; SettingsError for one that Python does not know."""
-    try:
-        "".encode(name)
-    except (LookupError, ValueError):
-        raise SettingsError(
-            f"--encoding {name!r} is no text encoding; use utf-8, utf-16, latin-1, cp1252, gb18030, shift_jis ..."
-        ) from None
-    return name
 
 
 def batches_of_records(
@@ -140,7 +59,7 @@ def batches_of_records(
         else:
             good.append(record)
             numbers.append(number)
-            size += sum(len(value) for value in record.values() if isinstance(value, str | bytes))
+            size += sum(map(_size, record.values()))
         if len(good) + len(malformed) >= rows or size >= BATCH_BYTES:
             yield SourceBatch(table_of(good, schema), numbers, malformed)
             good, numbers, malformed, size = [], [], [], 0
@@ -148,7 +67,13 @@ def batches_of_records(
         yield SourceBatch(table_of(good, schema), numbers, malformed)
 
 
-class JsonLinesSource(_FileSource):
+def _size(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    return sum(map(_size, value)) if isinstance(value, list) else 8
+
+
+class JsonLinesSource(FileSource):
     """One JSON object a line. Types hold for a whole column: mixed ones become text, lists JSON text.
 
     ``a.b`` names value b of a nested object a.
@@ -245,47 +170,3 @@ def _json_fit(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_string(kind):
         return json.dumps(value, ensure_ascii=False)
     return float(value) if pa.types.is_floating(kind) else value
-
-
-class ParquetSource(_FileSource):
-    """One Parquet file or a folder of them (in name order), with the types they have."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.root = path if path.is_dir() else path.parent
-        self.files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-        self.description = {
-            "kind": "parquet",
-            "name": path.name,
-            "files": [file_description("parquet", f) for f in self.files],
-        }
-        try:
-            schemas = [pq.read_schema(file) for file in self.files]
-        except (OSError, pa.ArrowException) as error:
-            raise SourceError(f"{path} is no Parquet: {' '.join(str(error).split())[:200]}") from error
-        self.schema = schemas[0].remove_metadata()
-        for file, schema in zip(self.files, schemas, strict=True):
-            if not schema.remove_metadata().equals(self.schema):
-                raise SourceError(f"{file} and {self.files[0]} have different columns; build them one by one")
-        check_names(self.schema.names, path)
-
-    def count(self) -> int | None:
-        """Rows, from the footers."""
-        return sum(int(pq.read_metadata(file).num_rows) for file in self.files)
-
-    def batches(self) -> Iterator[SourceBatch]:
-        """All rows, file after file."""
-        done = 0
-        for path in self.files:
-            try:
-                with pq.ParquetFile(path) as file:
-                    for group in range(file.num_row_groups):
-                        rows = batch_rows(file.metadata.row_group(group), path)
-                        for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
-                            numbers = list(range(done + 1, done + 1 + batch.num_rows))
-                            done += batch.num_rows
-                            table = readable_text(pa.Table.from_batches([batch]))
-                            yield SourceBatch(table.replace_schema_metadata(None), numbers)
-            except (OSError, pa.ArrowException) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise SourceError(f"{path} cannot be read after row {done}: {reason}") from error

@@ -27,7 +27,7 @@ UNIT_SUFFIX = "_currency"
 """Added to a number column's name: the column that keeps its currencies."""
 
 
-class PreparedSource:
+class PreparedSource(Source):
     """A source with its task's fields read; everything else as the source has it."""
 
     def __init__(self, source: Source, task: Task, given: Mapping[str, Given] | None = None) -> None:

@@ -91,7 +91,7 @@ class FidelityReport:
         ]
 
 
-def check(real: Path, sample: Path, *, holdout: Path | None = None) -> FidelityReport:
+def check(real: Path | RealTable, sample: Path, *, holdout: Path | RealTable | None = None) -> FidelityReport:
     """Compare a sample with the real table; MissingExtraError without sdmetrics.
 
     A data set folder as ``real`` brings both parts: its split train was learned from, its split test was not.

@@ -35,7 +35,7 @@ from phisight.sample.catalogue.presets import PRESETS, SampleSettings
 from phisight.sample.catalogue.products import Color, Product
 from phisight.sample.catalogue.table_rows import ADDED, split_of
 from phisight.sample.like.depict import depict
-from phisight.sample.like.real_table import read_table
+from phisight.sample.like.real_table import RealTable, read_table
 from phisight.sample.like.table_model import TableModel
 from phisight.sample.like.title_model import normal
 from phisight.sample.output_folder import new_folder
@@ -59,7 +59,7 @@ class _Work:
 
 
 def imitate(
-    like: Path,
+    like: Path | RealTable,
     rows: int,
     out: Path,
     *,

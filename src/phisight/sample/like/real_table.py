@@ -38,8 +38,18 @@ class RealTable:
         return RealTable(columns, len(keep), None, self.hashes)
 
 
-def read_table(source: Path) -> RealTable:
-    """Read a table; SourceError when there is none, when it is empty or when it cannot be parsed."""
+def table_of_columns(columns: dict[str, Values], name: str) -> RealTable:
+    """A table read elsewhere: its columns, all of one length; SourceError when there is nothing to learn from."""
+    rows = len(next(iter(columns.values()), []))
+    if not rows:
+        raise SourceError(f"{name} holds 0 rows and {len(columns)} columns: nothing to learn from")
+    return RealTable({column: _plain(values) for column, values in columns.items()}, rows)
+
+
+def read_table(source: Path | RealTable) -> RealTable:
+    """Read a table, or take the one that is read already; SourceError when it is none, empty or cannot be parsed."""
+    if isinstance(source, RealTable):
+        return source
     path = source / METADATA if (source / CARD).is_file() or (source / METADATA).is_file() else source
     if not path.is_file():
         raise SourceError(f"{source} is no table and no data set folder; give a CSV, Parquet or JSONL file")

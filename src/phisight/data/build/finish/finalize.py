@@ -26,13 +26,13 @@ from phisight.data.build.finish.put_in_place import new_folder, publish
 from phisight.data.build.finish.table import write_metadata
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.kept_splits import KeptSplits
 from phisight.data.build.plan.own_split import OwnSplit
 from phisight.data.build.plan.splits import assign_splits, split_fraction
 from phisight.data.build.plan.table_columns import NUMBER, AcceptedRow, carried_name
 from phisight.data.build.work.journal import Journal, StagedRow
 from phisight.data.build.work.stage import Stager
 from phisight.data.images.rejection import Rejection, StoredImage
-from phisight.data.values.prepared_source import PreparedSource
 
 _FEW, _MOST_IN_A_GROUP, _ROWS_MISSED = 10, 0.5, 3
 
@@ -63,6 +63,7 @@ class Finalizer:
         columns: Columns,
         options: BuildOptions,
         own_split: OwnSplit | None = None,
+        kept: KeptSplits | None = None,
     ) -> None:
         self.folder = folder
         self.new = new_folder(folder)
@@ -70,10 +71,11 @@ class Finalizer:
         self.columns = columns
         self.options = options
         self.own_split = own_split
+        self.kept = kept
         self.findings = Findings()
 
-    def finalize(self, source: PreparedSource, stager: Stager) -> BuildResult:
-        """Write everything; check that every row is accounted for."""
+    def finalize(self, description: Mapping[str, Any], remarks: list[str], stager: Stager) -> BuildResult:
+        """Write everything; check that every row is accounted for. ``description`` of the source goes into the card."""
         collected, rejected = self._sort_out()
         if len(collected) + rejected.total() != stager.read:
             raise AssertionError(f"{len(collected)} kept + {rejected.total()} rejected != {stager.read} read")
@@ -98,10 +100,10 @@ class Finalizer:
             self.findings.found(lambda at: self.journal.key_of(int(accepted.numbers[at]))),
             self.columns.guesses,
             self.columns.options,
-            [*source.remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.remarks())],
+            [*remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.remarks())],
         )
         self._check_splits(result.splits)
-        self._write_card(source, result)
+        self._write_card(description, result)
         publish(self.folder)
         _prune(self.folder, accepted.images)
         return result
@@ -133,7 +135,7 @@ class Finalizer:
 
     def _check_splits(self, counts: Mapping[str, int]) -> None:
         """DatasetError when a split that should have several rows has none."""
-        if self.own_split is not None:
+        if self.own_split is not None or self.kept is not None:
             return
         rows = sum(counts.values())
         for name in SPLITS:
@@ -157,9 +159,16 @@ class Finalizer:
                 if leads[at]:
                     fraction[at] = split_fraction(self.options.seed, key)
                 at += 1
-        return assign_splits(
-            accepted.keys[leaders], accepted.categories, accepted.prices, fraction[leaders], self.options.shares
-        )
+
+        def deal(at: np.ndarray) -> np.ndarray:
+            groups, placed = accepted.keys[leaders], fraction[leaders]
+            return assign_splits(
+                groups[at], accepted.categories[at], accepted.prices[at], placed[at], self.options.shares
+            )
+
+        if self.kept is not None:
+            return self.kept.assigned(accepted.numbers, leaders, deal)
+        return deal(np.arange(len(accepted)))
 
     def _own_splits(self, accepted: AcceptedRows, own: OwnSplit) -> np.ndarray:
         """uint8[K]: the split that each accepted row names itself."""
@@ -179,24 +188,26 @@ class Finalizer:
         for at, (row, image) in enumerate(stored):
             leader = int(leaders[at])
             group = row.key if leader == at else self.journal.key_of(int(accepted.numbers[leader]))
-            yield AcceptedRow(row.number, row.token or "", image, SPLITS[splits[at]], group)
+            yield AcceptedRow(row.number, row.token or "", image, SPLITS[splits[at]], group, row.line)
 
     def _check_values(self) -> None:
         at = 0
         with pq.ParquetFile(self.new / METADATA) as file:
-            for batch in file.iter_batches(batch_size=8192):
+            wanted = {*self.columns.task.of_kind("number"), "price", "full_price"}
+            names = [name for name in file.schema_arrow.names if name in wanted]
+            for batch in file.iter_batches(batch_size=8192, columns=names) if names else ():
                 for row in batch.to_pylist():
                     check_values(self.findings, at, row, self.columns.task)
                     at += 1
 
-    def _write_card(self, source: PreparedSource, result: BuildResult) -> None:
+    def _write_card(self, description: Mapping[str, Any], result: BuildResult) -> None:
         card = DatasetCard(
             task=self.columns.task,
             key=carried_name(self.columns.key) if self.columns.key else NUMBER,
             rows=result.kept,
             rejected=result.rejected.total(),
             splits=result.splits,
-            source=source.description,
+            source=dict(description),
         )
         extra: dict[str, Any] = {
             "rejected_by_kind": dict(sorted(result.rejected.items())),
@@ -218,7 +229,7 @@ def _largest(leaders: np.ndarray) -> int:
 
 
 def _reject_line(row: StagedRow, rejection: Rejection) -> bytes:
-    line = {"row": row.number, "key": row.key, "url": row.url, "kind": rejection.kind, "reason": rejection.reason}
+    line = {"row": row.line, "key": row.key, "url": row.url, "kind": rejection.kind, "reason": rejection.reason}
     if row.token and row.token.startswith("url:"):
         line["token"] = row.token
     return (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,17 +12,26 @@ from phisight.core.errors import PhisightError, SettingsError, some
 from phisight.core.kinds import KINDS
 from phisight.core.task import Task, checked_prompt
 from phisight.core.task_field import field_of
+from phisight.data.build.plan.image_columns import first_named, further_images, guess_image, other_images
 from phisight.data.build.plan.profile import ColumnProfile, profile
 from phisight.data.sources.base import Source
 
-_IMAGE_NAMES = (
-    "image", "image_url", "imageurl", "image_link", "image_path", "image_src", "img", "img_url", "photo", "photo_url",
-    "file_name", "filename", "path", "url",
-)  # fmt: skip
-_KEY_NAMES = ("product_code", "product_id", "sku", "key", "id", "code", "asin", "ean", "item_id")
+_KEY_NAMES = (
+    "product_code",
+    "product_id",
+    "sku",
+    "key",
+    "id",
+    "code",
+    "asin",
+    "ean",
+    "item_id",
+    "handle",
+    "url_handle",
+)
 _TITLE_NAMES = ("title", "name", "product_name", "product_title", "caption", "text", "description")
-_CATEGORY_NAMES = ("category3_code", "category", "label", "class", "product_type", "department")
-_PRICE_NAMES = ("full_price", "price", "list_price", "amount", "cost")
+_CATEGORY_NAMES = ("category3_code", "category", "label", "class", "product_type", "department", "categories", "type")
+_PRICE_NAMES = ("full_price", "price", "list_price", "amount", "cost", "variant_price", "regular_price")
 _FILLED = 0.8
 """A guessed field whose column holds something in fewer of the rows is optional."""
 _OWN = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT)
@@ -35,12 +44,15 @@ class Columns:
     """The columns a build uses, and a sentence for each that was guessed."""
 
     image: str
+    """The column with a product's first image, or all of them."""
     key: str | None
     """None: the row's number is its key."""
     task: Task
     guesses: list[str] = field(default_factory=list)
     options: tuple[str, ...] = ()
     """The options that would say what was guessed."""
+    further: tuple[str, ...] = ()
+    """Columns with further images of the product."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +74,28 @@ def choose_columns(
     key: str | None = None,
     task: Task | None = None,
     prompt: str | None = None,
+    further: Sequence[str] = (),
 ) -> ChosenColumns:
     """Use the given columns, guess the rest from names and content."""
     names = source.schema.names
     guesses: list[str] = []
     problems: list[str] = []
-    for given, option in ((image, "--image"), (key, "--key")):
+    for given, option in ((image, "--image"), *((one, "--image") for one in further), (key, "--key")):
         if given is not None and given not in names:
             problems.append(f"{option} {given!r} is no column; the columns are {some(names, 30)}")
     options: list[str] = []
     complete = image is not None and key is not None and task is not None
     profiles = {} if complete else profile(source)
     if image is None:
-        image = _guess_image(profiles)
+        image = guess_image(profiles)
         if image is None:
             problems.append(f"no column looks like an image; name it with --image, one of {some(names, 30)}")
         else:
-            guesses.append(f"--image {image}")
-            options += ["--image", image]
+            further = further_images(profiles, image)
+            guesses += [f"--image {name}" for name in (image, *further)]
+            options += [part for name in (image, *further) for part in ("--image", name)]
+            others = other_images(profiles, [image, *further])
+            guesses += [f"no image of {some(others)} is used; name them with --image"] if others else []
     if key is None:
         optional = [name for name, field in task.fields.items() if field.optional] if task is not None else []
         key = _guess_key({name: one for name, one in profiles.items() if name not in optional}, image)
@@ -87,7 +103,8 @@ def choose_columns(
         options += ["--key", key] if key else []
     if task is None:
         try:
-            task = guess_task(profiles, image, key)
+            fields = {name: column for name, column in profiles.items() if name not in source.asked_only}
+            task = guess_task(fields, image, key if key in fields else None)
         except SettingsError as error:
             problems.append(str(error))
         else:
@@ -101,30 +118,17 @@ def choose_columns(
         problems.append(f"the task needs column {some(missing)}; the columns are {some(names, 30)}")
     if problems or image is None or task is None:
         return ChosenColumns(None, None if missing else task, problems)
-    return ChosenColumns(Columns(image, key, task, guesses, tuple(options)), task, [])
-
-
-def _first(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    lower = {name.lower(): name for name in reversed(list(names))}
-    return next((lower[name] for name in wanted if name in lower), None)
-
-
-def _guess_image(profiles: Mapping[str, ColumnProfile]) -> str | None:
-    """The column whose values are images; of several, one with a usual name, else the first."""
-    clear = [name for name, column in profiles.items() if column.images > 0.5]
-    weak = [name for name, column in profiles.items() if column.images > 0.05]
-    for candidates in (clear, weak):
-        if candidates:
-            return _first(candidates, _IMAGE_NAMES) or candidates[0]
-    return _first(profiles, _IMAGE_NAMES)
+    return ChosenColumns(Columns(image, key, task, guesses, tuple(options), tuple(further)), task, [])
 
 
 def _guess_key(profiles: Mapping[str, ColumnProfile], image: str | None) -> str | None:
     """A column with a usual name, else the first of unique values without spaces that are no numbers, days or lists."""
     others = {name: column for name, column in profiles.items() if name != image}
-    named = _first(others, _KEY_NAMES)
+    named = first_named(others, _KEY_NAMES)
     if named is not None:
         return named
+    if image is not None and first_named([image], _KEY_NAMES) and image in profiles:
+        return image  # the name of a product's file, without its ending
     codes = [
         name
         for name, column in others.items()
@@ -143,11 +147,11 @@ def guess_task(profiles: Mapping[str, ColumnProfile], image: str | None = None, 
     if all(name in profiles for name in default.names):
         kinds = {name: default.fields[name].kind for name in default.names}
         return task_of_fields(_with_optional(kinds, profiles), default.answer)
-    others = {name: column for name, column in profiles.items() if name not in (image, key)}
+    others = {name: column for name, column in profiles.items() if name not in (image, key) and column.filled}
     found = {
-        "text": _first({**others, **({key: profiles[key]} if key else {})}, _TITLE_NAMES),
-        "category": _first(others, _CATEGORY_NAMES),
-        "number": _first(others, _PRICE_NAMES),
+        "text": first_named({**others, **({key: profiles[key]} if key else {})}, _TITLE_NAMES),
+        "category": first_named(others, _CATEGORY_NAMES),
+        "number": first_named(others, _PRICE_NAMES),
     }
     if not any(found.values()):
         found = _by_content(others)

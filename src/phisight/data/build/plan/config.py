@@ -19,6 +19,10 @@ class BuildOptions:
     """Everything but source and folder."""
 
     image: str | None = None
+    further_images: tuple[str, ...] = ()
+    """Columns with further images of the product."""
+    images_per_key: int | None = None
+    """Images of a product at most; None means all."""
     key: str | None = None
     task: Task | None = None
     prompt: str | None = None
@@ -46,6 +50,9 @@ class BuildOptions:
     processes: int | None = None
     """Worker processes; None: by the number of rows."""
     image_root: Path | None = None
+    """Folder that local paths begin in; None: the source's."""
+    image_fence: Path | None = None
+    """Folder that local images must lie in; None: the image root."""
     encoding: str = "utf-8-sig"
     sheet: str | None = None
     """Sheet of a workbook, by name or number from 1."""

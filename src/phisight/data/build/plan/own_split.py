@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from phisight.core.dataset_folder import Split
 from phisight.core.errors import SettingsError, some
 from phisight.data.sources.base import Source
+from phisight.data.sources.split_names import NAMES
 
-NAMES: dict[str, Split] = {
-    "train": "train", "training": "train", "tr": "train", "learn": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "eval": "validation",
-    "development": "validation", "validate": "validation",
-    "test": "test", "testing": "test", "tst": "test", "holdout": "test", "hold-out": "test",
-}  # fmt: skip
-"""What splits are called in tables, in any case, and what they are called here."""
-COLUMNS = ("split", "hub_split", "subset", "partition", "set", "data_split", "dataset_split", "fold", "usage", "phase")
+COLUMNS = (
+    "split", "hub_split", "folder_split", "subset", "partition", "set", "data_split", "dataset_split", "fold", "usage",
+    "phase",
+)  # fmt: skip
 """Columns that are looked at, in this order."""
 
 

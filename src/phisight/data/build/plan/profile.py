@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from phisight.data.fetch.local_files import LocalFiles
+from phisight.data.images.image_names import looks_like_address, looks_like_image
 from phisight.data.sources.base import Source
+from phisight.data.sources.products.image_cells import images_in
 from phisight.data.values.booleans import read_boolean
 from phisight.data.values.currencies import currency
 from phisight.data.values.date_style import possible_dates
@@ -21,8 +25,11 @@ PROFILED_ROWS = 2000
 _LOOKED_UP = 20
 _UNIT_LENGTH = 4
 _CODE = re.compile(r"(?<![\d.,'])0\d")
-_SUFFIX = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|heic|heif)(?:[?#].*)?$", re.IGNORECASE)
-_ADDRESS = re.compile(r"(?:https?:)?//[^\s/]+/?|s3://|gs://|data:image/", re.IGNORECASE)
+_LONGEST_PATH = 1000
+_SEARCHED = 100
+"""Columns whose texts are looked for among the files' names."""
+_FOUND_OTHERWISE = 0.5
+"""What a file counts that is there but called otherwise (another case, no ending)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class ColumnProfile:
     """Share of all cells that hold something."""
     images: float
     """Share that are images: bytes, files that are there, addresses or paths with an image's ending; an address without
-    one counts a tenth."""
+    one counts a tenth, a file that is called otherwise half. Of a list the first counts."""
     numbers: float
     """Share that are numbers, as numbers or written."""
     shares: Mapping[str, float]
@@ -57,11 +64,14 @@ def profile(source: Source, rows: int = PROFILED_ROWS) -> dict[str, ColumnProfil
         if seen >= rows:
             break
     table = pa.concat_tables(tables).slice(0, rows) if tables else source.schema.empty_table()
-    return {field.name: _column(source, field, table[field.name]) for field in source.schema}
+    found = {field.name: _column(source, field, table[field.name]) for field in source.schema}
+    return _called_otherwise(source, table, found)
 
 
 def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnProfile:
     kind = field.type
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and (found := _lists_of_images(source, column)):
+        return found
     if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         filled = column.length() - column.null_count
         names = {child.name for child in kind} if pa.types.is_struct(kind) else {"bytes"}
@@ -73,7 +83,7 @@ def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnP
     numbers = count if typed else sum(map(_is_number, texts))
     return ColumnProfile(
         filled=len(cells) / max(1, len(column)),
-        images=0.0 if typed else _image_share(source, texts),
+        images=0.0 if typed else _image_share(source.root if numbers < count else None, texts),
         numbers=numbers / count if cells else 0.0,
         shares={name: sum(map(looks, cells)) / count for name, looks in _LOOKS.items()} if cells else {},
         distinct=len(set(texts)),
@@ -107,24 +117,57 @@ _LOOKS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+def _lists_of_images(source: Source, column: pa.ChunkedArray) -> ColumnProfile | None:
+    """Profile of a column of lists where the first of each list is an image; None where it is none."""
+    firsts = [images[0] for cell in column.to_pylist() if (images := images_in(cell))]
+    filled = len(firsts) / max(1, len(column))
+    texts = [one for one in firsts if isinstance(one, str)]
+    share = 1.0 if len(texts) < len(firsts) else _image_share(source.root, texts)
+    return ColumnProfile(filled, share, 0.0, {}, len(set(texts)), False, 0.0, 0.0) if share else None
+
+
 def _is_number(text: str) -> bool:
     """A number with nothing or a unit beside it, no words; R-0001 and 007 are codes."""
     if _CODE.search(text):
         return False
     number = read_number_text(text)
-    return number is not None and (len(number.unit) <= _UNIT_LENGTH or currency(number.unit) is not None)
+    if number is None:
+        return False
+    return currency(number.unit) is not None or (len(number.unit) <= _UNIT_LENGTH and not text[0].isalpha())
 
 
-def _image_share(source: Source, texts: list[str]) -> float:
-    shares = [1.0 if _SUFFIX.search(text) else 0.1 if _ADDRESS.match(text) else 0.0 for text in texts]
-    if texts and not any(shares) and source.root is not None:
-        some = texts[:_LOOKED_UP]
-        return sum(_is_file(source.root, text) for text in some) / len(some)
+def _image_share(root: Path | None, texts: list[str]) -> float:
+    firsts = [next(iter(images_in(text)), text) for text in texts]
+    shares = [1.0 if _is_image(one) else 0.1 if looks_like_address(str(one)) else 0.0 for one in firsts]
+    if texts and not any(shares) and root is not None:
+        looked_up = firsts[:_LOOKED_UP]
+        return sum(_is_file(root, str(one)) for one in looked_up) / len(looked_up)
     return sum(shares) / max(1, len(shares))
 
 
-def _is_file(root: Any, text: str) -> bool:
+def _is_image(image: object) -> bool:
+    return not isinstance(image, str) or looks_like_image(image)
+
+
+def _is_file(root: Path, text: str) -> bool:
     try:
-        return len(text) < 1000 and (root / text).is_file()
+        return len(text) < _LONGEST_PATH and (root / text).is_file()
     except (OSError, ValueError):
         return False
+
+
+def _called_otherwise(source: Source, table: pa.Table, found: dict[str, ColumnProfile]) -> dict[str, ColumnProfile]:
+    """The profiles where no column names files as they are called: those of which files are there otherwise count half.
+
+    A shop's table often holds numbers that are the names of its images, without their ending.
+    """
+    if source.root is None or any(column.images for column in found.values()):
+        return found
+    files = LocalFiles(source.root)
+    changed = {}
+    for name in [field.name for field in table.schema if pa.types.is_string(field.type)][:_SEARCHED]:
+        texts = [text for text in table[name].slice(0, _LOOKED_UP).to_pylist() if text and len(text) < _LONGEST_PATH]
+        there = sum(files.has(text.strip()) for text in texts)
+        if there:
+            changed[name] = replace(found[name], images=_FOUND_OTHERWISE * there / len(texts))
+    return {**found, **changed}

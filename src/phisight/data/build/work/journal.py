@@ -26,7 +26,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (token TEXT PRIMARY KEY, kind TEXT NOT NULL, result TEXT NOT NULL) WITHOUT ROWID;
 DROP TABLE IF EXISTS rows;
 CREATE TABLE rows (number INTEGER PRIMARY KEY, key TEXT, token TEXT, url TEXT, grouped TEXT, category TEXT, price REAL,
-                   kind TEXT, reason TEXT);
+                   kind TEXT, reason TEXT, line INTEGER);
 """
 _ASKED = "asked"
 
@@ -45,6 +45,13 @@ class StagedRow:
     category: str = ""
     price: float | None = None
     rejection: Rejection | None = None
+    origin: int | None = None
+    """Row of the source where ``number`` counts images; None: the number."""
+
+    @property
+    def line(self) -> int:
+        """Number of the row in the source."""
+        return self.number if self.origin is None else self.origin
 
 
 class Journal:
@@ -100,9 +107,19 @@ class Journal:
         """Add rows, in one transaction; of their images those without a result."""
         self._sql.execute("BEGIN")
         self._sql.executemany(
-            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (r.number, r.key, r.token, r.url, r.group, r.category, r.price, *_rejection_columns(r.rejection))
+                (
+                    r.number,
+                    r.key,
+                    r.token,
+                    r.url,
+                    r.group,
+                    r.category,
+                    r.price,
+                    *_rejection_columns(r.rejection),
+                    r.line,
+                )
                 for r in rows
             ),
         )
@@ -120,12 +137,12 @@ class Journal:
     def rows(self) -> Iterator[tuple[StagedRow, StoredImage | Rejection]]:
         """Every staged row with its result, in source order."""
         cursor = self._sql.execute(
-            "SELECT number, key, rows.token, url, grouped, category, price, rows.kind, reason, images.kind, result "
-            "FROM rows LEFT JOIN images ON rows.token = images.token ORDER BY number"
+            "SELECT number, key, rows.token, url, grouped, category, price, rows.kind, reason, line, images.kind, "
+            "result FROM rows LEFT JOIN images ON rows.token = images.token ORDER BY number"
         )
-        for number, key, token, url, grouped, category, price, kind, reason, image_kind, result in cursor:
+        for number, key, token, url, grouped, category, price, kind, reason, line, image_kind, result in cursor:
             rejection = Rejection(kind, reason) if kind else None
-            row = StagedRow(number, key, token, url, grouped, category, price, rejection)
+            row = StagedRow(number, key, token, url, grouped, category, price, rejection, line)
             if row.rejection is not None:
                 yield row, row.rejection
             else:

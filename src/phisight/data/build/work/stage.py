@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from phisight.core.errors import EmptyFieldError, MissingExtraError, SettingsError, TaskError, some
@@ -16,7 +15,9 @@ from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.work.journal import Journal, StagedRow
 from phisight.data.build.work.staged_columns import StagedColumns
 from phisight.data.fetch.addresses import redacted
+from phisight.data.fetch.local_files import LocalFiles
 from phisight.data.fetch.request import Job, job_for
+from phisight.data.images.image_names import is_written_image
 from phisight.data.images.rejection import Rejection, internal
 from phisight.data.sources import Source, SourceBatch
 
@@ -32,14 +33,17 @@ class Stager:
     source: Source
     columns: Columns
     group: GroupRule
-    root: Path | None
+    files: LocalFiles | None
+    """Where local images are; None where the source has none."""
     journal: Journal
     question: str | None = None
     """Rows that ask another question are rejected (conversations only)."""
+    images_per_key: int | None = None
     read: int = 0
     _bad: Counter[str] = field(default_factory=Counter)
     _empty: Counter[str] = field(default_factory=Counter)
     _offenders: dict[str, list[str]] = field(default_factory=dict)
+    _images: Counter[str] = field(default_factory=Counter)
 
     def jobs(self) -> Iterator[Job]:
         """Stage every row; yield a job for each image that has no result yet."""
@@ -52,36 +56,40 @@ class Stager:
 
     def _stage(self, batch: SourceBatch) -> list[Job]:
         staged = [
-            StagedRow(bad.number, "", None, "", rejection=Rejection("malformed_row", bad.reason))
+            StagedRow(bad.number, "", None, "", rejection=Rejection("malformed_row", bad.reason), origin=bad.origin)
             for bad in batch.malformed
         ]
         jobs: dict[str, Job] = {}
-        for number, row in zip(batch.numbers, batch.table.to_pylist(), strict=True):
-            row_staged, job = self._staged_row(number, row)
+        rows = zip(batch.numbers, batch.origins or batch.numbers, batch.table.to_pylist(), strict=True)
+        for number, line, row in rows:
+            row_staged, job = self._staged_row(number, line, row)
             staged.append(row_staged)
             if job is not None:
                 jobs.setdefault(job.token, job)
         self.read += len(staged)
         return [jobs[token] for token in self.journal.stage(staged, jobs)]
 
-    def _staged_row(self, number: int, row: dict[str, Any]) -> tuple[StagedRow, Job | None]:
+    def _staged_row(self, number: int, line: int, row: dict[str, Any]) -> tuple[StagedRow, Job | None]:
         cell = row[self.columns.image]
-        key = _text(row[self.columns.key]) if self.columns.key else str(number)
+        key = _text(row[self.columns.key]) if self.columns.key else str(line)
         url = _shown(cell)
         try:
             if not key:
                 raise Rejection("no_key", f"column {self.columns.key!r} is empty")
             if self.question is not None and row["question"] != self.question:
                 raise Rejection("other_question", f"asks {_text(row['question'])[:80]!r}")
-            values = self._checked(number, row)
-            job = job_for(cell, self.root)
-            staged = self._accepted(number, row, values, key, url, job)
+            values = self._checked(line, row)
+            job = job_for(cell, self.files)
+            self._images[key] += self.images_per_key is not None
+            if self.images_per_key is not None and self._images[key] > self.images_per_key:
+                raise Rejection("further_image", f"the key has {self.images_per_key} images already (--images-per-key)")
+            staged = replace(self._accepted(number, row, values, key, url, job), origin=line)
         except Rejection as rejection:
-            return StagedRow(number, key, None, url, rejection=rejection), None
+            return StagedRow(number, key, None, url, rejection=rejection, origin=line), None
         except (SettingsError, MissingExtraError):
             raise
         except Exception as error:  # whatever one row holds, it never ends the build
-            return StagedRow(number, key, None, url, rejection=internal(error)), None
+            return StagedRow(number, key, None, url, rejection=internal(error), origin=line), None
         return staged, job
 
     def _accepted(
@@ -160,4 +168,6 @@ def _shown(cell: Any) -> str:
         cell = None if cell.get("bytes") else cell.get("path")
     if not isinstance(cell, str):
         return ""
+    if is_written_image(cell):
+        return "data:"
     return redacted(cell.strip())

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.table_columns import NUMBER, carried_columns
-from phisight.data.sources.arrow import numbers_of
+from phisight.data.images.image_names import is_written_image
+from phisight.data.sources.arrow import column_of, numbers_of
 from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.values.typed_columns import typed_column
 
@@ -22,6 +23,7 @@ class StagedColumns:
     def __init__(self, path: Path, source: Source, columns: Columns) -> None:
         self._carried = carried_columns(source, columns)
         self._fields = columns.task.fields
+        self._image = columns.image
         self._schema = pa.schema([*self._carried.values(), pa.field(NUMBER, pa.int64())])
         self._writer = pq.ParquetWriter(path, self._schema)
 
@@ -35,7 +37,12 @@ class StagedColumns:
 
     def add(self, batch: SourceBatch) -> None:
         """Append the rows of a batch."""
-        arrays = [self._cast(name, batch.table[name], field.type) for name, field in self._carried.items()]
+        arrays = [
+            self._cast(
+                name, _without_written(batch.table[name]) if name == self._image else batch.table[name], field.type
+            )
+            for name, field in self._carried.items()
+        ]
         arrays.append(pa.chunked_array([numbers_of(batch.numbers, pa.int64())]))
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
@@ -43,3 +50,15 @@ class StagedColumns:
         if column.type.equals(kind):
             return column
         return pa.chunked_array([typed_column(column.to_pylist(), self._fields[name])])
+
+
+def _without_written(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column without images that are written as text: they are stored as files."""
+    if not pa.types.is_string(column.type):
+        return column
+    cells = column.to_pylist()
+    if not any(cell and is_written_image(cell) for cell in cells):
+        return column
+    return pa.chunked_array(
+        [column_of(["" if cell and is_written_image(cell) else cell for cell in cells], pa.string())]
+    )

@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from phisight.core.errors import SourceError
+from phisight.data.images.image_names import IMAGE_SUFFIXES
 from phisight.data.sources.base import Source
 from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.conversations import TALKS, ConversationSource
+from phisight.data.sources.delimited.delimited_source import DelimitedSource
+from phisight.data.sources.delimited.encoding import DEFAULT
 from phisight.data.sources.excel import SUFFIXES, ExcelSource
-from phisight.data.sources.folders import IMAGE_SUFFIXES, open_folder
+from phisight.data.sources.layouts.find_layout import open_directory
+from phisight.data.sources.parquet import ParquetSource
 from phisight.data.sources.records import RecordSource, read_json
-from phisight.data.sources.tables import DelimitedSource, JsonLinesSource, ParquetSource
+from phisight.data.sources.shards import SHARD_NAMES, ShardSource
+from phisight.data.sources.tables import JsonLinesSource
 
 
-def open_source(
-    name: str, *, encoding: str = "utf-8-sig", sheet: str | None = None, max_bytes: int = MAX_BYTES
-) -> Source:
+def open_source(name: str, *, encoding: str = DEFAULT, sheet: str | None = None, max_bytes: int = MAX_BYTES) -> Source:
     """Open SOURCE: a folder, a table file, shards, or ``hf:owner/name``; SourceError with the repair."""
     if name.startswith("hf:"):
         from phisight.data.sources.hub import HubSource
@@ -24,10 +27,16 @@ def open_source(
         return HubSource.parse(name)
     path = Path(name)
     if path.is_dir():
-        return _open_directory(path, encoding, max_bytes)
+        return open_directory(
+            path, lambda file: _open_file(file, encoding, sheet, max_bytes), encoding=encoding, max_bytes=max_bytes
+        )
     if not path.is_file():
         hint = f"; did you mean hf:{name}?" if name.count("/") == 1 and not name.startswith((".", "/")) else ""
         raise SourceError(f"there is no file or folder {name}{hint}")
+    return _open_file(path, encoding, sheet, max_bytes)
+
+
+def _open_file(path: Path, encoding: str, sheet: str | None, max_bytes: int) -> Source:
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".tab"):
         return DelimitedSource(path, encoding, max_bytes)
@@ -39,11 +48,11 @@ def open_source(
         return _open_json(path)
     if suffix in SUFFIXES:
         return ExcelSource(path, sheet)
-    if suffix == ".tar":
-        from phisight.data.sources.shards import ShardSource
-
+    if path.name.lower().endswith(SHARD_NAMES):
         return ShardSource([path], max_bytes)
-    raise SourceError(f"{name}: {_recognized(path)}; use .csv, .tsv, .xlsx, .jsonl, .parquet, .json, .tar or a folder")
+    if suffix == ".txt" and len((table := DelimitedSource(path, encoding, max_bytes)).schema) > 1:
+        return table
+    raise SourceError(f"{path}: {_recognized(path)}; use .csv, .tsv, .xlsx, .jsonl, .parquet, .json, .tar or a folder")
 
 
 def _open_json(path: Path) -> Source:
@@ -64,21 +73,9 @@ def _open_lines(path: Path, max_bytes: int) -> Source:
     return source
 
 
-def _open_directory(path: Path, encoding: str, max_bytes: int) -> Source:
-    shards = sorted(path.glob("*.tar"))
-    if shards:
-        from phisight.data.sources.shards import ShardSource
-
-        return ShardSource(shards, max_bytes)
-    if not (path / "metadata.parquet").is_file() and any(path.glob("*.parquet")):
-        return ParquetSource(path)
-    return open_folder(path, encoding, max_bytes)
-
-
 _OTHER_KINDS = {
     ".zip": "a zip file: unpack it and name the folder",
     ".gz": "a gzip file: unpack it first",
-    ".tgz": "a compressed tar file: unpack it and name the folder",
     ".pkl": "a pickle, which may run code: save the table as Parquet",
     ".pickle": "a pickle, which may run code: save the table as Parquet",
     ".db": "a database: export the table as CSV",

@@ -1,0 +1,257 @@
+"""Rows added to a finished data set: a new version beside it; the old one stays as it is.
+
+Rows of the data set keep their split, and a new row whose product or image is known goes where that is; only new groups
+are dealt out. Task, key, groups and limits are those of the data set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from phisight.core.dataset_folder import FILE_NAME, METADATA, SPLIT, SPLITS
+from phisight.core.errors import DatasetError, SettingsError, some
+from phisight.core.task import Task
+from phisight.data.build.build_dataset import Report, run
+from phisight.data.build.finish.finalize import BuildResult
+from phisight.data.build.plan.columns import Columns
+from phisight.data.build.plan.config import BuildOptions
+from phisight.data.build.plan.groups import GroupRule
+from phisight.data.build.plan.kept_splits import KeptSplits
+from phisight.data.build.plan.source_plan import Plan, check_group_column, prepare
+from phisight.data.build.plan.splits import SplitShares
+from phisight.data.build.plan.table_columns import ADDED, NUMBER, carried_name
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.images.decode import ImageLimits
+from phisight.data.sources import Source
+from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.layouts.open import open_source
+from phisight.data.sources.layouts.parts import Part, PartsSource
+
+_IMAGE = "image of the row"
+_STORED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_ROWS = 64
+REVIEWED = "image"
+"""The column of a table of answers that names the image."""
+
+
+def add_rows(
+    source: str | Source,
+    folder: str | Path,
+    options: BuildOptions | None = None,
+    report: Report | None = None,
+    *,
+    column_of_keys: str | None = None,
+) -> BuildResult:
+    """Write a new version of a data set with the rows of a source added; ``DIR`` -> ``DIR-2`` -> ``DIR-3``.
+
+    ``column_of_keys`` gives the keys where the source has no column that is called like the data set's.
+
+    Raises DatasetError (DIR is no finished data set), SourceError, SettingsError and TaskError as ``build`` does.
+    """
+    data = DatasetFolder.open(folder)
+    options = _options_of(data, options or BuildOptions())
+    new = source if not isinstance(source, str) else open_source(
+        source, encoding=options.encoding, sheet=options.sheet, max_bytes=options.limits.max_bytes
+    )  # fmt: skip
+    key = options.key or column_of_keys or _known_key(data, new)
+    plan = prepare(new, replace(options, key=key, group=GroupRule(), own_split=False, split_column=None))
+    old_rows = _FinishedRows(data)
+    new_rows = _NewRows(plan, data.card.key, data.task)
+    joined = PartsSource(data.path, [Part(old_rows), Part(new_rows)], "added")
+    joined.image_column = _IMAGE
+    check_group_column(options.group, joined)
+    columns = Columns(_IMAGE, None if data.card.key == NUMBER else data.card.key, data.task, plan.columns.guesses)
+    kept = KeptSplits(np.array([SPLITS.index(name) for name in data.table[SPLIT].to_pylist()], dtype=np.uint8))
+    whole = Plan(joined, columns, plan.root, None, plan.question, plan.remarks)
+    return run(whole, _next_version(data.path), options, report, kept=kept)
+
+
+def correct(
+    folder: str | Path, review: str | Path, options: BuildOptions | None = None, report: Report | None = None
+) -> BuildResult:
+    """Add the rows of a table of answers that a person corrected (what ``predict --min-confidence`` sets aside).
+
+    The fields of the task and the image are taken, nothing else; the image's name is the key. Paths begin in the
+    working folder, as they did for ``predict``, unless the options say otherwise.
+    """
+    data = DatasetFolder.open(folder)
+    options = options or BuildOptions()
+    table = open_source(str(review), encoding=options.encoding, sheet=options.sheet)
+    wanted = [options.image or REVIEWED, *data.task.names]
+    missing = [name for name in wanted if name not in table.schema.names]
+    if missing:
+        raise SettingsError(
+            f"{review} has no column {some(missing)}, so it is no table of answers of this task; its columns are "
+            f"{some(table.schema.names, 20)}"
+        )
+    selected = _Selected(table, wanted, options.image_root or Path.cwd())
+    options = replace(options, image=wanted[0], key=wanted[0])
+    return add_rows(selected, folder, options, report)
+
+
+def _options_of(data: DatasetFolder, options: BuildOptions) -> BuildOptions:
+    """The options with the data set's own task, groups, shares, seed and limits."""
+    if options.task is not None:
+        raise SettingsError("--add asks the task of the data set; leave --task, --field and --answer out")
+    build: dict[str, Any] = (data.card.model_extra or {}).get("build") or {}
+    try:
+        group = build.get("group") or {}
+        column = group.get("column")
+        return replace(
+            options,
+            task=data.task,
+            prompt=None,
+            group=GroupRule(carried_name(column) if column else None, tuple(group.get("patterns") or ())),
+            near_duplicates=bool(build.get("near_duplicates", True)),
+            shares=SplitShares(**build["shares"]) if "shares" in build else options.shares,
+            seed=int(build.get("seed", 0)),
+            limits=ImageLimits(**build["limits"]) if "limits" in build else options.limits,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{data.path}: the card does not say how it was built ({error}); build it again") from error
+
+
+def _known_key(data: DatasetFolder, new: Source) -> str | None:
+    """The new source's column that is called like the data set's key."""
+    return next((name for name in new.schema.names if carried_name(name) == data.card.key), None)
+
+
+def _next_version(folder: Path) -> Path:
+    """The first free ``DIR-N`` beside a data set."""
+    name = folder.resolve().name
+    match = re.fullmatch(r"(.+)-(\d+)", name)
+    stem, number = (match[1], int(match[2])) if match else (name, 1)
+    while True:
+        number += 1
+        if not (target := folder.resolve().with_name(f"{stem}-{number}")).exists() or (target / ".build").is_dir():
+            return target
+
+
+class _FinishedRows(Source):
+    """The rows of a finished data set, images as bytes."""
+
+    root: Path | None = None
+    image_column: str | None = _IMAGE
+    key_column: str | None = None
+    typed = True
+
+    def __init__(self, data: DatasetFolder) -> None:
+        self._data = data
+        own = [field for field in data.table.schema.remove_metadata() if field.name not in ADDED.names]
+        self._own = [field.name for field in own]
+        self.schema = pa.schema([*own, pa.field(_IMAGE, _STORED)])
+        self.description = {**data.card.source, "kind": "data set", "name": data.path.resolve().name}
+
+    def count(self) -> int | None:
+        """Rows."""
+        return len(self._data)
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows in order."""
+        done = 0
+        with pq.ParquetFile(self._data.path / METADATA) as file:
+            for batch in file.iter_batches(batch_size=_ROWS):
+                table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                images = [self._bytes(name) for name in table[FILE_NAME].to_pylist()]
+                cells = pa.array([{"bytes": one, "path": None} for one in images], _STORED)
+                numbers = list(range(done + 1, done + 1 + len(images)))
+                done += len(images)
+                yield SourceBatch(table.select(self._own).append_column(_IMAGE, cells), numbers)
+
+    def _bytes(self, name: str) -> bytes | None:
+        path = self._data.path / name
+        return path.read_bytes() if path.is_file() else None
+
+
+class _NewRows(Source):
+    """The rows of a prepared source under the names and types of a finished table, the image in a column of its own."""
+
+    root: Path | None = None
+    image_column: str | None = _IMAGE
+    key_column: str | None = None
+    typed = True
+
+    def __init__(self, plan: Plan, key: str, task: Task) -> None:
+        self._plan = plan
+        self._source = plan.source
+        self._numbers = set(task.of_kind("number"))
+        image = self._source.schema.field(plan.columns.image)
+        self._embedded = pa.types.is_struct(image.type) or pa.types.is_binary(image.type)
+        self._names = {
+            carried_name(name): name
+            for name in self._source.schema.names
+            if not (self._embedded and name == image.name)
+        }
+        if key != NUMBER and plan.columns.key is not None:
+            self._names[key] = plan.columns.key
+        self.schema = pa.schema(
+            [*(pa.field(name, self._type(own)) for name, own in self._names.items()), pa.field(_IMAGE, _STORED)]
+        )
+        self.description = self._source.description
+
+    def _type(self, own: str) -> pa.DataType:
+        kind = self._source.schema.field(own).type
+        return pa.float64() if own in self._numbers and pa.types.is_string(kind) else kind
+
+    def count(self) -> int | None:
+        """Rows."""
+        return self._source.count()
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows in order."""
+        for batch in self._source.batches():
+            columns = [
+                _as_numbers(batch.table[own]) if self._type(own) != batch.table[own].type else batch.table[own]
+                for own in self._names.values()
+            ]
+            cells = [_stored(cell) for cell in batch.table[self._plan.columns.image].to_pylist()]
+            columns.append(pa.chunked_array([pa.array(cells, _STORED)]))
+            yield replace(batch, table=pa.Table.from_arrays(columns, schema=self.schema))
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text of numbers, written plainly, as numbers; what is none is null, so that its row is rejected as empty."""
+    found: list[float | None] = []
+    for cell in column.to_pylist():
+        try:
+            found.append(float(cell))
+        except (TypeError, ValueError):
+            found.append(None)
+    return pa.chunked_array([pa.array(found, pa.float64())])
+
+
+def _stored(cell: Any) -> dict[str, Any] | None:
+    if cell is None or isinstance(cell, dict):
+        return cell
+    return {"bytes": cell, "path": None} if isinstance(cell, bytes) else {"bytes": None, "path": str(cell)}
+
+
+class _Selected(Source):
+    """Some columns of a source, with the folder that paths begin in."""
+
+    def __init__(self, source: Source, names: list[str], root: Path) -> None:
+        self._source = source
+        self._names = names
+        self.root: Path | None = root
+        self.schema = pa.schema([source.schema.field(name) for name in names])
+        self.description = source.description
+        self.image_column: str | None = names[0]
+        self.key_column: str | None = names[0]
+        self.typed = source.typed
+
+    def count(self) -> int | None:
+        """Rows."""
+        return self._source.count()
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows in order."""
+        for batch in self._source.batches():
+            yield replace(batch, table=batch.table.select(self._names))
