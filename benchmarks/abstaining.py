@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from price_figures import rows_of
 
+from phisight.core.kinds.kind import as_number
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST
 from phisight.core.settings import EvaluateSettings, Numbers
@@ -87,8 +88,9 @@ class Doubts(ExpectedNumbers):
         )
         for row, text in enumerate(texts):
             own, written = (self._task.parse(one).values for one in (text, generated.texts[row]))
-            readable = row in found and own is not None and written is not None and float(written[name]) > 0
-            self.noted.append(_measures(found[row], float(own[name]), float(written[name])) if readable else None)  # type: ignore[index]
+            values = [as_number(one[name]) for one in (own, written) if one is not None]
+            readable = row in found and len(values) == 2 and values[1] > 0
+            self.noted.append(_measures(found[row], *values) if readable else None)
         return rewritten
 
 
@@ -154,7 +156,7 @@ def answered(run: Path, folder: Path, training: Numbers) -> list[dict[str, Any]]
     for index, _ in predictor.generations(Request(task.prompt, row.images) for row in rows):
         measures = doubts.noted.popleft()
         if measures is not None:
-            found.append({"group": rows[index].group, "truth": float(rows[index].truth[name]), **measures})
+            found.append({"group": rows[index].group, "truth": as_number(rows[index].truth[name]), **measures})
     return found
 
 

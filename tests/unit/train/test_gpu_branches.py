@@ -63,7 +63,7 @@ class VarlenKernel:
         assert dropout_p == 0.0
         self.calls.append(lengths)
         samples = zip(*(torch.split(one, lengths) for one in (q, k, v)), strict=True)
-        attend = nn.functional.scaled_dot_product_attention
+        attend: Any = nn.functional.scaled_dot_product_attention
         out = [attend(*(x.transpose(0, 1) for x in one), is_causal=True, scale=softmax_scale) for one in samples]
         return torch.cat([one.transpose(0, 1) for one in out])
 
@@ -75,7 +75,8 @@ def whole_images(
     assert {one.dtype for one in (q, k, v)} == {torch.bfloat16}
     assert not causal, "a packed row goes to the varlen kernel"
     assert dropout_p == 0.0
-    out = nn.functional.scaled_dot_product_attention(*(one.transpose(1, 2) for one in (q, k, v)), scale=softmax_scale)
+    turned = [one.transpose(1, 2) for one in (q, k, v)]
+    out = nn.functional.scaled_dot_product_attention(turned[0], turned[1], turned[2], scale=softmax_scale)
     return out.transpose(1, 2)
 
 
@@ -147,14 +148,19 @@ def moves(monkeypatch: pytest.MonkeyPatch, _: Any) -> None:
     done: list[Any] = []
     move: Any = nn.Module.to
 
-    def to(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    def to(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if args == ("cuda",):
             done.append("moved")
             return self
         return move(self, *args, **kwargs)
 
     monkeypatch.setattr(nn.Module, "to", to)
-    load.new_model(ModelSettings(), ["a text"], 0, lambda model: (done.append("changed"), model)[1])
+
+    def change(model: Any) -> Any:
+        done.append("changed")
+        return model
+
+    load.new_model(ModelSettings(), ["a text"], 0, change)
     assert done == ["changed", "moved"]
 
 
@@ -222,7 +228,12 @@ def kernels(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
 
     monkeypatch.setattr(one_kernel, "on_gpu", lambda _: True)
     compiled: list[Any] = []
-    monkeypatch.setattr(torch, "compile", lambda chain: (compiled.append(chain), chain)[1])
+
+    def count(chain: Any) -> Any:
+        compiled.append(chain)
+        return chain
+
+    monkeypatch.setattr(torch, "compile", count)
     doubled = one_kernel.one_kernel(lambda tensor: tensor * 2)
     assert torch.equal(doubled(torch.ones(2)) + doubled(torch.ones(2)), torch.full((2,), 4.0))
     assert len(compiled) == 1

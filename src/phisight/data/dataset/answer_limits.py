@@ -46,9 +46,10 @@ class AnswerLimits:
         DatasetError where there is none, unless the task has no category and so can do without.
         """
         train = _training_rows(task, data)
+        columns = {name: train[name] for name in train.column_names} if train is not None else {}
         known = {
-            name: task.fields[name].rules.known(_values(task.fields[name], train[name]), task.fields[name])
-            for name in (train.column_names if train is not None else ())
+            name: task.fields[name].rules.known(_values(task.fields[name], column), task.fields[name])
+            for name, column in columns.items()
         }
         return cls(
             {name: list(one.values) for name, one in known.items() if one.values},
