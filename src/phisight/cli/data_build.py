@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from phisight.core.task import Task
     from phisight.data.build.build_dataset import Report
     from phisight.data.build.finish.finalize import BuildResult
-    from phisight.data.build.plan.groups import GroupRule
-    from phisight.data.build.plan.splits import SplitShares
     from phisight.data.fetch.limits import FetchLimits
 
 _TASK, _LIMITS, _NETWORK = "Task", "Limits", "Network"
@@ -185,6 +182,9 @@ def build_command(
     """Build a data set folder: see ``BUILD_HELP``."""
     from phisight.data.build.build_dataset import build
     from phisight.data.build.plan.config import BuildOptions
+    from phisight.data.build.plan.groups import GroupRule
+    from phisight.data.build.plan.splits import parse_shares
+    from phisight.data.build.plan.task_files import task_of_options
     from phisight.data.dataset.add_rows import add_rows
     from phisight.data.images.decode import ImageLimits
 
@@ -193,15 +193,15 @@ def build_command(
         further_images=tuple(image[1:]) if image else (),
         images_per_key=images_per_key,
         key=key,
-        task=_task_from_options(task, fields or [], answer, prompt),
+        task=task_of_options(task, fields or [], answer, prompt),
         prompt=prompt,
-        group=_group_rule(group, group_regex),
+        group=GroupRule(group, tuple(group_regex or ())),
         near_duplicates=near_duplicates,
         overwrite=overwrite,
         **_written(numbers or [], dates or [], lists or []),
         split_column=split_column,
         own_split=own_split,
-        shares=_shares(shares),
+        shares=parse_shares(shares),
         seed=seed,
         limits=ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels, min_side=min_side),
         fetch=_fetch_limits(time_limit, attempts, connections, per_host, proxy, ca_bundle, header, allow_private),
@@ -214,10 +214,7 @@ def build_command(
     )
     with progress_bar() as progress:
         result = (add_rows if add else build)(source, out, chosen, reporter(progress))
-    print_result(result)
-    if result.options:
-        line = command_line(context, result.options)
-        console.print(f"the same by hand: {line}", markup=False, highlight=False, soft_wrap=True)
+    print_result(result, command_line(context, result.options) if result.options else None)
     _export_beside(result.folder, layout)
 
 
@@ -267,40 +264,6 @@ def _export_beside(out: Path, layout: str) -> None:
     console.print(f"{len(files)} files in {target}", markup=False, soft_wrap=True)
 
 
-def _group_rule(column: str | None, patterns: list[str] | None) -> GroupRule:
-    from phisight.data.build.plan.groups import GroupRule
-
-    return GroupRule(column, tuple(patterns or ()))
-
-
-def _shares(text: str) -> SplitShares:
-    from phisight.core.errors import SettingsError
-    from phisight.data.build.plan.splits import SplitShares
-
-    try:
-        train, validation, test = (float(part) for part in text.split(","))
-    except ValueError:
-        raise SettingsError(f"--shares {text!r} must be three numbers with commas between: 0.8,0.1,0.1") from None
-    return SplitShares(train, validation, test)
-
-
-def _task_from_options(file: Path | None, fields: list[str], answer: str | None, prompt: str | None) -> Task | None:
-    """The task given by options, None when it is to be guessed; SettingsError or TaskError when it makes no sense."""
-    from phisight.core.errors import SettingsError
-    from phisight.data.build.plan.columns import kinds_by_name, task_of_fields
-    from phisight.data.build.plan.task_files import read_task
-
-    if file is not None:
-        if fields or answer or prompt:
-            raise SettingsError("--task FILE holds prompt, answer and fields; leave --field, --answer and --prompt out")
-        return read_task(file)
-    if not fields:
-        if answer is not None:
-            raise SettingsError("--answer needs a --field NAME:KIND for each {name} in it")
-        return None
-    return task_of_fields(kinds_by_name(fields), answer, prompt)
-
-
 def _written(numbers: list[str], dates: list[str], lists: list[str]) -> dict[str, Any]:
     """How columns write their values, as options of a build."""
     from phisight.data.values.column_readers import orders_by_column, separators_by_column
@@ -313,8 +276,8 @@ def _written(numbers: list[str], dates: list[str], lists: list[str]) -> dict[str
     }
 
 
-def print_result(result: BuildResult) -> None:
-    """Guesses, remarks, counts and findings of a build."""
+def print_result(result: BuildResult, by_hand: str | None = None) -> None:
+    """Guesses, remarks, counts and findings of a build, and the command line that says what was guessed."""
     from rich.table import Table
 
     for guess in result.guesses:
@@ -331,3 +294,5 @@ def print_result(result: BuildResult) -> None:
     console.print(table)
     for finding in result.findings:
         console.print(f"finding: {finding.count} x {finding.meaning} ({', '.join(finding.keys)})", markup=False)
+    if by_hand is not None:
+        console.print(f"the same by hand: {by_hand}", markup=False, highlight=False, soft_wrap=True)

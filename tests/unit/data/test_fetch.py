@@ -176,7 +176,7 @@ def test_no_secret_in_a_reason(server: ImageServer) -> None:
 def test_kinds_that_heal_are_the_ones_that_were_tried_again() -> None:
     assert {kind for kind, (persistence, _) in KINDS.items() if persistence == "transient"} == {
         "missing_file", "no_address", "connection", "timeout", "rate_limited", "server_error", "incomplete",
-        "internal",
+        "internal", "no_decoder",
     }  # fmt: skip
 
 

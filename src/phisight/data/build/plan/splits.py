@@ -38,6 +38,15 @@ class SplitShares:
         return float(getattr(self, name))
 
 
+def parse_shares(text: str) -> SplitShares:
+    """Shares as an option gives them: ``0.8,0.1,0.1``; SettingsError for anything else."""
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--shares {text!r} must be three numbers with commas between: 0.8,0.1,0.1") from None
+    return SplitShares(train, validation, test)
+
+
 def assign_splits(
     groups: np.ndarray,
     categories: np.ndarray,

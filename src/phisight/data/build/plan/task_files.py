@@ -12,6 +12,7 @@ from phisight.core.errors import PhisightError, SettingsError, nearest, some
 from phisight.core.read_files import read_yaml
 from phisight.core.task import Task
 from phisight.core.task_field import TaskField
+from phisight.data.build.plan.columns import kinds_by_name, task_of_fields
 
 
 def read_task(path: Path) -> Task:
@@ -33,6 +34,19 @@ def read_task(path: Path) -> Task:
         raise SettingsError(f"{path}: {'; '.join(_sentence(one) for one in error.errors())}") from error
     except PhisightError as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def task_of_options(file: Path | None, fields: list[str], answer: str | None, prompt: str | None) -> Task | None:
+    """The task given by options, None when it is to be guessed; SettingsError or TaskError when it makes no sense."""
+    if file is not None:
+        if fields or answer or prompt:
+            raise SettingsError("--task FILE holds prompt, answer and fields; leave --field, --answer and --prompt out")
+        return read_task(file)
+    if not fields:
+        if answer is not None:
+            raise SettingsError("--answer needs a --field NAME:KIND for each {name} in it")
+        return None
+    return task_of_fields(kinds_by_name(fields), answer, prompt)
 
 
 def _unknown_keys(values: Mapping[Any, Any]) -> list[str]:
