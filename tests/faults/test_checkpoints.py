@@ -10,7 +10,7 @@ import pytest
 from phisight.core.errors import RunError, SettingsError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import load_image
+from phisight.data.images.recorded import RecordedImage
 from phisight.train.checkpoint import manifest
 from phisight.workflows.train import CHECKED_EXAMPLES, train
 from tests.helpers.small_run import curve, small_recipe, weights
@@ -49,11 +49,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that were opened, in order."""
     names: list[str] = []
 
-    def noted(path: Path) -> Any:
-        names.append(path.name)
-        return load_image(path)
+    load = RecordedImage.load
 
-    monkeypatch.setattr("phisight.workflows.train.load_image", noted)
+    def noted(image: RecordedImage) -> Any:
+        names.append(image.path.name)
+        return load(image)
+
+    monkeypatch.setattr(RecordedImage, "load", noted)
     return names
 
 
@@ -111,7 +113,7 @@ def test_a_broken_checkpoint_is_passed_over(
         (folder / "checkpoint-6" / "manifest.json").unlink()
     said: list[str] = []
     train(wanted, resume=True, notify=said.append)
-    assert len(said) == 2
+    assert [line.split()[0] for line in said] == ["The", "Continuing", "Products"]
     assert said[0].startswith("The checkpoint of step 6 is damaged (")
     assert "optimizer.pt" in said[0] or "manifest.json is missing" in said[0]
     assert "after step 4 (1 later lines of metrics are removed" in said[1]
