@@ -208,7 +208,7 @@ def test_rows_without_an_image_keep_their_place(photos: Path) -> None:
     images = ImageList([str(table)], limits=FetchLimits(attempts=1))
     found = colors(images)
     assert (found[0], found[-1], len(found)) == (COLORS[0], COLORS[3], len(rows))
-    words = ["empty", "no file 'gone.png'", "leads out of", "row 5", "none of JPEG", "scheme 'ftp'", "127.0.0.1"]
+    words = ["empty", "no file 'gone.png'", "leads out of", "row 5", "not JPEG", "scheme 'ftp'", "127.0.0.1"]
     assert all(word in reason for word, reason in zip(words, found[1:-1], strict=True)), found
     assert not any("secret" in reason for reason in found[1:-1])
     assert [one.name for one in images][7] == "http://127.0.0.1:9/a.png?token=secret"

@@ -64,7 +64,7 @@ def test_files_arrive_with_the_pixels_of_training(tmp_path: Path) -> None:
     with serving(ChatServer(text_of)) as chat:
         found = asked(chat, wanted)
     assert found[0].ok
-    assert "none of JPEG" in str(found[1].error)
+    assert "not JPEG" in str(found[1].error)
     assert "c.jpg" in str(found[2].error)
     data = chat.bodies[0]["messages"][0]["content"][0]["image_url"]["url"]
     assert data.startswith("data:image/jpeg;base64,")
