@@ -112,7 +112,7 @@ def test_the_chain_from_python(products: Path, tmp_path: Path) -> None:
 
 
 def test_what_the_functions_refuse(tiny_run: Path, products: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="knows no option colour; it knows image, key"):
+    with pytest.raises(SettingsError, match="knows no option colour; it knows image, further_images"):
         phisight.build_dataset(products, tmp_path / "data", colour="red")
     with pytest.raises(SettingsError, match="keeps its own results"):
         phisight.evaluate_model(tiny_run, out=tmp_path / "out")
