@@ -131,7 +131,10 @@ def test_a_model_that_is_no_run_is_shown_as_many_images(images: int, data: Path,
 def test_features_of_several_images_are_averaged(data: Path, model: Path) -> None:
     loaded, processor = load_model(str(model), ModelSettings())
     (pair, *_) = read_rows(data, TASK, "test", images=2).rows
-    singles = [replace(pair, image=image, more=()) for image in pair.images]
+    singles = [
+        replace(pair, image=image, more=(), hashes=(hash_,))
+        for image, hash_ in zip(pair.images, pair.hashes, strict=True)
+    ]
     together = product_features(loaded, processor, [pair])
     assert together == pytest.approx(product_features(loaded, processor, singles).mean(axis=0, keepdims=True), abs=1e-5)
 
