@@ -64,6 +64,7 @@ def test_a_value_is_written_allowed_and_read_back(short: str, optional: bool, da
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short", FIELDS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())

@@ -178,6 +178,7 @@ def simulation() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_blind_models_are_not_told_to_look_and_weak_ones_are_found() -> None:
     """A smaller run of benchmarks/certificate.py, which states the rates."""
     simulated = simulation()

@@ -50,6 +50,7 @@ def answers(model: Any, record: Any, monkeypatch: pytest.MonkeyPatch, max_sequen
     return {one.index: one.ids for one in scheduler.run(enumerate(asked))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attention", "window"), [("sdpa", None), ("eager", None), ("sdpa", 40)])
 def test_replayed_steps_give_the_same_answers(
     attention: str, window: int | None, monkeypatch: pytest.MonkeyPatch

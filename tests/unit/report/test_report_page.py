@@ -46,6 +46,7 @@ def test_hostile_text_is_escaped_everywhere(copy: Path) -> None:
     assert "<img src=x" not in page
 
 
+@pytest.mark.slow
 def test_five_hundred_images_stay_below_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def photo(number: int, side: int = 160) -> Image.Image:
         """As hard to compress as a photograph: a quarter of each pixel is noise."""

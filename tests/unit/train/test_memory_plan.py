@@ -58,6 +58,7 @@ def measured_peak(model: Any, inputs: dict[str, torch.Tensor], accumulate: int) 
     return int(held + peak)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.parametrize(
     ("method", "more"),

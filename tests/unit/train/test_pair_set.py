@@ -169,6 +169,7 @@ def curves(shown: Rows, processor: Any, model: Any, folder: Path, **train: Any) 
     return seen
 
 
+@pytest.mark.slow
 def test_training_makes_the_chosen_answers_win(shown: Rows, processor: Any, model: Any, tmp_path: Path) -> None:
     seen = curves(shown, processor, model, tmp_path, steps=12)
     assert seen.of("loss")[0] == pytest.approx(3 * 0.693147, abs=1e-4)
@@ -179,6 +180,7 @@ def test_training_makes_the_chosen_answers_win(shown: Rows, processor: Any, mode
     assert seen.of("kl")[-1] > seen.of("kl")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"batch_size": 2, "accumulate": 3}, {"packing": True}], ids=str)
 def test_a_step_is_the_same_however_it_is_divided(
     shown: Rows, processor: Any, model: Any, tmp_path: Path, change: dict[str, Any]
