@@ -6,12 +6,11 @@ header -> caps (pixels, tokens) -> decoded -> cropped -> ids with placeholders -
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from phisight.core.environment import changed_environment
 from phisight.core.errors import ImageError, ModelError
 from phisight.data.images.decode import ImageLimits, decode_bytes, image_size
 from phisight.data.images.phash import fingerprint
@@ -118,27 +118,12 @@ class ImageWorkers:
             else:
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload([__name__])
-                with _environment(_ONE_THREAD):
+                with changed_environment(_ONE_THREAD):
                     self._pool = ProcessPoolExecutor(
                         self._processes, mp_context=context, initializer=_begin_process, initargs=arguments
                     )
                     self._pool.submit(os.getpid).result()
         return self._pool
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables for the processes that are started within."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 _STATE: dict[str, Any] = {}

@@ -6,17 +6,17 @@ journal.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Self
 
+from phisight.core.environment import changed_environment
 from phisight.core.errors import DataError, PhisightError
 from phisight.data.build.work.download import ImageStore, OnResults, download_here
 from phisight.data.build.work.worker import serve
@@ -64,7 +64,7 @@ class WorkerPool:
     def __init__(self, count: int) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["phisight.data.build.work.worker", "phisight.data.fetch.http"])
-        with _environment(_ONE_THREAD):
+        with changed_environment(_ONE_THREAD):
             multiprocessing.forkserver.ensure_running()
         self.processes: list[BaseProcess] = []
         self._workers: list[_Worker] = []
@@ -143,18 +143,3 @@ def _refill(worker: _Worker, jobs: Iterator[Job], window: int) -> None:
         batch.append(job)
     if batch:
         worker.pipe.send(batch)
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for processes that are started inside the block."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
