@@ -15,12 +15,12 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from phisight.core.errors import EngineError, SettingsError
+from phisight.data.fetch.failures import seconds_to_wait
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 NOBODY = {401: "rejects the key; set OPENAI_API_KEY", 403: "rejects the key; set OPENAI_API_KEY"}
@@ -208,7 +208,7 @@ class ChatClient:
             return value
         reason = f"{status} {_message(data)}".strip()
         if status in TRANSIENT:
-            raise _TransientError(reason, retry_after(headers.get("Retry-After")))
+            raise _TransientError(reason, seconds_to_wait(headers.get("Retry-After")))
         if status == 400 and body is not None and "logprobs" in body and b"logprob" in data:
             self._log_probabilities = False  # some servers have none
             raise _TransientError(reason, 0.0)
@@ -226,20 +226,6 @@ def base_url(url: str) -> str:
         raise SettingsError(f"--url {url!r} is no address of a server; write http://HOST:PORT/v1")
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return f"{parts.scheme}://{parts.netloc}{path if path.endswith('/v1') else path + '/v1'}"
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After asks for, as a number or a date; None where it cannot be read."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
 
 
 def _message(data: bytes) -> str:

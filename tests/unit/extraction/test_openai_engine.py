@@ -10,8 +10,9 @@ from PIL import Image
 
 from phisight.core.errors import EngineError, SettingsError
 from phisight.core.task import Task
+from phisight.data.fetch.failures import seconds_to_wait
 from phisight.extraction.answer import Answer, AnswerReader
-from phisight.extraction.chat_client import ChatClient, ServerLimits, base_url, retry_after
+from phisight.extraction.chat_client import ChatClient, ServerLimits, base_url
 from phisight.extraction.openai_engine import OpenAIEngine
 from phisight.generate.requests import Request
 from tests.helpers.chat_server import ChatServer, serving
@@ -210,9 +211,9 @@ def test_no_addresses() -> None:
 
 
 def test_retry_after_in_both_forms() -> None:
-    assert retry_after("1.5") == 1.5
-    assert retry_after("-3") == 0
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert (retry_after("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
-    assert retry_after("soon") is None
-    assert retry_after(None) is None
+    assert seconds_to_wait("1.5") == 1.5
+    assert seconds_to_wait("-3") == 0
+    assert seconds_to_wait("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert (seconds_to_wait("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
+    assert seconds_to_wait("soon") is None
+    assert seconds_to_wait(None) is None
