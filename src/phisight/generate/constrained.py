@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from phisight.core.task import Task
+from phisight.generate.decoding.prefix_tree import ENDS, prefix_tree
 from phisight.generate.decoding.sampling import Constraint
 from phisight.generate.grammar import Grammar, States
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_ENDS = "ends"
 MOST_MASKS = 1024
 """States whose masks are kept: at 32 thousand tokens 32 MB."""
 
@@ -53,7 +53,7 @@ class AnswerGrammar:
         self.max_text_tokens = max_text_tokens
         self.token_bytes = token_bytes(tokenizer)
         added = tokenizer.added_tokens_decoder  # "</s>" is no word, even where a tokenizer does not call it special
-        self._tree = _prefix_tree({token: text for token, text in self.token_bytes.items() if token not in added})
+        self._tree = prefix_tree({token: text for token, text in self.token_bytes.items() if token not in added})
         self._allowed: dict[States, Tensor] = {}
         self._masks: Tensor | None = None
         self._lock = threading.Lock()
@@ -94,9 +94,9 @@ class AnswerGrammar:
         return self._masks[torch.tensor([self._numbers[one] for one in states], device=device)]
 
     def _collect(self, node: dict[Any, Any], states: States, ids: list[int]) -> None:
-        ids += node.get(_ENDS, ())
+        ids += node.get(ENDS, ())
         for byte, child in node.items():
-            if byte is not _ENDS and (after := self.grammar.step(states, byte)):
+            if byte != ENDS and (after := self.grammar.step(states, byte)):
                 self._collect(child, after, ids)
 
     def row(self) -> RowConstraint:
@@ -191,13 +191,3 @@ def _byte_alphabet() -> dict[str, int]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-def _prefix_tree(tokens: Mapping[int, bytes]) -> dict[Any, Any]:
-    root: dict[Any, Any] = {}
-    for token, text in tokens.items():
-        node = root
-        for byte in text:
-            node = node.setdefault(byte, {})
-        node.setdefault(_ENDS, []).append(token)
-    return root

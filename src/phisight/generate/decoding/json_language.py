@@ -12,9 +12,8 @@ from torch import Tensor
 
 from phisight.generate.decoding.json_automaton import Automaton, States
 from phisight.generate.decoding.json_nodes import Node
+from phisight.generate.decoding.prefix_tree import ENDS, prefix_tree
 from phisight.generate.decoding.sampling import Constraint, Language
-
-_ENDS = -1
 
 
 class TokenTree:
@@ -32,8 +31,8 @@ class TokenTree:
         self.plain = torch.tensor(plain, dtype=torch.int64)
         """Tokens that go on with any string: whole characters, none of them special in JSON."""
         known = set(plain)
-        self.whole = _tree(token_bytes)
-        self.others = _tree({token: text for token, text in token_bytes.items() if token not in known})
+        self.whole = prefix_tree(token_bytes)
+        self.others = prefix_tree({token: text for token, text in token_bytes.items() if token not in known})
 
 
 class JsonLanguage:
@@ -81,12 +80,12 @@ class JsonLanguage:
         return torch.cat([found[0], self.tree.plain]), torch.cat([found[1], unchanged])
 
     def _walk(self, node: dict[int, Any], states: States, ids: list[int], needs: list[int]) -> None:
-        tokens = node.get(_ENDS)
+        tokens = node.get(ENDS)
         if tokens:
             ids += tokens
             needs += [self.automaton.least(states)] * len(tokens)
         for byte, child in node.items():
-            if byte != _ENDS and (after := self.automaton.step(states, byte)):
+            if byte != ENDS and (after := self.automaton.step(states, byte)):
                 self._walk(child, after, ids, needs)
 
 
@@ -138,13 +137,3 @@ def _is_plain(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return not any(byte < 0x20 or byte in (0x22, 0x5C, 0x7F) for byte in text)
-
-
-def _tree(tokens: Mapping[int, bytes]) -> dict[int, Any]:
-    root: dict[int, Any] = {}
-    for token, text in tokens.items():
-        node = root
-        for byte in text:
-            node = node.setdefault(byte, {})
-        node.setdefault(_ENDS, []).append(token)
-    return root
