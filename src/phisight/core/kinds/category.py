@@ -6,29 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from phisight.core.kinds.automata import Choice, Part
-from phisight.core.kinds.kind import FieldOptions, FieldValue, Kind, Known, one_line
+from phisight.core.kinds.kind import FieldOptions, FieldValue, Known, OneLine
 
 
-class Category(Kind):
+class Category(OneLine):
     """A class by its name."""
 
     name = "category"
     about = "one of the values seen in training"
-    storage = "string"
     deciding = "accuracy"
     label = True
-
-    def typed(self, value: Any, options: FieldOptions) -> str:  # noqa: ARG002
-        """See ``Kind``."""
-        return one_line(value)
-
-    def write(self, value: Any, options: FieldOptions) -> str:  # noqa: ARG002
-        """See ``Kind``."""
-        return str(value)
-
-    def parse(self, text: str, options: FieldOptions) -> str:  # noqa: ARG002
-        """See ``Kind``."""
-        return text
 
     def part(self, known: Known, options: FieldOptions) -> Part:  # noqa: ARG002
         """See ``Kind``."""

@@ -48,13 +48,10 @@ class Date(Kind):
             return value.date()
         if isinstance(value, datetime.date):
             return value
-        text = str(value).strip()
-        try:
-            if _WRITTEN.fullmatch(text):
-                return datetime.date.fromisoformat(text)
-        except ValueError:
-            pass
-        raise ValueError(f"should be a date but holds {shown(value)}")
+        day = _day(str(value).strip())
+        if day is None:
+            raise ValueError(f"should be a date but holds {shown(value)}")
+        return day
 
     def write(self, value: Any, options: FieldOptions) -> str:  # noqa: ARG002
         """See ``Kind``."""
@@ -62,12 +59,10 @@ class Date(Kind):
 
     def parse(self, text: str, options: FieldOptions) -> datetime.date:  # noqa: ARG002
         """See ``Kind``."""
-        try:
-            if _WRITTEN.fullmatch(text):
-                return datetime.date.fromisoformat(text)
-        except ValueError:
-            pass
-        raise ValueError(f"is no date: {shown(text)}")
+        day = _day(text)
+        if day is None:
+            raise ValueError(f"is no date: {shown(text)}")
+        return day
 
     def part(self, known: Known, options: FieldOptions) -> Part:  # noqa: ARG002
         """See ``Kind``."""
@@ -101,3 +96,13 @@ class Date(Kind):
     def of_number(self, number: float) -> datetime.date:
         """See ``Kind``."""
         return datetime.date.fromordinal(min(max(round(number), 1), datetime.date.max.toordinal()))
+
+
+def _day(text: str) -> datetime.date | None:
+    """The day of YYYY-MM-DD; None for another form, or a day that no calendar has."""
+    if not _WRITTEN.fullmatch(text):
+        return None
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        return None

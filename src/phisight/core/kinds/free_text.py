@@ -7,28 +7,15 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from phisight.core.kinds.automata import Part, Text
-from phisight.core.kinds.kind import FieldOptions, Kind, Known, one_line
+from phisight.core.kinds.kind import FieldOptions, Known, OneLine
 
 
-class FreeText(Kind):
+class FreeText(OneLine):
     """Free text; white space is single spaces."""
 
     name = "text"
     about = "free text"
-    storage = "string"
     deciding = "token_f1"
-
-    def typed(self, value: Any, options: FieldOptions) -> str:  # noqa: ARG002
-        """See ``Kind``."""
-        return one_line(value)
-
-    def write(self, value: Any, options: FieldOptions) -> str:  # noqa: ARG002
-        """See ``Kind``."""
-        return str(value)
-
-    def parse(self, text: str, options: FieldOptions) -> str:  # noqa: ARG002
-        """See ``Kind``."""
-        return text
 
     def part(self, known: Known, options: FieldOptions) -> Part:  # noqa: ARG002
         """See ``Kind``."""

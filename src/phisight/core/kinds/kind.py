@@ -171,6 +171,24 @@ class Kind(ABC):
         raise NotImplementedError(f"{self.name} has no scale")
 
 
+class OneLine(Kind):
+    """A kind whose values are texts on one line; white space is single spaces."""
+
+    storage = "string"
+
+    def typed(self, value: Any, options: FieldOptions) -> str:  # noqa: ARG002
+        """See ``Kind``."""
+        return one_line(value)
+
+    def write(self, value: Any, options: FieldOptions) -> str:  # noqa: ARG002
+        """See ``Kind``."""
+        return str(value)
+
+    def parse(self, text: str, options: FieldOptions) -> str:  # noqa: ARG002
+        """See ``Kind``."""
+        return text
+
+
 def as_number(value: FieldValue) -> float:
     """The value of a number field that has one."""
     assert isinstance(value, int | float), value
