@@ -60,3 +60,20 @@ class Source(Protocol):
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""
+
+
+class WrappedSource(Source):
+    """A source made of another one's rows: what is said of it stays, and a subclass gives columns and batches."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.description = source.description
+        self.schema = source.schema
+        self.root = source.root
+        self.image_column = source.image_column
+        self.key_column = source.key_column
+        self.typed = source.typed
+
+    def count(self) -> int | None:
+        """Rows of the source that it is made of."""
+        return self._source.count()

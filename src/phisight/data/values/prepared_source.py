@@ -19,7 +19,7 @@ import pyarrow as pa
 from phisight.core.errors import SettingsError
 from phisight.core.task import Task
 from phisight.data.sources.arrow import column_of
-from phisight.data.sources.base import Source, SourceBatch
+from phisight.data.sources.base import Source, SourceBatch, WrappedSource
 from phisight.data.values.clean_text import REMARKS, clean_text
 from phisight.data.values.column_readers import LEARN, OPTION, ColumnReader, Given, is_no_value, learned
 
@@ -27,7 +27,7 @@ UNIT_SUFFIX = "_currency"
 """Added to a number column's name: the column that keeps its currencies."""
 
 
-class PreparedSource(Source):
+class PreparedSource(WrappedSource):
     """A source with its task's fields read; everything else as the source has it."""
 
     def __init__(self, source: Source, task: Task, given: Mapping[str, Given] | None = None) -> None:
@@ -35,7 +35,7 @@ class PreparedSource(Source):
 
         SettingsError says everything that has to be asked, at once.
         """
-        self._source = source
+        super().__init__(source)
         self._task = task
         self._texts = [
             name
@@ -51,11 +51,6 @@ class PreparedSource(Source):
         }
         added = [pa.field(name, pa.string()) for name in self._currencies.values()]
         self.schema = pa.schema([*source.schema, *added])
-        self.description = source.description
-        self.root = source.root
-        self.image_column = source.image_column
-        self.key_column = source.key_column
-        self.typed = source.typed
 
     @property
     def guesses(self) -> list[str]:
@@ -78,10 +73,6 @@ class PreparedSource(Source):
             f"{count} values of {column!r} held {_NO_VALUE if change == _NONE else REMARKS[change]}"
             for (column, change), count in sorted(self._changes.items())
         ]
-
-    def count(self) -> int | None:
-        """Rows, where that is cheap to know."""
-        return self._source.count()
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.data.sources.arrow import column_of, numbers_of
-from phisight.data.sources.base import MalformedRow, Source, SourceBatch
+from phisight.data.sources.base import MalformedRow, Source, SourceBatch, WrappedSource
 from phisight.data.sources.products.image_cells import images_in
 
 _STORED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -22,24 +22,20 @@ def with_one_image_a_row(source: Source, image: str, further: Sequence[str] = ()
     return ImageRows(source, [image, *further])
 
 
-class ImageRows(Source):
+class ImageRows(WrappedSource):
     """Rows of another source, one for each image of its image columns; a row without any stays one row.
 
     Numbers are those of the new rows; ``origins`` are the source's.
     """
 
     def __init__(self, source: Source, images: Sequence[str]) -> None:
-        self._source = source
+        super().__init__(source)
         self._images = list(images)
         at = source.schema.get_field_index(images[0])
         stored = any(_holds_bytes(source.schema.field(name).type) for name in images)
         self._kind = _STORED if stored else pa.string()
         self.schema = source.schema.set(at, pa.field(images[0], self._kind))
-        self.description = source.description
-        self.root = source.root
         self.image_column = images[0]
-        self.key_column = source.key_column
-        self.typed = source.typed
         self._divided = 0
 
     @property
@@ -48,10 +44,6 @@ class ImageRows(Source):
         if not self._divided:
             return []
         return [f"{self._divided} rows hold several images: each image is a row with their fields; --images-per-key 1"]
-
-    def count(self) -> int | None:
-        """Rows of the source: as many images, or more."""
-        return self._source.count()
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phisight.data.sources.base import Source, SourceBatch
+from phisight.data.sources.base import Source, SourceBatch, WrappedSource
 
 _HANDLES, _IMAGES = ("handle", "url handle"), ("image src", "product image url")
 
@@ -27,18 +27,12 @@ def with_products_filled(source: Source) -> Source:
     return ShopifyRows(source, handle, names["title"])
 
 
-class ShopifyRows(Source):
+class ShopifyRows(WrappedSource):
     """Rows without a title take all but the image from the last row with one and the same handle."""
 
     def __init__(self, source: Source, handle: str, title: str) -> None:
-        self._source = source
+        super().__init__(source)
         self._handle, self._title = handle, title
-        self.schema = source.schema
-        self.description = source.description
-        self.root = source.root
-        self.image_column = source.image_column
-        self.key_column = source.key_column
-        self.typed = source.typed
         self._own = [name for name in source.schema.names if not name.casefold().startswith(("image", "product image"))]
         self.filled = 0
         """Rows so far that took their fields from the product above."""
@@ -47,10 +41,6 @@ class ShopifyRows(Source):
     def notes(self) -> list[str]:  # type: ignore[override]
         """How many rows were filled."""
         return [f"{self.filled} rows without a title belong to the product above (Shopify's export)"]
-
-    def count(self) -> int | None:
-        """Rows."""
-        return self._source.count()
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""
