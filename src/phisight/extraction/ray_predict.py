@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from phisight.core.errors import EngineError, MissingExtraError, PhisightError
+from phisight.core.errors import EngineError, PhisightError
 from phisight.core.task import Task
+from phisight.data.build.work.ray_engine import connected_ray
 from phisight.extraction.answer import Answer, AnswerReader
 from phisight.extraction.extractor import Extractor, travelling
 from phisight.generate.requests import Request
@@ -54,7 +55,7 @@ class RayEngine:
             MissingExtraError: Ray is not installed.
             EngineError: The cluster gave up.
         """
-        ray = _connected()
+        ray = connected_ray()
         numbered = iter(requests)
         while rows := list(itertools.islice(numbered, _ROUND)):
             try:
@@ -160,16 +161,3 @@ def _share(ray: Any, workers: int | None) -> tuple[int, dict[str, float]]:
     count = workers or len(nodes)
     cores = len(nodes) * int(min(node.get("CPU", 1) for node in nodes))
     return count, {"num_cpus": max(1, cores // count)}
-
-
-def _connected() -> Any:
-    try:
-        import ray
-        import ray.data
-        import ray.util.scheduling_strategies
-    except ImportError as error:
-        raise MissingExtraError("--engine ray", "ray") from error
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    return ray

@@ -13,6 +13,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -208,7 +209,7 @@ def _write(path: Path, task: Task, schema: pa.Schema, rows: Iterator[dict[str, A
     with atomic_file(path) as file:
         if suffix == ".parquet":
             with pq.ParquetWriter(file, schema) as writer:
-                while chunk := [_typed(task, row) for _, row in zip(range(_CHUNK), rows, strict=False)]:
+                while chunk := [_typed(task, row) for row in islice(rows, _CHUNK)]:
                     writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
                 return
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)

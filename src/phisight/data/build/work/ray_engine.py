@@ -27,17 +27,24 @@ _JOBS_A_ROUND = 4096
 """Jobs handed to Ray at once: bounds what the driver and the object store hold, however long the list."""
 
 
-def download_on_ray(jobs: Iterator[Job], store: ImageStore, on_results: OnResults, limits: FetchLimits) -> None:
-    """Run every job on the cluster Ray is connected to (or starts); MissingExtraError without Ray."""
+def connected_ray() -> Any:
+    """Ray, connected to the cluster there is or to one that it starts here; MissingExtraError without Ray."""
     try:
         import ray
         import ray.data
+        import ray.util.scheduling_strategies
     except ImportError as error:
         raise MissingExtraError("--engine ray", "ray") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
-    task: Any = download_batch  # Ray types batches of every format at once
     ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray
+
+
+def download_on_ray(jobs: Iterator[Job], store: ImageStore, on_results: OnResults, limits: FetchLimits) -> None:
+    """Run every job on the cluster Ray is connected to (or starts); MissingExtraError without Ray."""
+    ray = connected_ray()
+    task: Any = download_batch  # Ray types batches of every format at once
     while batch := list(itertools.islice(jobs, _JOBS_A_ROUND)):
         blocks = [_table(batch[at : at + _JOBS_A_TASK]) for at in range(0, len(batch), _JOBS_A_TASK)]
         results = ray.data.from_arrow(blocks).map_batches(
