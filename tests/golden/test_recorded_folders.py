@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from phisight.core.errors import RunError
@@ -27,6 +26,7 @@ from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.extract import load_extractor
 from phisight.workflows.train import train
 from tests.golden.record_folders import RANKS, curve, weights
+from tests.helpers.one_thread import one_thread
 from tests.helpers.ranks import free_port
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -49,10 +49,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the folders as the working folder, with one thread."""
     shutil.copytree(FOLDERS, tmp_path / "folders")
     monkeypatch.chdir(tmp_path / "folders")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path / "folders"
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield tmp_path / "folders"
 
 
 def differences(now: Any, recorded: Any, where: str = "") -> list[str]:

@@ -1,16 +1,15 @@
 """The same build on a cluster of two nodes gives the same folder, to the byte."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from phisight.core.errors import SettingsError
 from phisight.data.build.build_dataset import build
 from tests.helpers.image_server import ImageServer
+from tests.helpers.ray_cluster import two_nodes
 from tests.helpers.url_list import OPTIONS, folder_bytes, write_list
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -19,23 +18,9 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'phis
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A head and a second node on this machine, one core each."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    path = f"{os.getcwd()}/src:{os.getcwd()}"  # noqa: PTH109
-    monkeypatch.setenv("PYTHONPATH", f"{path}:{os.environ.get('PYTHONPATH', '')}")
-    small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    cluster.add_node(**small)
-    ray.init(address=cluster.address, log_to_driver=False)
-    try:
+def cluster() -> Iterator[None]:
+    with two_nodes():
         yield
-    finally:
-        ray.shutdown()
-        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.slow

@@ -30,18 +30,17 @@ from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import NumberHead, attach_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 from tests.helpers import small_model
+from tests.helpers.one_thread import one_thread
 
 TASK = Task(answer="Name: {title}, Price: {price}", fields={"title": "text", "price": "number"})
 ANSWERS = [f"Name: Thing {number}, Price: {10.0 * number + 90}" for number in range(30)]
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def unshared() -> Iterator[None]:
     """These products are too small to share among threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

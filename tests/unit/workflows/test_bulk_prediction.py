@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from phisight.cli import app
@@ -18,16 +17,15 @@ from phisight.core.errors import SettingsError, SourceError
 from phisight.extraction.answer import Answer
 from phisight.workflows.extract import EngineOptions, load_extractor, open_extractor, predict_images, predict_into
 from tests.helpers.answering_model import TASK, save_answering_model, save_photos
+from tests.helpers.one_thread import one_thread
 
 COUNT = 14
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def unshared() -> Any:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 """Bulk prediction on a cluster of two nodes: the same keys, fields and confidences, and a lost worker costs no row."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +10,7 @@ from phisight.extraction.extractor import Extractor
 from phisight.extraction.ray_predict import RayEngine
 from phisight.workflows.extract import EngineOptions, load_extractor, open_extractor, predict_images
 from tests.helpers.answering_model import dying_extractor, save_answering_model, save_photos
+from tests.helpers.ray_cluster import two_nodes
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'phisight[ray]'")
 
@@ -20,23 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, at start and end
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A head and a second node on this machine, one core each."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        path = f"{os.getcwd()}/src:{os.getcwd()}"  # noqa: PTH109
-        patch.setenv("PYTHONPATH", f"{path}:{os.environ.get('PYTHONPATH', '')}")
-        small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100_000_000}
-        cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-        cluster.add_node(**small)
-        ray.init(address=cluster.address, log_to_driver=False)
-        try:
-            yield
-        finally:
-            ray.shutdown()
-            cluster.shutdown()  # type: ignore[no-untyped-call]
+    with two_nodes():
+        yield
 
 
 @pytest.fixture(scope="module")
