@@ -75,8 +75,9 @@ def forward_arguments(batch: Batch, _divisor: Tensor | None = None) -> dict[str,
 
 def log_probabilities(logits_BKV: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Log-probability float32[P, S] of each side's answer, and its tokens int64[P, S]."""
-    targets_BK = batch["labels"][:, _predicting_positions(batch) + 1]
-    sides_BK = _side_of_token(batch)[:, _predicting_positions(batch) + 1]
+    predicted_K = _predicting_positions(batch) + 1
+    targets_BK = batch["labels"][:, predicted_K]
+    sides_BK = _side_of_token(batch)[:, predicted_K]
     is_labeled_BK = targets_BK.ne(IGNORED)
     gained = -cross_entropy(logits_BKV[is_labeled_BK].float(), targets_BK[is_labeled_BK], reduction="none")
     sides, number = sides_BK[is_labeled_BK], _number_of_sides(batch)
