@@ -15,7 +15,7 @@ from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.export.model_card import CARD_FILE, CardFacts, license_of, model_card, sections_of
 from phisight.export.origins import ORIGINS
-from phisight.export.subject import TINY, Subject, base_of_run, data_of_run, origins_of, subject_of
+from phisight.export.subject import TINY, Subject, base_of_run, data_of_run, origins_of, subject_of, task_of_run
 from phisight.export.task_file import TASK_FILE, FieldCalibration, NumberInterval, TaskFile
 from phisight.model.checkpoint import file_of
 
@@ -30,8 +30,9 @@ def describe_run(run: Path) -> None:
     subject = subject_of(run)
     assert subject.recipe is not None
     best = run / BEST
-    task_file_for(subject).write(best)
-    write_text_atomically(best / CARD_FILE, model_card(facts_of(subject)))
+    task_file = task_file_for(subject)
+    task_file.write(best)
+    write_text_atomically(best / CARD_FILE, model_card(facts_of(subject, task_file.task)))
     if not (best / ORIGINS).is_file():  # of a run that was moved since, they say where it was made
         base = base_of_run(run, subject.recipe) if subject.adapters else None
         origins_of(subject.recipe, best, base).write(best)
@@ -43,7 +44,7 @@ def task_file_for(subject: Subject, task: Task | None = None) -> TaskFile:
         own = subject.file(TASK_FILE)
         return (TaskFile.read(own.parent) if own else None) or TaskFile(task=task or Task())
     recipe, scores = subject.recipe, read_scores(subject.run)
-    task = recipe.task or DatasetCard.read(subject.run if (subject.run / CARD).is_file() else recipe.data.path).task
+    task = task_of_run(subject.run, recipe)
     aliases: Mapping[str, str] = scores.get("aliases") or {}
     limits = _limits(subject.run, recipe, task)
     return TaskFile(
@@ -85,9 +86,9 @@ def _limits(run: Path, recipe: Recipe, task: Task) -> AnswerLimits:
     return AnswerLimits(dict(noted.categories), dict(noted.ranges), dict(noted.decimals)) if noted else AnswerLimits()
 
 
-def facts_of(subject: Subject, *, dtype: str = "", compared: str = "", remote_code: str = "") -> CardFacts:
-    """What the card of a model tells."""
-    recipe, task = subject.recipe, task_file_for(subject).task
+def facts_of(subject: Subject, task: Task, *, dtype: str = "", compared: str = "", remote_code: str = "") -> CardFacts:
+    """What the card of a model tells; ``task`` is the one of its task file."""
+    recipe = subject.recipe
     base = recipe.model.name if recipe else subject.name
     data: Mapping[str, Any] = {}
     if subject.run is not None and (subject.run / CARD).is_file():

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import CheckpointError, RunError
 from phisight.core.read_files import read_object
 from phisight.core.recipe import read_config
@@ -198,6 +199,11 @@ def data_of_run(run: Path, recipe: Recipe) -> Path:
         return find_data(run, recipe)
     except RunError:
         return recipe.data.path
+
+
+def task_of_run(run: Path, recipe: Recipe) -> Task:
+    """The task of a run: the recipe's, else that of its data set, whose card is copied into the run folder."""
+    return recipe.task or DatasetCard.read(run if (run / CARD).is_file() else recipe.data.path).task
 
 
 def origins_of(recipe: Recipe, folder: Path, base: str | Path | None = None) -> Origins:

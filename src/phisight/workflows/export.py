@@ -141,9 +141,10 @@ def _write_adapters(subject: Subject, out: Path, final: Path, announce: Announce
     Adapters.read(out)
     write_processor(subject.processor, out, **subject.processor_hub)
     copy_number_head(subject.file(NUMBER_HEAD), out)
-    task_file_for(subject).write(out)
+    task_file = task_file_for(subject)
+    task_file.write(out)
     Origins(model=Origin.of(base, final)).write(out)
-    write_text_atomically(out / CARD_FILE, model_card(facts_of(subject)))
+    write_text_atomically(out / CARD_FILE, model_card(facts_of(subject, task_file.task)))
     if local and pushed:
         announce(f"Their base is a folder of this machine ({base}): whoever loads them from the hub needs it, too.")
     return ""
@@ -160,7 +161,8 @@ def _write_whole(
     task.write(out)
     compared = _compared(subject, out, task, rows, announce) if rows else ""
     name = str(chosen).removeprefix("torch.")
-    facts = facts_of(subject, dtype=name, compared=compared, remote_code=REMOTE_CODE if remote_code else "")
+    code = REMOTE_CODE if remote_code else ""
+    facts = facts_of(subject, task.task, dtype=name, compared=compared, remote_code=code)
     write_text_atomically(out / CARD_FILE, model_card(facts))
     return compared
 

@@ -16,7 +16,6 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import cached_file
 
-from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import CheckpointError, DataError, PhisightError, RunError
 from phisight.core.recipe import changed_task
 from phisight.core.run_folder import BEST
@@ -32,6 +31,7 @@ from phisight.export.subject import base_is_missing, base_of_run, subject_of
 from phisight.export.subject import is_run as is_run
 from phisight.export.subject import read_run as read_run
 from phisight.export.subject import read_trained_run as read_trained_run
+from phisight.export.subject import task_of_run as task_of_run
 from phisight.model.attention import require_backend
 from phisight.model.checkpoint import HUB_TIMEOUT_S, within
 from phisight.model.configuration import check_model_config
@@ -176,11 +176,6 @@ def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
         return (*load_model(best, recipe.model), recipe)
     model = base if base is not None else load_model(base_of_run(run, recipe), recipe.model)[0]
     return with_adapters(model, best), read_processor(best), recipe
-
-
-def task_of_run(run: Path, recipe: Recipe) -> Task:
-    """The task of a run: the recipe's, else that of its data set, whose card is copied into the run folder."""
-    return recipe.task or DatasetCard.read(run if (run / CARD).is_file() else recipe.data.path).task
 
 
 def with_task(recipe: Recipe, own: Task) -> Recipe:
