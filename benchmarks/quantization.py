@@ -33,7 +33,7 @@ def decoder_bytes(model: Any) -> int:
 
 def rights_of(extractor: Any, data: Any, rows: list[dict[str, Any]]) -> tuple[dict[str, NDArray[np.bool_]], float]:
     """For each field whether each row's answer is right, and images a second."""
-    from phisight.evaluate.statistics.calibration import NEAR
+    from phisight.evaluate.metrics import TOLERANCE
 
     task = extractor.task
     found = {name: np.zeros(len(rows), dtype=bool) for name in task.names}
@@ -43,7 +43,7 @@ def rights_of(extractor: Any, data: Any, rows: list[dict[str, Any]]) -> tuple[di
         truth = task.values(rows[index])
         for name in task.names:
             given = task.fields[name].typed(answer[name]) if answer.get(name) is not None else None
-            near = None not in (truth[name], given) and task.fields[name].rules.is_right(truth[name], given, NEAR)
+            near = None not in (truth[name], given) and task.fields[name].rules.is_right(truth[name], given, TOLERANCE)
             found[name][index] = answer.ok and (near or truth[name] is given is None)
     return found, len(rows) / (time.perf_counter() - start)
 

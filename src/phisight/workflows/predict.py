@@ -16,7 +16,8 @@ from phisight.core.settings import EvaluateSettings, Numbers, Recipe
 from phisight.core.task import FieldValue, Task
 from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.evaluate import EvalRow, alias
-from phisight.evaluate.statistics.calibration import NEAR, fit_calibration
+from phisight.evaluate.metrics import TOLERANCE
+from phisight.evaluate.statistics.calibration import fit_calibration
 from phisight.generate import AnswerGrammar, ImageSource, Predictor, Request, load_rgb, number_writer
 from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
@@ -135,7 +136,7 @@ def is_right(task: Task, name: str, truth: FieldValue, answer: FieldValue) -> bo
     """Whether an answer to a field counts as right: a number within a tenth of the truth, anything else exactly."""
     if truth is None or answer is None:
         return truth is answer
-    return task.fields[name].rules.is_right(truth, answer, NEAR)
+    return task.fields[name].rules.is_right(truth, answer, TOLERANCE)
 
 
 @torch.no_grad()

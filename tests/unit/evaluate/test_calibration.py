@@ -5,7 +5,8 @@ import pytest
 
 from phisight.core.errors import EvaluationError
 from phisight.core.kinds import KINDS
-from phisight.evaluate.statistics.calibration import NEAR, calibration_error, fit_calibration, reliability
+from phisight.evaluate.metrics import TOLERANCE
+from phisight.evaluate.statistics.calibration import calibration_error, fit_calibration, reliability
 
 
 def overconfident(rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,4 +55,4 @@ def test_few_rows_are_refused() -> None:
     ],
 )
 def test_what_counts_as_right(kind: str, truth: object, answer: object, right: bool) -> None:
-    assert KINDS[kind].is_right(truth, answer, NEAR) is right
+    assert KINDS[kind].is_right(truth, answer, TOLERANCE) is right

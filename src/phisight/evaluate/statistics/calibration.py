@@ -20,8 +20,6 @@ LEAST_ROWS = 20
 """Fewest validation answers that a curve is fitted on."""
 FOLDS = 5
 BINS = np.linspace(0, 1, 11)
-NEAR = 0.1
-"""A number counts as right within this share of the truth."""
 
 
 def fit_calibration(raw: NDArray[np.float64], right: NDArray[np.bool_], seed: int = 0) -> dict[str, Any]:
