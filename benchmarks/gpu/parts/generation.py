@@ -33,7 +33,7 @@ def run(session: Session) -> None:
 def prompts(session: Session, batch: int) -> dict[str, torch.Tensor]:
     """The same image and question some times, on the device."""
     size, grid, device = session.size, session.size.grids[0], session.device.torch_device
-    text = prompt_text(session.processor, TASK, 1)
+    text = prompt_text(session.processor, TASK.prompt, 1)
     ids = torch.tensor([session.processor.encode(text, [size.image_tokens(grid)])], device=device)
     side = size.crop_size
     pixels = torch.randn(1, grid * grid + 1, 3, side, side, device=device, dtype=session.model.dtype)

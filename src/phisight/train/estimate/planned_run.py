@@ -80,7 +80,7 @@ class PlannedRun:
         self.lengths = example_lengths(self.rows, processor, task, self.num_crops)
         self.image_tokens = [image_token_counts(row, self.num_crops, self.config.crop_size) for row in self.rows]
         counts = set(map(len, self.image_tokens))
-        prompts = {n: len(processor.encode(prompt_text(processor, task, n), [0] * n)) for n in counts}
+        prompts = {n: len(processor.encode(prompt_text(processor, task.prompt, n), [0] * n)) for n in counts}
         self.trained = [
             length - sum(each) - prompts[len(each)]
             for length, each in zip(self.lengths, self.image_tokens, strict=True)

@@ -27,7 +27,7 @@ from phisight.data.dataset.image_groups import images_of
 from phisight.data.dataset.preference_pairs import CHOSEN, PROMPT, REJECTED
 from phisight.train.cache.reference_scores import ReferenceScores
 from phisight.train.examples.dataset import Example, ExampleSet
-from phisight.train.examples.tokenize import TURN_END, encode_answer, image_token_counts
+from phisight.train.examples.tokenize import TURN_END, encode_answer, image_token_counts, prompt_text
 
 Row = Mapping[str, Any]
 
@@ -106,10 +106,7 @@ class PairSet(Dataset[Pair]):
 
     def _prompt(self, text: str, images: int) -> str:
         if (text, images) not in self._prompts:
-            content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
-            messages = [{"role": "user", "content": content}]
-            made = self.images.processor.apply_chat_template(messages, add_generation_prompt=True)
-            self._prompts[text, images] = cast(str, made)
+            self._prompts[text, images] = prompt_text(self.images.processor, text, images)
         return self._prompts[text, images]
 
     def _name(self, index: int, ids: list[list[int]]) -> str:

@@ -55,13 +55,13 @@ class Conversations:
             )
         images = len(images_of(row))
         if images not in self._prompts:
-            self._prompts[images] = prompt_text(self._processor, self._task, images)
+            self._prompts[images] = prompt_text(self._processor, self._task.prompt, images)
         return Conversation(self._prompts[images], answer + TURN_END)
 
 
-def prompt_text(processor: Any, task: Task, images: int = 1) -> str:
-    """The task's prompt about some images, as chat text up to the answer."""
-    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": task.prompt}]
+def prompt_text(processor: Any, prompt: str, images: int = 1) -> str:
+    """A prompt about some images, as chat text up to the answer."""
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": prompt}]
     messages = [{"role": "user", "content": content}]
     return cast(str, processor.apply_chat_template(messages, add_generation_prompt=True))
 
