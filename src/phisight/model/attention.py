@@ -1,4 +1,4 @@
-"""Attention back ends: which ones this machine has, one for packed rows, and part of the decoder's layers.
+"""Attention back ends: which ones this machine has, one for packed rows; the model inside adapters, part of its layers.
 
 ``sdpa_by_sample`` is the library's sdpa, except for packed rows (``sample_lengths`` of int, which the collator gives):
 there each sample attends to itself alone, causally and without a mask, so time and memory grow with the sum of
@@ -48,13 +48,18 @@ def require_backend(name: str) -> None:
         )
 
 
+def inside_adapters(model: Any) -> Any:
+    """The model inside PEFT's wrapper, whose adapters stay active in it; a model without one as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def attend_by_sample(model: Any) -> None:
     """Prepare the decoder for packed rows; SettingsError when its back end cannot separate the samples of a row.
 
     The other back ends read packed rows as they are: flash attention by ``cu_seq_lens``, flex and eager by the mask
     that the library makes of position ids.
     """
-    config = (model.get_base_model() if hasattr(model, "get_base_model") else model).model.config
+    config = inside_adapters(model).model.config
     name = config._attn_implementation
     if name == "sdpa" and config.sliding_window is None:
         config._attn_implementation = SDPA_BY_SAMPLE

@@ -22,6 +22,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from phisight.model.attention import inside_adapters
 from phisight.train.distributed.fsdp import unsharded_head
 from phisight.train.distributed.process_group import gather_numbers
 from phisight.train.losses.supervised import trained_tokens
@@ -53,7 +54,7 @@ class Answers:
         found: list[dict[str, float]] = [{}]
         if sharded or PartialState().is_main_process:
             with preserved_state(model), unsharded_head(model) if sharded else nullcontext():
-                found = [dict(self.ask(_without_wrapper(model), step))]
+                found = [dict(self.ask(inside_adapters(model), step))]
         if not sharded:
             broadcast_object_list(found)
         if self.best != "loss":
@@ -142,8 +143,3 @@ def preserved_state(model: Any) -> Iterator[None]:
             model.config.use_cache = use_cache
             for module, mode in modes:
                 module.training = mode
-
-
-def _without_wrapper(model: Any) -> Any:
-    """The model inside a wrapper of adapters, which stay active in it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

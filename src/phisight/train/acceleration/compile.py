@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from phisight.model.attention import inside_adapters
+
 BACKEND = "inductor"
 
 
@@ -36,6 +38,6 @@ def eager_layers() -> Any:
 
 
 def _layers(model: Any) -> list[nn.Module]:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = inside_adapters(model)
     tower = base.model.vision_embed_tokens.img_processor.vision_model.encoder
     return [*base.model.layers, *tower.layers[:-1]]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from phisight.core.errors import SettingsError
+from phisight.model.attention import inside_adapters
 
 
 def use_liger(model: Any) -> None:
@@ -30,5 +31,5 @@ def use_liger(model: Any) -> None:
         swiglu=True,
         cross_entropy=False,
         fused_linear_cross_entropy=False,
-        model=model.get_base_model() if hasattr(model, "get_base_model") else model,
+        model=inside_adapters(model),
     )

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from phisight.model.attention import inside_adapters
 from phisight.train.cache.offload import OFFLOADED_WEIGHTS, weights_below
 from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 from phisight.train.cache.vision_features import processing_of
@@ -96,7 +97,7 @@ def fill(
     missing = {
         name: (examples, index) for examples in sets for index, name in enumerate(examples.names) if cache.lacks(name)
     }
-    decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).model
+    decoder = inside_adapters(model).model
     device = decoder.norm.weight.device
     loader = DataLoader(_Examples(list(missing.values())), batch_size=None, num_workers=workers)
     training = model.training

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from phisight.model.attention import inside_adapters
 from phisight.train.cache.store import TensorStore
 from phisight.train.trainable.module_groups import is_below
 
@@ -32,7 +33,7 @@ def offload_below(model: Any, first_layer: int, store: TensorStore) -> bool:
     Not where they are quantized, or where the head shares the embeddings; returns whether it is done.
     """
     below = weights_below(model, first_layer)
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = inside_adapters(model)
     packed = any(hasattr(one, "quant_state") for one in below.values())
     if packed or base.lm_head.weight is base.model.embed_tokens.weight:
         return False

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phisight.model.attention import inside_adapters
 from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 from phisight.train.cache.vision_features import processing_of
 from phisight.train.losses.preference import forward_arguments, log_probabilities
@@ -41,7 +42,7 @@ class ReferenceScores(TensorStore):
 
 def reference_key(model: Any, image_processor: Any, num_crops: int, *, bf16: bool) -> str:
     """Hash of all that the values depend on, besides images and ids."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = inside_adapters(model)
     values = base.state_dict().items()
     own = [(name.replace(".base_layer", ""), value) for name, value in values if "lora_" not in name]
     config = {

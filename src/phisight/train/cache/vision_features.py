@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from phisight.core.dataset_folder import HEIGHT, SHA256, WIDTH
 from phisight.core.geometry import PIXELS_PER_TOKEN, hd_grid
 from phisight.data.images.decode import DECODER
+from phisight.model.attention import inside_adapters
 from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 
 FORMAT = 1
@@ -108,8 +109,7 @@ def _distinct_crops(crops: Tensor) -> Tensor:
 
 def image_embedding(model: Any) -> Any:
     """The image embedding of a model, with adapters or without."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return base.model.vision_embed_tokens
+    return inside_adapters(model).model.vision_embed_tokens
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):

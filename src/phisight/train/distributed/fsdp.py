@@ -28,6 +28,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer
 
 from phisight.core.environment import world_size
 from phisight.core.errors import SettingsError
+from phisight.model.attention import inside_adapters
 from phisight.model.number_head import NumberHead, attach_head, head_of
 
 LAYERS = (Phi3DecoderLayer, CLIPEncoderLayer)
@@ -50,7 +51,7 @@ def shard(model: Any) -> None:
     Each decoder and tower layer is a unit of its own, gathered for its own forward and backward pass; so are embeddings
     and head unless they share their weights; the root holds the rest. Quantized weights stay whole on every rank.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = inside_adapters(model)
     whole = {one for one in model.parameters() if not one.is_floating_point()}
     options: Any = {"ignored_params": whole} if whole else {}
     for module in base.modules():
