@@ -20,6 +20,7 @@ from torch import Tensor
 from phisight.model.attention import inside_adapters
 from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 from phisight.train.cache.vision_features import processing_of
+from phisight.train.distributed.placement import on_device
 from phisight.train.losses.preference import forward_arguments, log_probabilities
 
 FORMAT = 1
@@ -81,10 +82,7 @@ def fill(
     try:
         with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
             for done, (name, index) in enumerate(missing.items(), start=1):
-                batch = {
-                    key: value.to(device) if isinstance(value, Tensor) else value
-                    for key, value in collate([pairs[index]]).items()
-                }
+                batch = on_device(device, collate([pairs[index]]))
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     outputs = model(**forward_arguments(batch))
                 scores.write(name, {"log_probabilities": log_probabilities(outputs.logits, batch)[0][0]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -66,8 +67,13 @@ class Placement:
         return nullcontext() if last else self.accelerator.no_sync(self.model)
 
     def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch with its tensors on the device; other entries are passed on as they are."""
-        return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+        """A batch on the device of the model; see ``on_device``."""
+        return on_device(self.device, batch)
+
+
+def on_device(device: torch.device, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch with its tensors on a device; other entries are passed on as they are."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 def norm_value(norm: Any) -> float:
