@@ -6,10 +6,11 @@ One tolerance decides everywhere whether a number is right.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 from phisight.core.seeding import hashed_fraction
-from phisight.core.task import Task
+from phisight.core.task import FieldValue, Task
 from phisight.report.collect import ExampleRow, RunData, Shown
 from phisight.report.format import number
 
@@ -69,15 +70,22 @@ def cards(run: RunData) -> list[dict[str, Any]]:
 
 def card_lines(task: Task, shown: Shown, near: float = NEAR) -> list[dict[str, Any]]:
     """Each field with truth, answer and whether it is right; a number is right within ``near`` of its truth."""
+    lines = _judged_lines(task, shown.truth, shown.predicted, near)
+    return [{**line, "ends": _ends(shown, line["field"])} for line in lines]
+
+
+def _judged_lines(
+    task: Task, truth: Mapping[str, FieldValue], given: Mapping[str, FieldValue] | None, near: float
+) -> list[dict[str, Any]]:
+    """Each field of a truth and the answer to it, if there is one."""
     lines = []
     for name in task.names:
-        truth = task.fields[name].write(shown.truth[name])
         right, off, answer = False, "", None
-        if shown.predicted:
-            answer = task.fields[name].write(shown.predicted[name])
-            right, off = _is_right(task, name, shown.truth[name], shown.predicted[name], near)
-        ends = _ends(shown, name)
-        lines.append({"field": name, "truth": truth, "answer": answer, "right": right, "off": off, "ends": ends})
+        if given:
+            answer = task.fields[name].write(given[name])
+            right, off = _is_right(task, name, truth[name], given[name], near)
+        written = task.fields[name].write(truth[name])
+        lines.append({"field": name, "truth": written, "answer": answer, "right": right, "off": off})
     return lines
 
 
@@ -126,12 +134,8 @@ def _logged_lines(run: RunData, truth: str, answer: str | None) -> list[dict[str
     wanted, given = task.parse(truth).values, task.parse(answer).values
     if wanted is None or given is None:
         return []
-    lines = []
-    for name in task.names:
-        right, off = _is_right(task, name, wanted[name], given[name], tolerance(run))
-        texts = {key: task.fields[name].write(one[name]) for key, one in (("truth", wanted), ("answer", given))}
-        lines.append({"label": aliases.get(name, name), **texts, "right": right, "off": off, "ends": ""})
-    return lines
+    lines = _judged_lines(task, wanted, given, tolerance(run))
+    return [{**line, "label": aliases.get(line["field"], line["field"]), "ends": ""} for line in lines]
 
 
 def level_of_ends(run: RunData) -> str:
