@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from phisight.core.kinds import KINDS
+from phisight.core.kinds import KINDS, NO_SHARES
 
-_IN_OWN_UNIT = (
-    "mae",
-    "mae_penalized",
-    "rmsle",
-    "r2",
-    *(figure.name for kind in KINDS.values() for figure in kind.figures if not figure.share),
-)
 _TITLES = {
     "mae_penalized": "mean error",
     "mae": "mean error",
@@ -106,7 +99,7 @@ def _field(baselines: Mapping[str, Any], field: str, lines: list[str]) -> bool |
 
 def figure_text(metric: str, value: float) -> str:
     """A figure as text: shares in percent, others in the field's own unit, no exponent for everyday sizes."""
-    if metric in _IN_OWN_UNIT:
+    if metric in NO_SHARES:
         return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
     return f"{100 * value:.1f}\u00a0%"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from phisight.report.charts import svg, whisker
 from phisight.report.collect import RunData
-from phisight.report.format import EXPLAINED, OWN_UNIT, formatted, metric_names, split_name
+from phisight.report.format import EXPLAINED, formatted, is_share, metric_names, split_name
 
 SHUFFLED = "another product's image"
 MODES = {
@@ -62,8 +62,7 @@ def _own(scores: Mapping[str, Any], name: str, metric: str) -> Cell:
     ends = scores.get("intervals", {}).get(name)
     if not ends or scores[name] is None:
         return Cell(formatted(metric, scores[name]))
-    share = not metric.startswith(tuple(OWN_UNIT))
-    scale = (0.0, max(1.0, ends[1])) if share else (min(0.0, ends[0]), max(ends[1] * 1.25, 1e-9))
+    scale = (0.0, max(1.0, ends[1])) if is_share(metric) else (min(0.0, ends[0]), max(ends[1] * 1.25, 1e-9))
     note = f"{formatted(metric, ends[0])} to {formatted(metric, ends[1])}"
     return Cell(formatted(metric, scores[name]), note, svg(whisker(scores[name], ends[0], ends[1], scale)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from phisight.core.kinds import KINDS
+from phisight.core.kinds import KINDS, NO_SHARES
 
 EXPLAINED: dict[str, tuple[str, str, bool]] = {
     "parse_rate": ("answers that could be read", "share of the answers written in the task's form", True),
@@ -33,16 +33,13 @@ EXPLAINED: dict[str, tuple[str, str, bool]] = {
     "smape_penalised": ("symmetric error in %, unread = 0", "an unread answer counting as 0", False),
 }
 """Metric -> (label, what it says, higher is better)."""
-OWN_UNIT = ["mae", "rmsle", "r2"]
-"""How names of metrics begin whose values are no shares."""
 for _kind in KINDS.values():
     for _figure in _kind.figures:
         EXPLAINED.setdefault(_figure.name, (_figure.label, _figure.about, _figure.higher_is_better))
-        OWN_UNIT += [_figure.name] if not _figure.share else []
 
 TILES = ("accuracy", "exact", "within_10", "median_ape", "mae")
 """The metrics whose curves are seen at once."""
-SHARES = tuple(f"_{name}" for name in EXPLAINED if not name.startswith((*OWN_UNIT, "parse_rate")))
+SHARES = tuple(f"_{name}" for name in EXPLAINED if not name.startswith((*NO_SHARES, "parse_rate")))
 """How names of figures end that are written in percent."""
 
 
@@ -68,9 +65,12 @@ def formatted(metric: str, value: float | None) -> str:
     """A figure for people: shares and percentage errors in %, others with three digits that count."""
     if value is None:
         return "–"
-    if metric.startswith(tuple(OWN_UNIT)):
-        return number(value)
-    return percent(value)
+    return percent(value) if is_share(metric) else number(value)
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric's values are fractions; by how its name begins, as earlier versions wrote mae_penalised."""
+    return not metric.startswith(NO_SHARES)
 
 
 def percent(value: float) -> str:

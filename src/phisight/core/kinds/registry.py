@@ -14,3 +14,11 @@ from phisight.core.kinds.number import Number
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (FreeText(), Category(), Number(), Integer(), Date(), Boolean(), EntryList())
 }
+NO_SHARES: tuple[str, ...] = (
+    "mae",
+    "mae_penalized",
+    "rmsle",
+    "r2",
+    *(figure.name for kind in KINDS.values() for figure in kind.figures if not figure.share),
+)
+"""Metrics whose values are no fractions, so that nobody shows them in percent."""
