@@ -157,28 +157,29 @@ def merge_into(model: nn.Module, adapters: Adapters) -> None:
 
 def write_merged(
     base: str | Path,
-    adapters: Adapters | Sequence[Adapters] | None,
+    adapters: Sequence[Adapters],
     out: Path,
     dtype: torch.dtype | None = None,
+    **hub: Any,
 ) -> list[TensorSpec]:
     """Write the weights of a base, with adapters merged, into a folder: its files under their names, and the index.
 
     Args:
         base: Folder in the official layout, or hub name.
-        adapters: What is merged, one after the other; None copies the weights.
+        adapters: What is merged, one after the other; none copies the weights.
         out: Folder that exists.
         dtype: Type of floating tensors; None keeps each one's.
+        **hub: Such as the revision of a hub name.
 
     Returns what was written.
     """
-    files = weight_files(base)
-    every_layer = [adapters] if isinstance(adapters, Adapters) else list(adapters or [])
+    files = weight_files(base, **hub)
     specs = {path: [_cast(spec, dtype) for spec in specs_of(path)] for path in files}
     there = {spec.name for wanted in specs.values() for spec in wanted}
-    for layer in every_layer:
+    for layer in adapters:
         _require(layer.weight_names(), there, str(base))
     for path, wanted in specs.items():
-        write_shard(out / path.name, wanted, _merged_values(path, every_layer))
+        write_shard(out / path.name, wanted, _merged_values(path, adapters))
     every = [spec for wanted in specs.values() for spec in wanted]
     if [path.name for path in files] != [WEIGHTS]:
         weight_map = {spec.name: path.name for path, wanted in specs.items() for spec in wanted}

@@ -15,7 +15,6 @@ from phisight.core.errors import PhisightError, StorageError
 from phisight.export.merge import Adapters, write_merged
 from phisight.export.model_folder import copy_number_head, require_layout, write_config, write_processor
 from phisight.export.subject import Subject
-from phisight.model.checkpoint import weight_files
 from phisight.model.number_head import NUMBER_HEAD
 
 PARTIAL = ".phisight-partial"
@@ -52,8 +51,7 @@ def write_model(
     adapters = [Adapters.read(layer, loaded) for layer in subject.layers]
     write_processor(subject.processor, out, **subject.processor_hub)
     config = write_config(subject.weights, out, dtype, remote_code=remote_code, **subject.hub)
-    base = subject.weights if not subject.hub else weight_files(subject.weights, **subject.hub)[0].parent
-    require_layout(write_merged(base, adapters, out, dtype), config)
+    require_layout(write_merged(subject.weights, adapters, out, dtype, **subject.hub), config)
     copy_number_head(subject.file(NUMBER_HEAD), out)
 
 

@@ -66,7 +66,7 @@ def test_files_and_memory_get_the_same_bits(tmp_path: Path) -> None:
     weight_map |= dict.fromkeys(second, "model-00002-of-00002.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     adapters = Adapters.read(tmp_path / "adapters")
-    write_merged(folder, adapters, out)
+    write_merged(folder, [adapters], out)
     merge_into(base, adapters)
     index = json.loads((out / "model.safetensors.index.json").read_text())
     assert index["weight_map"] == weight_map

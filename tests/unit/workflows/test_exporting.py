@@ -90,7 +90,7 @@ def test_an_export_that_answers_differently_is_none(
     merged = write_merged
 
     def faulty(base: Any, adapters: Any, out: Path, dtype: Any = None) -> Any:
-        return merged(base, None, out, dtype)  # the adapters are forgotten
+        return merged(base, [], out, dtype)  # the adapters are forgotten
 
     monkeypatch.setattr("phisight.export.write.write_merged", faulty)
     with pytest.raises(CheckpointError, match="the export") as error:
