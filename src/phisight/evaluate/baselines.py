@@ -25,7 +25,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from phisight.core.errors import EvaluationError
-from phisight.core.kinds import Kind
 from phisight.core.task import FieldValue, Task
 from phisight.evaluate.comparison import compare
 from phisight.evaluate.metrics import Column, alias, field_deciding, field_metrics
@@ -78,7 +77,7 @@ def fit_baselines(
 
 def _measured(task: Task) -> list[str]:
     """Fields whose values lie on a scale."""
-    return [name for name in task.names if type(task.fields[name].rules).to_number is not Kind.to_number]
+    return [name for name in task.names if task.fields[name].rules.has_scale]
 
 
 def _known(rows: Sequence[Row], field: str) -> list[FieldValue]:
@@ -135,7 +134,7 @@ def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_feat
             classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(_ALPHAS))
             classifier.fit(features, [codes.index(value) for value in known])
             values[name] = [codes[int(code)] for code in classifier.predict(test_features)]
-        elif name in _measured(task) and known:
+        elif rules.has_scale and known:
             target = np.asarray([rules.to_number(value) for value in known], float)
             values[name] = [rules.of_number(float(one)) for one in _fitted(features, target, test_features)]
     return Baseline("ridge", f"ridge regression {about}", values)

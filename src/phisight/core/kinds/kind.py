@@ -166,6 +166,11 @@ class Kind(ABC):
         """The value on a scale that has a median and can be fitted; None for a kind without one."""
         return None
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether ``to_number`` gives its values a place on a scale."""
+        return type(self).to_number is not Kind.to_number
+
     def of_number(self, number: float) -> FieldValue:
         """The value at a place of that scale."""
         raise NotImplementedError(f"{self.name} has no scale")
