@@ -64,7 +64,8 @@ def evaluate(
         raise EvaluationError("there are no rows to evaluate; choose a split that has some")
     shown = shown_rows(rows, task, images, seed, grids)
     require_unchanged(one for row in rows for one in row.recorded)
-    with AnswerLog(answer_log, _fingerprint(predictor, rows, task, shown, images, identity)) as done:
+    fingerprint = _fingerprint(predictor, rows, task, shown, images, identity) if answer_log is not None else ""
+    with AnswerLog(answer_log, fingerprint) as done:
         todo = [row for row in range(len(rows)) if row not in done.answers and row not in done.failures]
 
         def report() -> None:
