@@ -204,14 +204,16 @@ def _some(ordered: Sequence[Shown], taken: list[Shown]) -> list[Shown]:
 
 def remarks(run: RunData, verdict: Mapping[str, Any]) -> list[str]:
     """What else somebody who decides must know: what could not be read, where the numbers come from, warnings."""
-    fields = run.scores.get("aliases", {}).values()
-    tested = ("uses the image", "fine-tuning, against", *(f"{field}: " for field in fields))
-    lines = [line for line in verdict["lines"] if not line.startswith(tested)]
-    return [line[:1].upper() + line[1:] for line in lines]
+    return _lines(run, verdict, tested=False)
 
 
 def tests(run: RunData, verdict: Mapping[str, Any]) -> list[str]:
     """What was tested and found, with the names of statistics: for those who want to know."""
-    said = remarks(run, {"lines": verdict["lines"]})
-    lines = [line[:1].upper() + line[1:] for line in verdict["lines"]]
-    return [line for line in lines if line not in said] + list(run.scores.get("grounding", {}).get("tests", []))
+    return _lines(run, verdict, tested=True) + list(run.scores.get("grounding", {}).get("tests", []))
+
+
+def _lines(run: RunData, verdict: Mapping[str, Any], *, tested: bool) -> list[str]:
+    """Lines of the verdict, as sentences: those about a test, or the others."""
+    fields = run.scores.get("aliases", {}).values()
+    of_tests = ("uses the image", "fine-tuning, against", *(f"{field}: " for field in fields))
+    return [line[:1].upper() + line[1:] for line in verdict["lines"] if line.startswith(of_tests) is tested]
