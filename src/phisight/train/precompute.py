@@ -87,7 +87,12 @@ def _fill_features(
     if not on_each_node(lambda: cache.make_room(names, needed, bound)):
         reason = f"they take {needed / 1e9:.1f} GB, data.feature_cache_gb is {recipe.data.feature_cache_gb:g}"
         return CacheReport("tower features", used=False, reason=reason, bytes=needed)
-    on_each_node(lambda: unchanged(image for image in images if not cache.lacks(image[SHA256])))
+
+    def compare_cached() -> None:
+        cached = {name for name in names if not cache.lacks(name)}
+        unchanged(image for image in images if image[SHA256] in cached)
+
+    on_each_node(compare_cached)
     computed = on_each_node(
         lambda: vision_features.fill(
             cache, model, images, first.pixels, bf16=bf16, workers=recipe.data.workers, progress=progress
