@@ -23,10 +23,8 @@ FIGURES = (
     "_accuracy", "_exact", "_mae", "_median_ape", "_days_off", "_relative_error", "_entry_f1", "_invented", "_missed",
     "parse_rate",
 )  # fmt: skip
-ORDER = (
-    "Trained on", "Figures", "What its confidence is worth", "Does it look at the image?", "Limits", "Licenses",
-    "How to call it",
-)  # fmt: skip
+TOLD_ANEW = ("Limits", "How to call it")
+"""Sections that are never those of an earlier card."""
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 
@@ -62,13 +60,14 @@ def model_card(facts: CardFacts) -> str:
         "Figures": _figures(facts.scores),
         "What its confidence is worth": _reliability(facts.scores),
         "Does it look at the image?": _certificate(facts.scores),
+        "Limits": _limits(facts),
         "Licenses": _licenses(facts),
+        "How to call it": _how_to_call(facts),
     }
-    sections |= {name: text for name, text in facts.earlier.items() if name in sections}
-    sections["Limits"], sections["How to call it"] = _limits(facts), _how_to_call(facts)
+    earlier = {name: text for name, text in facts.earlier.items() if name in sections and name not in TOLD_ANEW}
     parts = [_front_matter(facts), f"# {facts.title}\n", _what_it_is(facts)]
-    for name in ORDER:
-        parts += [f"## {name}\n", sections[name]]
+    for name, text in (sections | earlier).items():
+        parts += [f"## {name}\n", text]
     return "\n".join(parts).rstrip() + "\n"
 
 
