@@ -27,7 +27,7 @@ from phisight.data.dataset.image_groups import Products, join_images
 from phisight.export.merge import ADAPTER_CONFIG, Adapters, merge_into
 from phisight.export.model_folder import read_config, read_processor
 from phisight.export.subject import TINY as TINY
-from phisight.export.subject import base_is_missing, base_of_run, subject_of
+from phisight.export.subject import Subject, base_is_missing, base_of_run, subject_of
 from phisight.export.subject import is_run as is_run
 from phisight.export.subject import read_run as read_run
 from phisight.export.subject import read_trained_run as read_trained_run
@@ -90,11 +90,10 @@ def load_model(name: str | Path, settings: ModelSettings, transform: Transform |
     Adapters (a folder that holds them alone, or a run's) are merged into the base that they were trained on.
     """
     subject = subject_of(name, settings.revision)
-    settings = settings.model_copy(update={"revision": subject.revision})
     if subject.adapters is None:
-        return _load_whole(subject.weights, settings, transform)
+        return _load_whole(subject, settings, transform)
     try:
-        model, processor = _load_whole(subject.weights, settings, None)
+        model, processor = _load_whole(subject, settings, None)
     except CheckpointError as error:
         raise base_is_missing(subject.adapters, error) from error
     for folder in subject.layers:
@@ -105,8 +104,9 @@ def load_model(name: str | Path, settings: ModelSettings, transform: Transform |
     return _to_device(model, transform), processor
 
 
-def _load_whole(name: str, settings: ModelSettings, transform: Transform | None) -> tuple[Any, Any]:
-    hub = {"revision": settings.revision} if settings.revision and not Path(name).is_dir() else {}
+def _load_whole(subject: Subject, settings: ModelSettings, transform: Transform | None) -> tuple[Any, Any]:
+    """Weights of a subject without its adapters, and the processor beside them."""
+    name, hub = subject.weights, subject.hub
     with loading(name):
         read_config(name, **hub)
         processor = read_processor(name, **hub)
