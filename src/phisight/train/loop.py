@@ -117,7 +117,7 @@ def training_loop(run: TrainingRun) -> None:
                     value = loss.compute(outputs, inputs, divisor) * run.placement.ranks  # DDP and FSDP average
                 accelerator.backward(value)
             run.add_loss(value.detach(), index, batch)
-            run.add_figures(loss.measure(outputs, inputs))
+            run.figures.add(loss.measure(outputs, inputs))
         grad_norm = accelerator.clip_grad_norm_(model.parameters(), run.train.clip)
         optimizer.step()
         learning_rate = float(scheduler.get_last_lr()[0])  # the one that this step has used

@@ -29,7 +29,8 @@ from phisight.train.evaluation import Answers, BestEvaluation, mean_over_tokens
 from phisight.train.examples.collators import Collator, PackingCollator, drop_redundant_mask
 from phisight.train.examples.pair_set import PairCollator, PairSet
 from phisight.train.loader import StepLoader, evaluation_loader, planned_steps
-from phisight.train.losses.interface import COUNT, Loss
+from phisight.train.losses.figure_sums import FigureSums
+from phisight.train.losses.interface import Loss
 from phisight.train.shutdown import GracefulShutdown
 from phisight.train.trainable.param_groups import advanced_schedule, make_optimizer, make_schedule
 
@@ -77,7 +78,7 @@ class TrainingRun:
         self.padding = PaddingShare()
         self._rows = rows_hash(getattr(train_set, "rows", []))
         self._loss = torch.zeros((), device=placement.device)
-        self._figures: dict[str, Tensor | float] = {}
+        self.figures = FigureSums()
         self._total_loss, self._last_logged = 0.0, 0
         self._flops, self._flops_before = 0, 0.0
         self._flops_per_token = 6 * placement.unwrapped.num_parameters(exclude_embeddings=True)
@@ -102,7 +103,7 @@ class TrainingRun:
             self.scheduler = advanced_schedule(self.optimizer, self.train, self.steps, self.state.global_step)
         loss, padding = progress.of(self.placement.rank, self.placement.ranks)
         self._loss += loss
-        self._figures = dict(progress.figures_of(self.placement.rank, self.placement.ranks))
+        self.figures.restore(progress.figures_of(self.placement.rank, self.placement.ranks))
         self._total_loss, self._last_logged = progress.total_loss, progress.last_logged
         self.padding.restore(*padding)
         self._first_step, self._flops_before = self.state.global_step, self.state.total_flos
@@ -162,11 +163,6 @@ class TrainingRun:
                 "look for extreme values in these rows"
             )
 
-    def add_figures(self, sums: Mapping[str, Tensor]) -> None:
-        """Add what the loss has measured of a micro-batch to the sums since the last logged step."""
-        for name, value in sums.items():
-            self._figures[name] = self._figures.get(name, 0.0) + value
-
     def count_step(self) -> None:
         """An optimizer step is done."""
         self.state.global_step += 1
@@ -187,11 +183,11 @@ class TrainingRun:
                 "learning_rate": learning_rate,
                 "padding": self.padding.share(),
                 "data_wait": self.loader.time.share(),
-                **self._mean_figures(),
+                **self.figures.means(),
             }
         )
         self._loss.zero_()
-        self._figures = {}
+        self.figures.clear()
         self._total_loss += summed
         self._last_logged = step
 
@@ -219,7 +215,7 @@ class TrainingRun:
             total_loss=self._total_loss,
             loss=[one[0] for one in each],
             padding=[(int(one[1]), int(one[2])) for one in each],
-            figures=self._figures_of_ranks(),
+            figures=self.figures.of_ranks(),
         )
         state = self.state
         state.max_steps, state.total_flos = self.steps, self._total_flops()
@@ -280,19 +276,6 @@ class TrainingRun:
         """Loss since the last logged step."""
         each = gather_numbers([float(self._loss)])
         return sum(one for (one,) in each) / len(each)
-
-    def _figures_of_ranks(self) -> list[dict[str, float]]:
-        """Sums of what the loss has measured since the last logged step, of each rank."""
-        names = sorted(self._figures)  # the same ones on every rank: a dummy example counts as none
-        each = gather_numbers([float(self._figures[name]) for name in names]) if names else []
-        return [dict(zip(names, one, strict=True)) for one in each]
-
-    def _mean_figures(self) -> dict[str, float]:
-        """Means of what the loss has measured since the last logged step, over all ranks."""
-        each = self._figures_of_ranks()
-        sums = {name: sum(one[name] for one in each) for name in self._figures}
-        count = sums.pop(COUNT, 0.0)
-        return {name: value / count for name, value in sums.items()} if count else {}
 
     def _total_flops(self) -> float:
         """Floating-point operations of all ranks in all steps of the run."""
