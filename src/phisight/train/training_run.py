@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.model.loss import IGNORED
 from phisight.train.acceleration.compile import eager_layers
-from phisight.train.acceleration.product_types import watched_products
+from phisight.train.acceleration.product_types import reported_products
 from phisight.train.callbacks import PaddingShare, TrainingCallback
 from phisight.train.checkpoint import manifest
 from phisight.train.checkpoint.save_restore import restore_optimizer, restore_weights, save_checkpoint
@@ -33,8 +32,6 @@ from phisight.train.losses.figure_sums import FigureSums
 from phisight.train.losses.interface import Loss
 from phisight.train.shutdown import GracefulShutdown
 from phisight.train.trainable.param_groups import advanced_schedule, make_optimizer, make_schedule
-
-_LOG = logging.getLogger(__name__)
 
 
 class TrainingRun:
@@ -133,24 +130,17 @@ class TrainingRun:
 
     @contextmanager
     def micro_batch(self, index: int, batches: list[dict[str, Any]]) -> Iterator[None]:
-        """Time a micro-batch, and reduce gradients over the ranks after the last one only."""
-        first = index == 0 and self.state.global_step == self._first_step and self.notify is not None
-        watched = self._report_products() if first else nullcontext()
-        with self.loader.time.computing(), self.placement.gradient_sync(index == len(batches) - 1), watched:
-            yield
+        """Time a micro-batch, and reduce gradients over the ranks after the last one only.
 
-    @contextmanager
-    def _report_products(self) -> Iterator[None]:
-        """Say in which number types the first micro-batch multiplies; compiled layers are not watched."""
-        if self.train.compile or self.notify is None:
+        Of the first one it is said in which number types it multiplies; compiled layers are not watched.
+        """
+        reported: AbstractContextManager[None] = nullcontext()
+        first = index == 0 and self.state.global_step == self._first_step
+        if first and self.notify is not None and not self.train.compile:
+            asked = self.train.bf16 or self.recipe.model.dtype == "bfloat16"
+            reported = reported_products(self.placement.unwrapped, self.placement.device, self.notify, bf16=asked)
+        with self.loader.time.computing(), self.placement.gradient_sync(index == len(batches) - 1), reported:
             yield
-            return
-        with watched_products(self.placement.unwrapped) as products:
-            yield
-        self.notify(products.describe(self.placement.device))
-        asked = self.train.bf16 or self.recipe.model.dtype == "bfloat16"
-        if warning := products.warning(bf16=asked):
-            _LOG.warning("%s", warning)
 
     def add_loss(self, loss: Tensor, index: int, batch: dict[str, Any]) -> None:
         """Add a micro-batch's loss to the sum of the step; NonFiniteLossError names its rows."""

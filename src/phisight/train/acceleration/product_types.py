@@ -8,14 +8,17 @@ floating-point operations under the type of its weight and that of its result, w
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+
+_LOG = logging.getLogger(__name__)
 
 WARN_FROM = 0.05
 """Share of the operations in float32 above which a run in bfloat16 is warned."""
@@ -83,6 +86,18 @@ def watched_products(model: nn.Module) -> Iterator[ProductTypes]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def reported_products(
+    model: nn.Module, device: torch.device, notify: Callable[[str], None], *, bf16: bool
+) -> Iterator[None]:
+    """Say afterwards in which types layers called within have multiplied; ``bf16`` is whether that was asked for."""
+    with watched_products(model) as products:
+        yield
+    notify(products.describe(device))
+    if warning := products.warning(bf16=bf16):
+        _LOG.warning("%s", warning)
 
 
 def _name(dtype: torch.dtype) -> str:
