@@ -23,8 +23,6 @@ from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import head_of
 
-LONGEST_NUMBER = "-999999999.9999"
-"""The longest number of a constrained answer, unless the training rows hold longer ones."""
 MIN_TEXT_TOKENS = 4
 """Fewest tokens that each free text of a constrained answer must have room for."""
 _FEATURE_BATCH = 32
@@ -152,15 +150,6 @@ def tower_features(model: Any, processor: Any, images: Sequence[ImageSource]) ->
     return np.concatenate(found)
 
 
-def _longest_number(limits: AnswerLimits, name: str) -> str:
-    """A number as long as any that the grammar allows."""
-    if name not in limits.decimals:
-        return LONGEST_NUMBER
-    least, largest = limits.ranges[name]
-    digits = "9" * len(f"{max(abs(least), abs(largest)):.0f}")
-    return max(LONGEST_NUMBER, f"{'-' if least < 0 else ''}{digits}.{'9' * limits.decimals[name]}", key=len)
-
-
 def _text_room(task: Task, tokenizer: Any, limits: AnswerLimits, most: int) -> int:
     """Tokens for each free text of a constrained answer, so that the longest of everything else fits behind it.
 
@@ -169,7 +158,7 @@ def _text_room(task: Task, tokenizer: Any, limits: AnswerLimits, most: int) -> i
     known, texts, longest_answer = limits.known(), [], task.answer
     for name in task.names:
         field, seen = task.fields[name], known.get(name, Known())
-        longest = _longest_number(limits, name) if field.kind == "number" else field.rules.longest(seen, field)
+        longest = field.rules.longest(seen, field)
         texts += [name] if field.part(seen).open_ended else []
         longest_answer = longest_answer.replace("{" + name + "}", max(longest, field.absent * field.optional, key=len))
     needed = len(tokenizer(longest_answer, add_special_tokens=False).input_ids) * 5 // 4 + 4

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from phisight.core.dataset_folder import METADATA, DatasetCard
 from phisight.core.errors import RunError
+from phisight.core.kinds.number import LONGEST
 from phisight.core.run_folder import LIMITS
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.generate.grammar import MOST_DECIMALS, Grammar
-from phisight.workflows.predict import LONGEST_NUMBER, grammar_of, limits_of_run
+from phisight.workflows.predict import grammar_of, limits_of_run
 from tests.helpers.fake_model import END, FakeTokenizer
 
 NUMBERS = st.one_of(
@@ -137,7 +138,7 @@ def test_texts_leave_room_for_the_longest_number(values: list[float], tmp_path: 
     room = grammar_of(model, processor, task, limits, most).max_text_tokens
     assert room + len(f": {longest}") < most
     usual = grammar_of(model, processor, task, AnswerLimits(), most).max_text_tokens
-    assert (room < usual) is (len(longest) > len(LONGEST_NUMBER))
+    assert (room < usual) is (len(longest) > len(LONGEST))
 
 
 def test_the_record_says_its_format(tmp_path: Path) -> None:

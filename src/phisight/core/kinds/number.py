@@ -15,7 +15,8 @@ from phisight.core.kinds.kind import FieldOptions, FieldValue, Kind, Known, show
 _WRITTEN = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 LARGEST = 1e15
 """A number of this size or more is no value: its digits are beyond what a float holds."""
-_LONGEST = "-999999999.9999"
+LONGEST = "-999999999.9999"
+"""The longest number of a constrained answer, unless the training rows hold longer ones."""
 
 
 class Number(Kind):
@@ -67,13 +68,12 @@ class Number(Kind):
         """See ``Kind``."""
         return {"type": "number"}
 
-    def longest(self, known: Known, options: FieldOptions) -> str:
-        """See ``Kind``."""
-        text = max(
-            (self.write(end, options) for end in (known.low, known.high) if end is not None), key=len, default=""
-        )
-        more = known.decimals or 0
-        return max(f"{text.split('.')[0]}.{'9' * more}", _LONGEST, key=len)
+    def longest(self, known: Known, options: FieldOptions) -> str:  # noqa: ARG002
+        """See ``Kind``; nines, where the training rows say how many."""
+        if known.low is None or known.high is None or known.decimals is None:
+            return LONGEST
+        digits = "9" * len(f"{max(abs(known.low), abs(known.high)):.0f}")
+        return max(LONGEST, f"{'-' if known.low < 0 else ''}{digits}.{'9' * known.decimals}", key=len)
 
     def known(self, values: Sequence[FieldValue], options: FieldOptions) -> Known:
         """Least, largest, and how many decimals they are written with."""
