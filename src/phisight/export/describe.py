@@ -83,7 +83,7 @@ def _limits(run: Path, recipe: Recipe, task: Task) -> AnswerLimits:
         noted = TaskFile.read(run / BEST)
     except CheckpointError:
         noted = None
-    return AnswerLimits(dict(noted.categories), dict(noted.ranges), dict(noted.decimals)) if noted else AnswerLimits()
+    return noted.limits if noted else AnswerLimits()
 
 
 def facts_of(subject: Subject, task: Task, *, dtype: str = "", compared: str = "", remote_code: str = "") -> CardFacts:

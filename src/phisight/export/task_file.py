@@ -17,6 +17,7 @@ from phisight.core.read_files import read_object
 from phisight.core.run_folder import write_text_atomically
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
+from phisight.data.dataset.answer_limits import AnswerLimits
 
 TASK_FILE = "task.json"
 
@@ -70,6 +71,11 @@ class TaskFile(BaseModel):
     """Most digits after the point of each number field in training, as answers write it."""
     intervals: dict[str, NumberInterval] = {}
     calibration: dict[str, FieldCalibration] = {}
+
+    @property
+    def limits(self) -> AnswerLimits:
+        """What constrained answers may hold."""
+        return AnswerLimits(self.categories, self.ranges, self.decimals)
 
     def write(self, folder: Path) -> None:
         """Write ``task.json`` into a folder, whole or not at all."""

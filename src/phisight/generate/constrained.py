@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from phisight.core.kinds.kind import known_values
 from phisight.core.task import Task
 from phisight.generate.decoding.prefix_tree import ENDS, prefix_tree
 from phisight.generate.decoding.sampling import Constraint
@@ -48,7 +49,7 @@ class AnswerGrammar:
         ranges: Mapping[str, tuple[float, float]] | None = None,
         decimals: Mapping[str, int] | None = None,
     ) -> None:
-        self.grammar = Grammar.of_task(task, categories, ranges, decimals)
+        self.grammar = Grammar.of_known(task, known_values(categories, ranges, decimals))
         self.end_ids = [end_ids] if isinstance(end_ids, int) else list(end_ids)
         self.max_text_tokens = max_text_tokens
         self.token_bytes = token_bytes(tokenizer)

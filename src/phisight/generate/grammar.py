@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from phisight.core.errors import TaskError
 from phisight.core.kinds import Known
-from phisight.core.kinds.automata import MOST_DECIMALS as MOST_DECIMALS
 from phisight.core.kinds.automata import Choice, Literal, Part, State
-from phisight.core.kinds.kind import known_values
 from phisight.core.task import Task
 
 States = frozenset[tuple[int, State]]
@@ -28,20 +26,6 @@ class Grammar:
         self._parts = list(parts)
         self._steps: dict[tuple[States, int], States] = {}
         self.start: States = self._closed({(0, self._parts[0].start)})
-
-    @classmethod
-    def of_task(
-        cls,
-        task: Task,
-        categories: Mapping[str, Sequence[str]],
-        ranges: Mapping[str, tuple[float, float]] | None = None,
-        decimals: Mapping[str, int] | None = None,
-    ) -> Grammar:
-        """The answers of a task; ``categories`` lists the values of each category field, ``ranges`` the least and the
-        largest value of number fields, ``decimals`` their most digits after the point: no sign where none is negative,
-        no more digits than they have.
-        """
-        return cls.of_known(task, known_values(categories, ranges, decimals))
 
     @classmethod
     def of_known(cls, task: Task, known: Mapping[str, Known] | None = None) -> Grammar:

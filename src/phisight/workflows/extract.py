@@ -112,8 +112,7 @@ def load_extractor(
         grammar_of(model, processor, file.task, limits, file.max_new_tokens) if limits else None,
         number_writer(numbers, file.task, processor.tokenizer),
     )
-    seen = AnswerLimits(dict(file.categories), dict(file.ranges), dict(file.decimals)).known()
-    return Extractor(str(name), engine, reader_of(file), quantize or "", seen)
+    return Extractor(str(name), engine, reader_of(file), quantize or "", file.limits.known())
 
 
 def open_extractor(name: str, options: EngineOptions, *, data: Path | None = None) -> Extractor:
@@ -243,7 +242,7 @@ def task_file_of(subject: Subject, data: Path | None) -> TaskFile:
 def answer_limits(subject: Subject, file: TaskFile, data: Path | None) -> AnswerLimits:
     """What constrained answers may hold: as the task file says, else the training rows of the run or of ``data``."""
     if file.categories or not any(one.rules.needs_values(one) for one in file.task.fields.values()):
-        return AnswerLimits(dict(file.categories), dict(file.ranges), dict(file.decimals))
+        return file.limits
     named = [data] if data is not None else []
     if subject.run is not None and subject.recipe:
         return limits_of_run(subject.run, file.task, [data_of_run(subject.run, subject.recipe), *named])

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from phisight.core.errors import TaskError
+from phisight.core.kinds.kind import known_values
 from phisight.core.task import Task
 from phisight.generate import AnswerGrammar, Predictor, Request
 from phisight.generate.constrained import token_bytes
@@ -54,7 +55,7 @@ def test_which_texts_fit(text: str, fits: bool) -> None:
 )
 def test_numbers_have_the_decimals_of_the_task(decimals: int, text: str, fits: bool) -> None:
     task = Task(answer="{price}", fields={"price": {"kind": "number", "decimals": decimals}})
-    assert accepted(Grammar.of_task(task, {}), text) is fits
+    assert accepted(Grammar.of_known(task), text) is fits
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_numbers_have_the_decimals_of_the_task(decimals: int, text: str, fits: b
 )
 def test_numbers_look_like_the_known_ones(known: tuple[float, float], text: str, fits: bool) -> None:
     task = Task(answer="{price}", fields={"price": {"kind": "number"}})
-    assert accepted(Grammar.of_task(task, {}, {"price": known}), text) is fits
+    assert accepted(Grammar.of_known(task, known_values({}, {"price": known})), text) is fits
 
 
 @settings(max_examples=30, deadline=None)

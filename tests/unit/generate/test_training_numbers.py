@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from phisight.core.dataset_folder import METADATA, DatasetCard
 from phisight.core.errors import RunError
+from phisight.core.kinds.automata import MOST_DECIMALS
 from phisight.core.kinds.number import LONGEST
 from phisight.core.run_folder import LIMITS
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
-from phisight.generate.grammar import MOST_DECIMALS, Grammar
+from phisight.generate.grammar import Grammar
 from phisight.workflows.predict import grammar_of, limits_of_run
 from tests.helpers.fake_model import END, FakeTokenizer
 
@@ -57,7 +58,7 @@ def data_set(folder: Path, task: Task, values: list[float], kind: Any = None) ->
 
 
 def accepts(limits: AnswerLimits, task: Task, text: str) -> bool:
-    grammar = Grammar.of_task(task, limits.categories, limits.ranges, limits.decimals)
+    grammar = Grammar.of_known(task, limits.known())
     return grammar.complete(grammar.walk(grammar.start, text.encode()))
 
 
