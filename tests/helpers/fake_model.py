@@ -25,6 +25,9 @@ class FakeTokenizer:
     added_tokens_decoder: ClassVar[dict[int, Any]] = {}
     padding_side = "right"
 
+    def __len__(self) -> int:
+        return VOCAB
+
     def get_vocab(self) -> dict[str, int]:
         return {f"<0x{byte:02X}>": byte for byte in range(256)} | {"<pad>": PAD, "<end>": END, "<slot>": SLOT}
 

@@ -9,7 +9,8 @@
 ``ExpectedNumbers`` decide which number an answer carries (``Predictor(..., numbers=...)``).
 """
 
-from phisight.generate.constrained import AnswerGrammar, token_bytes
+from phisight.generate.constrained import AnswerGrammar
+from phisight.generate.decoding.vocabulary import token_bytes
 from phisight.generate.number_decoding import (
     ExpectedNumbers,
     HeadNumbers,

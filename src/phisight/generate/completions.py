@@ -9,8 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from phisight.generate.constrained import AnswerGrammar, token_bytes
+from phisight.generate.constrained import AnswerGrammar
 from phisight.generate.decoding.sampling import Choice, Constraint
+from phisight.generate.decoding.vocabulary import token_bytes
 from phisight.generate.number_decoding import Generated, NumberWriter, Rewritten
 from phisight.generate.prepare import Prepared, left_padded
 from phisight.generate.requests import cut_at

@@ -6,7 +6,6 @@ then 100 % by construction, as long as ``max_new_tokens`` leaves room for an ans
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,9 +18,9 @@ from phisight.core.kinds.kind import known_values
 from phisight.core.task import Task
 from phisight.generate.decoding.prefix_tree import ENDS, prefix_tree
 from phisight.generate.decoding.sampling import Constraint
+from phisight.generate.decoding.vocabulary import token_bytes
 from phisight.generate.grammar import Grammar, States
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 MOST_MASKS = 1024
 """States whose masks are kept: at 32 thousand tokens 32 MB."""
 
@@ -164,31 +163,3 @@ class _Constraint(LogitsProcessor):
         return scores.masked_fill(
             ~self._answers.masks([row.states for row in self._rows], scores.shape[1], scores.device), float("-inf")
         )
-
-
-def token_bytes(tokenizer: Any) -> dict[int, bytes]:
-    """The bytes that each ordinary token adds to a text; special tokens are left out."""
-    names: dict[str, int] = tokenizer.get_vocab()
-    special = set(tokenizer.all_special_ids) | {
-        token for token, added in tokenizer.added_tokens_decoder.items() if added.special
-    }
-    byte_level = any("\u0120" in name for name in names) and not any("\u2581" in name for name in names)
-    alphabet = _byte_alphabet() if byte_level else {}
-    texts = {}
-    for name, token in names.items():
-        if token in special:
-            continue
-        if found := _BYTE_TOKEN.fullmatch(name):
-            texts[token] = bytes([int(found[1], 16)])
-        elif byte_level:
-            texts[token] = b"".join(bytes([alphabet[one]]) if one in alphabet else one.encode() for one in name)
-        else:
-            texts[token] = name.replace("\u2581", " ").encode()
-    return {token: text for token, text in texts.items() if text}
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Characters that byte-level tokenizers write for bytes: printable ones as they are, the others from 256 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}

@@ -20,7 +20,7 @@ from torch import Tensor
 from phisight.core.errors import CheckpointError
 from phisight.core.settings import Numbers
 from phisight.core.task import Task
-from phisight.generate.constrained import token_bytes
+from phisight.generate.decoding.vocabulary import token_bytes
 from phisight.generate.digit_distribution import DigitSearch
 from phisight.model.number_head import head_of, head_owner
 

@@ -28,6 +28,7 @@ from phisight.generate.decoding.sampling import Decoding, choose
 from phisight.generate.decoding.schedulable import unschedulable
 from phisight.generate.decoding.sequence_cache import SequenceCache
 from phisight.generate.decoding.static_step import Outputs, StaticStep, recorder_of
+from phisight.generate.decoding.vocabulary import end_ids
 from phisight.generate.number_decoding import NumberWriter
 from phisight.generate.prepare import Prepared, Preparer, left_padded, prepared
 from phisight.generate.requests import Request
@@ -74,10 +75,8 @@ class Scheduler:
         self._pad = processor.tokenizer.pad_token_id
         if reason := unschedulable(model):
             raise EvaluationError(f"continuous batching {reason}")
-        generation = model.generation_config
-        ends = generation.eos_token_id
-        self._ends = {ends} if isinstance(ends, int) else set(ends or ())
-        self._never = sorted(set(generation.suppress_tokens or ()))
+        self._ends = set(end_ids(model))
+        self._never = sorted(set(model.generation_config.suppress_tokens or ()))
         text_config = model.config.get_text_config()
         self._short = getattr(text_config, "original_length", None)
         self._cache = SequenceCache(max_sequences)

@@ -16,6 +16,7 @@ from phisight.generate import AnswerGrammar, NumberWriter, token_bytes
 from phisight.generate.completions import Completion
 from phisight.generate.decoding.json_language import JsonLanguage, TokenTree
 from phisight.generate.decoding.json_schema import any_object, node_of
+from phisight.generate.decoding.vocabulary import end_ids
 from phisight.serve.protocol.api_error import ApiError
 from phisight.serve.protocol.typed_request import schema_of
 
@@ -83,11 +84,9 @@ class ServedModel:
 
     def __post_init__(self) -> None:
         self.schema = schema_of(self.task, self.categories)
-        tokenizer = self.processor.tokenizer
-        ends = self.model.generation_config.eos_token_id
         never = set(self.model.generation_config.suppress_tokens or ())
-        pieces = {token: piece for token, piece in token_bytes(tokenizer).items() if token not in never}
-        self._tree = TokenTree(pieces, [ends] if isinstance(ends, int) else list(ends or ()))
+        pieces = {token: piece for token, piece in token_bytes(self.processor.tokenizer).items() if token not in never}
+        self._tree = TokenTree(pieces, end_ids(self.model))
         self._languages: OrderedDict[str, JsonLanguage] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from phisight.core.errors import TaskError
 from phisight.core.kinds.kind import known_values
 from phisight.core.task import Task
 from phisight.generate import AnswerGrammar, Predictor, Request
-from phisight.generate.constrained import token_bytes
+from phisight.generate.decoding.vocabulary import token_bytes
 from phisight.generate.grammar import Grammar
 from tests.helpers.fake_model import END, FakeModel, FakeProcessor, FakeTokenizer
 
@@ -181,3 +183,22 @@ def test_a_token_that_was_added_to_the_vocabulary_is_no_word() -> None:
     allowed = set(answers.allowed(states).tolist())
     assert tokenizer.convert_tokens_to_ids("</s>") not in allowed
     assert {tokenizer.convert_tokens_to_ids(name) for name in ("<0x3C>", "Pr")} <= allowed
+
+
+def test_the_bytes_of_a_vocabulary_are_computed_once_and_anew_where_it_changed() -> None:
+    tokenizer = sentencepiece_like()
+    known = token_bytes(tokenizer)
+    assert token_bytes(tokenizer) is known
+    tokenizer.add_tokens(["HATS"])
+    assert b"HATS" in set(token_bytes(tokenizer).values()) - set(known.values())
+    tokenizer.add_special_tokens({"pad_token": "HATS"})
+    assert token_bytes(tokenizer) == known, "as many tokens as before, one of them special now"
+
+
+def test_a_tokenizer_that_is_gone_leaves_no_bytes_behind() -> None:
+    tokenizer = sentencepiece_like()
+    token_bytes(tokenizer)
+    left = weakref.ref(tokenizer)
+    del tokenizer
+    gc.collect()
+    assert left() is None

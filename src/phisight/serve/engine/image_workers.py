@@ -26,6 +26,7 @@ from phisight.core.environment import changed_environment
 from phisight.core.errors import ImageError, ModelError
 from phisight.data.images.decode import ImageLimits, decode_bytes, image_size
 from phisight.data.images.phash import fingerprint
+from phisight.generate.decoding.vocabulary import special_ids
 from phisight.serve.engine.job import Turns
 from phisight.serve.protocol.api_error import ApiError
 
@@ -171,10 +172,7 @@ class TurnEncoder:
     def __init__(self, processor: Any, caps: Caps) -> None:
         self._processor, self._caps = processor, caps
         self._limits = ImageLimits(max_bytes=caps.max_image_bytes, max_pixels=caps.max_pixels)
-        tokenizer = processor.tokenizer
-        self._special = set(tokenizer.all_special_ids) | {
-            token for token, added in tokenizer.added_tokens_decoder.items() if added.special
-        }
+        self._special = special_ids(processor.tokenizer)
 
     def __call__(self, turns: Turns, images: Sequence[bytes]) -> Encoded:
         """See ``ImageWorkers.encode``."""

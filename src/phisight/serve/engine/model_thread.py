@@ -12,6 +12,7 @@ from typing import Any
 
 from phisight.generate import NumberWriter, Request, token_bytes
 from phisight.generate.completions import Completion
+from phisight.generate.decoding.vocabulary import end_ids
 from phisight.generate.prepare import Prepared
 from phisight.generate.scheduler import Scheduler
 from phisight.serve.engine.image_workers import Encoded
@@ -66,8 +67,7 @@ class ModelThread:
         self._max_sequences, self._share = max_sequences, share
         self._measurements, self._deliver = measurements, deliver
         self._pieces = token_bytes(processor.tokenizer)
-        ends = model.generation_config.eos_token_id
-        self._ends = {ends} if isinstance(ends, int) else set(ends or ())
+        self._ends = set(end_ids(model))
         self._scheduler = self._new_scheduler()
         self._condition = threading.Condition()
         self._ready: list[tuple[Job, Encoded]] = []
