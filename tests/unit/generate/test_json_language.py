@@ -8,11 +8,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 
 from phisight.core.errors import SettingsError
 from phisight.generate.decoding.json_language import JsonLanguage, TokenTree
 from phisight.generate.decoding.json_nodes import NEVER
 from phisight.generate.decoding.json_schema import any_object, node_of
+from phisight.generate.decoding.sampling import choose
 
 END = 900
 PIECES = [
@@ -179,3 +181,24 @@ def test_a_deep_schema_is_refused() -> None:
 def test_a_value_without_an_end_is_measured_so() -> None:
     node = node_of({"type": "object", "properties": {"a": {"$ref": "#"}}})
     assert node.least < NEVER
+
+
+def test_rows_of_one_schema_are_masked_together_each_within_its_own_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    language = JsonLanguage(node_of({"type": "string"}), TREE)
+    masked: list[int] = []
+
+    def counted(rows: Any, vocabulary: int, device: Any) -> torch.Tensor:
+        masked.append(len(rows))
+        return JsonLanguage.masks_of(language, rows, vocabulary, device)
+
+    monkeypatch.setattr(language, "masks_of", counted)
+    rooms = [language.least_tokens, 30, language.least_tokens, 5]
+    rows = [language.within(room).row() for room in rooms]
+    letter = ord("a")
+    logits = torch.zeros(len(rows), END + 1)
+    logits[:, letter] = 1.0
+    for row in rows:
+        row.advance(ord('"'))
+    chosen = [one.token for one in choose(logits, rows, [None] * len(rows), [None] * len(rows))]
+    assert masked == [len(rows)]
+    assert chosen == [ord('"'), letter, ord('"'), letter]

@@ -13,7 +13,7 @@ from torch import Tensor
 from phisight.generate.decoding.json_automaton import Automaton, States
 from phisight.generate.decoding.json_nodes import Node
 from phisight.generate.decoding.prefix_tree import ENDS, prefix_tree
-from phisight.generate.decoding.sampling import Constraint, Language
+from phisight.generate.decoding.sampling import Constraint
 
 
 class TokenTree:
@@ -65,6 +65,14 @@ class JsonLanguage:
                 known = self._following[states] = self._collected(states)
             return known
 
+    def masks_of(self, rows: Sequence[Constraint], vocabulary: int, device: torch.device) -> Tensor:
+        """bool[n, vocabulary], for each of its rows the tokens that may come next."""
+        masks = torch.zeros(len(rows), vocabulary, dtype=torch.bool)
+        for mask, row in zip(masks, rows, strict=True):
+            assert isinstance(row, JsonConstraint)
+            mask[row.allowed()] = True
+        return masks.to(device)
+
     def _collected(self, states: States) -> tuple[Tensor, Tensor]:
         ids: list[int] = []
         needs: list[int] = []
@@ -98,37 +106,28 @@ class BoundedLanguage:
 
     def row(self) -> JsonConstraint:
         """A new answer's way through the language."""
-        return JsonConstraint(self)
-
-    def masks_of(self, rows: Sequence[Constraint], vocabulary: int, device: torch.device) -> Tensor:
-        """bool[n, vocabulary], for each of its rows the tokens that may come next."""
-        masks = torch.zeros(len(rows), vocabulary, dtype=torch.bool)
-        for mask, row in zip(masks, rows, strict=True):
-            assert isinstance(row, JsonConstraint)
-            mask[row.allowed()] = True
-        return masks.to(device)
+        return JsonConstraint(self.language, self.most_tokens)
 
 
 class JsonConstraint:
-    """Follows one answer through the language."""
+    """Follows one answer through the language, to its end within a number of tokens."""
 
-    def __init__(self, language: BoundedLanguage) -> None:
-        self.language: Language = language
-        self._language = language.language
-        self._states = self._language.automaton.start
-        self._left = language.most_tokens
+    def __init__(self, language: JsonLanguage, most_tokens: int) -> None:
+        self.language = language
+        self._states = language.automaton.start
+        self._left = most_tokens
 
     def allowed(self) -> Tensor:
         """Ids int64[n] of the tokens that may come next and leave room for an end."""
-        ids, needs = self._language.following(self._states)
+        ids, needs = self.language.following(self._states)
         kept = ids[needs + 2 <= self._left]  # this token, and the one that ends the answer
-        return kept if len(kept) else torch.tensor(self._language.tree.end_ids, dtype=torch.int64)
+        return kept if len(kept) else torch.tensor(self.language.tree.end_ids, dtype=torch.int64)
 
     def advance(self, token: int) -> None:
         """The answer goes on with a token."""
         self._left -= 1
-        for byte in self._language.tree.token_bytes.get(token, b""):
-            self._states = self._language.automaton.step(self._states, byte)
+        for byte in self.language.tree.token_bytes.get(token, b""):
+            self._states = self.language.automaton.step(self._states, byte)
 
 
 def _is_plain(text: bytes) -> bool:

@@ -17,11 +17,18 @@ class Constraint(Protocol):
     """Follows one answer and says which tokens may come next."""
 
     @property
-    def language(self) -> Language:
-        """What the answer is held to."""
+    def language(self) -> Masks:
+        """What the answer is held to; rows of one language get their masks together."""
 
     def advance(self, token: int) -> None:
         """The answer goes on with a token."""
+
+
+class Masks(Protocol):
+    """Makes the masks of several rows at once."""
+
+    def masks_of(self, rows: Sequence[Constraint], vocabulary: int, device: torch.device) -> Tensor:
+        """bool[n, vocabulary], for each of its rows the tokens that may come next."""
 
 
 class Language(Protocol):
@@ -29,9 +36,6 @@ class Language(Protocol):
 
     def row(self) -> Constraint:
         """A new answer's way through it."""
-
-    def masks_of(self, rows: Sequence[Constraint], vocabulary: int, device: torch.device) -> Tensor:
-        """bool[n, vocabulary], for each of its rows the tokens that may come next."""
 
 
 @dataclass(frozen=True)
