@@ -10,9 +10,6 @@ from phisight.core.task import Task
 from phisight.generate.completions import Completion
 from phisight.generate.confidence import field_confidences, overall
 
-LARGEST = 2.0**63
-"""Numbers of a table are smaller; an infinite one is none of them."""
-
 
 class Answer(dict[str, Any]):
     """Fields by name; empty where the answer could not be read or the image could not be used.
@@ -88,9 +85,6 @@ class AnswerReader:
         parsed = self.task.parse(text)
         if parsed.values is None:
             return Answer(text=text, error=f"not read: {parsed.reason}")
-        for name, one in parsed.values.items():
-            if isinstance(one, int | float) and not -LARGEST < one < LARGEST:
-                return Answer(text=text, error=f"not read: field {name!r} holds {one:g}, more than a column can hold")
         confidence = {name: self.calibrations.get(name, _as_it_is)(value) for name, value in raw.items()}
         interval = {
             name: bounds(float(value))

@@ -150,6 +150,16 @@ def test_a_number_that_no_column_holds_is_an_error_of_its_row(written: str) -> N
     assert not answer
 
 
+@pytest.mark.parametrize(
+    ("count", "fits"), [(-(2**63) - 1, False), (-(2**63), True), (2**63 - 1, True), (2**63, False)]
+)
+def test_an_integer_is_read_as_far_as_its_column_goes(count: int, fits: bool) -> None:
+    task = Task(answer="{count}", fields={"count": "integer"})
+    answer = AnswerReader(task).answer(str(count), {})
+    assert dict(answer) == ({"count": count} if fits else {})
+    assert answer.ok is fits
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match="cannot be written: File exists; choose another --out"):
