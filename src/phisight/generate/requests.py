@@ -36,9 +36,14 @@ class Request:
     images: Sequence[ImageSource] = ()
 
     def messages(self) -> list[dict[str, object]]:
-        """The request as chat messages: the images, then the prompt."""
-        parts: list[dict[str, str]] = [{"type": "image"} for _ in self.images]
-        return [{"role": "user", "content": [*parts, {"type": "text", "text": self.prompt}]}]
+        """The request as chat messages."""
+        return messages_of(self.prompt, len(self.images))
+
+
+def messages_of(prompt: str, images: int) -> list[dict[str, object]]:
+    """A prompt about so many images as a model is trained on it: the images, then the prompt."""
+    parts: list[dict[str, str]] = [{"type": "image"} for _ in range(images)]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": prompt}]}]
 
 
 def cut_at(tokens: int) -> str:

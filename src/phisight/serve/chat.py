@@ -119,8 +119,8 @@ class Chat:
 
     def _job(self, asked: ChatRequest, plan: _Plan, turns: Turns, files: list[bytes], client: str) -> Job:
         whole = plan.fields or (plan.numbers and self._served.numbers is not None)
-        if plan.numbers:  # as it was trained: the images, then the question
-            turns = question(self._served, len(files)) if self._asks_task(turns) else turns
+        if plan.numbers and self._asks_task(turns):  # as it was trained: the images, then the question
+            turns = self._served.question(len(files))
         choices = asked.n or 1
         seeds = [None if asked.seed is None else (asked.seed + choice) % (1 << 63) for choice in range(choices)]
         decodings = [
@@ -152,9 +152,8 @@ class _Answering:
         }
 
     def usage(self) -> dict[str, int]:
-        """Tokens read and written."""
-        read = self.job.prompt_tokens
-        return {"prompt_tokens": read, "completion_tokens": self._written, "total_tokens": read + self._written}
+        """See ``Job.usage``."""
+        return self.job.usage(self._written)
 
     async def whole(self) -> dict[str, Any]:
         """The answer in one piece."""
@@ -204,8 +203,8 @@ class _Answering:
 
     def _content(self, event: Ended) -> str:
         if not self._plan.fields:
-            return event.text
-        parsed = self._served.task.parse(event.text)
+            return event.completion.text
+        parsed = self._served.task.parse(event.completion.text)
         if parsed.values is None:
             raise ApiError(500, f"the answer has no fields: {parsed.reason}", code="no_fields")
         return json.dumps(self._served.task.as_json(parsed.values), ensure_ascii=False)
@@ -229,12 +228,6 @@ def _token(piece: bytes, log_probability: float) -> dict[str, Any]:
         "logprob": max(log_probability, -9999.0),
         "bytes": list(piece),
     }
-
-
-def question(served: ServedModel, images: int) -> Turns:
-    """The task's question about so many images, as the model was trained on it."""
-    parts: list[dict[str, str]] = [{"type": "image"} for _ in range(images)]
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": served.task.prompt}]}]
 
 
 def turns_of(asked: ChatRequest) -> tuple[Turns, list[Placed]]:

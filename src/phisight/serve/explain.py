@@ -25,12 +25,10 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.phash import as_arrays, fingerprint
 from phisight.generate import ImageSource, Predictor
 from phisight.generate import Request as Question
-from phisight.generate.decoding.sampling import Decoding
-from phisight.serve.chat import question
 from phisight.serve.delivery import EventStream, begun, while_there
 from phisight.serve.engine.dispatch import Engine
 from phisight.serve.engine.image_workers import ImageWorkers
-from phisight.serve.engine.job import Ended, Job
+from phisight.serve.engine.job import Job
 from phisight.serve.engine.model_thread import SideWork
 from phisight.serve.protocol.api_error import ApiError
 from phisight.serve.served_model import ServedModel
@@ -103,17 +101,12 @@ class Occlusion:
                 work.cancelled = True
 
     async def _answer(self, file: bytes, client: str) -> str:
-        served = self._served
-        decoding = Decoding(served.max_new_tokens, served.task_grammar if served.held else None, numbers=False)
-        job = Job(client, question(served, 1), [file], [decoding])
+        job = Job(client, self._served.question(1), [file], [self._served.decoding(numbers=False)])
         self._engine.submit(job)
         try:
-            async for event in job.every_event():
-                if isinstance(event, Ended):
-                    return event.completion.written
+            return (await job.ended()).completion.written
         finally:
             self._engine.cancel(job)
-        raise AssertionError("a job ends or fails")
 
 
 def cells(served: ServedModel, image: Image.Image, text: str) -> Iterator[list[dict[str, float]]]:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phisight.serve.access import Access
 from phisight.serve.engine.measurements import Measurements
-from phisight.serve.protocol.api_error import ApiError, printable
+from phisight.serve.protocol.api_error import ApiError, name_and_place, printable
 from phisight.serve.serve_settings import ServeSettings, is_loopback
 
 _LOG = logging.getLogger("phisight.serve")
@@ -67,7 +67,7 @@ class Guard:
             seen.log["ended"] = "cancelled"
             raise
         except Exception as error:
-            seen.log["error"] = _place(error)
+            seen.log["error"] = name_and_place(error)
             if not seen.status:
                 await _answer(ApiError(500, f"an error of the server; request {seen.id}", code="internal"), seen.send)
         finally:
@@ -249,11 +249,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _place(error: Exception) -> str:
-    """An exception for the log: its name and place, never its text, which may hold what a client sent."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    return f"{type(error).__name__} at {at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else type(error).__name__

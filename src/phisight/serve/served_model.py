@@ -16,7 +16,10 @@ from phisight.generate import AnswerGrammar, NumberWriter, token_bytes
 from phisight.generate.completions import Completion
 from phisight.generate.decoding.json_language import JsonLanguage, TokenTree
 from phisight.generate.decoding.json_schema import any_object, node_of
+from phisight.generate.decoding.sampling import Decoding
 from phisight.generate.decoding.vocabulary import end_ids
+from phisight.generate.requests import messages_of
+from phisight.serve.engine.job import Turns
 from phisight.serve.protocol.api_error import ApiError
 from phisight.serve.protocol.typed_request import schema_of
 
@@ -99,6 +102,14 @@ class ServedModel:
     def most_positions(self) -> int:
         """Tokens of prompt and answer together."""
         return int(self.model.config.get_text_config().max_position_embeddings)
+
+    def question(self, images: int) -> Turns:
+        """The task's question about so many images."""
+        return messages_of(self.task.prompt, images)
+
+    def decoding(self, *, numbers: bool = True) -> Decoding:
+        """How an answer of the task is decoded; without ``numbers`` its digits stand as written."""
+        return Decoding(self.max_new_tokens, self.task_grammar if self.held else None, numbers)
 
     def require(self, name: str | None) -> None:
         """ApiError 404 where a request names another model."""

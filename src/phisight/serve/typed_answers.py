@@ -14,8 +14,6 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from phisight.generate.decoding.sampling import Decoding
-from phisight.serve.chat import question
 from phisight.serve.delivery import EventStream, begun, while_there
 from phisight.serve.engine.dispatch import Engine
 from phisight.serve.engine.job import Delta, Ended, Job
@@ -103,14 +101,10 @@ class TypedAnswers:
 
     def _job(self, files: list[bytes], client: str, *, stream: bool) -> Job:
         served = self._served
-        decoding = Decoding(served.max_new_tokens, served.task_grammar if served.held else None)
-        return Job(client, question(served, len(files)), files, [decoding], stream=stream)
+        return Job(client, served.question(len(files)), files, [served.decoding()], stream=stream)
 
     async def _whole(self, job: Job, request: Request) -> dict[str, Any]:
-        async for event in job.every_event():
-            if isinstance(event, Ended):
-                return self._answer(event, job, request)
-        raise AssertionError("a job ends or fails")
+        return self._answer(await job.ended(), job, request)
 
     async def _streamed(self, job: Job, request: Request) -> AsyncGenerator[Any, None]:
         """Pieces of the text as written, then the fields."""
@@ -126,12 +120,7 @@ class TypedAnswers:
 
     def _answer(self, event: Ended, job: Job, request: Request) -> dict[str, Any]:
         answer = self._served.reader.read(event.completion)
-        written = len(event.completion.ids)
-        usage = {
-            "prompt_tokens": job.prompt_tokens,
-            "completion_tokens": written,
-            "total_tokens": job.prompt_tokens + written,
-        }
+        usage = job.usage(len(event.completion.ids))
         request.state.log.update(usage)
         return {
             "id": f"extract-{uuid.uuid4().hex}",

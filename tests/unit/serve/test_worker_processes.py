@@ -16,7 +16,6 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 from phisight.data.images.decode import decode_bytes
 from phisight.generate.prepare import Preparer
 from phisight.generate.requests import Request
-from phisight.serve.chat import question
 from phisight.serve.engine.image_workers import Caps, ImageWorkers
 from phisight.serve.protocol.api_error import ApiError
 from tests.helpers import served
@@ -33,13 +32,13 @@ def test_processes_encode_as_threads_do() -> None:
     images = [served.image_bytes(1), served.image_bytes(2)]
 
     async def encoded() -> dict[str, Any]:
-        found = await workers.encode(question(served.served(), 2), images)
+        found = await workers.encode(served.served().question(2), images)
         with pytest.raises(ApiError) as caught:
-            await workers.encode(question(served.served(), 1), [b"no image"])
+            await workers.encode(served.served().question(1), [b"no image"])
         assert (caught.value.status, caught.value.code) == (400, "invalid_image"), "errors come back whole"
         with pytest.raises(ApiError, match="ended the process"):
             await workers._run(_die)
-        again = await workers.encode(question(served.served(), 2), images)
+        again = await workers.encode(served.served().question(2), images)
         assert all(np.array_equal(again.arrays[name], array) for name, array in found.arrays.items())
         return found.arrays
 

@@ -15,7 +15,7 @@ from phisight.serve.engine.image_workers import ImageWorkers
 from phisight.serve.engine.job import Ended, Event, Failed, Job
 from phisight.serve.engine.measurements import Measurements
 from phisight.serve.engine.model_thread import ModelThread, SideWork
-from phisight.serve.protocol.api_error import ApiError
+from phisight.serve.protocol.api_error import shutting_down
 
 
 class Engine:
@@ -71,7 +71,7 @@ class Engine:
         """End; what is not answered fails with 503."""
         self._stopping = True
         for job in self._queue.drain():
-            job.events.put_nowait(Failed(_shutting_down()))
+            job.events.put_nowait(Failed(shutting_down()))
         await asyncio.to_thread(self._thread.stop)
         for task in list(self._tasks):
             task.cancel()
@@ -85,7 +85,7 @@ class Engine:
     def submit(self, job: Job) -> None:
         """Take a job; its events come until each choice has ended. ApiError 429 where the queue is full."""
         if self._stopping:
-            raise _shutting_down()
+            raise shutting_down()
         self._queue.put(job, self._seconds_each / self.max_sequences)
         self._dispatch()
 
@@ -156,7 +156,3 @@ class Engine:
         if not job.open_choices:
             self._seconds_each += 0.1 * (time.monotonic() - job.created - self._seconds_each)
         self._dispatch()
-
-
-def _shutting_down() -> ApiError:
-    return ApiError(503, "the server is shutting down", code="shutting_down", retry_s=5)

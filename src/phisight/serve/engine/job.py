@@ -18,7 +18,6 @@ Turns = list[dict[str, object]]
 class Token:
     """A token of an answer."""
 
-    id: int
     piece: bytes
     """What it adds to the text; empty for special tokens."""
     log_probability: float
@@ -42,10 +41,9 @@ class Ended:
     choice: int
     reason: str
     """stop or length."""
-    text: str
-    """The answer, cut before a stop text; numbers as the model's strategy decides them."""
     tokens: list[Token]
     completion: Completion
+    """The answer, its text cut before a stop text."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +87,15 @@ class Job:
                 raise event.error
             left -= isinstance(event, Ended)
             yield event
+
+    async def ended(self) -> Ended:
+        """The end of a job of one choice; raises the error of a request that failed."""
+        async for event in self.every_event():
+            if isinstance(event, Ended):
+                return event
+        raise AssertionError("a job ends or fails")
+
+    def usage(self, written: int) -> dict[str, int]:
+        """Tokens read and so many written, as the protocol names them."""
+        read = self.prompt_tokens
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

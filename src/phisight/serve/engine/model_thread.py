@@ -19,7 +19,7 @@ from phisight.serve.engine.image_workers import Encoded
 from phisight.serve.engine.job import Ended, Event, Failed, Job
 from phisight.serve.engine.measurements import Measurements
 from phisight.serve.engine.writing import Writing
-from phisight.serve.protocol.api_error import ApiError
+from phisight.serve.protocol.api_error import ApiError, name_and_place, shutting_down
 
 _LOG = logging.getLogger("phisight.serve")
 
@@ -124,9 +124,8 @@ class ModelThread:
             except Exception as error:
                 self._recover(error)
             self._beside()
-        stopped = ApiError(503, "the server is shutting down", code="shutting_down", retry_s=5)
-        self._send([(job, Failed(stopped)) for job in {one.job for one in self._writing.values()}])
-        self._send([(job, Failed(stopped)) for job, _ in self._ready])
+        self._send([(job, Failed(shutting_down())) for job in {one.job for one in self._writing.values()}])
+        self._send([(job, Failed(shutting_down())) for job, _ in self._ready])
 
     def _work(self) -> None:
         """New requests join, and every answer gets a token."""
@@ -210,11 +209,7 @@ class ModelThread:
 
     def _recover(self, error: Exception) -> None:
         """The model failed: what it was writing has no answer, what waits has."""
-        at = error.__traceback__
-        while at is not None and at.tb_next is not None:
-            at = at.tb_next
-        place = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at is not None else "nowhere"
-        _LOG.error("the model failed: %s at %s", type(error).__name__, place)
+        _LOG.error("the model failed: %s", name_and_place(error))
         jobs = {one.job for one in self._writing.values()}
         self._writing.clear()
         self._scheduler = self._new_scheduler()

@@ -43,8 +43,9 @@ class Writing:
         text = self._text(row.ids)
         cut = self._cut(text)
         if cut is not None:
-            stopped = Completion(row.prepared.index, text, text, row.ids, [], row.log_probabilities, row.alternatives)
-            return self._ended(replace(stopped, text=text[:cut].rstrip()), "stop")
+            index, kept = row.prepared.index, text[:cut].rstrip()
+            stopped = Completion(index, kept, text, row.ids, [], row.log_probabilities, row.alternatives)
+            return self._ended(stopped, "stop")
         if not self.job.stream:
             return None
         sure = text.rstrip("\N{REPLACEMENT CHARACTER}").rstrip()
@@ -67,7 +68,7 @@ class Writing:
         tokens = self._tokens(completion)
         if self.job.stops:
             tokens = _within(tokens, len(completion.text.encode()))
-        return Ended(self.choice, reason, completion.text, tokens, completion)
+        return Ended(self.choice, reason, tokens, completion)
 
     def _text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True)).lstrip()
@@ -97,9 +98,9 @@ class Writing:
             piece = piece if self._tokens_so_far else piece.lstrip(b" ")
             others = row.alternatives[place] if place < len(row.alternatives) else []
             named = [(self._pieces.get(other, b"") or self._name(other), value) for other, value in others]
-            self._tokens_so_far.append(Token(token, piece, row.log_probabilities[place], named))
+            self._tokens_so_far.append(Token(piece, row.log_probabilities[place], named))
         self._read = len(row.ids)
-        return list(self._tokens_so_far)
+        return self._tokens_so_far
 
     def _name(self, token: int) -> bytes:
         return str(self._tokenizer.convert_ids_to_tokens(token)).encode()

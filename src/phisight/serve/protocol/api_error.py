@@ -59,6 +59,11 @@ def _again(status: int, message: str, param: str | None, code: str | None, retry
     return ApiError(status, message, param=param, code=code, retry_s=retry_s)
 
 
+def shutting_down() -> ApiError:
+    """What a request gets while the server ends."""
+    return ApiError(503, "the server is shutting down", code="shutting_down", retry_s=5)
+
+
 def refused(name: str, why: str = "is not supported by this server; leave it out") -> ApiError:
     """A parameter that would change the answer and is not supported."""
     return ApiError(400, f"{name} {why}", param=name, code="unsupported_parameter")
@@ -86,3 +91,11 @@ def path_of(location: Sequence[Any]) -> str:
 def printable(text: str) -> str:
     """A text that any client can read: one line, no lone surrogates."""
     return "".join(char if char.isprintable() else " " for char in text)[:1000]
+
+
+def name_and_place(error: Exception) -> str:
+    """An exception for the log: its name and place, never its text, which may hold what a client sent."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{type(error).__name__} at {at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else type(error).__name__
