@@ -66,6 +66,7 @@ class Occlusion:
         self._served, self._engine, self._workers = served, engine, workers
         self._file_of, self._seconds = file_of, seconds
         self._running = 0
+        self._predictor: Predictor | None = None
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request with events: the answer, then cells, then [DONE]."""
@@ -81,6 +82,8 @@ class Occlusion:
         try:
             text = await self._answer(file, client)
             image = await self._workers.look(file)
+            if self._predictor is None:  # copying a processor takes a while, which no answer is to wait for
+                self._predictor = await asyncio.to_thread(predictor_of, self._served)
             yield {"object": "occlusion", "rows": CELLS, "columns": CELLS, "text": text}
             results: asyncio.Queue[Any] = asyncio.Queue()
             loop = asyncio.get_running_loop()
@@ -88,7 +91,7 @@ class Occlusion:
             def deliver(piece: Any) -> None:
                 loop.call_soon_threadsafe(results.put_nowait, piece)
 
-            work = SideWork(cells(self._served, image, text), deliver)
+            work = SideWork(cells(self._predictor, self._served.task.prompt, image, text), deliver)
             self._engine.beside(work)
             while (piece := await results.get()) is not None:
                 if isinstance(piece, Exception):
@@ -109,9 +112,13 @@ class Occlusion:
             self._engine.cancel(job)
 
 
-def cells(served: ServedModel, image: Image.Image, text: str) -> Iterator[list[dict[str, float]]]:
+def predictor_of(served: ServedModel) -> Predictor:
+    """What asks how probable an answer is, with a processor of its own."""
+    return Predictor(served.model, copy.deepcopy(served.processor), batch_size=AT_ONCE)
+
+
+def cells(predictor: Predictor, prompt: str, image: Image.Image, text: str) -> Iterator[list[dict[str, float]]]:
     """How much each cell matters, a few at a time: natural logarithm of how often less probable the answer is."""
-    predictor = Predictor(served.model, copy.deepcopy(served.processor), batch_size=AT_ONCE)
     boxes = [_box(image, number) for number in range(CELLS * CELLS)]
     gray = tuple(round(value) for value in np.asarray(image).reshape(-1, 3).mean(axis=0))
 
@@ -124,7 +131,7 @@ def cells(served: ServedModel, image: Image.Image, text: str) -> Iterator[list[d
         return draw
 
     images: list[ImageSource] = [image, *(covered(box) for box in boxes)]
-    requests = [Question(served.task.prompt, [one]) for one in images]
+    requests = [Question(prompt, [one]) for one in images]
     whole: float | None = None
     held: list[tuple[int, float]] = []
     for index, likelihood in predictor.likelihoods(requests, [text] * len(requests)):
