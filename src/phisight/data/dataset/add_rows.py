@@ -7,7 +7,7 @@ are dealt out. Task, key, groups and limits are those of the data set.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from phisight.core.dataset_folder import FILE_NAME, METADATA, SPLIT, SPLITS
 from phisight.core.errors import DatasetError, SettingsError, some
 from phisight.core.task import Task
+from phisight.core.task_field import TaskField
 from phisight.data.build.build_dataset import Report, run
 from phisight.data.build.finish.finalize import BuildResult
 from phisight.data.build.plan.columns import Columns
@@ -31,9 +32,10 @@ from phisight.data.build.plan.table_columns import ADDED, NUMBER, carried_name
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import ImageLimits
 from phisight.data.sources import Source
-from phisight.data.sources.base import SourceBatch
+from phisight.data.sources.base import SourceBatch, WrappedSource
 from phisight.data.sources.layouts.open import open_source
 from phisight.data.sources.layouts.parts import Part, PartsSource
+from phisight.data.values.typed_columns import text_column
 
 _IMAGE = "image of the row"
 _STORED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -63,9 +65,8 @@ def add_rows(
     )  # fmt: skip
     key = options.key or column_of_keys or _known_key(data, new)
     plan = prepare(new, replace(options, key=key, group=GroupRule(), own_split=False, split_column=None))
-    old_rows = _FinishedRows(data)
-    new_rows = _NewRows(plan, data.card.key, data.task)
-    joined = PartsSource(data.path, [Part(old_rows), Part(new_rows)], "added")
+    rows = _in_one_type([_FinishedRows(data), _NewRows(plan, data.card.key)], data.task)
+    joined = PartsSource(data.path, list(map(Part, rows)), "added")
     joined.image_column = _IMAGE
     check_group_column(options.group, joined)
     columns = Columns(_IMAGE, None if data.card.key == NUMBER else data.card.key, data.task, plan.columns.guesses)
@@ -135,6 +136,39 @@ def _next_version(folder: Path) -> Path:
             return target
 
 
+def _in_one_type(sources: list[Source], task: Task) -> list[Source]:
+    """The sources, fields of the task as text where they differ in type, so that a build reads them again."""
+    types = {name: [source.schema.field(name).type for source in sources] for name in task.names}
+    differing = {
+        name: task.fields[name]
+        for name, (first, *others) in types.items()
+        if task.fields[name].rules.storage != "string" and any(not one.equals(first) for one in others)
+    }
+    return [_FieldsAsText(source, differing) for source in sources] if differing else sources
+
+
+class _FieldsAsText(WrappedSource):
+    """A source with some fields as text."""
+
+    def __init__(self, source: Source, fields: Mapping[str, TaskField]) -> None:
+        super().__init__(source)
+        self._fields = fields
+        self.schema = pa.schema(
+            [pa.field(one.name, pa.string()) if one.name in fields else one for one in source.schema]
+        )
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """All rows in order."""
+        for batch in self._source.batches():
+            columns = [
+                text_column(batch.table[name].to_pylist(), self._fields[name])
+                if name in self._fields
+                else batch.table[name]
+                for name in self.schema.names
+            ]
+            yield replace(batch, table=pa.Table.from_arrays(columns, schema=self.schema))
+
+
 class _FinishedRows(Source):
     """The rows of a finished data set, images as bytes."""
 
@@ -172,17 +206,16 @@ class _FinishedRows(Source):
 
 
 class _NewRows(Source):
-    """The rows of a prepared source under the names and types of a finished table, the image in a column of its own."""
+    """The rows of a prepared source under the names of a finished table, the image in a column of its own."""
 
     root: Path | None = None
     image_column: str | None = _IMAGE
     key_column: str | None = None
     typed = True
 
-    def __init__(self, plan: Plan, key: str, task: Task) -> None:
+    def __init__(self, plan: Plan, key: str) -> None:
         self._plan = plan
         self._source = plan.source
-        self._numbers = set(task.of_kind("number"))
         image = self._source.schema.field(plan.columns.image)
         self._embedded = pa.types.is_struct(image.type) or pa.types.is_binary(image.type)
         self._names = {
@@ -192,14 +225,11 @@ class _NewRows(Source):
         }
         if key != NUMBER and plan.columns.key is not None:
             self._names[key] = plan.columns.key
+        own = self._source.schema
         self.schema = pa.schema(
-            [*(pa.field(name, self._type(own)) for name, own in self._names.items()), pa.field(_IMAGE, _STORED)]
+            [*(pa.field(name, own.field(one).type) for name, one in self._names.items()), pa.field(_IMAGE, _STORED)]
         )
         self.description = self._source.description
-
-    def _type(self, own: str) -> pa.DataType:
-        kind = self._source.schema.field(own).type
-        return pa.float64() if own in self._numbers and pa.types.is_string(kind) else kind
 
     def count(self) -> int | None:
         """Rows."""
@@ -208,24 +238,10 @@ class _NewRows(Source):
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""
         for batch in self._source.batches():
-            columns = [
-                _as_numbers(batch.table[own]) if self._type(own) != batch.table[own].type else batch.table[own]
-                for own in self._names.values()
-            ]
+            columns = [batch.table[own] for own in self._names.values()]
             cells = [_stored(cell) for cell in batch.table[self._plan.columns.image].to_pylist()]
             columns.append(pa.chunked_array([pa.array(cells, _STORED)]))
             yield replace(batch, table=pa.Table.from_arrays(columns, schema=self.schema))
-
-
-def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text of numbers, written plainly, as numbers; what is none is null, so that its row is rejected as empty."""
-    found: list[float | None] = []
-    for cell in column.to_pylist():
-        try:
-            found.append(float(cell))
-        except (TypeError, ValueError):
-            found.append(None)
-    return pa.chunked_array([pa.array(found, pa.float64())])
 
 
 def _stored(cell: Any) -> dict[str, Any] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from phisight.core.errors import EmptyFieldError
 from phisight.core.kinds import FieldValue
 from phisight.core.task_field import TaskField
 from phisight.data.sources.arrow import column_of, numbers_of
@@ -45,6 +47,11 @@ def typed_column(cells: Sequence[Any], field: TaskField) -> pa.Array:
     return column_of(values, _TYPES[kind])
 
 
+def text_column(cells: Sequence[Any], field: TaskField) -> pa.Array:
+    """A column of text that the field reads as the values of the cells, and refuses where it refuses the cell."""
+    return column_of([_text(cell, field) for cell in cells], pa.string())
+
+
 def _lists(values: Sequence[FieldValue]) -> pa.Array:
     lists = [one if isinstance(one, tuple) else () for one in values]
     ends = np.cumsum([0, *map(len, lists)]).tolist()
@@ -58,3 +65,15 @@ def _value(cell: Any, field: TaskField) -> FieldValue:
         return field.typed(cell)
     except ValueError:
         return None
+
+
+def _text(cell: Any, field: TaskField) -> str | None:
+    if isinstance(cell, str):
+        return cell
+    try:
+        plain = field.rules.as_json(field.typed(cell))
+    except EmptyFieldError:
+        return None
+    except ValueError:
+        return f"[{type(cell).__name__} {cell}]"  # no kind reads it, while 5 alone would be a list of one entry
+    return plain if plain is None or isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
