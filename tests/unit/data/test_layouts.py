@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import os
@@ -234,3 +235,14 @@ def test_members_that_are_not_used_are_said(tmp_path: Path) -> None:
     source = open_source(str(samples(tmp_path / "a.tar", members)))
     assert source.schema.field("image").type == pa.binary()
     assert sorted(source.notes) == ["3 members *.mask.png are not used", "3 members *.mp3 are not used"]
+
+
+def test_days_of_one_table_beside_texts_of_another(tmp_path: Path) -> None:
+    """A column that is text in one table and days in the other holds days as they are written, not JSON of them."""
+    days = {"made": [datetime.date(2024, 1, 31)], "at": [datetime.datetime(2024, 1, 31, 8, 30)], "on": [True]}
+    pq.write_table(pa.table(days), tmp_path / "train.parquet")
+    texts = {"made": ["31.1.2024"], "at": ["noon"], "on": ["yes"]}
+    pq.write_table(pa.table(texts), tmp_path / "test.parquet")
+    rows = [row for batch in open_source(str(tmp_path)).batches() for row in batch.table.to_pylist()]
+    assert {"made": "2024-01-31", "at": "2024-01-31 08:30:00", "on": "true", "split": "train"} in rows
+    assert {"made": "31.1.2024", "at": "noon", "on": "yes", "split": "test"} in rows

@@ -118,10 +118,14 @@ def _joined(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:
 
 
 def _text_cells(column: pa.ChunkedArray) -> list[str | None]:
-    return [
-        cell if cell is None or isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
-        for cell in column.to_pylist()
-    ]
+    return [None if cell is None else _text(cell) for cell in column.to_pylist()]
+
+
+def _text(cell: Any) -> str:
+    """JSON of numbers, truth values and lists; days and times as they are written, without quotation marks."""
+    if isinstance(cell, bool | int | float | list | dict):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return str(cell)
 
 
 def _below(prefix: str, cell: str | None) -> str | None:
