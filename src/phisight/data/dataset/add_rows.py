@@ -175,7 +175,6 @@ class _FinishedRows(Source):
     root: Path | None = None
     image_column: str | None = _IMAGE
     key_column: str | None = None
-    typed = True
 
     def __init__(self, data: DatasetFolder) -> None:
         self._data = data
@@ -211,7 +210,6 @@ class _NewRows(Source):
     root: Path | None = None
     image_column: str | None = _IMAGE
     key_column: str | None = None
-    typed = True
 
     def __init__(self, plan: Plan, key: str) -> None:
         self._plan = plan
@@ -261,7 +259,6 @@ class _Selected(Source):
         self.description = source.description
         self.image_column: str | None = names[0]
         self.key_column: str | None = names[0]
-        self.typed = source.typed
 
     def count(self) -> int | None:
         """Rows."""

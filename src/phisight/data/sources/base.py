@@ -48,8 +48,6 @@ class Source(Protocol):
     """Column with the image where the source knows it."""
     key_column: str | None
     """Column that names a row where the source knows it."""
-    typed: bool
-    """False: every value came as text (CSV), so types are the task's to give."""
     notes: Sequence[str] = ()
     """What was found out about the source while it was opened, a sentence each: delimiter, encoding, layout."""
     asked_only: Sequence[str] = ()
@@ -72,7 +70,6 @@ class WrappedSource(Source):
         self.root = source.root
         self.image_column = source.image_column
         self.key_column = source.key_column
-        self.typed = source.typed
 
     def count(self) -> int | None:
         """Rows of the source that it is made of."""

@@ -42,7 +42,6 @@ class ConversationSource(Source):
     )
     image_column: str | None = "image"
     key_column: str | None = "id"
-    typed = True
 
     def __init__(self, path: Path, entries: list[Any]) -> None:
         self.root: Path | None = path.parent

@@ -24,7 +24,6 @@ class ExcelSource(Source):
 
     image_column: str | None = None
     key_column: str | None = None
-    typed = True
 
     def __init__(self, path: Path, sheet: str | None = None) -> None:
         self.path = path

@@ -44,7 +44,6 @@ class HubSource(Source):
 
     root: Path | None = None
     key_column: str | None = None
-    typed = True
 
     def __init__(self, name: HubName) -> None:
         import datasets

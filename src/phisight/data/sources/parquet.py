@@ -22,7 +22,6 @@ class ParquetSource(Source):
 
     image_column: str | None = None
     key_column: str | None = None
-    typed = True
 
     def __init__(self, path: Path, files: Sequence[Path] | None = None) -> None:
         self.path = path

@@ -50,7 +50,6 @@ class RecordSource(Source):
 
     image_column: str | None = None
     key_column: str | None = None
-    typed = True
 
     def __init__(self, path: Path, value: Any = None) -> None:
         self.root: Path | None = path.parent

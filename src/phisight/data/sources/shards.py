@@ -43,7 +43,6 @@ class ShardSource(Source):
     root: Path | None = None
     image_column: str | None = IMAGE
     key_column: str | None = KEY
-    typed = True
 
     def __init__(self, paths: list[Path], max_bytes: int = MAX_BYTES) -> None:
         self.paths = paths

@@ -36,7 +36,6 @@ class FileSource(Source):
 
     image_column: str | None = None
     key_column: str | None = None
-    typed = True
 
     def __init__(self, path: Path, kind: str, max_bytes: int = MAX_BYTES) -> None:
         self.path = path

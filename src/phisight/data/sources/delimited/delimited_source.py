@@ -36,7 +36,6 @@ class DelimitedSource(FileSource):
     ``notes``. Empty lines are no rows.
     """
 
-    typed = False
 
     def __init__(self, path: Path, encoding: str = DEFAULT, max_bytes: int = MAX_BYTES) -> None:
         tabs = path.suffix.lower() in (".tsv", ".tab")

@@ -25,7 +25,6 @@ class ImageFolderSource(Source):
     UTF-8 is written with percent signs for its bytes, which paths of images may have.
     """
 
-    typed = True
     image_column: str | None = PATH
     key_column: str | None = PATH
     asked_only = (NAME,)

@@ -43,7 +43,6 @@ class PartsSource(Source):
         sources = [part.source for part in self.parts]
         self.image_column = next((source.image_column for source in sources if source.image_column), None)
         self.key_column = next((source.key_column for source in sources if source.key_column), None)
-        self.typed = all(source.typed for source in sources)
         columns = _joined([source.schema for source in sources])
         self._split: str | None = None
         if any(part.split for part in self.parts):
