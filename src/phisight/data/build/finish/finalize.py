@@ -188,7 +188,7 @@ class Finalizer:
         for at, (row, image) in enumerate(stored):
             leader = int(leaders[at])
             group = row.key if leader == at else self.journal.key_of(int(accepted.numbers[leader]))
-            yield AcceptedRow(row.number, row.token or "", image, SPLITS[splits[at]], group, row.line)
+            yield AcceptedRow(row.number, row.line, row.token or "", image, SPLITS[splits[at]], group)
 
     def _check_values(self) -> None:
         at = 0

@@ -47,12 +47,12 @@ class AcceptedRow:
     """An accepted row with the columns a build adds."""
 
     number: int
+    line: int
+    """Number of the row in the source, where ``number`` counts images."""
     token: str
     image: StoredImage
     split: str
     group: str
-    line: int | None = None
-    """Row of the source where ``number`` counts images; None: the number."""
 
     def added(self) -> dict[str, Any]:
         """Values of the added columns."""
@@ -61,7 +61,7 @@ class AcceptedRow:
             FILE_NAME: image.file_name, SPLIT: self.split, GROUP: self.group, SHA256: image.sha256,
             WIDTH: image.width, HEIGHT: image.height, "image_format": image.format, "image_bytes": image.size,
             "image_phash": image.phash, "image_colours": image.colors, "image_notes": image.notes,
-            NUMBER: self.number if self.line is None else self.line,
+            NUMBER: self.line,
             TOKEN: self.token if self.token.startswith("url:") else "",
         }  # fmt: skip
 

@@ -36,6 +36,8 @@ class StagedRow:
     """One row of the source as the build sees it."""
 
     number: int
+    line: int
+    """Number of the row in the source, where ``number`` counts images."""
     key: str
     token: str | None
     """Its image; none when the row is rejected."""
@@ -45,13 +47,6 @@ class StagedRow:
     category: str = ""
     price: float | None = None
     rejection: Rejection | None = None
-    origin: int | None = None
-    """Row of the source where ``number`` counts images; None: the number."""
-
-    @property
-    def line(self) -> int:
-        """Number of the row in the source."""
-        return self.number if self.origin is None else self.origin
 
 
 class Journal:
@@ -142,7 +137,7 @@ class Journal:
         )
         for number, key, token, url, grouped, category, price, kind, reason, line, image_kind, result in cursor:
             rejection = Rejection(kind, reason) if kind else None
-            row = StagedRow(number, key, token, url, grouped, category, price, rejection, line)
+            row = StagedRow(number, line, key, token, url, grouped, category, price, rejection)
             if row.rejection is not None:
                 yield row, row.rejection
             else:

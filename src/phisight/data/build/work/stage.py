@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from phisight.core.errors import EmptyFieldError, MissingExtraError, SettingsError, TaskError, some
@@ -56,8 +56,9 @@ class Stager:
 
     def _stage(self, batch: SourceBatch) -> list[Job]:
         staged = [
-            StagedRow(bad.number, "", None, "", rejection=Rejection("malformed_row", bad.reason), origin=bad.origin)
+            StagedRow(bad.number, line, "", None, "", rejection=Rejection("malformed_row", bad.reason))
             for bad in batch.malformed
+            for line in [bad.number if bad.origin is None else bad.origin]
         ]
         jobs: dict[str, Job] = {}
         rows = zip(batch.numbers, batch.origins or batch.numbers, batch.table.to_pylist(), strict=True)
@@ -83,24 +84,32 @@ class Stager:
             self._images[key] += self.images_per_key is not None
             if self.images_per_key is not None and self._images[key] > self.images_per_key:
                 raise Rejection("further_image", f"the key has {self.images_per_key} images already (--images-per-key)")
-            staged = replace(self._accepted(number, row, values, key, url, job), origin=line)
+            staged = self._accepted(number, line, row, values, key, url, job)
         except Rejection as rejection:
-            return StagedRow(number, key, None, url, rejection=rejection, origin=line), None
+            return StagedRow(number, line, key, None, url, rejection=rejection), None
         except (SettingsError, MissingExtraError):
             raise
         except Exception as error:  # whatever one row holds, it never ends the build
-            return StagedRow(number, key, None, url, rejection=internal(error), origin=line), None
+            return StagedRow(number, line, key, None, url, rejection=internal(error)), None
         return staged, job
 
     def _accepted(
-        self, number: int, row: dict[str, Any], values: Mapping[str, FieldValue], key: str, url: str, job: Job
+        self,
+        number: int,
+        line: int,
+        row: dict[str, Any],
+        values: Mapping[str, FieldValue],
+        key: str,
+        url: str,
+        job: Job,
     ) -> StagedRow:
         task = self.columns.task
         categories, numbers = task.of_kind("category"), task.of_kind("number")
         group = self.group.group_of(_text(row[self.group.column]) if self.group.column else key) or key
         category = _text(row[categories[0]]) if categories else ""
         price = values[numbers[0]] if numbers else None
-        return StagedRow(number, key, job.token, url, group, category, None if price is None else as_number(price))
+        amount = None if price is None else as_number(price)
+        return StagedRow(number, line, key, job.token, url, group, category, amount)
 
     def _checked(self, number: int, row: dict[str, Any]) -> dict[str, FieldValue]:
         """The row's fields; a Rejection where the task cannot write them."""

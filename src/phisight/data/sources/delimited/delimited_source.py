@@ -36,7 +36,6 @@ class DelimitedSource(FileSource):
     ``notes``. Empty lines are no rows.
     """
 
-
     def __init__(self, path: Path, encoding: str = DEFAULT, max_bytes: int = MAX_BYTES) -> None:
         tabs = path.suffix.lower() in (".tsv", ".tab")
         super().__init__(path, "tsv" if tabs else "csv", max_bytes)
