@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -128,3 +130,15 @@ def test_the_commands(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert len(DatasetFolder.open(tmp_path / "ds-3")) == 21
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_added_images_as_bytes_are_no_column_of_the_table(tmp_path: Path, kind: pa.DataType) -> None:
+    build(str(table(tmp_path / "in", "a.csv", range(20))), tmp_path / "ds", BuildOptions(task=TASK))
+    rows = {"sku": [f"n{n}" for n in range(4)], "title": ["Lamp"] * 4, "price": [1.5] * 4}
+    photos = pa.array([encoded(smooth_image(60 + n)) for n in range(4)], kind)
+    pq.write_table(pa.table({**rows, "photo": photos}), tmp_path / "new.parquet")
+    new = DatasetFolder.open(add_rows(str(tmp_path / "new.parquet"), tmp_path / "ds").folder)
+    assert len(new) == 24
+    assert new.table["photo"].type == pa.string()
+    assert [row["photo"] for row in new.rows() if row["title"] == "Lamp"] == [None] * 4

@@ -32,13 +32,13 @@ from phisight.data.build.plan.table_columns import ADDED, NUMBER, carried_name
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import ImageLimits
 from phisight.data.sources import Source
+from phisight.data.sources.arrow import STORED_IMAGE, is_embedded, stored_image
 from phisight.data.sources.base import SourceBatch, WrappedSource
 from phisight.data.sources.layouts.open import open_source
 from phisight.data.sources.layouts.parts import Part, PartsSource
 from phisight.data.values.typed_columns import text_column
 
 _IMAGE = "image of the row"
-_STORED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _ROWS = 64
 REVIEWED = "image"
 """The column of a table of answers that names the image."""
@@ -180,7 +180,7 @@ class _FinishedRows(Source):
         self._data = data
         own = [field for field in data.table.schema.remove_metadata() if field.name not in ADDED.names]
         self._own = [field.name for field in own]
-        self.schema = pa.schema([*own, pa.field(_IMAGE, _STORED)])
+        self.schema = pa.schema([*own, pa.field(_IMAGE, STORED_IMAGE)])
         self.description = {**data.card.source, "kind": "data set", "name": data.path.resolve().name}
 
     def count(self) -> int | None:
@@ -194,7 +194,7 @@ class _FinishedRows(Source):
             for batch in file.iter_batches(batch_size=_ROWS):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
                 images = [self._bytes(name) for name in table[FILE_NAME].to_pylist()]
-                cells = pa.array([{"bytes": one, "path": None} for one in images], _STORED)
+                cells = pa.array([{"bytes": one, "path": None} for one in images], STORED_IMAGE)
                 numbers = list(range(done + 1, done + 1 + len(images)))
                 done += len(images)
                 yield SourceBatch(table.select(self._own).append_column(_IMAGE, cells), numbers)
@@ -215,17 +215,18 @@ class _NewRows(Source):
         self._plan = plan
         self._source = plan.source
         image = self._source.schema.field(plan.columns.image)
-        self._embedded = pa.types.is_struct(image.type) or pa.types.is_binary(image.type)
+        embedded = is_embedded(image.type)
         self._names = {
-            carried_name(name): name
-            for name in self._source.schema.names
-            if not (self._embedded and name == image.name)
+            carried_name(name): name for name in self._source.schema.names if not (embedded and name == image.name)
         }
         if key != NUMBER and plan.columns.key is not None:
             self._names[key] = plan.columns.key
         own = self._source.schema
         self.schema = pa.schema(
-            [*(pa.field(name, own.field(one).type) for name, one in self._names.items()), pa.field(_IMAGE, _STORED)]
+            [
+                *(pa.field(name, own.field(one).type) for name, one in self._names.items()),
+                pa.field(_IMAGE, STORED_IMAGE),
+            ]
         )
         self.description = self._source.description
 
@@ -237,15 +238,9 @@ class _NewRows(Source):
         """All rows in order."""
         for batch in self._source.batches():
             columns = [batch.table[own] for own in self._names.values()]
-            cells = [_stored(cell) for cell in batch.table[self._plan.columns.image].to_pylist()]
-            columns.append(pa.chunked_array([pa.array(cells, _STORED)]))
+            cells = [stored_image(cell) for cell in batch.table[self._plan.columns.image].to_pylist()]
+            columns.append(pa.chunked_array([pa.array(cells, STORED_IMAGE)]))
             yield replace(batch, table=pa.Table.from_arrays(columns, schema=self.schema))
-
-
-def _stored(cell: Any) -> dict[str, Any] | None:
-    if cell is None or isinstance(cell, dict):
-        return cell
-    return {"bytes": cell, "path": None} if isinstance(cell, bytes) else {"bytes": None, "path": str(cell)}
 
 
 class _Selected(Source):

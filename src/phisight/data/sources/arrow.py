@@ -12,7 +12,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+STORED_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""A column of images: each its bytes, or where it is."""
 _MOST_BYTES = 2**31 - 1
+
+
+def is_embedded(kind: pa.DataType) -> bool:
+    """Whether an image column of that type holds the bytes themselves."""
+    return bool(pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def stored_image(cell: Any) -> dict[str, Any] | None:
+    """A cell of an image column (bytes, their struct, a path or an address) as ``STORED_IMAGE`` holds it."""
+    if cell is None:
+        return None
+    if isinstance(cell, Mapping):
+        return {"bytes": cell.get("bytes"), "path": cell.get("path")}
+    return {"bytes": cell, "path": None} if isinstance(cell, bytes) else {"bytes": None, "path": str(cell)}
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

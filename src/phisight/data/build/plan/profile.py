@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from phisight.data.fetch.local_files import LocalFiles
 from phisight.data.images.image_names import looks_like_address, looks_like_image
+from phisight.data.sources.arrow import is_embedded
 from phisight.data.sources.base import Source
 from phisight.data.sources.products.image_cells import images_in
 from phisight.data.values.booleans import read_boolean
@@ -72,7 +73,7 @@ def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnP
     kind = field.type
     if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and (found := _lists_of_images(source, column)):
         return found
-    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if is_embedded(kind):
         filled = column.length() - column.null_count
         names = {child.name for child in kind} if pa.types.is_struct(kind) else {"bytes"}
         return ColumnProfile(filled / max(1, len(column)), float("bytes" in names), 0.0, {}, filled, False, 0.0, 0.0)

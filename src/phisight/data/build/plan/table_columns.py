@@ -14,6 +14,7 @@ from phisight.core.errors import SourceError, some
 from phisight.core.task import Task
 from phisight.data.build.plan.columns import Columns
 from phisight.data.images.rejection import StoredImage
+from phisight.data.sources.arrow import is_embedded
 from phisight.data.sources.base import Source
 from phisight.data.values.typed_columns import arrow_type
 
@@ -72,11 +73,6 @@ def image_of(row: dict[str, Any]) -> StoredImage:
         file_name=row[FILE_NAME], sha256=row[SHA256], width=row[WIDTH], height=row[HEIGHT], format=row["image_format"],
         size=row["image_bytes"], phash=row["image_phash"], colors=row["image_colours"], notes=row["image_notes"],
     )  # fmt: skip
-
-
-def is_embedded(kind: pa.DataType) -> bool:
-    """Whether an image column holds the bytes themselves."""
-    return bool(pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def carried_columns(source: Source, columns: Columns) -> dict[str, pa.Field]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from phisight.data.sources.arrow import column_of, numbers_of
+from phisight.data.sources.arrow import STORED_IMAGE, column_of, is_embedded, numbers_of, stored_image
 from phisight.data.sources.base import MalformedRow, Source, SourceBatch, WrappedSource
 from phisight.data.sources.products.image_cells import images_in
-
-_STORED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def with_one_image_a_row(source: Source, image: str, further: Sequence[str] = ()) -> Source:
     """The source itself where its image column holds one file each, as bytes; else a source that divides."""
-    kind = source.schema.field(image).type
-    if not further and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind)):
+    if not further and is_embedded(source.schema.field(image).type):
         return source
     return ImageRows(source, [image, *further])
 
@@ -33,7 +30,7 @@ class ImageRows(WrappedSource):
         self._images = list(images)
         at = source.schema.get_field_index(images[0])
         stored = any(_holds_bytes(source.schema.field(name).type) for name in images)
-        self._kind = _STORED if stored else pa.string()
+        self._kind = STORED_IMAGE if stored else pa.string()
         self.schema = source.schema.set(at, pa.field(images[0], self._kind))
         self.image_column = images[0]
         self._divided = 0
@@ -78,7 +75,7 @@ class ImageRows(WrappedSource):
     def _with(self, table: pa.Table, cells: list[Any]) -> pa.Table:
         at = table.schema.get_field_index(self._images[0])
         if pa.types.is_struct(self._kind):
-            column = pa.array([_stored(cell) for cell in cells], self._kind)
+            column = pa.array([stored_image(cell) for cell in cells], self._kind)
         else:
             column = column_of(cells, pa.string())
         return table.set_column(at, self.schema.field(at), pa.chunked_array([column]))
@@ -87,13 +84,7 @@ class ImageRows(WrappedSource):
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _holds_bytes(kind.value_type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind))
-
-
-def _stored(cell: Any) -> dict[str, Any] | None:
-    if cell is None or isinstance(cell, Mapping):
-        return None if cell is None else {"bytes": cell.get("bytes"), "path": cell.get("path")}
-    return {"bytes": cell, "path": None} if isinstance(cell, bytes) else {"bytes": None, "path": str(cell)}
+    return is_embedded(kind)
 
 
 def _distinct(images: list[Any]) -> list[Any]:
