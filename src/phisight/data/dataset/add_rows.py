@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phisight.core.dataset_folder import FILE_NAME, METADATA, SPLIT, SPLITS
+from phisight.core.dataset_folder import FILE_NAME, SPLIT, SPLITS
 from phisight.core.errors import DatasetError, SettingsError, some
 from phisight.core.task import Task
 from phisight.core.task_field import TaskField
@@ -190,14 +189,13 @@ class _FinishedRows(Source):
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""
         done = 0
-        with pq.ParquetFile(self._data.path / METADATA) as file:
-            for batch in file.iter_batches(batch_size=_ROWS):
-                table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
-                images = [self._bytes(name) for name in table[FILE_NAME].to_pylist()]
-                cells = pa.array([{"bytes": one, "path": None} for one in images], STORED_IMAGE)
-                numbers = list(range(done + 1, done + 1 + len(images)))
-                done += len(images)
-                yield SourceBatch(table.select(self._own).append_column(_IMAGE, cells), numbers)
+        for batch in self._data.table.replace_schema_metadata(None).to_batches(max_chunksize=_ROWS):
+            table = pa.Table.from_batches([batch])
+            images = [self._bytes(name) for name in table[FILE_NAME].to_pylist()]
+            cells = pa.array([{"bytes": one, "path": None} for one in images], STORED_IMAGE)
+            numbers = list(range(done + 1, done + 1 + len(images)))
+            done += len(images)
+            yield SourceBatch(table.select(self._own).append_column(_IMAGE, cells), numbers)
 
     def _bytes(self, name: str) -> bytes | None:
         path = self._data.path / name
