@@ -25,7 +25,7 @@ from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.plan.kept_splits import KeptSplits
-from phisight.data.build.plan.source_plan import Plan, check_group_column, prepare
+from phisight.data.build.plan.source_plan import Plan, as_source, check_group_column, prepare
 from phisight.data.build.plan.splits import SplitShares
 from phisight.data.build.plan.table_columns import ADDED, NUMBER, carried_name
 from phisight.data.dataset.folder import DatasetFolder
@@ -33,7 +33,6 @@ from phisight.data.images.decode import ImageLimits
 from phisight.data.sources import Source
 from phisight.data.sources.arrow import STORED_IMAGE, is_embedded, stored_image
 from phisight.data.sources.base import SourceBatch, WrappedSource
-from phisight.data.sources.layouts.open import open_source
 from phisight.data.sources.layouts.parts import Part, PartsSource
 from phisight.data.values.typed_columns import text_column
 
@@ -59,9 +58,7 @@ def add_rows(
     """
     data = DatasetFolder.open(folder)
     options = _options_of(data, options or BuildOptions())
-    new = source if not isinstance(source, str) else open_source(
-        source, encoding=options.encoding, sheet=options.sheet, max_bytes=options.limits.max_bytes
-    )  # fmt: skip
+    new = as_source(source, options)
     key = options.key or column_of_keys or _known_key(data, new)
     plan = prepare(new, replace(options, key=key, group=GroupRule(), own_split=False, split_column=None))
     rows = _in_one_type([_FinishedRows(data), _NewRows(plan, data.card.key)], data.task)
@@ -84,7 +81,7 @@ def correct(
     """
     data = DatasetFolder.open(folder)
     options = options or BuildOptions()
-    table = open_source(str(review), encoding=options.encoding, sheet=options.sheet)
+    table = as_source(str(review), _options_of(data, options))
     wanted = [options.image or REVIEWED, *data.task.names]
     missing = [name for name in wanted if name not in table.schema.names]
     if missing:
@@ -241,21 +238,15 @@ class _NewRows(Source):
             yield replace(batch, table=pa.Table.from_arrays(columns, schema=self.schema))
 
 
-class _Selected(Source):
+class _Selected(WrappedSource):
     """Some columns of a source, with the folder that paths begin in."""
 
     def __init__(self, source: Source, names: list[str], root: Path) -> None:
-        self._source = source
+        super().__init__(source)
         self._names = names
-        self.root: Path | None = root
+        self.root = root
         self.schema = pa.schema([source.schema.field(name) for name in names])
-        self.description = source.description
-        self.image_column: str | None = names[0]
-        self.key_column: str | None = names[0]
-
-    def count(self) -> int | None:
-        """Rows."""
-        return self._source.count()
+        self.image_column = self.key_column = names[0]
 
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""

@@ -39,6 +39,13 @@ class Plan:
     """What was changed or noticed; complete when all rows were read."""
 
 
+def as_source(source: str | Source, options: BuildOptions) -> Source:
+    """The source that a name means, opened as the options say; SourceError with the repair."""
+    if not isinstance(source, str):
+        return source
+    return open_source(source, encoding=options.encoding, sheet=options.sheet, max_bytes=options.limits.max_bytes)
+
+
 def prepare(source: str | Source, options: BuildOptions) -> Plan:
     """Open and prepare a source; SourceError, SettingsError and TaskError as ``build`` raises them.
 
@@ -46,9 +53,8 @@ def prepare(source: str | Source, options: BuildOptions) -> Plan:
     """
     if options.engine not in ("local", "ray"):
         raise SettingsError(f"--engine {options.engine!r} is neither local nor ray")
-    if isinstance(source, str):
-        source = open_source(source, encoding=options.encoding, sheet=options.sheet, max_bytes=options.limits.max_bytes)
-    opened, notes = source, list(source.notes)
+    opened = as_source(source, options)
+    notes = list(opened.notes)
     problems: list[str] = []
 
     def tried(step: Callable[[], Result]) -> Result | None:
