@@ -23,7 +23,7 @@ FIGURES = (
     "_accuracy", "_exact", "_mae", "_median_ape", "_days_off", "_relative_error", "_entry_f1", "_invented", "_missed",
     "parse_rate",
 )  # fmt: skip
-TOLD_ANEW = ("Limits", "How to call it")
+WRITTEN_ANEW = ("Limits", "How to call it")
 """Sections that are never those of an earlier card."""
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
@@ -64,7 +64,7 @@ def model_card(facts: CardFacts) -> str:
         "Licenses": _licenses(facts),
         "How to call it": _how_to_call(facts),
     }
-    earlier = {name: text for name, text in facts.earlier.items() if name in sections and name not in TOLD_ANEW}
+    earlier = {name: text for name, text in facts.earlier.items() if name in sections and name not in WRITTEN_ANEW}
     parts = [_front_matter(facts), f"# {facts.title}\n", _what_it_is(facts)]
     for name, text in (sections | earlier).items():
         parts += [f"## {name}\n", text]

@@ -98,13 +98,8 @@ def prepare_model(model: Any, recipe: Recipe) -> None:
 
 def training_loop(run: TrainingRun) -> None:
     """Train until all steps are done, evaluations no longer improve, or a signal asks to stop (StoppedError)."""
-    model, optimizer, scheduler, accelerator, loss = (
-        run.model,
-        run.optimizer,
-        run.scheduler,
-        run.accelerator,
-        run.loss,
-    )
+    model, optimizer, scheduler = run.model, run.optimizer, run.scheduler
+    accelerator, loss = run.accelerator, run.loss
     for micro_batches in run.loader.steps(done=run.state.global_step, planned=run.steps):
         run.seed_step()
         divisor = run.divisor_of(micro_batches)
