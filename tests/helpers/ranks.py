@@ -135,7 +135,7 @@ def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
         folder = DatasetFolder.open(recipe.data.path)
         model, processor = load_model(recipe.model.name, recipe.model)
         model = apply_method(model, recipe.train, recipe.lora)
-        examples, _ = build_dataset(recipe, folder, folder.rows("train"), processor, folder.task)
+        examples, _ = build_dataset(recipe, folder.load_image, folder.rows("train"), processor, folder.task)
         losses = Losses()
         mixed: Any = SomeWithoutImage(examples)
         fit(model, processor, mixed, None, recipe, recipe.out, losses)

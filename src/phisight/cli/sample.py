@@ -21,8 +21,14 @@ app = typer.Typer(help="Draw a catalogue of products with images, without a row 
 
 @app.command("make")
 def make_command(
-    rows: Annotated[int, typer.Option(help="How many products to draw.")],
     out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet, or be empty.")],
+    rows: Annotated[int | None, typer.Option(help="How many products to draw.")] = None,
+    foreign: Annotated[
+        int | None, typer.Option(help="Instead of products: this many images that show nothing of a task.")
+    ] = None,
+    kinds: Annotated[
+        str, typer.Option(help="Kinds of --foreign, separated by commas; without: all, listed in sample.json.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, on any number of workers.")] = 0,
     preset: Annotated[
         str,
@@ -34,7 +40,8 @@ def make_command(
     like: Annotated[
         Path | None,
         typer.Option(
-            help="Learn from this table (what data build reads, or a data set folder) and make a new one of its kind."
+            help="Learn from this table (what data build reads, or a data set folder) and make a new one of its kind; "
+            "with --foreign: take the sizes of its images."
         ),
     ] = None,
     faults: Annotated[
@@ -51,17 +58,25 @@ def make_command(
 
     The price rule and its noise are written to sample.json, so the best possible error is known.
 
+    With --foreign, images that show nothing of a task, for train.abstain and evaluate --foreign.
+
     Example: phisight sample make --rows 500 --out data/sample --seed 1
     """
     from phisight.core.errors import SampleError
     from phisight.sample.catalogue.presets import preset as preset_of
-    from phisight.sample.contact_sheet import contact_sheet
     from phisight.sample.draw_catalogue import make
     from phisight.sample.faults import parse_rates
     from phisight.sample.like.imitate import imitate
     from phisight.sample.receipts.receipt_folder import PRESET as RECEIPTS
     from phisight.sample.receipts.receipt_folder import make_receipts
 
+    if foreign is not None:
+        if rows is not None or faults or preset != "fashion":
+            raise SampleError("--foreign takes neither --rows nor --preset nor --faults; leave them out")
+        _make_foreign(foreign, kinds, like, out, seed, workers or os.cpu_count() or 1, overwrite, sheet)
+        return
+    if rows is None or kinds:
+        raise SampleError("give --rows N for products, or --foreign N with --kinds for images that show none")
     rates = parse_rates(faults)
     if preset == RECEIPTS and (like is not None or rates):
         raise SampleError("--preset receipts takes neither --like nor --faults; leave them out")
@@ -95,6 +110,37 @@ def make_command(
                 progress=progress,
             )
     _print_card(card, out)
+    _write_sheet(out, sheet)
+
+
+def _make_foreign(
+    count: int, kinds: str, like: Path | None, out: Path, seed: int, workers: int, overwrite: bool, sheet: Path | None
+) -> None:
+    from phisight.data.dataset.folder import DatasetFolder
+    from phisight.data.dataset.image_groups import recorded_sizes
+    from phisight.sample.foreign.foreign_folder import make_foreign
+
+    sizes = recorded_sizes(DatasetFolder.open(like).rows()) if like is not None else []
+    chosen = [kind.strip() for kind in kinds.split(",") if kind.strip()]
+    with _progress(count) as progress:
+        card = make_foreign(
+            count,
+            out,
+            seed=seed,
+            kinds=chosen,
+            sizes=sizes,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    drawn = ", ".join(f"{number:,} {kind}" for kind, number in card.settings["kinds"].items())
+    console.print(f"{card.rows:,} foreign images in {out}: {drawn}", highlight=False)
+    _write_sheet(out, sheet)
+
+
+def _write_sheet(out: Path, sheet: Path | None) -> None:
+    from phisight.sample.contact_sheet import contact_sheet
+
     if sheet is not None:
         contact_sheet(out).save(sheet)
         console.print(f"contact sheet: {sheet}", highlight=False)

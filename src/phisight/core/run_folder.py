@@ -9,6 +9,7 @@ RUN/best/                  the checkpoint that scored best, with the processor
 RUN/predictions.parquet    one row an example: truth, answer, parsed fields, real and shuffled image
 RUN/scores.json            the metrics of the last full evaluation of the recipe's split
 RUN/evaluations/NAME/      predictions.parquet and scores.json of any other split, data set or number of rows
+RUN/foreign/               images that show nothing of the task, drawn for training (a data set folder)
 RUN/report.html            one self-contained page
 """
 
@@ -31,6 +32,8 @@ BEST = "best"
 EVALUATIONS = "evaluations"
 BASE = "base"
 """Folder of the merged weights that a run starts from, where it continues from adapters."""
+FOREIGN_IMAGES = "foreign"
+"""Folder of the foreign images that a run has drawn."""
 PREDICTIONS = "predictions.parquet"
 SCORES = "scores.json"
 REPORT = "report.html"

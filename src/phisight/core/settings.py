@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from phisight.core.dataset_folder import Split
-from phisight.core.task import Task
+from phisight.core.task import NOT_SHOWN, Task
 
 Numbers = Literal["text", "digit_weighted", "expected", "head"]
 """Methods to learn and answer numbers."""
@@ -58,6 +58,19 @@ class DataSettings(Settings):
     """Folder of those features, shared by runs; None means ``features`` beside the run folder."""
     trunk_cache_gb: float = Field(default=20.0, ge=0)
     """Most GB on disk for hidden states below ``train.from_layer``, computed once per example; 0: in every step."""
+
+
+class AbstainSettings(Settings):
+    """Images that show nothing of the task, learned with the answer that no field is shown."""
+
+    share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training examples (of the pairs, under dpo) whose image is foreign to the task; 0: none."""
+    images: Literal["drawn"] | Path = "drawn"
+    """``drawn``, or a folder of such images: a data set folder (``phisight sample make --foreign``), or any other."""
+    kinds: list[str] = []
+    """Kinds of image that are drawn; none named: those that evaluation does not draw."""
+    word: str = NOT_SHOWN
+    """What an answer says of a field that is not shown; an optional field says its own word."""
 
 
 class TrainSettings(Settings):
@@ -115,6 +128,8 @@ class TrainSettings(Settings):
     numbers: Numbers = "head"
     """How numbers are learned and answered: ``text``, the digits; ``digit_weighted``, the first ones weigh more in the
     loss; ``expected``, the median of their probabilities; ``head``, one that predicts the logarithm beside the text."""
+    abstain: AbstainSettings = AbstainSettings()
+    """Foreign images among the examples, so that the model says when an image does not show what is asked."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
     evaluate_every: int | None = Field(default=None, ge=1)

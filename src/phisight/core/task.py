@@ -23,6 +23,8 @@ from phisight.core.task_field import TaskField, field_of
 
 __all__ = ["FieldValue", "ParsedAnswer", "Task", "TaskField", "checked_prompt", "special_tokens_in"]
 
+NOT_SHOWN = "not shown"
+"""What an answer says of a field that the image does not show, unless the recipe says another word."""
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SPECIAL = re.compile(
     r"<\|[^\s<>|]{1,40}\|>|</?s>|<unk>|<pad>|<mask>|<bos>|<eos>|<image>|</?(?:img|box|ref)>|\[/?INST\]"
@@ -96,6 +98,31 @@ class Task(BaseModel):
         """Names of the fields of one kind, in template order."""
         return [name for name in self.names if self.fields[name].kind == kind]
 
+    def abstaining(self, word: str = NOT_SHOWN) -> Task:
+        """The task whose answers may say of every field that the image does not show it; rows still have values.
+
+        ``word`` says so where the field is not optional; an optional one has its own. TaskError where some field could
+        not be told from it.
+        """
+        fields = {
+            name: field if field.may_be_absent else field.model_copy(update={"abstain": True, "absent": word})
+            for name, field in self.fields.items()
+        }
+        task = Task.model_validate({**self.model_dump(), "fields": {n: f.model_dump() for n, f in fields.items()}})
+        task.render(task.not_shown)
+        return task
+
+    @property
+    def abstains(self) -> bool:
+        """Whether an answer may be without a value in every field, and in some although every row has one."""
+        fields = self.fields.values()
+        return all(field.may_be_absent for field in fields) and any(field.abstain for field in fields)
+
+    @property
+    def not_shown(self) -> dict[str, str]:
+        """A row of a task that abstains: an image that shows no field."""
+        return {name: self.fields[name].absent for name in self.names}
+
     def values(self, row: Mapping[str, Any]) -> dict[str, FieldValue]:
         """The task's fields of a table row, typed; TaskError without the column, EmptyFieldError without a value."""
         missing = [name for name in self.names if name not in row]
@@ -129,7 +156,7 @@ class Task(BaseModel):
         for name in self.names:
             field = self.fields[name]
             one = field.rules.schema((known or {}).get(name, Known()), field)
-            properties[name] = {"anyOf": [one, {"type": "null"}]} if field.optional else one
+            properties[name] = {"anyOf": [one, {"type": "null"}]} if field.may_be_absent else one
         return {"type": "object", "properties": properties, "required": self.names, "additionalProperties": False}
 
     def as_json(self, values: Mapping[str, FieldValue]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class TaskField(FieldOptions):
             raise TaskError(f"{self.absent!r} cannot stand for no value; name a word, such as 'none'")
         for option, needed in _OPTIONS_OF.items():
             is_default = getattr(self, option) == type(self).model_fields[option].default
-            if not is_default and not (self.optional if needed == "optional" else self.kind == needed):
-                owner = "an optional field (KIND?)" if needed == "optional" else f"a {needed}"
+            if not is_default and not (self.may_be_absent if needed == "optional" else self.kind == needed):
+                owner = "an optional field (KIND?) or one with abstain" if needed == "optional" else f"a {needed}"
                 raise TaskError(
                     f"{option} = {getattr(self, option)!r} is an option of {owner}, not of this {self.kind}"
                 )
@@ -49,6 +49,11 @@ class TaskField(FieldOptions):
         defaults = {name: info.default for name, info in type(self).model_fields.items()}
         written: dict[str, Any] = handler(self)
         return {key: value for key, value in written.items() if key in _ALWAYS_WRITTEN or value != defaults[key]}
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether an answer may be without a value."""
+        return self.optional or self.abstain
 
     @property
     def rules(self) -> Kind:
@@ -62,19 +67,19 @@ class TaskField(FieldOptions):
         return ":".join([self.kind + ("?" if self.optional else ""), *more])
 
     def typed(self, value: Any) -> FieldValue:
-        """The value of a cell, None where an optional field has none.
+        """The value of a cell, None where an optional field has none or an answer may say that it is not shown.
 
         Raises:
-            EmptyFieldError: The cell holds nothing, and the field is not optional.
+            EmptyFieldError: The cell is empty, and the field is not optional.
             ValueError: It holds something else than it should.
         """
         if isinstance(value, list | tuple):
             empty = not any(one is not None and str(one).strip() for one in value)
         else:
             empty = value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
-        if not self.optional:
-            if empty:
-                raise EmptyFieldError("is empty; fill it, leave the row out, or make the field optional (KIND?)")
+        if empty and not self.optional:
+            raise EmptyFieldError("is empty; fill it, leave the row out, or make the field optional (KIND?)")
+        if not self.may_be_absent:
             return self.rules.typed(value, self)
         if empty or self.is_absent(str(value).strip()):
             return None
@@ -92,11 +97,11 @@ class TaskField(FieldOptions):
     def part(self, known: Known) -> Part:
         """The texts that it may have in an answer."""
         part = self.rules.part(known, self)
-        return Either(Choice([self.absent]), part) if self.optional else part
+        return Either(Choice([self.absent]), part) if self.may_be_absent else part
 
     def is_absent(self, text: str) -> bool:
         """Whether a text says that there is no value."""
-        return self.optional and text.casefold() == self.absent.casefold()
+        return self.may_be_absent and text.casefold() == self.absent.casefold()
 
 
 def field_of(text: str) -> dict[str, Any]:

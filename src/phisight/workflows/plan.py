@@ -8,6 +8,7 @@ from typing import Any
 from phisight.core.errors import SettingsError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.dataset.foreign_images import foreign_count, foreign_examples
 from phisight.export.model_folder import read_config, read_processor
 from phisight.export.subject import subject_of
 from phisight.model.tiny import tiny_config, tiny_processor
@@ -106,6 +107,9 @@ def _planned(recipe: Recipe) -> PlannedRun:
     folder = DatasetFolder.open(recipe.data.path)
     task = recipe.task or folder.task
     rows = split_rows(folder, recipe, "train").rows[: recipe.data.train_rows]
+    if recipe.train.abstain.share:  # counted as images of the same sizes
+        task = task.abstaining(recipe.train.abstain.word)
+        rows += foreign_examples(rows, foreign_count(len(rows), recipe.train.abstain.share), recipe.seed, task)
     config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
     return PlannedRun(recipe, rows, task, config, processor, tiny=recipe.model.name == TINY)
 

@@ -160,7 +160,9 @@ def _text_room(task: Task, tokenizer: Any, limits: AnswerLimits, most: int) -> i
         field, seen = task.fields[name], known.get(name, Known())
         longest = field.rules.longest(seen, field)
         texts += [name] if field.part(seen).open_ended else []
-        longest_answer = longest_answer.replace("{" + name + "}", max(longest, field.absent * field.optional, key=len))
+        longest_answer = longest_answer.replace(
+            "{" + name + "}", max(longest, field.absent * field.may_be_absent, key=len)
+        )
     needed = len(tokenizer(longest_answer, add_special_tokens=False).input_ids) * 5 // 4 + 4
     room = (most - needed) // max(1, len(texts))
     if room < MIN_TEXT_TOKENS:

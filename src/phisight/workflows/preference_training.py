@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from phisight.core.dataset_folder import SHA256
 from phisight.core.errors import SettingsError, some
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
-from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.image_groups import images_of
-from phisight.data.dataset.preference_pairs import read_pairs, recorded_image
-from phisight.data.images.recorded import require_unchanged
+from phisight.data.dataset.preference_pairs import read_pairs
 from phisight.model.number_head import head_of
 from phisight.train.cache import reference_scores
 from phisight.train.distributed.process_group import on_each_node
@@ -20,6 +18,7 @@ from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.pair_set import PairCollator, PairSet, other_images
 from phisight.train.precompute import CacheReport, Progress
+from phisight.workflows.abstain_training import TrainingImages, foreign_pairs
 
 
 def check_objective(recipe: Recipe) -> None:
@@ -49,48 +48,45 @@ def check_objective(recipe: Recipe) -> None:
 
 
 def pair_set(
-    recipe: Recipe, folder: DatasetFolder, processor: Any, task: Task, notify: Callable[[str], None]
+    recipe: Recipe,
+    source: TrainingImages,
+    rows: Sequence[dict[str, Any]],
+    processor: Any,
+    task: Task,
+    notify: Callable[[str], None],
 ) -> tuple[PairSet, int]:
-    """The pairs of a recipe as examples, and how many are left out as too long.
+    """The pairs of a recipe as examples, and how many are left out as too long; ``rows`` are those of training.
 
     SettingsError where sides are too long and ``data.too_long`` is ``error``.
     """
-    path = recipe.preference.pairs
+    path, folder = source.pairs, source.folder
     assert path is not None
-    rows, left_out = read_pairs(path, folder)
+    found, left_out = read_pairs(path, folder)
     if left_out:
-        notify(f"{len(left_out)} of {len(rows) + len(left_out)} pairs are left out: {some(left_out, 3)}.")
-    unnamed = sum(SHA256 not in image for row in rows for image in images_of(row))
+        notify(f"{len(left_out)} of {len(found) + len(left_out)} pairs are left out: {some(left_out, 3)}.")
+    if added := foreign_pairs(source.foreign, recipe, task, len(found), rows):
+        notify(f"{len(added)} of {len(found) + len(added)} pairs show foreign images.")
+        found += added
+    unnamed = sum(SHA256 not in image for row in found for image in images_of(row))
     if unnamed:
         raise SettingsError(f"{folder.path} has no column {SHA256}, by which images are named; build the folder again")
 
-    def load(row: Mapping[str, Any]) -> Any:
-        return recorded_image(row, folder, path).load()
-
     def made(chosen: list[dict[str, Any]]) -> PairSet:
-        images = ExampleSet(chosen, load, processor, task, num_crops=recipe.model.num_crops)
+        images = ExampleSet(chosen, source.load, processor, task, num_crops=recipe.model.num_crops)
         others = other_images(chosen, recipe.seed) if recipe.preference.image_weight else None
         return PairSet(chosen, images, others)
 
-    limit, pairs = recipe.data.max_length or processor.tokenizer.model_max_length, made(rows)
-    fitting = [row for row, length in zip(rows, pairs.lengths, strict=True) if length <= limit]
-    too_long = len(rows) - len(fitting)
+    limit, pairs = recipe.data.max_length or processor.tokenizer.model_max_length, made(found)
+    fitting = [row for row, length in zip(found, pairs.lengths, strict=True) if length <= limit]
+    too_long = len(found) - len(fitting)
     if not too_long:
         return pairs, 0
     if recipe.data.too_long == "error" or not fitting:
         raise SettingsError(
-            f"{too_long} of {len(rows)} pairs are longer than {limit} tokens (the longest {max(pairs.lengths)}); raise "
-            "data.max_length, lower model.num_crops, or set data.too_long to leave_out"
+            f"{too_long} of {len(found)} pairs are longer than {limit} tokens (the longest {max(pairs.lengths)}); "
+            "raise data.max_length, lower model.num_crops, or set data.too_long to leave_out"
         )
     return made(fitting), too_long
-
-
-def unchanged_images(recipe: Recipe, folder: DatasetFolder) -> Callable[[Iterable[Mapping[str, Any]]], None]:
-    """What raises ChangedImageError for rows whose image is not the one that data set or pairs recorded."""
-    path = recipe.preference.pairs
-    if path is None:
-        return folder.require_unchanged
-    return lambda rows: require_unchanged(recorded_image(row, folder, path) for row in rows)
 
 
 def fill_reference(recipe: Recipe, model: Any, pairs: PairSet, processor: Any, progress: Progress) -> CacheReport:

@@ -43,6 +43,8 @@ from phisight.train.precompute import CacheReport, fill_caches
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
 from phisight.train.trainable.quantize import quantize_decoder
+from phisight.workflows import abstain_training
+from phisight.workflows.abstain_training import TrainingImages
 from phisight.workflows.load import TINY, new_model, split_rows, with_task
 from phisight.workflows.open_run import (
     OpenedRun,
@@ -58,7 +60,6 @@ from phisight.workflows.preference_training import (
     fill_reference,
     freeze_number_head,
     pair_set,
-    unchanged_images,
 )
 from phisight.workflows.tracking import FigureSink, tracker_options
 from phisight.workflows.validate import ValidationAnswers, judged_by
@@ -110,13 +111,14 @@ def train(
     """
     callbacks = _Callbacks(announce, progress, precomputing, notify)
     check_objective(recipe)
+    abstain_training.check_abstain(recipe)
     with process_group.joined(), contextlib.ExitStack() as held:
         # Rank zero holds the folder for all; a second training on it ends at once.
         process_group.on_rank_zero(lambda: held.enter_context(locked(recipe.out)))
         if recipe.out.resolve() in (start := Path(recipe.model.name).resolve(), start.parent):
             raise SettingsError(f"{recipe.out} cannot train from itself; choose another folder with --set out=DIR")
         folder = DatasetFolder.open(recipe.data.path)
-        recipe = with_task(recipe, folder.task)
+        recipe = abstain_training.with_abstaining(with_task(recipe, folder.task), folder.task)
         opened = process_group.on_rank_zero(
             lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=notify, more_steps=more_steps)
         )
@@ -135,14 +137,15 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     task = recipe.task or folder.task
     rows, validation_rows = _rows(folder, recipe, callbacks.notify)
     answers = judged_by(recipe, task, folder.split_names)
+    images = abstain_training.images_of_training(opened, folder, task, rows, callbacks.notify)
+    rows += abstain_training.examples_of(images.foreign, recipe, task, len(rows), callbacks.notify)
 
     start = process_group.on_rank_zero(lambda: starting_point(opened, callbacks.notify))
     model, processor = starting_model(from_weights(recipe, start), task, rows)
     model = _with_trainable_parameters(model, recipe)
-    datasets = _datasets(recipe, folder, task, model, processor, rows, validation_rows, callbacks.notify)
+    datasets = _datasets(recipe, images, task, model, processor, rows, validation_rows, callbacks.notify)
     check = _check_images(model, processor, datasets.train)
-    unchanged = unchanged_images(recipe, folder)
-    caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing, unchanged)
+    caches = fill_caches(recipe, model, datasets.present, callbacks.precomputing, images.require_unchanged)
     loss = SUPERVISED
     if isinstance(datasets.train, PairSet):
         loss = preference_loss(recipe.preference)
@@ -235,7 +238,7 @@ class Datasets(NamedTuple):
 
 def _datasets(
     recipe: Recipe,
-    folder: DatasetFolder,
+    images: TrainingImages,
     task: Task,
     model: Any,
     processor: Any,
@@ -246,10 +249,12 @@ def _datasets(
     targets = number_targets(recipe.train.numbers, model, processor, task, rows)
     train_set: ExampleSet | PairSet
     if recipe.train.objective == "dpo":
-        train_set, left_out = pair_set(recipe, folder, processor, task, notify)
+        train_set, left_out = pair_set(recipe, images, rows, processor, task, notify)
     else:
-        train_set, left_out = build_dataset(recipe, folder, rows, processor, task)
-    validation_set = build_dataset(recipe, folder, validation_rows, processor, task)[0] if validation_rows else None
+        train_set, left_out = build_dataset(recipe, images.load, rows, processor, task)
+    validation_set = (
+        build_dataset(recipe, images.load, validation_rows, processor, task)[0] if validation_rows else None
+    )
     datasets = Datasets(train_set, validation_set, left_out)
     for dataset in datasets.present:
         dataset.targets = targets
@@ -257,7 +262,7 @@ def _datasets(
 
 
 def build_dataset(
-    recipe: Recipe, folder: DatasetFolder, rows: Rows, processor: Any, task: Task
+    recipe: Recipe, load_image: Callable[[Mapping[str, Any]], Any], rows: Rows, processor: Any, task: Task
 ) -> tuple[ExampleSet, int]:
     """Rows as a dataset of examples, and how many are left out as too long.
 
@@ -275,7 +280,7 @@ def build_dataset(
         )
     examples = ExampleSet(
         fitting,
-        folder.load_image,
+        load_image,
         processor,
         task,
         num_crops=num_crops,

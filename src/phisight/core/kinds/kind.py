@@ -43,6 +43,9 @@ class FieldOptions(BaseModel):
         description="Digits after the point of a number; None means as short as exact (470.0, 12.99).",
     )
     optional: bool = Field(default=False, description="Whether a row may be without a value.")
+    abstain: bool = Field(
+        default=False, description="Whether an answer may be without a value although every row has one: not shown."
+    )
     absent: str = Field(default="none", description="What stands in an answer where there is no value.")
     of: Literal["text", "category"] = Field(default="text", description="What the entries of a list are.")
     separator: str = Field(default="; ", description="What stands between the entries of a list.")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from phisight.core.dataset_folder import HEIGHT, WIDTH
 from phisight.core.errors import DataError, some
 
 IMAGE_ROWS = "__image_rows__"
@@ -47,6 +48,12 @@ def images_of(row: Row) -> Sequence[Row]:
     """The rows of a product's images; a row that was not joined is its own only one."""
     images: Sequence[Row] = row.get(IMAGE_ROWS) or [row]
     return images
+
+
+def recorded_sizes(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """Width and height in pixels of each image of some rows, where the table records them."""
+    images = [one for row in rows for one in images_of(row)]
+    return [(int(one[WIDTH]), int(one[HEIGHT])) for one in images if one.get(WIDTH) and one.get(HEIGHT)]
 
 
 def _require_one_truth(name: object, images: Sequence[Row], fields: Sequence[str]) -> None:

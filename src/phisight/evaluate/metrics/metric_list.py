@@ -31,14 +31,14 @@ def deciding(kind: str) -> Metric:
 def field_metrics(task: Task, name: str) -> list[Metric]:
     """The metrics of a field; those of an optional one are over the rows with a value, then come those of presence."""
     field = task.fields[name]
-    own = metrics_of(field.kind)
-    return [*map(where_there_is_one, own), *presence_metrics(field.kind)] if field.optional else own
+    own = [where_there_is_one(one) if field.may_be_absent else one for one in metrics_of(field.kind)]
+    return [*own, *presence_metrics(field.kind)] if field.optional else own
 
 
 def field_deciding(task: Task, name: str) -> Metric:
     """The metric that decides comparisons of a field."""
     metric = deciding(task.fields[name].kind)
-    return where_there_is_one(metric) if task.fields[name].optional else metric
+    return where_there_is_one(metric) if task.fields[name].may_be_absent else metric
 
 
 def row_error(task: Task, truth: Mapping[str, FieldValue], predicted: Mapping[str, FieldValue] | None) -> float:

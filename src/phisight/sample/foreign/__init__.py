@@ -1,0 +1,1 @@
+"""Images that show nothing of a task: surfaces, sights and documents of several kinds."""
