@@ -63,6 +63,27 @@ def make_command(
     Example: phisight sample make --rows 500 --out data/sample --seed 1
     """
     from phisight.core.errors import SampleError
+
+    workers = workers or os.cpu_count() or 1
+    if foreign is not None:
+        if rows is not None or faults or preset != "fashion":
+            raise SampleError("--foreign takes neither --rows nor --preset nor --faults; leave them out")
+        _make_foreign(foreign, kinds, like, out, seed, workers, overwrite=overwrite)
+    elif rows is None or kinds:
+        raise SampleError("give --rows N for products, or --foreign N with --kinds for images that show none")
+    else:
+        _make_products(rows, out, seed, preset, like, faults, workers, overwrite=overwrite)
+    if sheet is not None:
+        from phisight.sample.contact_sheet import contact_sheet
+
+        contact_sheet(out).save(sheet)
+        console.print(f"contact sheet: {sheet}", highlight=False)
+
+
+def _make_products(
+    rows: int, out: Path, seed: int, preset: str, like: Path | None, faults: str, workers: int, *, overwrite: bool
+) -> None:
+    from phisight.core.errors import SampleError
     from phisight.sample.catalogue.presets import preset as preset_of
     from phisight.sample.draw_catalogue import make
     from phisight.sample.faults import parse_rates
@@ -70,20 +91,12 @@ def make_command(
     from phisight.sample.receipts.receipt_folder import PRESET as RECEIPTS
     from phisight.sample.receipts.receipt_folder import make_receipts
 
-    if foreign is not None:
-        if rows is not None or faults or preset != "fashion":
-            raise SampleError("--foreign takes neither --rows nor --preset nor --faults; leave them out")
-        _make_foreign(foreign, kinds, like, out, seed, workers or os.cpu_count() or 1, overwrite, sheet)
-        return
-    if rows is None or kinds:
-        raise SampleError("give --rows N for products, or --foreign N with --kinds for images that show none")
     rates = parse_rates(faults)
     if preset == RECEIPTS and (like is not None or rates):
         raise SampleError("--preset receipts takes neither --like nor --faults; leave them out")
     settings = preset_of("fashion" if preset == RECEIPTS else preset)
     if like is not None and rates:
         raise SampleError("--faults goes with a drawn catalogue, not with --like; leave one of them out")
-    workers = workers or os.cpu_count() or 1
     with _progress(rows) as progress:
         if preset == RECEIPTS:
             card = make_receipts(rows, out, seed=seed, workers=workers, overwrite=overwrite, progress=progress)
@@ -110,11 +123,10 @@ def make_command(
                 progress=progress,
             )
     _print_card(card, out)
-    _write_sheet(out, sheet)
 
 
 def _make_foreign(
-    count: int, kinds: str, like: Path | None, out: Path, seed: int, workers: int, overwrite: bool, sheet: Path | None
+    count: int, kinds: str, like: Path | None, out: Path, seed: int, workers: int, *, overwrite: bool
 ) -> None:
     from phisight.data.dataset.folder import DatasetFolder
     from phisight.data.dataset.image_groups import recorded_sizes
@@ -135,15 +147,6 @@ def _make_foreign(
         )
     drawn = ", ".join(f"{number:,} {kind}" for kind, number in card.settings["kinds"].items())
     console.print(f"{card.rows:,} foreign images in {out}: {drawn}", highlight=False)
-    _write_sheet(out, sheet)
-
-
-def _write_sheet(out: Path, sheet: Path | None) -> None:
-    from phisight.sample.contact_sheet import contact_sheet
-
-    if sheet is not None:
-        contact_sheet(out).save(sheet)
-        console.print(f"contact sheet: {sheet}", highlight=False)
 
 
 @app.command("check")

@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from phisight.core.errors import CheckpointError, DataError, PhisightError, RunError
 from phisight.core.recipe import changed_task
-from phisight.core.run_folder import BEST
+from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.seeding import named_seed
 from phisight.core.settings import ModelSettings, Recipe
 from phisight.core.task import Task
@@ -32,6 +32,7 @@ from phisight.export.subject import is_run as is_run
 from phisight.export.subject import read_run as read_run
 from phisight.export.subject import read_trained_run as read_trained_run
 from phisight.export.subject import task_of_run as task_of_run
+from phisight.export.task_file import TaskFile
 from phisight.model.attention import require_backend
 from phisight.model.checkpoint import HUB_TIMEOUT_S, within
 from phisight.model.configuration import check_model_config
@@ -183,6 +184,32 @@ def with_task(recipe: Recipe, own: Task) -> Recipe:
     if not recipe.task_changes:
         return recipe
     return recipe.model_copy(update={"task": changed_task(own, recipe.task_changes)})
+
+
+def with_abstaining(recipe: Recipe, own: Task) -> Recipe:
+    """The recipe with a task that may say "not shown", where foreign images are trained on, or were before.
+
+    ``own`` is the task of the data set. A run that starts from one with such a task keeps it.
+    """
+    task, word = recipe.task or own, recipe.train.abstain.word
+    if not recipe.train.abstain.share:
+        before = _task_of_start(recipe)
+        if before is None or not before.abstains or before.names != task.names:
+            return recipe
+        word = next(field.absent for field in before.fields.values() if field.abstain)
+    return recipe.model_copy(update={"task": task.abstaining(word)})
+
+
+def _task_of_start(recipe: Recipe) -> Task | None:
+    """The task of the run or export that training starts from; None where nothing says one."""
+    start = Path(recipe.model.name)
+    if recipe.model.name == TINY or not start.is_dir():
+        return None
+    for run in (start, start.parent):
+        if (run / CONFIG).is_file():
+            return task_of_run(run, read_run(run))
+    file = TaskFile.read(start)
+    return file.task if file else None
 
 
 def split_rows(folder: DatasetFolder, recipe: Recipe, split: str) -> Products:

@@ -14,11 +14,11 @@ from phisight.data.dataset.preference_pairs import read_pairs
 from phisight.model.number_head import head_of
 from phisight.train.cache import reference_scores
 from phisight.train.distributed.process_group import on_each_node
+from phisight.train.examples.abstaining import TrainingImages, foreign_pairs
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.pair_set import PairCollator, PairSet, other_images
 from phisight.train.precompute import CacheReport, Progress
-from phisight.workflows.abstain_training import TrainingImages, foreign_pairs
 
 
 def check_objective(recipe: Recipe) -> None:

@@ -30,6 +30,7 @@ from phisight.train.callbacks import TrainingCallback
 from phisight.train.checkpoint.best_model import save_best
 from phisight.train.distributed import process_group
 from phisight.train.distributed.fsdp import full_state_dict
+from phisight.train.examples import abstaining
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.dataset import ExampleSet
 from phisight.train.examples.number_targets import number_targets
@@ -43,9 +44,7 @@ from phisight.train.precompute import CacheReport, fill_caches
 from phisight.train.trainable.methods import apply_method
 from phisight.train.trainable.module_groups import PartCount, count_parts
 from phisight.train.trainable.quantize import quantize_decoder
-from phisight.workflows import abstain_training
-from phisight.workflows.abstain_training import TrainingImages
-from phisight.workflows.load import TINY, new_model, split_rows, with_task
+from phisight.workflows.load import TINY, new_model, split_rows, with_abstaining, with_task
 from phisight.workflows.open_run import (
     OpenedRun,
     begin_run,
@@ -111,14 +110,14 @@ def train(
     """
     callbacks = _Callbacks(announce, progress, precomputing, notify)
     check_objective(recipe)
-    abstain_training.check_abstain(recipe)
+    abstaining.check_abstain(recipe)
     with process_group.joined(), contextlib.ExitStack() as held:
         # Rank zero holds the folder for all; a second training on it ends at once.
         process_group.on_rank_zero(lambda: held.enter_context(locked(recipe.out)))
         if recipe.out.resolve() in (start := Path(recipe.model.name).resolve(), start.parent):
             raise SettingsError(f"{recipe.out} cannot train from itself; choose another folder with --set out=DIR")
         folder = DatasetFolder.open(recipe.data.path)
-        recipe = abstain_training.with_abstaining(with_task(recipe, folder.task), folder.task)
+        recipe = with_abstaining(with_task(recipe, folder.task), folder.task)
         opened = process_group.on_rank_zero(
             lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=notify, more_steps=more_steps)
         )
@@ -137,8 +136,8 @@ def _train(opened: OpenedRun, folder: DatasetFolder, callbacks: _Callbacks) -> P
     task = recipe.task or folder.task
     rows, validation_rows = _rows(folder, recipe, callbacks.notify)
     answers = judged_by(recipe, task, folder.split_names)
-    images = abstain_training.images_of_training(opened, folder, task, rows, callbacks.notify)
-    rows += abstain_training.examples_of(images.foreign, recipe, task, len(rows), callbacks.notify)
+    images = abstaining.images_of_training(recipe, folder, task, rows, callbacks.notify, continues=opened.continues)
+    rows += abstaining.examples_of(images.foreign, recipe, task, len(rows), callbacks.notify)
 
     start = process_group.on_rank_zero(lambda: starting_point(opened, callbacks.notify))
     model, processor = starting_model(from_weights(recipe, start), task, rows)
@@ -238,7 +237,7 @@ class Datasets(NamedTuple):
 
 def _datasets(
     recipe: Recipe,
-    images: TrainingImages,
+    images: abstaining.TrainingImages,
     task: Task,
     model: Any,
     processor: Any,

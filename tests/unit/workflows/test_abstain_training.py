@@ -18,7 +18,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.foreign_images import FOREIGN, foreign_count, foreign_examples, kinds_of, read_foreign
 from phisight.data.dataset.preference_pairs import CHOSEN, REJECTED
 from phisight.sample.foreign.foreign_folder import HELD_OUT, TRAINED, make_foreign
-from phisight.workflows.abstain_training import TrainingImages, foreign_pairs
+from phisight.train.examples.abstaining import TrainingImages, foreign_pairs
 from phisight.workflows.plan import plan
 from phisight.workflows.train import Prepared, train
 from tests.helpers.answer_pairs import write_pairs

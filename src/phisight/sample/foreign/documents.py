@@ -40,15 +40,15 @@ def chart(rng: np.random.Generator, width: int, height: int) -> Image.Image:
         y = float(bottom - share * 0.75 * height)
         pen.line([(left, y), (0.95 * width, y)], fill=(222, 222, 226))
     count = int(rng.integers(4, 12))
-    places = np.linspace(left + 6, 0.93 * width, count + 1)
+    positions = np.linspace(left + 6, 0.93 * width, count + 1)
     if rng.random() < 0.5:
         fill = color(rng, 40, 200)
-        for start, end, share in zip(places, places[1:], rng.uniform(0.05, 1, count), strict=False):
+        for start, end, share in zip(positions, positions[1:], rng.uniform(0.05, 1, count), strict=False):
             pen.rectangle([start, bottom - share * 0.75 * height, start + 0.7 * (end - start), bottom], fill=fill)
     else:
         for _ in range(int(rng.integers(1, 4))):
             heights = bottom - rng.uniform(0, 1, count + 1) * 0.75 * height
-            line = list(zip(places.tolist(), heights.tolist(), strict=True))
+            line = list(zip(positions.tolist(), heights.tolist(), strict=True))
             pen.line(line, fill=color(rng, 20, 190), width=max(2, height // 120))
     pen.line([(left, 0.08 * height), (left, bottom), (0.95 * width, bottom)], fill=_INK, width=2)
     pen.text((left, 0.03 * height), words(rng, 3), fill=_INK, font=ImageFont.load_default(max(8, height // 18)))

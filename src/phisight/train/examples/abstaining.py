@@ -1,4 +1,4 @@
-"""What ``train.abstain`` adds: a task that may say "not shown", foreign images, their examples and pairs."""
+"""What ``train.abstain`` adds to a training set: foreign images, and the examples and pairs that show them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from phisight.core.errors import SettingsError, some
-from phisight.core.run_folder import CONFIG, FOREIGN_IMAGES
+from phisight.core.run_folder import FOREIGN_IMAGES
 from phisight.core.seeding import named_seed
 from phisight.core.settings import AbstainSettings, Recipe
 from phisight.core.task import Task
@@ -27,12 +27,8 @@ from phisight.data.dataset.foreign_images import (
 from phisight.data.dataset.image_groups import recorded_sizes
 from phisight.data.dataset.preference_pairs import CHOSEN, PROMPT, REJECTED, recorded_image
 from phisight.data.images.recorded import RecordedImage, require_unchanged
-from phisight.export.subject import TINY, task_of_run
-from phisight.export.task_file import TaskFile
 from phisight.sample.foreign.foreign_folder import TRAINED, make_foreign
 from phisight.train.distributed import process_group
-from phisight.workflows.load import read_run
-from phisight.workflows.open_run import OpenedRun
 
 MOST_DRAWN = 2000
 """Foreign images that are drawn for a run; more examples than that show them again."""
@@ -56,32 +52,6 @@ def check_abstain(recipe: Recipe) -> None:
             f"train.abstain.kinds names what is drawn, and train.abstain.images is {abstain.images}; leave one of them "
             "out"
         )
-
-
-def with_abstaining(recipe: Recipe, own: Task) -> Recipe:
-    """The recipe with a task that may say "not shown", where foreign images are trained on, or were before.
-
-    ``own`` is the task of the data set. A run that starts from one with such a task keeps it.
-    """
-    task, word = recipe.task or own, recipe.train.abstain.word
-    if not recipe.train.abstain.share:
-        before = _task_of_start(recipe)
-        if before is None or not before.abstains or before.names != task.names:
-            return recipe
-        word = next(field.absent for field in before.fields.values() if field.abstain)
-    return recipe.model_copy(update={"task": task.abstaining(word)})
-
-
-def _task_of_start(recipe: Recipe) -> Task | None:
-    """The task of the run or export that training starts from; None where nothing says one."""
-    start = Path(recipe.model.name)
-    if recipe.model.name == TINY or not start.is_dir():
-        return None
-    for run in (start, start.parent):
-        if (run / CONFIG).is_file():
-            return task_of_run(run, read_run(run))
-    file = TaskFile.read(start)
-    return file.task if file else None
 
 
 @dataclass(frozen=True)
@@ -108,25 +78,37 @@ class TrainingImages:
 
 
 def images_of_training(
-    opened: OpenedRun, folder: DatasetFolder, task: Task, rows: Sequence[Row], notify: Callable[[str], None]
+    recipe: Recipe,
+    folder: DatasetFolder,
+    task: Task,
+    rows: Sequence[Row],
+    notify: Callable[[str], None],
+    *,
+    continues: bool = False,
 ) -> TrainingImages:
-    """All images of a run; foreign ones are drawn first where the recipe says so.
+    """All images of a run; foreign ones are drawn first where the recipe says so, unless the run ``continues``.
 
     SettingsError where a row of the data set holds the word for "not shown" as a value.
     """
-    foreign = _foreign_images(opened, folder, task, rows, notify)
-    return TrainingImages(folder, opened.recipe.preference.pairs, foreign)
+    foreign = _foreign_images(recipe, folder, task, rows, notify, continues=continues)
+    return TrainingImages(folder, recipe.preference.pairs, foreign)
 
 
 def _foreign_images(
-    opened: OpenedRun, folder: DatasetFolder, task: Task, rows: Sequence[Row], notify: Callable[[str], None]
+    recipe: Recipe,
+    folder: DatasetFolder,
+    task: Task,
+    rows: Sequence[Row],
+    notify: Callable[[str], None],
+    *,
+    continues: bool,
 ) -> ForeignImages | None:
-    recipe, abstain = opened.recipe, opened.recipe.train.abstain
+    abstain = recipe.train.abstain
     if not abstain.share:
         return None
-    _require_told_apart(task, rows)
+    _require_distinct(task, rows)
     path = recipe.out / FOREIGN_IMAGES if abstain.images == DRAWN else Path(abstain.images)
-    if abstain.images == DRAWN and not (opened.continues and path.is_dir()):
+    if abstain.images == DRAWN and not (continues and path.is_dir()):
         count = min(MOST_DRAWN, foreign_count(len(rows), abstain.share))
         kinds, sizes = abstain.kinds or list(TRAINED), recorded_sizes(rows)
         notify(f"Drawing {count} foreign images ({some(kinds, 20)}) into {path}.")
@@ -139,7 +121,7 @@ def _foreign_images(
     return images
 
 
-def _require_told_apart(task: Task, rows: Sequence[Row]) -> None:
+def _require_distinct(task: Task, rows: Sequence[Row]) -> None:
     """SettingsError where an answer could not be told from "not shown"."""
     for name, field in task.fields.items():
         held = sum(field.typed(row[name]) is None for row in rows) if field.abstain else 0
