@@ -11,7 +11,7 @@ LOWEST := .venv-lowest
 ENGINES := .venv-engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines docs docs-serve container
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -56,6 +56,16 @@ audit: setup  ## licences of all installed packages; known vulnerabilities, wher
 	@$(call new_venv,build/audit)
 	build/audit/bin/python -m pip install --quiet pip-audit
 	$(BIN)/python .ci/audit.py build/audit/bin/pip-audit constraints.txt
+
+# The variable silences the theme's notice about releases of mkdocs that do not exist yet.
+docs: setup  ## the documentation site, strictly: build/site/index.html (SITE_URL=... where it will be published)
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs build --strict
+
+docs-serve: docs  ## the same at http://127.0.0.1:8000/
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
+container:  ## an image with phisight, by podman or docker (BASE=... stands on another one)
+	$$(command -v podman || command -v docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --file Containerfile --tag phisight .
 
 # vLLM pins its own torch and transformers; torchvision and its kin are not needed and do not fit that torch.
 engines: $(ENGINES)/.installed  ## an environment with vLLM for benchmarks/engines.py

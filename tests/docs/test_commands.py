@@ -1,54 +1,26 @@
 """Commands and Python in the documents fit the program; blocks marked ``run`` are executed.
 
 Every fenced block of sh is read: a ``phisight`` line must parse against the real command line, a ``make`` line must
-name a target. The ``sh run`` and ``python run`` blocks of a page are executed one after the other in one folder, which
-is empty at first; each command and each block of Python in a fresh process.
+name a target. Which blocks of a page are executed, and how, is said in ``tests/helpers/documented.py``.
 """
 
 import ast
-import os
 import re
 import shlex
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pytest
 import typer
 
 from phisight.cli import app
-from phisight.core.recipe import load_recipe
+from phisight.core.recipe import load_recipe, split_more_steps
+from tests.helpers.documented import Block, blocks_of, command_lines, is_executed, run_blocks
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-
-
-class Block(NamedTuple):
-    """A fenced block: language, what stands behind it, its text, and where it is."""
-
-    language: str
-    marks: str
-    text: str
-    where: str
-
-
-def blocks_of(text: str, name: str) -> list[Block]:
-    """The fenced blocks of a page."""
-    return [
-        Block(match[1], match[2].strip(), match[3], f"{name}:{text.count(chr(10), 0, match.start()) + 1}")
-        for match in FENCE.finditer(text)
-    ]
-
-
-def command_lines(block: Block) -> list[list[str]]:
-    """The words of each command in a block of sh; prompts and comments dropped, continued lines joined."""
-    lines = block.text.replace("\\\n", " ").splitlines()
-    words = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
-    return [line for line in words if line]
 
 
 def complaint(words: list[str], program: typer.Typer = app) -> str | None:
@@ -102,7 +74,7 @@ TRAINING = [
 def test_recipes_and_settings_exist(words: list[str]) -> None:
     settings = [word for option, word in pairwise(words) if option == "--set"]
     recipe = words[words.index("train") + 1]
-    load_recipe(ROOT / recipe, settings)
+    load_recipe(ROOT / recipe, split_more_steps(settings)[0] if "--resume" in words else settings)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=[block.where for block in PYTHON])
@@ -110,24 +82,8 @@ def test_python_parses(block: Block) -> None:
     ast.parse(block.text)
 
 
-RUN = [block for block in BLOCKS if "run" in block.marks.split()]
+RUN = [block for block in BLOCKS if is_executed(block)]
 RUN_PAGES = sorted({block.where.split(":")[0] for block in RUN})
-
-
-def run_blocks(blocks: list[Block], folder: Path) -> None:
-    """Execute blocks in a folder; AssertionError with what a command wrote where it fails."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    for block in blocks:
-        if block.language == "python":
-            commands = [[sys.executable, "-c", block.text]]
-        else:
-            assert all(Path(words[0]).name == "phisight" for words in command_lines(block))
-            commands = [[sys.executable, "-m", "phisight", *words[1:]] for words in command_lines(block)]
-        for command in commands:
-            result = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=False, timeout=600, env=environment
-            )
-            assert result.returncode == 0, f"{block.where}: {' '.join(command[2:])}\n{result.stdout}\n{result.stderr}"
 
 
 @pytest.mark.process

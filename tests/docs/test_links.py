@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from docs.hooks.reference import REFERENCE
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+MADE = {ROOT / "docs" / name for name in REFERENCE}  # when the site is built, whose strict build checks their headings
 DECISIONS = ROOT / "docs" / "decisions"
 
 
@@ -32,6 +35,8 @@ def broken(page: Path) -> list[str]:
             continue
         name, _, anchor = target.partition("#")
         path = (page.parent / name) if name else page
+        if path in MADE:
+            continue
         if not path.exists() or (anchor and anchor not in anchors(path)):
             found.append(target)
     return found

@@ -1,0 +1,86 @@
+"""Every setting of a recipe, and every recipe that comes with the repository."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from docs.hooks.source import cell, definition, docstring, markdown
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = "phisight.core.settings"
+
+
+def settings_of(name: str) -> list[tuple[str, str, str, str]]:
+    """Name, type, default and sentence of each setting of a class."""
+    body = definition(SETTINGS, name).body
+    found = []
+    for at, node in enumerate(body):
+        if not isinstance(node, ast.AnnAssign) or ast.unparse(node.target).startswith("_") or node.value is None:
+            continue
+        behind = body[at + 1] if at + 1 < len(body) else None
+        sentence = ""
+        if isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant):
+            sentence = markdown(str(behind.value.value))
+        found.append((ast.unparse(node.target), _type(node.annotation), *_default(node.value), sentence))
+    return [(name, kind + limits, default, sentence) for name, kind, default, limits, sentence in found]
+
+
+def _type(node: ast.expr) -> str:
+    text = ast.unparse(node)
+    if text.startswith("Literal["):
+        return " ".join(f"`{ast.literal_eval(one)}`" for one in _choices(node))
+    if text == "Numbers":
+        return " ".join(f"`{one}`" for one in ("text", "digit_weighted", "expected", "head"))
+    return f"`{text}`"
+
+
+def _choices(node: ast.expr) -> list[ast.expr]:
+    assert isinstance(node, ast.Subscript)
+    return node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+
+
+def _default(value: ast.expr) -> tuple[str, str]:
+    """Default and limits; both as Markdown."""
+    if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "Field"):
+        text = ast.unparse(value)
+        return f"`{text.removeprefix('Path(').removesuffix(')') if text.startswith('Path(') else text}`", ""
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in value.keywords}
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    limits = ", ".join(f"{signs[name]} {given[name]}" for name in signs if name in given)
+    return f"`{given.get('default', '')}`", f", {limits}" if limits else ""
+
+
+def settings_page() -> str:
+    """The page of all settings, as Markdown."""
+    lines = [
+        "# Every setting of a recipe",
+        "",
+        "A recipe is a YAML file of groups of settings; `--set group.name=value` changes one for a run. What is left "
+        "out has the default. An unknown key is an error that names the nearest known one. `recipes/forkme.yaml` holds "
+        "all of them to copy from.",
+        "",
+    ]
+    groups = [("", "Recipe")]
+    groups += [
+        (key, kind.strip("`")) for key, kind, *_ in settings_of("Recipe") if kind.strip("`").endswith("Settings")
+    ]
+    for group, name in groups:
+        title = f"`{group}`" if group else "The recipe itself"
+        lines += [f"## {title}", "", docstring(definition(SETTINGS, name)).split("\n")[0], ""]
+        lines += ["| setting | type | default | |", "|---|---|---|---|"]
+        for key, kind, default, sentence in settings_of(name):
+            if not kind.strip("`").endswith("Settings"):
+                full = f"{group}.{key}" if group else key
+                lines.append(f"| `{full}` | {cell(kind)} | {cell(default)} | {cell(sentence)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def recipes_page() -> str:
+    """The page of all recipes, as Markdown: what the first comment says, then the file."""
+    lines = ["# The recipes", "", "In `recipes/` of the repository; [every setting](recipe.md) explained.", ""]
+    for path in sorted((ROOT / "recipes").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        lines += [f"## {path.stem}", "", "```yaml", text.strip(), "```", ""]
+    return "\n".join(lines)
