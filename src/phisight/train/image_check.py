@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from phisight.core.errors import ImageCheckError
+from phisight.train.distributed.placement import on_device
 
 SMALLEST_CHANGE = 1e-6
 """Relative change of the loss below which the model is considered blind (float32 rounding is about 1e-7)."""
@@ -40,8 +41,7 @@ def check_images(model: Any, batch: Mapping[str, Tensor]) -> ImageCheck:
     training = model.training
     model.eval()
     try:
-        device = next(model.parameters()).device
-        inputs: dict[str, Any] = {name: value.to(device) for name, value in batch.items()}
+        inputs = on_device(next(model.parameters()).device, batch)
         if not bool((inputs["labels"] != -100).any()):
             raise ImageCheckError("no token of the first batch is trained; is the answer template empty?")
         name = "image_features" if "image_features" in inputs else "pixel_values"

@@ -109,10 +109,11 @@ def training_loop(run: TrainingRun) -> None:
                 inputs = run.inputs_of(batch)
                 with run.placement.autocast():
                     outputs = model(**loss.inputs(inputs, divisor))
-                    value = loss.compute(outputs, inputs, divisor) * run.placement.ranks  # DDP and FSDP average
+                    computed = loss.compute(outputs, inputs, divisor)
+                    value = computed.loss * run.placement.ranks  # DDP and FSDP average
                 accelerator.backward(value)
             run.add_loss(value.detach(), index, batch)
-            run.figures.add(loss.measure(outputs, inputs))
+            run.figures.add(computed.figures)
         grad_norm = accelerator.clip_grad_norm_(model.parameters(), run.train.clip)
         optimizer.step()
         learning_rate = float(scheduler.get_last_lr()[0])  # the one that this step has used

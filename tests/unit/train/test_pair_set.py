@@ -18,7 +18,13 @@ from phisight.train.examples.collators import Collator, PackingCollator
 from phisight.train.examples.pair_set import PairCollator, PairSet, other_images
 from phisight.train.examples.sampler import WithDummies
 from phisight.train.loop import fit
-from phisight.train.losses.preference import forward_arguments, log_probabilities, preference_loss, real_pairs
+from phisight.train.losses.preference import (
+    forward_arguments,
+    log_probabilities,
+    predicting_positions,
+    preference_loss,
+    real_pairs,
+)
 from phisight.train.trainable.methods import apply_method
 from tests.helpers.answer_pairs import pair_rows, pairs_of
 from tests.helpers.short_fit import recipe
@@ -79,7 +85,8 @@ def test_sides_share_their_image_and_score_as_if_each_brought_it(shown: Rows, pr
         assert "image_sizes" not in sides[1]
         own = {name: value for name, value in sides[0].items() if name not in ("input_ids", "labels")}
         for side in (sides[0], {**sides[1], **own}, sides[2]):
-            one = {**collate([side]), "sides": 1}  # type: ignore[list-item]
+            one = collate([side])  # type: ignore[list-item]
+            one = {**one, "sides": 1, "logits_to_keep": predicting_positions(one["labels"])}
             alone.append(float(scored(model, one)))
     assert shared < sum(crops)
     torch.testing.assert_close(together.flatten(), torch.tensor(alone), rtol=1e-4, atol=1e-4)
@@ -115,6 +122,7 @@ def test_the_other_image_is_another_product_with_another_answer(shown: Rows) -> 
     assert found == other_images(rows, 3)
     assert all(rows[one]["group"] != row["group"] for one, row in zip(found, rows, strict=True))
     assert all(rows[one][CHOSEN] != row[CHOSEN] for one, row in zip(found, rows, strict=True))
+    assert other_images(rows, 4) != found
     with pytest.raises(DataError, match=r"set preference\.image_weight to 0"):
         other_images([{**row, "group": "one"} for row in rows], 3)
 

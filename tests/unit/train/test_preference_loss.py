@@ -10,7 +10,7 @@ import torch
 
 from phisight.core.settings import PreferenceSettings
 from phisight.train.losses.interface import COUNT
-from phisight.train.losses.preference import forward_arguments, preference_loss, real_pairs
+from phisight.train.losses.preference import log_probabilities, predicting_positions, preference_loss, real_pairs
 
 WORDS = 11
 SETTINGS = [
@@ -32,7 +32,8 @@ def drawn_batch(sides: int, pairs: int = 2, seed: int = 0) -> dict[str, Any]:
         start, tokens = int(draw.integers(2, 5)), int(draw.integers(1, 5))
         labels[row, start : start + tokens] = torch.from_numpy(draw.integers(0, WORDS, tokens))
     reference = torch.from_numpy(-draw.random((pairs, sides)) * 9).float()
-    return {"input_ids": labels.clamp(min=0), "labels": labels, "sides": sides, "reference": reference}
+    batch = {"input_ids": labels.clamp(min=0), "labels": labels, "sides": sides, "reference": reference}
+    return {**batch, "logits_to_keep": predicting_positions(labels)}
 
 
 def logits_of(batch: dict[str, Any], seed: int = 1) -> torch.Tensor:
@@ -43,7 +44,7 @@ def logits_of(batch: dict[str, Any], seed: int = 1) -> torch.Tensor:
 
 def kept(logits: torch.Tensor, batch: dict[str, Any]) -> Any:
     """What a model returns that computes the logits that it is asked for."""
-    return SimpleNamespace(logits=logits[:, forward_arguments(batch)["logits_to_keep"]])
+    return SimpleNamespace(logits=logits[:, batch["logits_to_keep"]])
 
 
 def by_hand(logits: np.ndarray, batch: dict[str, Any], settings: PreferenceSettings) -> np.ndarray:
@@ -91,7 +92,7 @@ def test_value_and_gradient_are_those_of_the_formula(settings: PreferenceSetting
     batch = drawn_batch(sides_of(settings))
     logits = logits_of(batch).requires_grad_()
     divisor = torch.tensor(2.0)
-    value = preference_loss(settings).compute(kept(logits, batch), batch, divisor)
+    value = preference_loss(settings).compute(kept(logits, batch), batch, divisor).loss
     value.backward()  # type: ignore[no-untyped-call]
     expected = by_hand(logits.detach().numpy(), batch, settings).sum() / 2
     assert float(value.detach()) == pytest.approx(float(expected), rel=2e-5)
@@ -108,16 +109,15 @@ def test_a_model_that_has_not_moved_has_the_loss_of_a_coin() -> None:
     batch = drawn_batch(3, pairs=4)
     outputs = kept(logits_of(batch), batch)
     loss = preference_loss(settings)
-    margin = loss.measure(outputs, {**batch, "reference": torch.zeros(4, 3)})
+    moved = loss.compute(outputs, {**batch, "reference": torch.zeros(4, 3)}, torch.tensor(4.0))
     batch["reference"] = _policy(outputs, batch)
-    assert float(loss.compute(outputs, batch, torch.tensor(4.0))) == pytest.approx(3.5 * np.log(2), rel=1e-6)
-    assert float(loss.measure(outputs, batch)["kl"]) == 0
-    assert float(margin["kl"]) > 0
+    found = loss.compute(outputs, batch, torch.tensor(4.0))
+    assert float(found.loss) == pytest.approx(3.5 * np.log(2), rel=1e-6)
+    assert float(found.figures["kl"]) == 0
+    assert float(moved.figures["kl"]) > 0
 
 
 def _policy(outputs: Any, batch: dict[str, Any]) -> torch.Tensor:
-    from phisight.train.losses.preference import log_probabilities
-
     return log_probabilities(outputs.logits, batch)[0]
 
 
@@ -127,18 +127,19 @@ def test_the_sum_over_micro_batches_is_that_of_one_batch() -> None:
     logits, loss = logits_of(batch), preference_loss(settings)
     divisor = torch.tensor(float(loss.count(batch)))
     whole = loss.compute(kept(logits, batch), batch, divisor)
-    figures = loss.measure(kept(logits, batch), batch)
-    parts, sums = [], dict.fromkeys(figures, 0.0)
+    parts, sums = [], dict.fromkeys(whole.figures, 0.0)
     for first, last in ((0, 1), (1, 4), (4, 5)):
         rows, pairs = slice(first * 3, last * 3), slice(first, last)
         some = {**batch, **{name: batch[name][rows] for name in ("input_ids", "labels")}}
         some["reference"] = batch["reference"][pairs]
-        parts.append(float(loss.compute(kept(logits[rows], some), some, divisor)))
-        for name, value in loss.measure(kept(logits[rows], some), some).items():
+        some["logits_to_keep"] = predicting_positions(some["labels"])
+        part = loss.compute(kept(logits[rows], some), some, divisor)
+        parts.append(float(part.loss))
+        for name, value in part.figures.items():
             sums[name] += float(value)
     assert divisor == 5
-    assert sum(parts) == pytest.approx(float(whole), rel=1e-6)
-    assert sums == pytest.approx({name: float(value) for name, value in figures.items()}, rel=1e-6)
+    assert sum(parts) == pytest.approx(float(whole.loss), rel=1e-6)
+    assert sums == pytest.approx({name: float(value) for name, value in whole.figures.items()}, rel=1e-6)
 
 
 def test_packed_rows_have_the_loss_of_padded_ones() -> None:
@@ -146,18 +147,20 @@ def test_packed_rows_have_the_loss_of_padded_ones() -> None:
     batch = drawn_batch(3, pairs=3)
     logits, loss = logits_of(batch), preference_loss(settings)
     rows, length = batch["labels"].shape
+    labels = batch["labels"].reshape(1, -1)
     packed = {
-        "labels": batch["labels"].reshape(1, -1),
+        "labels": labels,
+        "logits_to_keep": predicting_positions(labels),
         "sample_lengths": (length,) * rows,
         "sides": 3,
         "reference": batch["reference"],
     }
     flat = logits.reshape(1, rows * length, WORDS)
     expected = loss.compute(kept(logits, batch), batch, torch.tensor(3.0))
-    assert float(loss.compute(kept(flat, packed), packed, torch.tensor(3.0))) == pytest.approx(float(expected))
-    sums, others = loss.measure(kept(flat, packed), packed), loss.measure(kept(logits, batch), batch)
-    assert {name: float(value) for name, value in sums.items()} == pytest.approx(
-        {name: float(value) for name, value in others.items()}
+    found = loss.compute(kept(flat, packed), packed, torch.tensor(3.0))
+    assert float(found.loss) == pytest.approx(float(expected.loss))
+    assert {name: float(value) for name, value in found.figures.items()} == pytest.approx(
+        {name: float(value) for name, value in expected.figures.items()}
     )
 
 
@@ -169,10 +172,10 @@ def test_a_dummy_pair_counts_nothing_and_still_has_a_gradient() -> None:
     value = loss.compute(kept(logits, batch), batch, torch.tensor(1.0))
     assert real_pairs(batch) == 1
     alone = by_hand(logits.detach().numpy()[:3], _first(batch), settings)
-    assert float(value.detach()) == pytest.approx(float(alone.sum()), rel=2e-5)
-    assert float(loss.measure(kept(logits, batch), batch)[COUNT]) == 1
+    assert float(value.loss.detach()) == pytest.approx(float(alone.sum()), rel=2e-5)
+    assert float(value.figures[COUNT]) == 1
     batch["labels"][:] = -100
-    nothing = loss.compute(kept(logits, batch), batch, torch.tensor(1.0))
+    nothing = loss.compute(kept(logits, batch), batch, torch.tensor(1.0)).loss
     nothing.backward()  # type: ignore[no-untyped-call]
     assert float(nothing.detach()) == 0
     assert real_pairs(batch) == 0
@@ -188,7 +191,8 @@ def test_the_figures_say_what_they_are_called() -> None:
     outputs = kept(logits_of(batch), batch)
     policy = _policy(outputs, batch).double()
     rewards = 0.5 * (policy - batch["reference"].double())
-    found = {name: float(value) for name, value in preference_loss(settings).measure(outputs, batch).items()}
+    figures = preference_loss(settings).compute(outputs, batch, torch.tensor(3.0)).figures
+    found = {name: float(value) for name, value in figures.items()}
     tokens = batch["labels"].ne(-100).sum(1).view(3, 3)
     r = ((policy - batch["reference"]) / tokens)[:, :2]
     assert found == pytest.approx(

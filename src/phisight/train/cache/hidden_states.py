@@ -26,6 +26,7 @@ from phisight.model.attention import inside_adapters
 from phisight.train.cache.offload import OFFLOADED_WEIGHTS, weights_below
 from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 from phisight.train.cache.vision_features import processing_of
+from phisight.train.distributed.placement import on_device
 from phisight.train.trainable.module_groups import is_below
 
 FORMAT = 1
@@ -104,7 +105,7 @@ def fill(
     model.eval()
     try:
         for done, (name, example) in enumerate(zip(missing, loader, strict=True), start=1):
-            inputs = {name: value.to(device) for name, value in as_single_batch(example).items()}
+            inputs = on_device(device, as_single_batch(example))
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 states = decoder.trunk(cache.first_layer, **inputs)
             cache.write(name, {"states": states[0]})

@@ -17,6 +17,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -27,9 +28,13 @@ from phisight.data.dataset.image_groups import images_of
 from phisight.data.dataset.preference_pairs import CHOSEN, PROMPT, REJECTED
 from phisight.train.cache.reference_scores import ReferenceScores
 from phisight.train.examples.dataset import Example, ExampleSet
-from phisight.train.examples.tokenize import TURN_END, encode_answer, image_token_counts, prompt_text
+from phisight.train.examples.tokenize import TURN_END, Prompts, encode_answer, image_token_counts
+from phisight.train.losses.preference import predicting_positions
 
 Row = Mapping[str, Any]
+
+DRAWS = 32
+"""Times that a pair draws another image before the rows that it can use are looked for."""
 
 
 class Pair(TypedDict):
@@ -54,7 +59,7 @@ class PairSet(Dataset[Pair]):
         self.other_images = other_images
         self.reference: ReferenceScores | None = None
         self._crop_size = images.processor.image_processor.crop_size
-        self._prompts: dict[tuple[str, int], str] = {}
+        self._prompts = Prompts(images.processor)
         self.lengths: list[int] = []
         """Tokens of the longest side of each pair; known without opening an image."""
         self.names: list[str] = []
@@ -96,18 +101,13 @@ class PairSet(Dataset[Pair]):
         sides = []
         for shown, answer in zip(self._shown(index), answers, strict=False):
             tokens = tokens_of(shown)
-            prompt = self._prompt(row[PROMPT], len(tokens))
+            prompt = self._prompts.of(row[PROMPT], len(tokens))
             sides.append(encode_answer(self.images.processor, prompt, answer + TURN_END, tokens))
         return sides
 
     def _stored_tokens(self, row: int) -> list[int]:
         """Tokens of each image of a row, from the sizes stored in it."""
         return image_token_counts(self.rows[row], self.images.num_crops, self._crop_size)
-
-    def _prompt(self, text: str, images: int) -> str:
-        if (text, images) not in self._prompts:
-            self._prompts[text, images] = prompt_text(self.images.processor, text, images)
-        return self._prompts[text, images]
 
     def _name(self, index: int, ids: list[list[int]]) -> str:
         images = [[str(one.get(SHA256)) for one in images_of(self.rows[row])] for row in self._shown(index)]
@@ -124,8 +124,8 @@ class PairCollator:
         """A batch of P pairs of S sides.
 
         Returns:
-            What ``collate`` returns of P x S examples; image_index int64[images shown]; S as ``sides``; reference
-            float32[P, S] where the pairs carry it.
+            What ``collate`` returns of P x S examples; image_index int64[images shown]; S as ``sides``; logits_to_keep
+            int64[K], the positions that predict a token of any answer; reference float32[P, S] where pairs carry it.
         """
         sides = [side for pair in pairs for side in pair["sides"]]
         index: list[int] = []
@@ -135,8 +135,10 @@ class PairCollator:
                 own = range(own.stop, own.stop + len(side["image_sizes"]))
             index += own
         references = [pair["reference"] for pair in pairs if "reference" in pair]
+        batch = self.collate(sides)
         return {
-            **self.collate(sides),
+            **batch,
+            "logits_to_keep": predicting_positions(batch["labels"]),
             "image_index": torch.tensor(index),
             "sides": len(pairs[0]["sides"]),
             **({"reference": torch.stack(references)} if references else {}),
@@ -146,19 +148,44 @@ class PairCollator:
 def other_images(rows: Sequence[Row], seed: int) -> list[int]:
     """For each pair the row of another product whose chosen answer is another one; drawn, the same in every epoch.
 
+    All pairs draw at once, again and again where a row cannot be used, at last from the rows that can: the time grows
+    with the rows, also where nearly all are one product or have one answer.
+
     DataError where a pair has no such row.
     """
-    groups = [str(row.get(GROUP)) for row in rows]
-    answers = [row[CHOSEN] for row in rows]
-    found = []
-    for index in range(len(rows)):
-        order = np.random.default_rng(named_seed(seed, f"other-image-{index}")).permutation(len(rows))
-        usable = (one for one in order if groups[one] != groups[index] and answers[one] != answers[index])
-        other = next(usable, None)
-        if other is None:
+    groups = _codes([str(row.get(GROUP)) for row in rows])
+    answers = _codes([row[CHOSEN] for row in rows])
+    rng = np.random.default_rng(named_seed(seed, "other-images"))
+    found = np.full(len(rows), -1)
+
+    def draw(pairs: NDArray[np.int64], among: NDArray[np.int64]) -> None:
+        for _ in range(DRAWS if len(among) else 0):
+            others = among[rng.integers(len(among), size=len(pairs))]
+            usable = (groups[others] != groups[pairs]) & (answers[others] != answers[pairs])
+            found[pairs[usable]] = others[usable]
+            pairs = pairs[~usable]
+
+    draw(np.arange(len(rows)), np.arange(len(rows)))
+    for codes in (groups, answers):  # who is of the largest group draws outside it; so with the answers
+        largest = np.bincount(codes).argmax()
+        draw(np.flatnonzero((found < 0) & (codes == largest)), np.flatnonzero(codes != largest))
+    usable_by_key: dict[tuple[int, int], NDArray[np.int64]] = {}
+    for index in np.flatnonzero(found < 0).tolist():
+        key = (int(groups[index]), int(answers[index]))
+        if key not in usable_by_key:
+            usable_by_key[key] = np.flatnonzero((groups != key[0]) & (answers != key[1]))
+        usable = usable_by_key[key]
+        if not len(usable):
+            answer = rows[index][CHOSEN]
             raise DataError(
                 f"preference.image_weight needs another product's image for each pair, and all {len(rows)} pairs are "
-                f"of one product or have the answer {answers[index][:40]!r}; set preference.image_weight to 0"
+                f"of one product or have the answer {answer[:40]!r}; set preference.image_weight to 0"
             )
-        found.append(int(other))
-    return found
+        found[index] = usable[rng.integers(len(usable))]
+    return [int(one) for one in found]
+
+
+def _codes(values: Sequence[str]) -> NDArray[np.int64]:
+    """Each value's number among the different ones, int64[n], by first appearance."""
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return np.array([numbers[value] for value in values], dtype=np.int64)

@@ -42,7 +42,7 @@ class Conversations:
         self._processor = processor
         self._task = task
         self._special = list(processor.tokenizer.get_added_vocab())
-        self._prompts: dict[int, str] = {}
+        self._prompts = Prompts(processor)
 
     def of(self, row: Mapping[str, Any]) -> Conversation:
         """Chat text of a row; DataError when the answer contains a special token (it would end the turn early)."""
@@ -53,10 +53,22 @@ class Conversations:
                 f"the answer {answer[:60]!r} contains the special token {some(special) or '<|image_'}; "
                 "remove it from the table"
             )
-        images = len(images_of(row))
-        if images not in self._prompts:
-            self._prompts[images] = prompt_text(self._processor, self._task.prompt, images)
-        return Conversation(self._prompts[images], answer + TURN_END)
+        return Conversation(self._prompts.of(self._task.prompt, len(images_of(row))), answer + TURN_END)
+
+
+class Prompts:
+    """Prompts as chat text, each rendered once."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._rendered: dict[tuple[str, int], str] = {}
+
+    def of(self, prompt: str, images: int) -> str:
+        """``prompt_text`` of a prompt about some images."""
+        key = (prompt, images)
+        if key not in self._rendered:
+            self._rendered[key] = prompt_text(self._processor, prompt, images)
+        return self._rendered[key]
 
 
 def prompt_text(processor: Any, prompt: str, images: int = 1) -> str:

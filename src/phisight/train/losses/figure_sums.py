@@ -17,7 +17,7 @@ class FigureSums:
         self._sums: dict[str, Tensor | float] = {}
 
     def add(self, sums: Mapping[str, Tensor]) -> None:
-        """Add what ``Loss.measure`` returns of a micro-batch."""
+        """Add ``Computed.figures`` of a micro-batch."""
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 

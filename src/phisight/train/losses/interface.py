@@ -11,26 +11,29 @@ Batch = Mapping[str, Any]
 """What a collator returns, on the device of the model."""
 
 COUNT = "count"
-"""Key of the sums that ``Loss.measure`` returns: what the other sums are divided by when they are logged."""
+"""Key of the sums in ``Computed.figures``: what the other sums are divided by when they are logged."""
 
 
-def no_figures(_outputs: Any, _batch: Batch) -> dict[str, Tensor]:
-    """Of a loss that has no figures beside itself."""
-    return {}
+class Computed(NamedTuple):
+    """What a loss makes of a micro-batch."""
+
+    loss: Tensor
+    """A scalar with its gradient."""
+    figures: dict[str, Tensor]
+    """Float64 sums by name, COUNT among them, which are logged beside the loss as means; empty without any."""
 
 
 class Loss(NamedTuple):
     """A loss as the training step calls it.
 
-    [Contract] ``compute`` returns a sum over the micro-batch divided by ``divisor``, the count of all micro-batches and
-    ranks of the step. So the loss of a step is the sum over its micro-batches, however the step is divided.
+    [Contract] The loss that ``compute`` returns is a sum over the micro-batch divided by ``divisor``, the count of all
+    micro-batches and ranks of the step. So the loss of a step is the sum over its micro-batches, however the step is
+    divided.
     """
 
     count: Callable[[Batch], int]
     """What a micro-batch adds to the divisor of its step."""
     inputs: Callable[[Batch, Tensor], dict[str, Any]]
     """(batch, divisor) to the arguments of the forward pass."""
-    compute: Callable[[Any, Batch, Tensor], Tensor]
-    """(outputs of the forward pass, batch, divisor) to the loss, a scalar."""
-    measure: Callable[[Any, Batch], dict[str, Tensor]] = no_figures
-    """(outputs, batch) to float64 sums by name, COUNT among them, which are logged beside the loss as means."""
+    compute: Callable[[Any, Batch, Tensor], Computed]
+    """(outputs of the forward pass, batch, divisor) to the loss and the figures beside it."""

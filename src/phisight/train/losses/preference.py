@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from phisight.core.settings import PreferenceSettings
 from phisight.model.loss import IGNORED
-from phisight.train.losses.interface import COUNT, Batch, Loss
+from phisight.train.losses.interface import COUNT, Batch, Computed, Loss
 
 NOT_FOR_THE_MODEL = ("labels", "sides", "reference")
 """Entries of a batch of pairs that no forward pass reads."""
@@ -32,31 +32,32 @@ NOT_FOR_THE_MODEL = ("labels", "sides", "reference")
 def preference_loss(settings: PreferenceSettings) -> Loss:
     """The loss over batches of ``PairCollator`` that carry ``reference`` float32[P, S]."""
 
-    def compute(outputs: Any, batch: Batch, divisor: Tensor) -> Tensor:
-        policy_PS, tokens_PS = log_probabilities(outputs.logits, batch)
-        losses_P = pair_losses(rewards(policy_PS, tokens_PS, batch["reference"], settings), settings)
-        return (losses_P * tokens_PS[:, 0].gt(0)).sum() / divisor
-
-    @torch.no_grad()
-    def measure(outputs: Any, batch: Batch) -> dict[str, Tensor]:
+    def compute(outputs: Any, batch: Batch, divisor: Tensor) -> Computed:
         policy_PS, tokens_PS = log_probabilities(outputs.logits, batch)
         rewards_PS = rewards(policy_PS, tokens_PS, batch["reference"], settings)
-        drift_P = token_drift(policy_PS[:, :2], batch["reference"][:, :2], tokens_PS[:, :2])
-        figures = {
-            COUNT: torch.ones_like(drift_P),
-            "reward_margin": rewards_PS[:, 0] - rewards_PS[:, 1],
-            "reward_accuracy": rewards_PS[:, 0] > rewards_PS[:, 1],
-            "chosen_log_probability": policy_PS[:, 0],
-            "rejected_log_probability": policy_PS[:, 1],
-            "kl": drift_P,
-        }
-        if rewards_PS.shape[1] == 3:
-            figures["image_reward_margin"] = rewards_PS[:, 0] - rewards_PS[:, 2]
-            figures["image_reward_accuracy"] = rewards_PS[:, 0] > rewards_PS[:, 2]
         is_real_P = tokens_PS[:, 0].gt(0)
-        return {name: values[is_real_P].double().sum() for name, values in figures.items()}
+        loss = (pair_losses(rewards_PS, settings) * is_real_P).sum() / divisor
+        with torch.no_grad():
+            drift_P = token_drift(policy_PS[:, :2], batch["reference"][:, :2], tokens_PS[:, :2])
+            figures = {**_figures(policy_PS, rewards_PS), "kl": drift_P}
+            return Computed(loss, {name: values[is_real_P].double().sum() for name, values in figures.items()})
 
-    return Loss(real_pairs, forward_arguments, compute, measure)
+    return Loss(real_pairs, forward_arguments, compute)
+
+
+def _figures(policy_PS: Tensor, rewards_PS: Tensor) -> dict[str, Tensor]:
+    """What is logged of each pair, [P]; COUNT is one."""
+    figures = {
+        COUNT: torch.ones_like(policy_PS[:, 0]),
+        "reward_margin": rewards_PS[:, 0] - rewards_PS[:, 1],
+        "reward_accuracy": rewards_PS[:, 0] > rewards_PS[:, 1],
+        "chosen_log_probability": policy_PS[:, 0],
+        "rejected_log_probability": policy_PS[:, 1],
+    }
+    if rewards_PS.shape[1] == 3:
+        figures["image_reward_margin"] = rewards_PS[:, 0] - rewards_PS[:, 2]
+        figures["image_reward_accuracy"] = rewards_PS[:, 0] > rewards_PS[:, 2]
+    return figures
 
 
 def real_pairs(batch: Batch) -> int:
@@ -67,15 +68,22 @@ def real_pairs(batch: Batch) -> int:
     return int(labeled[:: batch["sides"]].gt(0).sum())
 
 
+def predicting_positions(labels_BT: Tensor) -> Tensor:
+    """Positions int64[K] after which any row has a labeled token; the collator computes them once, on the CPU."""
+    return labels_BT[:, 1:].ne(IGNORED).any(dim=0).nonzero()[:, 0]
+
+
 def forward_arguments(batch: Batch, _divisor: Tensor | None = None) -> dict[str, Any]:
-    """The batch without labels, and the positions int64[K] whose logits are computed."""
-    arguments = {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
-    return {**arguments, "logits_to_keep": _predicting_positions(batch), "use_cache": False}
+    """The batch without labels; its ``logits_to_keep`` int64[K] says which logits are computed."""
+    return {**{name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}, "use_cache": False}
 
 
 def log_probabilities(logits_BKV: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Log-probability float32[P, S] of each side's answer, and its tokens int64[P, S]."""
-    predicted_K = _predicting_positions(batch) + 1
+    """Log-probability float32[P, S] of each side's answer, and its tokens int64[P, S].
+
+    ``logits_BKV`` are those of the batch's ``logits_to_keep``.
+    """
+    predicted_K = batch["logits_to_keep"] + 1
     targets_BK = batch["labels"][:, predicted_K]
     sides_BK = _side_of_token(batch)[:, predicted_K]
     is_labeled_BK = targets_BK.ne(IGNORED)
@@ -111,12 +119,6 @@ def token_drift(policy_PS: Tensor, reference_PS: Tensor, tokens_PS: Tensor) -> T
     """
     ratios_PS = (policy_PS - reference_PS) / tokens_PS.clamp(min=1)
     return (ratios_PS.expm1() - ratios_PS).mean(dim=1)
-
-
-def _predicting_positions(batch: Batch) -> Tensor:
-    """Positions int64[K] after which any row has a labeled token."""
-    labels_BT: Tensor = batch["labels"]
-    return labels_BT[:, 1:].ne(IGNORED).any(dim=0).nonzero()[:, 0]
 
 
 def _number_of_sides(batch: Batch) -> int:

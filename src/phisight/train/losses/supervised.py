@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from phisight.model.loss import IGNORED
-from phisight.train.losses.interface import Batch, Loss
+from phisight.train.losses.interface import Batch, Computed, Loss
 
 
 def trained_tokens(batch: Batch) -> int:
@@ -24,10 +24,9 @@ def forward_arguments(batch: Batch, divisor: Tensor) -> dict[str, Any]:
     return {**batch, "skip_logits": True, "num_items_in_batch": divisor}
 
 
-def loss_of_outputs(outputs: Any, _batch: Batch, _divisor: Tensor) -> Tensor:
-    """The loss that the model has computed."""
-    loss: Tensor = outputs.loss
-    return loss
+def loss_of_outputs(outputs: Any, _batch: Batch, _divisor: Tensor) -> Computed:
+    """The loss that the model has computed; it has no figures beside itself."""
+    return Computed(outputs.loss, {})
 
 
 SUPERVISED = Loss(trained_tokens, forward_arguments, loss_of_outputs)
