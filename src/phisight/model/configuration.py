@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPVisionConfig, Phi3Config
@@ -57,6 +57,8 @@ class Phi3VConfig(Phi3Config):
 
     model_type = "phi3_v"
     sub_configs = {"vision_config": CLIPVisionConfig}  # noqa: RUF012
+    auto_map: ClassVar[dict[str, str]] = {}
+    """No code of a repository's own is run; TRL looks here before it loads a reference model."""
 
     vision_config: CLIPVisionConfig | dict[str, Any] | None = None
     img_processor: dict[str, Any] | None = None
