@@ -14,7 +14,7 @@ TRL := .venv-trl
 TRL_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines docs docs-serve container parity-trl
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines docs docs-serve container dist test-wheel parity-trl
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -66,6 +66,12 @@ docs: setup  ## the documentation site, strictly: build/site/index.html (SITE_UR
 
 docs-serve: docs  ## the same at http://127.0.0.1:8000/
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
+dist: setup  ## sdist and wheel in dist/
+	$(BIN)/python .ci/dist.py build
+
+test-wheel: dist  ## the wheel away from the clone, on the packages of .venv: phisight demo --quick
+	$(BIN)/python .ci/dist.py try
 
 container:  ## an image with phisight, by podman or docker (BASE=... stands on another one)
 	$$(command -v podman || command -v docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --file Containerfile --tag phisight .

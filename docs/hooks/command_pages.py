@@ -65,7 +65,7 @@ def _prose(text: str) -> list[str]:
 
 def _metavar(parameter: Any) -> str:
     many = "..." if parameter.nargs == -1 else ""
-    return cell(str(parameter.metavar or parameter.name.upper()) + many)
+    return str(parameter.metavar or parameter.name.upper()).replace("|", " or ") + many
 
 
 def _option(one: Any) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
-from docs.hooks.source import cell, definition, docstring, markdown
+import yaml
+
+from docs.hooks.source import cell, definition, docstring, markdown, modules
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = "phisight.core.settings"
@@ -21,18 +24,38 @@ def settings_of(name: str) -> list[tuple[str, str, str, str]]:
         behind = body[at + 1] if at + 1 < len(body) else None
         sentence = ""
         if isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant):
-            sentence = markdown(str(behind.value.value))
+            sentence = re.sub(r"\bNone\b", "null", markdown(str(behind.value.value)))
         found.append((ast.unparse(node.target), _type(node.annotation), *_default(node.value), sentence))
     return [(name, kind + limits, default, sentence) for name, kind, default, limits, sentence in found]
+
+
+NAMES = {
+    "str": "text",
+    "int": "integer",
+    "float": "number",
+    "bool": "true or false",
+    "Path": "path",
+    "list[str]": "list",
+}
 
 
 def _type(node: ast.expr) -> str:
     text = ast.unparse(node)
     if text.startswith("Literal["):
         return " ".join(f"`{ast.literal_eval(one)}`" for one in _choices(node))
-    if text == "Numbers":
-        return " ".join(f"`{one}`" for one in ("text", "digit_weighted", "expected", "head"))
-    return f"`{text}`"
+    if text.startswith("list[Literal["):
+        assert isinstance(node, ast.Subscript)
+        return f"list of {_type(node.slice)}"
+    if text in (named := aliases()):
+        return _type(named[text])
+    plain = text.removesuffix(" | None")
+    return NAMES.get(plain, plain) + (" or null" if plain != text else "")
+
+
+def aliases() -> dict[str, ast.expr]:
+    """Names at the top of the module of settings that stand for a type."""
+    body = modules()[SETTINGS].body
+    return {ast.unparse(one.targets[0]): one.value for one in body if isinstance(one, ast.Assign)}
 
 
 def _choices(node: ast.expr) -> list[ast.expr]:
@@ -41,14 +64,19 @@ def _choices(node: ast.expr) -> list[ast.expr]:
 
 
 def _default(value: ast.expr) -> tuple[str, str]:
-    """Default and limits; both as Markdown."""
+    """Default as a recipe writes it, and limits; both as Markdown."""
     if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "Field"):
-        text = ast.unparse(value)
-        return f"`{text.removeprefix('Path(').removesuffix(')') if text.startswith('Path(') else text}`", ""
-    given = {keyword.arg: ast.unparse(keyword.value) for keyword in value.keywords}
+        return f"`{_as_yaml(value)}`", ""
+    given = {keyword.arg: keyword.value for keyword in value.keywords}
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    limits = ", ".join(f"{signs[name]} {given[name]}" for name in signs if name in given)
-    return f"`{given.get('default', '')}`", f", {limits}" if limits else ""
+    limits = ", ".join(f"{signs[name]} {ast.unparse(given[name])}" for name in signs if name in given)
+    return f"`{_as_yaml(given['default'])}`" if "default" in given else "", f", {limits}" if limits else ""
+
+
+def _as_yaml(value: ast.expr) -> str:
+    if isinstance(value, ast.Call):  # Path("data"), or a group of settings
+        return _as_yaml(value.args[0]) if value.args else ""
+    return yaml.safe_dump(ast.literal_eval(value), default_flow_style=True, width=1000).strip().removesuffix("\n...")
 
 
 def settings_page() -> str:

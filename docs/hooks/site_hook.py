@@ -14,6 +14,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # mkdocs loads a hook by its file, without the package around it
 
+from docs.hooks.llms import named, write_markdown
 from docs.hooks.outside import ROOT, outside_pages, plain_fences, site_links
 from docs.hooks.reference import REFERENCE
 
@@ -26,9 +27,15 @@ STYLES = re.compile(
 FETCHED = re.compile(r"@import\s+url\((?:https?:)?//|url\([\"']?(?:https?:)?//", re.IGNORECASE)
 
 
+_pages: dict[str, str] = {}
+"""Place on the site -> Markdown, of the pages of this build."""
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill the sections of the navigation that list a folder: ``FOLDER/*`` stands for its pages."""
-    config.nav = expanded(config.nav or [])
+    """Fill the navigation: ``FOLDER/*`` stands for its pages, and a page that no section names comes under "More"."""
+    nav = expanded(config.nav or [])
+    left = sorted({path.name for path in (ROOT / "docs").glob("*.md")} - set(named(nav)))
+    config.nav = [*nav, {"More": left}] if left else nav
     return config
 
 
@@ -64,14 +71,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links as the site needs them, fences without marks for the tests."""
     uri = page.file.src_uri
-    if uri in REFERENCE:
-        return markdown
-    return plain_fences(site_links(markdown, outside_pages().get(uri, f"docs/{uri}"), uri))
+    made = uri in REFERENCE
+    text = markdown if made else plain_fences(site_links(markdown, outside_pages().get(uri, f"docs/{uri}"), uri))
+    _pages[uri] = text
+    return text
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Warn of what the site may not hold: things loaded from elsewhere, and paths of this machine."""
+    """Write the pages as Markdown, then warn of what no site may hold: loads from elsewhere, paths of this machine."""
     site = Path(config.site_dir)
+    head = f"# {config.site_name}\n\n> {config.site_description}"
+    write_markdown(site, _pages, config.nav or [], head=head, address=config.site_url or "")
     for path in sorted(site.rglob("*")):
         if path.suffix in {".html", ".css", ".txt", ".md", ".json", ".xml"}:
             for problem in problems(path.read_text(encoding="utf-8"), path.suffix):
