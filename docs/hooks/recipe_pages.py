@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -79,6 +80,14 @@ def _as_yaml(value: ast.expr) -> str:
     return yaml.safe_dump(ast.literal_eval(value), default_flow_style=True, width=1000).strip().removesuffix("\n...")
 
 
+def groups(prefix: str, name: str) -> Iterator[tuple[str, str]]:
+    """Dotted key and class of a group of settings and of those inside it."""
+    yield prefix, name
+    for key, kind, *_ in settings_of(name):
+        if kind.endswith("Settings"):
+            yield from groups(f"{prefix}.{key}".lstrip("."), kind)
+
+
 def settings_page() -> str:
     """The page of all settings, as Markdown."""
     lines = [
@@ -89,16 +98,12 @@ def settings_page() -> str:
         "all of them to copy from.",
         "",
     ]
-    groups = [("", "Recipe")]
-    groups += [
-        (key, kind.strip("`")) for key, kind, *_ in settings_of("Recipe") if kind.strip("`").endswith("Settings")
-    ]
-    for group, name in groups:
+    for group, name in groups("", "Recipe"):
         title = f"`{group}`" if group else "The recipe itself"
         lines += [f"## {title}", "", docstring(definition(SETTINGS, name)).split("\n")[0], ""]
         lines += ["| setting | type | default | |", "|---|---|---|---|"]
         for key, kind, default, sentence in settings_of(name):
-            if not kind.strip("`").endswith("Settings"):
+            if not kind.endswith("Settings"):
                 full = f"{group}.{key}" if group else key
                 lines.append(f"| `{full}` | {cell(kind)} | {cell(default)} | {cell(sentence)} |")
         lines.append("")

@@ -117,6 +117,10 @@ def test_the_readme_s_two_commands_are_there() -> None:
     assert ["make", "test"] in readme
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
 def small_program() -> typer.Typer:
     """A program of two levels with an argument, a choice and a number."""
     program, group = typer.Typer(), typer.Typer()
