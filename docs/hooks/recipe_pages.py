@@ -41,6 +41,8 @@ NAMES = {
 
 
 def _type(node: ast.expr) -> str:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return " or ".join(_type(one) for one in (node.left, node.right))
     text = ast.unparse(node)
     if text.startswith("Literal["):
         return " ".join(f"`{ast.literal_eval(one)}`" for one in _choices(node))
@@ -49,8 +51,7 @@ def _type(node: ast.expr) -> str:
         return f"list of {_type(node.slice)}"
     if text in (named := aliases()):
         return _type(named[text])
-    plain = text.removesuffix(" | None")
-    return NAMES.get(plain, plain) + (" or null" if plain != text else "")
+    return NAMES.get(text, text)
 
 
 def aliases() -> dict[str, ast.expr]:
