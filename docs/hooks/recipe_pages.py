@@ -5,88 +5,81 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
-from docs.hooks.source import cell, definition, docstring, markdown, modules
+from docs.hooks.source import cell, definition, docstring, markdown
+from phisight.core.settings import Recipe, Settings
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = "phisight.core.settings"
-
-
-def settings_of(name: str) -> list[tuple[str, str, str, str]]:
-    """Name, type, default and sentence of each setting of a class."""
-    body = definition(SETTINGS, name).body
-    found = []
-    for at, node in enumerate(body):
-        if not isinstance(node, ast.AnnAssign) or ast.unparse(node.target).startswith("_") or node.value is None:
-            continue
-        behind = body[at + 1] if at + 1 < len(body) else None
-        sentence = ""
-        if isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant):
-            sentence = re.sub(r"\bNone\b", "null", markdown(str(behind.value.value)))
-        found.append((ast.unparse(node.target), _type(node.annotation), *_default(node.value), sentence))
-    return [(name, kind + limits, default, sentence) for name, kind, default, limits, sentence in found]
-
-
 NAMES = {
-    "str": "text",
-    "int": "integer",
-    "float": "number",
-    "bool": "true or false",
-    "Path": "path",
-    "list[str]": "list",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    NoneType: "null",
+    list: "list",
+    dict: "keys and values",
 }
+LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
-def _type(node: ast.expr) -> str:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return " or ".join(_type(one) for one in (node.left, node.right))
-    text = ast.unparse(node)
-    if text.startswith("Literal["):
-        return " ".join(f"`{ast.literal_eval(one)}`" for one in _choices(node))
-    if text.startswith("list[Literal["):
-        assert isinstance(node, ast.Subscript)
-        return f"list of {_type(node.slice)}"
-    if text in (named := aliases()):
-        return _type(named[text])
-    return NAMES.get(text, text)
-
-
-def aliases() -> dict[str, ast.expr]:
-    """Names at the top of the module of settings that stand for a type."""
-    body = modules()[SETTINGS].body
-    return {ast.unparse(one.targets[0]): one.value for one in body if isinstance(one, ast.Assign)}
-
-
-def _choices(node: ast.expr) -> list[ast.expr]:
-    assert isinstance(node, ast.Subscript)
-    return node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-
-
-def _default(value: ast.expr) -> tuple[str, str]:
-    """Default as a recipe writes it, and limits; both as Markdown."""
-    if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "Field"):
-        return f"`{_as_yaml(value)}`", ""
-    given = {keyword.arg: keyword.value for keyword in value.keywords}
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    limits = ", ".join(f"{signs[name]} {ast.unparse(given[name])}" for name in signs if name in given)
-    return f"`{_as_yaml(given['default'])}`" if "default" in given else "", f", {limits}" if limits else ""
-
-
-def _as_yaml(value: ast.expr) -> str:
-    if isinstance(value, ast.Call):  # Path("data"), or a group of settings
-        return _as_yaml(value.args[0]) if value.args else ""
-    return yaml.safe_dump(ast.literal_eval(value), default_flow_style=True, width=1000).strip().removesuffix("\n...")
-
-
-def groups(prefix: str, name: str) -> Iterator[tuple[str, str]]:
+def groups(kind: type[Settings], prefix: str = "") -> Iterator[tuple[str, type[Settings]]]:
     """Dotted key and class of a group of settings and of those inside it."""
-    yield prefix, name
-    for key, kind, *_ in settings_of(name):
-        if kind.endswith("Settings"):
-            yield from groups(f"{prefix}.{key}".lstrip("."), kind)
+    yield prefix, kind
+    for name, field in kind.model_fields.items():
+        if is_group(field.annotation):
+            yield from groups(field.annotation, f"{prefix}.{name}".lstrip("."))  # type: ignore[arg-type]
+
+
+def is_group(annotation: Any) -> bool:
+    """Whether a field is a group of settings."""
+    return isinstance(annotation, type) and issubclass(annotation, Settings)
+
+
+def sentences(kind: type[BaseModel]) -> dict[str, str]:
+    """The sentence below each field of a class, as a recipe's reader needs it."""
+    body = definition(kind.__module__, kind.__name__).body
+    found = {}
+    for field, behind in pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant):
+            found[ast.unparse(field.target)] = re.sub(r"\bNone\b", "null", markdown(str(behind.value.value)))
+    return found
+
+
+def type_text(annotation: Any) -> str:
+    """A type as people who write YAML call it."""
+    if get_origin(annotation) is Literal:
+        return " ".join(f"`{one}`" for one in get_args(annotation))
+    if get_origin(annotation) is list and get_origin(get_args(annotation)[0]) is Literal:
+        return f"list of {type_text(get_args(annotation)[0])}"
+    if get_origin(annotation) in NAMES:
+        return NAMES[get_origin(annotation)]  # type: ignore[index]
+    if parts := get_args(annotation):
+        return " or ".join(type_text(one) for one in parts)
+    return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def default_text(value: Any) -> str:
+    """A default as a recipe writes it."""
+    if value is PydanticUndefined:
+        return ""
+    plain = value.as_posix() if isinstance(value, Path) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=1000).strip().removesuffix("\n...")
+    return f"`{text}`"
+
+
+def limits_text(metadata: list[Any]) -> str:
+    """The limits of a number."""
+    found = [f"{sign} {getattr(one, name)}" for one in metadata for name, sign in LIMITS.items() if hasattr(one, name)]
+    return "".join(f", {one}" for one in found)
 
 
 def settings_page() -> str:
@@ -99,14 +92,20 @@ def settings_page() -> str:
         "all of them to copy from.",
         "",
     ]
-    for group, name in groups("", "Recipe"):
+    for group, kind in groups(Recipe):
         title = f"`{group}`" if group else "The recipe itself"
-        lines += [f"## {title}", "", docstring(definition(SETTINGS, name)).split("\n")[0], ""]
+        lines += [f"## {title}", "", docstring(definition(kind.__module__, kind.__name__)).split("\n\n")[0], ""]
         lines += ["| setting | type | default | |", "|---|---|---|---|"]
-        for key, kind, default, sentence in settings_of(name):
-            if not kind.endswith("Settings"):
-                full = f"{group}.{key}" if group else key
-                lines.append(f"| `{full}` | {cell(kind)} | {cell(default)} | {cell(sentence)} |")
+        told = sentences(kind)
+        for name, field in kind.model_fields.items():
+            if not is_group(field.annotation):
+                cells = (
+                    f"`{group}.{name}`" if group else f"`{name}`",
+                    type_text(field.annotation) + limits_text(field.metadata),
+                    default_text(field.default),
+                    told.get(name, ""),
+                )
+                lines.append(f"| {' | '.join(map(cell, cells))} |")
         lines.append("")
     return "\n".join(lines)
 
