@@ -34,7 +34,7 @@ def make_command(
         str,
         typer.Option(
             help="fashion: full variety, images of 224 to 1,344 pixels; demo: small and easy to learn; receipts: a "
-            "field of every kind.",
+            "field of every kind; captions: all products in generic words, what tiny-base was pretrained on.",
         ),
     ] = "fashion",
     like: Annotated[
@@ -84,6 +84,8 @@ def _make_products(
     rows: int, out: Path, seed: int, preset: str, like: Path | None, faults: str, workers: int, *, overwrite: bool
 ) -> None:
     from phisight.core.errors import SampleError
+    from phisight.sample.captions.caption_folder import PRESET as CAPTIONS
+    from phisight.sample.captions.caption_folder import make_captions
     from phisight.sample.catalogue.presets import preset as preset_of
     from phisight.sample.draw_catalogue import make
     from phisight.sample.faults import parse_rates
@@ -92,14 +94,15 @@ def _make_products(
     from phisight.sample.receipts.receipt_folder import make_receipts
 
     rates = parse_rates(faults)
-    if preset == RECEIPTS and (like is not None or rates):
-        raise SampleError("--preset receipts takes neither --like nor --faults; leave them out")
-    settings = preset_of("fashion" if preset == RECEIPTS else preset)
+    folder_of = {RECEIPTS: make_receipts, CAPTIONS: make_captions}.get(preset)
+    if folder_of and (like is not None or rates):
+        raise SampleError(f"--preset {preset} takes neither --like nor --faults; leave them out")
+    settings = preset_of("fashion" if folder_of else preset)
     if like is not None and rates:
         raise SampleError("--faults goes with a drawn catalogue, not with --like; leave one of them out")
     with _progress(rows) as progress:
-        if preset == RECEIPTS:
-            card = make_receipts(rows, out, seed=seed, workers=workers, overwrite=overwrite, progress=progress)
+        if folder_of:
+            card = folder_of(rows, out, seed=seed, workers=workers, overwrite=overwrite, progress=progress)
         elif like is None:
             card = make(
                 rows,

@@ -49,12 +49,18 @@ def tiny_processor(texts: Iterable[str], *, vocab_size: int = 1024, num_crops: i
     return Phi3VProcessor(image_processor, train_tokenizer(texts, vocab_size))
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-pair tokenizer with the published special tokens; digits stay single, as in the published vocabulary."""
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, *, split_punctuation: bool = False
+) -> PreTrainedTokenizerFast:
+    """Byte-pair tokenizer with the published special tokens; digits stay single, as in the published vocabulary.
+
+    With ``split_punctuation`` a comma is never part of a word's token.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)]
-    )
+    splits: list[Any] = [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)]
+    if split_punctuation:
+        splits.append(pre_tokenizers.Punctuation("isolated"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
