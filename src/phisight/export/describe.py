@@ -9,7 +9,7 @@ from typing import Any
 from phisight.core.dataset_folder import CARD, DatasetCard
 from phisight.core.errors import CheckpointError, DatasetError
 from phisight.core.read_files import read_object
-from phisight.core.run_folder import BEST, SCORES, write_text_atomically
+from phisight.core.run_folder import BEST, SCORES, is_outdated, write_text_atomically
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
@@ -127,12 +127,12 @@ def license_of_base(base: str, subject: Subject) -> str | None:
 
 
 def read_scores(run: Path) -> dict[str, Any]:
-    """``scores.json`` of a run; empty where it was not evaluated, or the file cannot be read."""
+    """``scores.json`` of a run; empty where its best checkpoint was not evaluated, or the file cannot be read."""
     try:
         found = read_object(run / SCORES)
     except (OSError, ValueError):
         return {}
-    return found
+    return {} if is_outdated(found, run) else found
 
 
 def _interval(one: Mapping[str, Any]) -> NumberInterval:

@@ -84,6 +84,8 @@ class RunData:
     """(truth, answer) of each number field."""
     answered: int = 0
     """Rows with real images in predictions.parquet."""
+    outdated: bool = False
+    """Figures and answers are of an earlier model than the run's, and are left out."""
     missing: list[str] = field(default_factory=list)
     """Files that are not there, and what to do about it."""
 
@@ -103,20 +105,20 @@ def collect(run_dir: Path, images: int = MAX_IMAGES) -> RunData:
         run = collect(owner, images=0)
         run.name, run.path, run.missing = f"{owner.name}, {run_dir.resolve().name}", run_dir, []
         run.examples, run.curves = [], {}
-        return _read_results(run, run_dir, images)
+        return _read_results(run, run_dir, images, owner)
     run.config = current_config(_yaml(run_dir / run_folder.CONFIG), run_dir / run_folder.CONFIG)
     run.environment = _json(run_dir / run_folder.ENVIRONMENT)
     run.card = translate("dataset", _json(run_dir / dataset_folder.CARD))
     run.summary = translate("metrics", _json(run_dir / SUMMARY).get("summary", {}))
     run.curves = {name: points for name, points in read_metrics(run_dir).items() if _drawable(points)}
     run.examples = _examples(run_dir)
-    _read_results(run, run_dir, images)
+    _read_results(run, run_dir, images, run_dir)
     if not (run.config or run.scores or run.curves or run.task):
         raise RunError(
             f"{run_dir} is no run folder: it holds none of {run_folder.CONFIG}, {run_folder.METRICS}, "
             f"{run_folder.SCORES}; name the folder that `phisight train` wrote"
         )
-    if not run.scores:
+    if not (run.scores or run.outdated):
         run.missing.append(f"{run_folder.SCORES}: this run has not been evaluated; run `phisight evaluate {run_dir}`")
     if not run.curves:
         run.missing.append(f"{run_folder.METRICS}: nothing was logged during training")
@@ -125,10 +127,19 @@ def collect(run_dir: Path, images: int = MAX_IMAGES) -> RunData:
     return run
 
 
-def _read_results(run: RunData, folder: Path, images: int) -> RunData:
-    """Scores and answers of a folder, in the place of those that the run has."""
-    run.scores = translate("scores", _json(folder / run_folder.SCORES))
+def _read_results(run: RunData, folder: Path, images: int, owner: Path) -> RunData:
+    """Scores and answers of a folder, in the place of those that the run has; none of a model that was replaced."""
+    scores = translate("scores", _json(folder / run_folder.SCORES))
     run.shown, run.pairs, run.answered = [], {}, 0
+    run.outdated = run_folder.is_outdated(scores, owner)
+    if run.outdated:
+        run.scores, run.task = {}, None
+        run.missing.append(
+            f"{run_folder.SCORES}: its figures are of an earlier model in this folder, and are not shown; run "
+            f"`phisight evaluate {owner}` again"
+        )
+        return run
+    run.scores = scores
     _read_predictions(run, folder / run_folder.PREDICTIONS, images)
     return run
 

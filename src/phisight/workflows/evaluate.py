@@ -83,6 +83,7 @@ class _Evaluation:
     out: Path
     """Where the results go."""
     identity: str
+    """Changes when the weights do, so that neither answers nor figures of earlier ones are taken over."""
     progress: Progress
     tracker: CompositeTracker | None
 
@@ -95,7 +96,7 @@ class _Evaluation:
             self.task,
             images=images,
             seed=self.recipe.seed,
-            answer_log=self.out / f"predictions.{name}.jsonl",
+            answer_log=self.out / f"{run_folder.ANSWER_LOG}.{name}.jsonl",
             identity=self.identity,
             medians=self.found.medians,
             grids=self.grids if rows is None else None,
@@ -175,7 +176,8 @@ def evaluate_run(
     sample = sample_of(found.rows, base_model_rows, recipe.seed)
     of_base, base, missing = _base_model_answers(started, sample) if sample else (None, None, {})
     model, processor, _ = load_run(run, base)
-    evaluation = replace(started, model=model, processor=processor, identity=_identity(run / run_folder.BEST))
+    identity = run_folder.weights_fingerprint(run / run_folder.BEST)
+    evaluation = replace(started, model=model, processor=processor, identity=identity)
     extra: dict[str, Any] = {"warnings": [warning] if (warning := evaluation.warning()) else []}
     real = evaluation.answers("real")
     if of_base is not None:
@@ -204,7 +206,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _d
     run_folder.write_text_atomically(config, write_recipe(recipe))
     run_folder.write_json(out / run_folder.ENVIRONMENT, environment())
     opened.card.write(out)
-    identity = _identity(Path(name)) or name
+    identity = run_folder.weights_fingerprint(Path(name)) or name
     recipe = with_numbers_of(model, recipe)
     evaluation = _Evaluation(
         model, processor, recipe, settings, task, opened.path, found, None, out, identity, progress, tracker
@@ -252,7 +254,9 @@ def _scores(
 
     scores: dict[str, Any] = scores_of(every, left_out=evaluation.found.left_out, seed=seed)
     likely = {images: likelihoods(evaluation.predictor, answers, seed=seed) for images, answers in every.items()}
-    scores["evaluation"] = evaluation_facts(evaluation.recipe, evaluation.settings, evaluation.folder)
+    scores["evaluation"] = evaluation_facts(
+        evaluation.recipe, evaluation.settings, evaluation.folder, evaluation.identity
+    )
     scores["numbers"] = {"strategy": evaluation.predictor.numbers}
     if evaluation.predictor.numbers in ("head", "expected"):
         scores["numbers"]["as_written"] = figures(real.as_written(), seed=seed, resamples=0)
@@ -288,9 +292,3 @@ def _baselines(evaluation: _Evaluation, real: Predictions) -> dict[str, dict[str
     frozen = evaluation.run is not None and not train_settings.train_tower and evaluation.recipe.model.name != TINY
     model, processor, seed = evaluation.model, evaluation.processor, evaluation.recipe.seed
     return baseline_scores(model, processor, evaluation.task, train, sample, real, frozen=frozen, seed=seed)
-
-
-def _identity(best: Path) -> str:
-    """Changes when the checkpoint does, so that answers of an earlier one are not taken over."""
-    files = sorted(best.glob("*.safetensors"))
-    return " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)

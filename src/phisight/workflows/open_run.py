@@ -125,6 +125,8 @@ def begin_run(opened: OpenedRun, limits: AnswerLimits, notify: Callable[[str], N
         notify(f"Continuing {run_dir} {where}{again}.")
     else:
         run_dir.mkdir(parents=True, exist_ok=True)
+        if holds_run(run_dir):  # it is replaced; results of a model that is no run stay
+            run_folder.remove_results(run_dir)
         config.unlink(missing_ok=True)
         for folder in (run_folder.CHECKPOINTS, run_folder.BEST):
             shutil.rmtree(run_dir / folder, ignore_errors=True)
@@ -209,7 +211,7 @@ def starting_point(opened: OpenedRun, notify: Callable[[str], None]) -> str:
     recipe, base = opened.recipe, opened.recipe.out / run_folder.BASE
     if recipe.model.name == TINY:
         return TINY
-    subject = subject_of(recipe.model.name)
+    subject = subject_of(recipe.model.name, recipe.model.revision)
     if subject.adapters is None:
         return subject.weights
     if not (opened.continues and base.is_dir()):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from phisight.core.run_folder import EVALUATIONS
+from phisight.core.run_folder import EVALUATIONS, FINGERPRINT
 from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.export.subject import data_of_run
 
@@ -28,10 +28,11 @@ def results_folder(run: Path, recipe: Recipe, settings: EvaluateSettings, data: 
     return run / EVALUATIONS / "-".join(parts)
 
 
-def evaluation_facts(recipe: Recipe, settings: EvaluateSettings, data: Path) -> dict[str, Any]:
+def evaluation_facts(recipe: Recipe, settings: EvaluateSettings, data: Path, fingerprint: str) -> dict[str, Any]:
     """Key ``evaluation`` of scores.json: which model answered which rows, and when."""
     return {
         "model": recipe.model.name,
+        FINGERPRINT: fingerprint,
         "data": str(data),
         "split": settings.split,
         "limit": settings.rows,
