@@ -24,6 +24,7 @@ def rejects(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_fault_mix(server: ImageServer, tmp_path: Path) -> None:
     good = ["ok", "flaky", "busy", "redirect", "gzip", "chunked", "bare"]
     bad = {

@@ -45,6 +45,7 @@ def test_what_can_be_had_is_had(server: ImageServer, jpegs: list[bytes], kind: s
     assert fetch(f"{server.url}/{kind}/7") == jpegs[7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rejected", "requests"),
     [
@@ -138,6 +139,7 @@ def test_answers_before_the_answer_are_skipped() -> None:
     assert answers([b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, OK]) == ([b"ab", b"ab"], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [

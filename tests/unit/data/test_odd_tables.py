@@ -67,6 +67,7 @@ def test_some_tables(shop: Path) -> None:
     assert_all_as_made(odd_tables(DRAWN), shop)
 
 
+@pytest.mark.slow
 def test_records(shop: Path) -> None:
     assert_all_as_made(list(record_tables()), shop)
 

@@ -15,6 +15,7 @@ PRODUCTS = Path(__file__).parents[4] / "shared" / "data" / "products" / "product
 RULE = GroupRule(patterns=(r"^([MW][A-Z]+[0-9]+)-", r"^(24-WG08)[1-3]-", r"^(24-WG08)[5-7]$"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PRODUCTS.is_file(), reason="the real photos are not beside the repository")
 def test_products_and_shared_images_stay_in_one_split(tmp_path: Path) -> None:
     result = build(str(PRODUCTS), tmp_path / "ds", BuildOptions(group=RULE, processes=1))

@@ -60,6 +60,7 @@ def whole(tmp_path: Path) -> tuple[dict[str, bytes], bytes]:
     return files(folder), partial[0]
 
 
+@pytest.mark.slow
 def test_whatever_is_left_of_the_partial_file(whole: tuple[dict[str, bytes], bytes], tmp_path: Path) -> None:
     """Every beginning of the partial file is what some kill leaves; rows whose line is whole are not asked again."""
     expected, partial = whole

@@ -98,6 +98,7 @@ def test_every_answer_validates(seed: int) -> None:
         jsonschema.validate(json.loads(text), schema)
 
 
+@pytest.mark.slow
 def test_a_schema_that_holds_itself() -> None:
     tree = {
         "$defs": {

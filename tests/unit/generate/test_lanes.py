@@ -40,6 +40,7 @@ def two_threads() -> Iterator[None]:
 REQUESTS = [Request(TASK.prompt, [small_model.image(row, 60 + 9 * row, 90)]) for row in range(17)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [False, True])
 def test_every_lane_answers_as_one_alone(head: bool, tiny: tuple[Any, Any]) -> None:
     """Masks of a grammar and the states that a number head reads are not mixed up between them."""

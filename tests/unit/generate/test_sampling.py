@@ -86,6 +86,7 @@ def test_each_row_has_its_own_language() -> None:
     assert not task.parse(found[1].text).values
 
 
+@pytest.mark.slow
 def test_the_share_of_samples_follows_the_probabilities() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     generator = torch.Generator().manual_seed(0)

@@ -121,6 +121,7 @@ def test_the_compiled_decoder_equals_eager(model: Model, compiled: Any, length: 
     torch.testing.assert_close(fast, eager, atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_with_a_static_cache_equals_eager(
     model: Model, processor: Phi3VProcessor, compiled: Any
 ) -> None:

@@ -178,6 +178,7 @@ def test_what_is_no_http(listening: tuple[str, Server], client: httpx.Client, re
     assert raw(listening[0], request_head)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403", b"HTTP/1.1 431", b"")
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_kept_alive_outlives_the_time_for_headers(listening: tuple[str, Server]) -> None:
     """Requests on one connection for longer than that: none finds it closed."""
     with httpx.Client(base_url=listening[0], limits=httpx.Limits(max_connections=1)) as kept:

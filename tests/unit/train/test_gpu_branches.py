@@ -306,6 +306,7 @@ def branches(path: Path) -> Iterator[tuple[int, str]]:
             yield node.body[0].lineno, ast.unparse(node.type)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("card")
 def test_every_branch_is_executed(model: Any) -> None:
     wanted = {
