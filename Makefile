@@ -49,7 +49,8 @@ format: setup  ## put the code into the formatter's shape, mend what the linter 
 
 test-lowest: $(LOWEST)/.installed  ## model, training loop, resume and start-up against the lower bounds in pyproject.toml
 	$(LOWEST)/bin/python -m pytest tests/unit/model tests/parity tests/architecture/test_light_start.py \
-	  tests/unit/train/test_fit.py tests/unit/train/test_evaluation.py tests/faults/test_checkpoints.py $(PYTEST_ARGS)
+	  tests/unit/train/test_fit.py tests/unit/train/test_evaluation.py tests/unit/train/test_training_step.py \
+	  tests/faults/test_checkpoints.py tests/faults/test_begin.py $(PYTEST_ARGS)
 
 bench-gpu: setup  ## measure this machine's GPU: 22 minutes, results in benchmarks/results/
 	PYTHONPATH=src:benchmarks $(BIN)/python -m gpu $(BENCH_ARGS)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,30 @@ def test_a_second_training_is_refused_at_once(child: Child, recipe: Build) -> No
         assert (endless.out / LOCK).read_text().startswith(str(os.getpid()))
     steps = [line["step"] for line in curve(endless.out)]
     assert steps == sorted(set(steps))
+
+
+def test_a_second_training_of_one_process_is_refused(tmp_path: Path) -> None:
+    """A notebook's second cell, a thread; the first one's lock outlives the refusal."""
+    run = tmp_path / "run"
+    with locked(run):
+        for same in (run, tmp_path / "." / "run"):
+            with (
+                pytest.raises(SettingsError, match=rf"another training of this process \({os.getpid()}\)"),
+                locked(same),
+            ):
+                pass
+        with ThreadPoolExecutor(1) as thread, pytest.raises(SettingsError, match="of this process"):
+            thread.submit(locked(run).__enter__).result()
+        child = os.fork()  # (reading the file here would drop the lock)
+        if child == 0:
+            try:
+                with locked(run):
+                    os._exit(1)
+            except SettingsError as refused:
+                os._exit(0 if f"process {os.getppid()} on" in str(refused) else 2)
+        assert os.waitpid(child, 0)[1] == 0, "the first one's lock is gone"
+    with locked(run):
+        pass
 
 
 def test_a_start_that_fails_leaves_nothing_that_blocks(recipe: Build, tmp_path: Path) -> None:

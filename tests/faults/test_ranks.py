@@ -147,6 +147,29 @@ def test_shards_go_on_where_they_stopped(child: Child, recipe: Callable[..., Rec
     assert all(value.equal(weights(wanted.out)[name]) for name, value in weights(other.out).items())
 
 
+@pytest.mark.parametrize(("first", "then", "fsdp"), [(1, 2, False), (2, 1, False), (2, 4, True), (4, 2, True)])
+def test_another_number_of_processes_goes_on(
+    first: int, then: int, fsdp: bool, child: Child, full: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Steps of eight examples, cut among other processes after the sixth: the curve of one that never stopped."""
+    every = {"evaluate_every": None, "save_every": 3, "steps": 12}
+    train(at(full(8, 1, **every), tmp_path / "whole"))
+    run = tmp_path / "run"
+    port, begun = free_port(), at(full(8 // first, 1, fsdp=fsdp, **every), run)
+    processes = [child(train_as, rank, first, port, begun) for rank in range(first)]
+    while not (run / "checkpoints" / "checkpoint-6").exists():
+        assert all(process.is_alive() for process in processes)
+        time.sleep(0.005)
+    for process in processes:
+        process.kill()
+        process.join()
+    continued = at(full(8 // then, 1, fsdp=fsdp, **every), run)
+    assert together(child, train_as, continued, ranks=then, resume=True) == [0] * then
+    assert len(losses(run)) == 12
+    assert_same_curve(losses(run), losses(tmp_path / "whole"))
+    assert weight_drift(run, tmp_path / "whole").abs().max() < 1e-4
+
+
 def test_adapters_in_shards_on_a_model_from_nothing(
     child: Child, recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:

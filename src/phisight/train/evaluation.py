@@ -95,6 +95,17 @@ class BestEvaluation:
             return {}
         return {"best_step": float(self.step), f"best_{self.name}": self.value}
 
+    def warn_of_last_weights(self, step: int) -> None:
+        """Say that the best evaluation has no checkpoint."""
+        _LOG.warning(
+            "the best %s was %.4g at step %d, which has no checkpoint: the weights are those of step %d; make "
+            "train.save_every a multiple of train.evaluate_every to keep the best",
+            self.name,
+            math.nan if self.value is None else self.value,
+            self.step or 0,
+            step,
+        )
+
     def warn_of_early_end(self, step: int, planned: int) -> None:
         """Say why training ended before the planned step."""
         _LOG.warning(

@@ -221,10 +221,10 @@ class TrainingRun:
         """Load the best saved evaluation; returns the run's totals."""
         seconds, steps = time.time() - self._started, self.state.global_step - self._first_step
         total_loss = self._total_loss + self._mean_over_ranks()
-        best = self.state.best_model_checkpoint
-        every = self.train.evaluate_every or self.steps
-        if self._validation is not None and (self.train.save_every or every) % every == 0 and best:
-            restore_weights(self.folder / best, self.placement)
+        if self.best.step and self.state.best_model_checkpoint == manifest.name_of(self.best.step):
+            restore_weights(self.folder / manifest.name_of(self.best.step), self.placement)
+        elif self.best.step:
+            self.best.warn_of_last_weights(self.state.global_step)
         if self.state.global_step < self.steps:
             self.best.warn_of_early_end(self.state.global_step, self.steps)
         return {

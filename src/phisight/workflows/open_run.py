@@ -33,6 +33,9 @@ except ImportError:  # not a POSIX system
 LOCK = ".lock"
 """File in a run folder that the process that trains holds locked."""
 
+_HELD: dict[Path, tuple[int, object]] = {}
+"""Run folders that a training of this process holds, with the process that noted them."""
+
 CHANGEABLE = (
     "out",
     "data.path",
@@ -166,10 +169,27 @@ def _continue(recipe: Recipe, notify: Callable[[str], None], more_steps: int | N
 def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run folder for this process; SettingsError at once where another one holds it.
 
-    A POSIX record lock: it ends with its process, however that ends, and forked data workers do not hold it. Systems
-    without such locks have none here.
+    A POSIX record lock: it ends with its process, however that ends, and forked data workers do not hold it. Nor do two
+    threads of a process see it, so each process notes its own. Systems without such locks have none here.
     """
-    existed = run_dir.exists()
+    existed, place = run_dir.exists(), run_dir.resolve()
+    if _HELD.setdefault(place, own := (os.getpid(), object())) is not own:
+        if _HELD[place][0] == os.getpid():
+            raise SettingsError(
+                f"another training of this process ({os.getpid()}) uses the run folder {run_dir}; wait for its end, or "
+                "choose another folder with --set out=DIR"
+            )
+        _HELD[place] = own  # noted before this process was forked
+    try:
+        with _locked(run_dir, existed=existed):
+            yield
+    finally:
+        del _HELD[place]
+
+
+@contextlib.contextmanager
+def _locked(run_dir: Path, *, existed: bool) -> Iterator[None]:
+    """Hold the lock file of a run folder."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / LOCK).open("a+", encoding="utf-8") as file:
         try:

@@ -78,6 +78,25 @@ def test_a_figure_chooses_the_best_checkpoint(
     assert not torch.equal(model.lm_head.weight, ask.weights[2])
 
 
+@pytest.mark.parametrize(("figures", "best", "saved"), [([3.0, 1.0, 2.0], 2, True), ([1.0, 3.0, 2.0], 1, False)])
+def test_the_best_without_a_checkpoint_is_named(
+    figures: list[float | None],
+    best: int,
+    saved: bool,
+    model: Any,
+    processor: Any,
+    examples: ExampleSet,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Checkpoints every two steps, evaluations every step."""
+    ask = Scripted(figures)
+    run(model, processor, examples, tmp_path, ask, steps=3, save_every=2)
+    assert torch.equal(model.lm_head.weight, ask.weights[(best if saved else 3) - 1])
+    named = f"the best price_mae was 1 at step {best}, which has no checkpoint: the weights are those of step 3"
+    assert (named in caplog.text) is not saved
+
+
 def test_training_stops_when_nothing_gets_better(
     model: Any, processor: Any, examples: ExampleSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

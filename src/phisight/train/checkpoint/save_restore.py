@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from phisight.core.environment import is_first
 from phisight.model.number_head import restoring_head, save_head, split_head_state
 from phisight.train.checkpoint import manifest
+from phisight.train.checkpoint.best_model import saving_options
 from phisight.train.checkpoint.training_state import Progress, TrainingState, read_trained, write_trained
 from phisight.train.distributed import process_group
 from phisight.train.distributed.fsdp import full_state_dict, load_optimizer, save_optimizer
@@ -50,7 +51,7 @@ def save_checkpoint(
         weights = full_state_dict(model) if placement.sharded else None
         if is_first():
             # Whole weights of a sharded model; else each class saves its own, adapters alone where there are some.
-            model.save_pretrained(written, **({} if weights is None else {"state_dict": dict(weights)}))
+            model.save_pretrained(written, **saving_options(model, weights))
             processor.save_pretrained(written)
             save_head(model, written, split_head_state(weights or {})[1])
         if placement.sharded:
