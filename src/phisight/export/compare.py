@@ -1,14 +1,16 @@
 """Whether an exported model answers as its run does.
 
     float32           logits behind prompt and answer within 1e-4, greedy answers equal
-    bfloat16, float16 parsed fields of every row equal; of a row that neither can be read from, the first logits
-                      correlate by 0.99
+    bfloat16, float16 parsed fields of every row equal, and its first logits correlate by 0.99
 
 Each side is observed in a process of its own, so that one model is in memory at a time.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,8 @@ from phisight.core.task import Task
 
 LOGIT_TOLERANCE = 1e-4
 LEAST_CORRELATION = 0.99
-"""Of the first logits of an answer that neither side gives in the task's form, in 16 bits. Rounding leaves 0.999."""
+"""Of the first logits of an answer in 16 bits. Rounding leaves 0.999; equal fields alone may be those that any model of
+the task gives, where answers are held to the template, or none at all."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,26 @@ class Observation:
             held = set(file.keys())
             logits = [file.get_tensor(f"logits_{row}") for row in rows if f"logits_{row}" in held]
         return cls(about["dtype"], [about[f"text_{row}"] for row in rows], logits)
+
+
+def observed(asked: Mapping[str, Any], module: str, out: Path) -> Observation:
+    """What a model (``asked["subject"]``) answers, found by a module in a fresh process; ``out`` is where it notes it.
+
+    Two models are never in memory together, and what is loaded is what lies on disk.
+    """
+    done = subprocess.run(  # noqa: S603 - a module of phisight's own
+        [sys.executable, "-m", module],
+        input=json.dumps({**asked, "out": str(out)}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        if done.returncode < 0:
+            last = f"signal {-done.returncode} ended it; was memory too little for one model?"
+        raise CheckpointError(f"{asked['subject']} cannot be loaded and asked in a fresh process: {last[:400]}")
+    return Observation.read(out)
 
 
 @torch.no_grad()
@@ -98,18 +121,26 @@ def require_equal(run: Observation, export: Observation, task: Task, rows: Seque
     count, in_16_bits, unread = len(rows), {run.dtype, export.dtype} != {"float32"}, 0
     for row, (answer, exported) in enumerate(zip(run.texts, export.texts, strict=True)):
         read, again = task.parse(answer).values, task.parse(exported).values
-        equal = read == again
-        if read is None and again is None:
-            unread += 1
-            equal = _alike(run.logits[row], export.logits[row]) if in_16_bits else answer == exported
-        if not equal:
+        unread += read is None and again is None
+        if read != again or (read is None and not in_16_bits and answer != exported):
             raise CheckpointError(
                 f"the export answers differently from its run on {rows[row]}: {exported[:80]!r} for {answer[:80]!r}; "
                 f"{_repair(run, export)}"
             )
     if in_16_bits:
-        about = f" ({unread} of them could be read from neither; their first logits are alike)" if unread else ""
-        return f"Compared with its run in {export.dtype}: parsed fields of {count} rows equal{about}."
+        least = 1.0
+        for name, left, right in zip(rows, run.logits, export.logits, strict=True):
+            least = min(alike := _correlation(left, right), least)
+            if not alike >= LEAST_CORRELATION:  # no number, too
+                raise CheckpointError(
+                    f"the export is not the model of its run: on {name} the first logits correlate by {alike:.3f} in "
+                    f"{export.dtype}, at least {LEAST_CORRELATION} is due; {_repair(run, export)}"
+                )
+        about = f" ({unread} of them could be read from neither)" if unread else ""
+        return (
+            f"Compared with its run in {export.dtype}: parsed fields of {count} rows equal{about}, first logits "
+            f"correlated by at least {least:.3f}."
+        )
     largest = 0.0
     for row, (left, right) in enumerate(zip(run.logits, export.logits, strict=True)):
         gap = float((left - right).abs().max()) if left.shape == right.shape else float("inf")
@@ -125,9 +156,11 @@ def require_equal(run: Observation, export: Observation, task: Task, rows: Seque
     )
 
 
-def _alike(left: Tensor, right: Tensor) -> bool:
-    """Whether the first logits of two answers correlate."""
-    return float(torch.corrcoef(torch.stack([left[0], right[0]]).double())[0, 1]) >= LEAST_CORRELATION
+def _correlation(left: Tensor, right: Tensor) -> float:
+    """Of the first logits of two answers; of another vocabulary 0."""
+    if left[0].shape != right[0].shape:
+        return 0.0
+    return float(torch.corrcoef(torch.stack([left[0], right[0]]).double())[0, 1])
 
 
 def _repair(run: Observation, export: Observation) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,7 +17,6 @@ from typing import Any, Literal
 import torch
 
 from phisight.core.errors import (
-    CheckpointError,
     DataError,
     EvaluationError,
     PhisightError,
@@ -28,10 +26,10 @@ from phisight.core.errors import (
 )
 from phisight.core.read_files import read_object
 from phisight.core.run_folder import write_json, write_text_atomically
-from phisight.core.settings import EvaluateSettings, ModelSettings, Numbers, Recipe
+from phisight.core.settings import ModelSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import read_rows
-from phisight.export.compare import Observation, drawn_rows, greedy_logits, require_equal
+from phisight.export.compare import Observation, drawn_rows, greedy_logits, observed, require_equal
 from phisight.export.describe import facts_of, task_file_for
 from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters
 from phisight.export.model_card import CARD_FILE, model_card
@@ -47,13 +45,15 @@ from phisight.export.publish import publish_model, require_repository_name
 from phisight.export.subject import Subject, data_of_run, subject_of
 from phisight.export.task_file import TaskFile
 from phisight.export.write import require_free, whole_or_not_at_all, write_model
-from phisight.generate import Request, load_rgb
+from phisight.generate import Predictor, Request, load_rgb, number_writer
 from phisight.model.number_head import NUMBER_HEAD
 from phisight.train.acceleration.freed_memory import return_freed_blocks, trim_memory
 from phisight.workflows.load import load_model
-from phisight.workflows.predict import predictor_of
+from phisight.workflows.predict import grammar_of
 
 COMPARED_ROWS = 10
+ADAPTER_ROWS = 2
+"""Rows that adapters alone are compared on: another base, a wrong scale or a name that PEFT lacks shows in each."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ExportDtype = Literal["float32", "bfloat16", "float16"]
 Announce = Callable[[str], None]
@@ -65,7 +65,7 @@ class Exported:
 
     folder: Path
     compared: str
-    """How it was compared with its run; empty for adapters, which are the run's own files."""
+    """How it was compared with its run; empty where that was not asked for."""
     address: str | None
     """Where it stands on the hub, if it was pushed."""
 
@@ -111,7 +111,7 @@ def export_model(
     require_reachable(subject.weights, subject.revision)
     with whole_or_not_at_all(folder) as partial:
         if adapter:
-            compared = _write_adapters(subject, partial, folder, announce, pushed=bool(push))
+            compared = _write_adapters(subject, partial, folder, rows, announce, pushed=bool(push))
         else:
             compared = _write_whole(subject, partial, dtype, rows, announce, remote_code=remote_code)
     address = None
@@ -121,7 +121,7 @@ def export_model(
     return Exported(folder, compared, address)
 
 
-def _write_adapters(subject: Subject, out: Path, final: Path, announce: Announce, *, pushed: bool) -> str:
+def _write_adapters(subject: Subject, out: Path, final: Path, rows: int, announce: Announce, *, pushed: bool) -> str:
     if subject.adapters is None:
         raise SettingsError(
             f"{subject.name} holds whole weights and no adapters (a tiny model, or train.method full or projector); "
@@ -144,10 +144,11 @@ def _write_adapters(subject: Subject, out: Path, final: Path, announce: Announce
     task_file = task_file_for(subject)
     task_file.write(out)
     Origins(model=Origin.of(base, final)).write(out)
-    write_text_atomically(out / CARD_FILE, model_card(facts_of(subject, task_file.task)))
+    compared = _compared(subject, out, task_file, min(rows, ADAPTER_ROWS), announce) if rows else ""
+    write_text_atomically(out / CARD_FILE, model_card(facts_of(subject, task_file.task, compared=compared)))
     if local and pushed:
         announce(f"Their base is a folder of this machine ({base}): whoever loads them from the hub needs it, too.")
-    return ""
+    return compared
 
 
 def _write_whole(
@@ -177,32 +178,44 @@ def _scored_dtype(subject: Subject) -> torch.dtype:
 
 
 def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, announce: Announce) -> str:
-    """Ask the run and the export about the same rows, one after the other, each in a process of its own."""
+    """Ask the run and the export about the same rows, one after the other, each in a process of its own.
+
+    Adapters alone are asked on their base, by PEFT, for what greedy decoding writes: a number head is none of PEFT's.
+    """
     settings = subject.recipe.model if subject.recipe else ModelSettings()
-    numbers = task.numbers
+    alone = (out / ADAPTER_CONFIG).is_file()
+    theirs = settings.model_copy(update={"revision": subject.revision} if alone else {"dtype": "auto"})
     with tempfile.TemporaryDirectory() as scratch:
         asked = _rows_of_data(subject, task.task, rows)
         drawn = not asked
         if drawn:
             asked = drawn_rows(Path(scratch), rows)
-        announce(f"Asking the run, then the export, about {len(asked)} rows")
-        mine, theirs = (
-            _observed(name, asked, task.task, numbers, use, task.max_new_tokens, Path(scratch) / f"{side}.safetensors")
-            for side, name, use in (
-                ("run", subject.name, settings),
-                ("export", str(out), settings.model_copy(update={"dtype": "auto"})),
-            )
-        )
-        agreement = require_equal(mine, theirs, task.task, [images[0].name for images in asked])
-    return agreement + (" The data set was not at hand: the images were drawn." if drawn else "")
+        announce(f"Asking the run, then the {'adapters on their base' if alone else 'export'}, about {len(asked)} rows")
+        same: dict[str, Any] = {
+            "rows": [[str(image) for image in images] for images in asked],
+            "task": task.model_dump(mode="json"),
+            "written": alone,
+        }
+        run = {**same, "subject": subject.name, "adapters": None, "model": settings.model_dump(mode="json")}
+        export = {**same, "subject": str(out), "adapters": None, "model": theirs.model_dump(mode="json")}
+        if alone:
+            export |= {"subject": subject.weights, "adapters": str(out)}
+        mine = observed(run, __name__, Path(scratch) / "run")
+        exported = observed(export, __name__, Path(scratch) / "export")
+        agreement = require_equal(mine, exported, task.task, [images[0].name for images in asked])
+    by = " Loaded by PEFT onto their base." if alone else ""
+    return agreement + by + (" The data set was not at hand: the images were drawn." if drawn else "")
 
 
 def _rows_of_data(subject: Subject, task: Task, count: int) -> list[list[Path]]:
-    """Images of the first rows of the run's data set, not of the training split where there is another one."""
+    """Images of the first rows of the run's data set; of its training split only where the others hold too few."""
     if subject.recipe is None or subject.run is None:
         return []
     recipe: Recipe = subject.recipe
+    there: list[list[Path]] = []
     for split in ("validation", "test", "train"):
+        if len(there) >= count:
+            break
         try:
             found = read_rows(
                 data_of_run(subject.run, recipe), task, split, limit=count, seed=recipe.seed,
@@ -211,64 +224,54 @@ def _rows_of_data(subject: Subject, task: Task, count: int) -> list[list[Path]]:
         except (DataError, EvaluationError, RunError, TaskError):
             continue
         images = [[path for path in row.images if isinstance(path, Path)] for row in found.rows]
-        there = [paths for paths in images if paths and all(path.is_file() for path in paths)]
-        if there:
-            return there[:count]
-    return []
-
-
-def _observed(
-    subject: str,
-    rows: Sequence[Sequence[Path]],
-    task: Task,
-    numbers: Numbers,
-    model: ModelSettings,
-    most: int,
-    out: Path,
-) -> Observation:
-    """What a model answers about the images of each row, found by a fresh process; ``out`` is where it notes it.
-
-    Two models are never in memory together, and what is loaded is what lies on disk.
-    """
-    asked = {
-        "subject": subject,
-        "rows": [[str(image) for image in images] for images in rows],
-        "task": task.model_dump(mode="json"),
-        "numbers": numbers,
-        "model": model.model_dump(mode="json"),
-        "most": most,
-        "out": str(out),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "phisight.workflows.export"],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-        if done.returncode < 0:
-            last = f"signal {-done.returncode} ended it; was memory too little for one model?"
-        raise CheckpointError(f"{subject} cannot be loaded and asked in a fresh process: {last[:400]}")
-    return Observation.read(out)
+        there += [paths for paths in images if paths and all(path.is_file() for path in paths)]
+    return there[:count]
 
 
 def _observe(asked: dict[str, Any]) -> None:
+    """The other side of ``observed``."""
     return_freed_blocks()
-    model, processor = load_model(asked["subject"], ModelSettings.model_validate(asked["model"]))
-    task, rows = Task.model_validate(asked["task"]), [[Path(image) for image in row] for row in asked["rows"]]
-    answering = EvaluateSettings(batch_size=1, max_new_tokens=asked["most"])
-    predictor = predictor_of(model, processor, answering, asked["numbers"], task, [])
-    texts = dict(predictor.answers([Request(task.prompt, row) for row in rows]))
-    dtype = str(model.dtype).removeprefix("torch.")
+    file, rows = TaskFile.model_validate(asked["task"]), [[Path(image) for image in row] for row in asked["rows"]]
+    settings = ModelSettings.model_validate(asked["model"])
+    model, processor = load_model(asked["subject"], settings)
+    if asked["adapters"]:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, asked["adapters"])
     model.eval()
-    most = asked["most"] if dtype == "float32" else 1
-    logits = []
-    for row in rows:
-        images = [load_rgb(image) for image in row]
-        logits.append(greedy_logits(model, processor, task.prompt, images, most))
-    Observation(dtype, [texts[row] for row in range(len(rows))], logits).write(Path(asked["out"]))
+    dtype = str(model.dtype).removeprefix("torch.")
+    most = file.max_new_tokens if dtype == "float32" else 1
+    logits = [
+        greedy_logits(model, processor, file.task.prompt, [load_rgb(image) for image in row], most) for row in rows
+    ]
+    texts = _written(processor, logits) if asked["written"] else _answered(model, processor, file, rows)
+    Observation(dtype, texts, logits).write(Path(asked["out"]))
+
+
+def _written(processor: Any, logits: Sequence[torch.Tensor]) -> list[str]:
+    """What greedy decoding writes, without anything that phisight adds."""
+    return [processor.decode(row.argmax(-1), skip_special_tokens=True) for row in logits]
+
+
+def _answered(model: Any, processor: Any, file: TaskFile, rows: Sequence[Sequence[Path]]) -> list[str]:
+    """Answers as the run is scored: held to the template where it is, numbers decided as it decides them."""
+    task, most = file.task, file.max_new_tokens
+    predictor = Predictor(
+        model,
+        processor,
+        batch_size=1,
+        max_new_tokens=most,
+        grammar=grammar_of(model, processor, task, file.limits, most) if _held(file) else None,
+        numbers=number_writer(file.numbers, task, processor.tokenizer),
+    )
+    texts = dict(predictor.answers([Request(task.prompt, list(row)) for row in rows]))
+    return [texts[row] for row in range(len(rows))]
+
+
+def _held(file: TaskFile) -> bool:
+    """Whether answers are held to the template, as when the run is scored; without categories they cannot be."""
+    needs = any(field.rules.needs_values(field) for field in file.task.fields.values())
+    return file.constrained and (bool(file.categories) or not needs)
 
 
 if __name__ == "__main__":

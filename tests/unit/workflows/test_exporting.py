@@ -7,16 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import phisight
 from phisight.cli import app
 from phisight.core.errors import CheckpointError, PhisightError, SettingsError, StorageError
+from phisight.export.compare import Observation, require_equal
 from phisight.export.merge import write_merged
 from phisight.export.publish import publish_model
-from phisight.workflows.export import export_model
-from phisight.workflows.load import load_run
+from phisight.export.subject import read_run
+from phisight.export.task_file import TaskFile
+from phisight.generate import load_rgb
+from phisight.workflows.export import ExportDtype, export_model
+from phisight.workflows.load import load_model, load_run
 from tests.helpers.trained_run import trained
 
 
@@ -65,6 +70,52 @@ def test_adapters_alone(lora: Path, tmp_path: Path) -> None:
     assert "[More Information Needed]" not in card
 
 
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_adapters_are_those_that_peft_loads_onto_the_base(
+    method: str, base: Path, products: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"steps": 3, "learning_rate": 3e-2, "evaluate_every": None, "method": method}
+    run = trained(products, tmp_path / "run", model=str(base), **settings)
+    done = export_model(run, tmp_path / "out", adapter=True)
+    assert "greedy answers of 2 rows equal" in done.compared
+    assert "Loaded by PEFT onto their base" in (done.folder / "README.md").read_text()
+    model, processor = load_model(base, read_run(run).model)
+    image = load_rgb(next((products / "images").rglob("*.jpg")))
+    asked = "<|user|>\n<|image_1|>\nWhat?<|end|>\n<|assistant|>\n"
+    inputs = processor(text=asked, images=image, return_tensors="pt")
+    with torch.no_grad():
+        bare = model.eval()(**inputs).logits
+        theirs = PeftModel.from_pretrained(model, done.folder).eval()(**inputs).logits
+        mine = load_run(run)[0].eval()(**inputs).logits
+    assert torch.allclose(theirs, mine, atol=1e-4, rtol=0)
+    assert not torch.allclose(bare, mine, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("fault", ["scale", "name"])
+def test_adapters_that_peft_reads_as_others_are_not_exported(
+    fault: str, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted fault in what is written for PEFT: another scale, and tensors that it skips with a warning."""
+    copy = shutil.copyfile
+
+    def faulty(source: Any, target: Any) -> Any:
+        done = copy(source, target)
+        if Path(target).name == "adapter_model.safetensors":
+            tensors = load_file(target)
+            changed = {
+                (name.replace("layers.0", "layers.9") if fault == "name" else name): value * (1 + (fault == "scale"))
+                for name, value in tensors.items()
+            }
+            save_file(changed, target)
+        return done
+
+    monkeypatch.setattr(shutil, "copyfile", faulty)
+    with pytest.raises(CheckpointError, match="the export") as error:
+        export_model(lora, tmp_path / "out", adapter=True)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_type_of_weights(lora: Path, tmp_path: Path) -> None:
     export_model(lora, tmp_path / "out", dtype="bfloat16", rows=0)
     assert {value.dtype for value in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
@@ -83,10 +134,13 @@ def test_an_export_of_an_export_keeps_what_is_known(lora: Path, exported: Path, 
         assert (done.folder / name).read_bytes() == (exported / name).read_bytes()
 
 
+@pytest.mark.parametrize("constrained", [False, True], ids=["free", "constrained"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
 def test_an_export_that_answers_differently_is_none(
-    lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: ExportDtype | None, constrained: bool, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A planted fault in merging is seen by the comparison, and nothing is left."""
+    run = held(lora, tmp_path / "run") if constrained else lora
     merged = write_merged
 
     def faulty(base: Any, adapters: Any, out: Path, dtype: Any = None) -> Any:
@@ -94,9 +148,39 @@ def test_an_export_that_answers_differently_is_none(
 
     monkeypatch.setattr("phisight.export.write.write_merged", faulty)
     with pytest.raises(CheckpointError, match="the export") as error:
-        export_model(lora, tmp_path / "out", rows=2)
+        export_model(run, tmp_path / "out", rows=2, dtype=dtype)
     assert "\n" not in str(error.value)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == (["run"] if constrained else [])
+
+
+def held(run: Path, copy: Path) -> Path:
+    """A copy of a run that is scored with answers held to the template."""
+    shutil.copytree(run, copy)
+    text = (copy / "config.yaml").read_text().replace("max_new_tokens: 24", "max_new_tokens: 96")
+    (copy / "config.yaml").write_text(text.replace("constrained: false", "constrained: true"))
+    return copy
+
+
+def test_a_constrained_run_is_compared_as_it_is_scored(
+    lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten rows, of the test and training splits where the validation split is smaller; every answer can be read."""
+    seen: list[Observation] = []
+    equal = require_equal
+
+    def noted(mine: Observation, theirs: Observation, *rest: Any) -> str:
+        seen.extend([mine, theirs])
+        return equal(mine, theirs, *rest)
+
+    monkeypatch.setattr("phisight.workflows.export.require_equal", noted)
+    done = export_model(held(lora, tmp_path / "run"), tmp_path / "out")
+    assert "greedy answers of 10 rows equal" in done.compared, "8 of the validation split, 2 of another one"
+    task = TaskFile.read(tmp_path / "out")
+    assert task is not None
+    assert task.constrained
+    texts = [text for one in seen for text in one.texts]
+    assert len(texts) == 20
+    assert all(task.task.parse(text).values is not None for text in texts)
 
 
 def refused(error: type[PhisightError], words: str, *arguments: Any, **options: Any) -> None:
