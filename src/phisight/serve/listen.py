@@ -16,6 +16,9 @@ from phisight.core.errors import SettingsError
 from phisight.serve.app import Server
 from phisight.serve.serve_settings import ServeSettings
 
+KEEP_ALIVE_S = 90
+"""Seconds that a connection without a request stays open: longer than clients and balancers keep theirs (aiohttp 15,
+nginx 60), for a request that meets a connection on its way out is lost, and POST is not sent again."""
 SWITCH_S = 0.0005
 """Seconds after which a thread that computes lets another one have the interpreter."""
 
@@ -67,7 +70,7 @@ def config_of(server: Server) -> uvicorn.Config:
         log_level="warning",
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=15,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.grace_s)),
         limit_concurrency=settings.max_connections,
         h11_max_incomplete_event_size=65_536,
