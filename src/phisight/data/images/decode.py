@@ -45,8 +45,25 @@ class ImageLimits:
 DECODER = f"2 pillow {PIL.__version__}"
 """Part of the keys of what is cached of pixels; the number is incremented whenever pixels of the same file change."""
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError)
-_DECODER_FAULTS = (*_DECODER_ERRORS, Warning, OverflowError, RuntimeError, struct.error, zlib.error, ZeroDivisionError)
+_DECODER_FAULTS = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
+    Warning, RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever a decoder raises on foreign bytes into a Rejection."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Rejection("too_many_pixels", "more pixels than any image may have") from error
+    except _DECODER_FAULTS as error:
+        text = str(error).lower()
+        cut = any(word in text for word in ("truncated", "unexpected end", "cut off", "eof", "incomplete"))
+        if cut:
+            raise Rejection("truncated", "only a part of the image is there") from error
+        raise Rejection("corrupt", "the image cannot be decoded") from error
 
 
 def load_image(path: str | Path, limits: ImageLimits | None = None) -> Image.Image:
@@ -84,7 +101,7 @@ def decode_bytes(data: bytes, name: str, limits: ImageLimits | None = None, *, c
 def image_size(data: bytes, name: str, limits: ImageLimits | None = None) -> tuple[int, int]:
     """Width and height as decoded, upright, from the header alone; UnreadableImageError as ``decode_bytes``."""
     limits = limits or ImageLimits()
-    with _named(data, name, limits):
+    with _named(data, name, limits), _decoding():
         kind, data = recognized(data)
         check_cost(data, kind)
         found = _opened(data, kind, limits)
@@ -103,6 +120,7 @@ def _named(data: bytes, name: str, limits: ImageLimits) -> Iterator[None]:
         raise UnreadableImageError(f"{name}: {rejection.reason}") from rejection
 
 
+@_decoding()
 def decode_rgb(data: bytes, limits: ImageLimits, *, checked: bool = False) -> Image.Image:
     """Foreign bytes to upright 8-bit RGB pixels on white; Rejection otherwise.
 
@@ -114,11 +132,12 @@ def decode_rgb(data: bytes, limits: ImageLimits, *, checked: bool = False) -> Im
     if not checked:
         _check_whole(found, name)
     if not found.is_stored_anew:
-        return _loaded(found.image).convert("RGB")
+        return found.image.convert("RGB")
     _, stored, name = _encode_anew(found, name)
     return _decoded(stored, name, limits).convert("RGB")
 
 
+@_decoding()
 def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]:
     """Check foreign bytes and return the file that is stored: its description and its bytes; Rejection otherwise."""
     if len(data) > limits.max_bytes:
@@ -160,7 +179,7 @@ def prepare_image(data: bytes, limits: ImageLimits) -> tuple[StoredImage, bytes]
 
 def _open(data: bytes, name: str, limits: ImageLimits) -> ImageFile.ImageFile:
     """Read the header with the one decoder of that name and check the size before a pixel is decoded."""
-    with _decoding():
+    with _decoding():  # for metadata that a decoder stumbles over, here: others may do without them
         image = OPENERS[name](timed(data))
     width, height = image.size
     if width * height > limits.max_pixels:
@@ -223,16 +242,11 @@ def _check_whole(found: _Opened, name: str) -> Image.Image | None:
     return examined.image if part else None
 
 
-def _loaded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
-    """The image, every byte of it decoded."""
-    with _decoding():
-        image.load()
-    return image
-
-
 def _decoded(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
     """The image, decoded whole."""
-    return _loaded(_open(data, name, limits))
+    image = _open(data, name, limits)
+    image.load()
+    return image
 
 
 def _decoded_small(image: ImageFile.ImageFile) -> Image.Image:
@@ -242,26 +256,10 @@ def _decoded_small(image: ImageFile.ImageFile) -> Image.Image:
     the fingerprint does not look at, half of a JPEG's decoding time.
     """
     scale = min(image.size) // FINGERPRINT_SIDE
-    with _decoding():
-        if scale > 1:
-            image.draft(None, (image.width // scale, image.height // scale))
-        image.load()
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+    image.load()
     return image
-
-
-@contextlib.contextmanager
-def _decoding() -> Iterator[None]:
-    """Turn whatever a decoder raises on foreign bytes into a Rejection."""
-    try:
-        yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Rejection("too_many_pixels", "more pixels than any image may have") from error
-    except _DECODER_FAULTS as error:
-        text = str(error).lower()
-        cut = any(word in text for word in ("truncated", "unexpected end", "cut off", "eof", "incomplete"))
-        if cut:
-            raise Rejection("truncated", "only a part of the image is there") from error
-        raise Rejection("corrupt", "the image cannot be decoded") from error
 
 
 def _notes(image: ImageFile.ImageFile, name: str, orientation: int, animated: bool) -> set[str]:
@@ -287,14 +285,13 @@ def _notes(image: ImageFile.ImageFile, name: str, orientation: int, animated: bo
 
 def _encode_anew(found: _Opened, name: str) -> tuple[Image.Image, bytes, str]:
     """Upright in 8 bits on white; JPEG (quality 95) where the pixels were lossy, else PNG."""
-    _loaded(found.image)
+    found.image.load()
     turn = orientation_of(found.image) if name == "TIFF" else found.orientation  # Pillow turns a TIFF that it loads
-    with _decoding():
-        image = upright(eight_bit(found.image), turn)
-        file = io.BytesIO()
-        plain = Image.frombytes(image.mode, image.size, image.tobytes())
-        if name == "JPEG":
-            plain.save(file, "JPEG", quality=95, subsampling=0)
-            return plain, file.getvalue(), "JPEG"
-        plain.save(file, "PNG")
-        return plain, file.getvalue(), "PNG"
+    image = upright(eight_bit(found.image), turn)
+    file = io.BytesIO()
+    plain = Image.frombytes(image.mode, image.size, image.tobytes())
+    if name == "JPEG":
+        plain.save(file, "JPEG", quality=95, subsampling=0)
+        return plain, file.getvalue(), "JPEG"
+    plain.save(file, "PNG")
+    return plain, file.getvalue(), "PNG"
