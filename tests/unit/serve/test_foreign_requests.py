@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Iterator
@@ -205,36 +204,6 @@ def raw(url: str, data: bytes) -> bytes:
         except ConnectionError:
             pass
     return answer
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_hangs_up_frees_its_rows(
-    listening: tuple[str, Server], client: httpx.Client, stream: bool
-) -> None:
-    url, server = listening
-    body = json.dumps(
-        {
-            "model": "tiny",
-            "messages": [{"role": "user", "content": "Go."}],
-            "max_tokens": 64,
-            "n": 4,
-            "temperature": 2,
-            "stream": stream,
-        }
-    ).encode()
-    host, port = url.removeprefix("http://").split(":")
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-    with socket.create_connection((host, int(port)), timeout=20) as sock:
-        sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
-        if stream:
-            assert b"200 OK" in sock.recv(200)
-        else:
-            while server.engine.load[1] < 4:
-                time.sleep(0.001)
-    deadline = time.monotonic() + 10
-    while server.engine.load != (0, 0):
-        assert time.monotonic() < deadline, "the rows of a client that left are still in work"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

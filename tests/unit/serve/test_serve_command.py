@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
-from phisight.export.task_file import TaskFile
 from phisight.workflows.extract import load_extractor
 from tests.helpers import served
 from tests.helpers.command_line import ROOT
+from tests.helpers.held_steps import command_until
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -31,18 +32,14 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as an export."""
-    folder = tmp_path_factory.mktemp("export") / "products"
-    model, processor = served.tiny()
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    TaskFile(task=served.TASK, max_new_tokens=served.MOST_TOKENS, constrained=True, categories=served.KINDS).write(
-        folder
-    )
-    return folder
+    return served.exported(tmp_path_factory.mktemp("export") / "products")
+
+
+PHISIGHT = (sys.executable, "-m", "phisight")
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "phisight", "serve", *map(str, arguments)]
+    return [*PHISIGHT, "serve", *map(str, arguments)]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -50,10 +47,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def process(*arguments: object, **more: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+def process(
+    *arguments: object, program: Sequence[str] = PHISIGHT, **more: str
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """The process, its address, and the lines of its log as they come."""
     started = subprocess.Popen(
-        command(*arguments, "--port", 0),
+        [*program, "serve", *map(str, arguments), "--port", "0"],
         env=environment(**more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -96,26 +95,92 @@ def test_sigterm_lets_a_running_answer_end(folder: Path) -> None:
                 server.send_signal(signal.SIGTERM)
                 assert [line for line in lines if line][-1] == "data: [DONE]"
         assert server.wait(60) == 0
-    requests = [json.loads(line) for line in log if line.startswith("{")]
-    last = next(line for line in requests if line["path"] == "/v1/chat/completions")
+    last = next(line for line in requests_of(log) if line["path"] == "/v1/chat/completions")
     assert last["status"] == 200
     assert last["completion_tokens"] > 2
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")
 
 
-def test_a_grace_time_ends(folder: Path) -> None:
-    with process(folder, "--grace", 1, "--workers", 1, "--max-tokens", 2000) as (server, url, _):
-        host, port = url.removeprefix("http://").split(":")
-        body = {"model": "products", "messages": [{"role": "user", "content": "Go."}], "max_tokens": 2000, "n": 8}
-        data = json.dumps({**body, "temperature": 2}).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
-        with socket.create_connection((host, int(port))) as sock:
-            sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
-            while httpx.get(f"{url}/ready").json()["in_work"] == 0:
-                pass
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(60) == 0
+def test_a_grace_time_ends(folder: Path, tmp_path: Path) -> None:
+    """Of an answer without end; its client gets no whole one."""
+    never = command_until(tmp_path / "never")
+    with (
+        process(folder, "--grace", 1, "--workers", 1, program=never) as (server, url, log),
+        asked_for(url, {**QUESTION, "n": 8}) as sock,
+    ):
+        until(lambda: httpx.get(f"{url}/ready").json()["in_work"] == 8)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(120) == 0
+        assert b"chat.completion" not in read_all(sock)
+    (line,) = [line for line in requests_of(log) if line["path"] == "/v1/chat/completions"]
+    assert line["status"] != 200
+
+
+def test_sigterm_lets_what_waits_be_answered(folder: Path, tmp_path: Path) -> None:
+    """Requests in the queue are taken, too; new ones are not, and no answer comes before the signal."""
+    flag = tmp_path / "go"
+    options = ["--batch-size", 1, "--workers", 1, "--grace", 300]
+    with process(folder, *options, program=command_until(flag)) as (server, url, log):
+        socks = [asked_for(url, QUESTION) for _ in range(9)]
+        until(lambda: httpx.get(f"{url}/ready").json()["waiting"] >= 4)
+        server.send_signal(signal.SIGTERM)
+        until(lambda: not is_listening(url))
+        flag.touch()
+        answers = [read_all(sock) for sock in socks]
+        assert server.wait(120) == 0
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["choices"][0]["finish_reason"] in ("stop", "length")
+    assert [line["status"] for line in requests_of(log) if line["path"] == "/v1/chat/completions"] == [200] * 9
+
+
+QUESTION: dict[str, Any] = {
+    "model": "products",
+    "messages": [{"role": "user", "content": "Go."}],
+    "max_tokens": 5,
+    "temperature": 2,
+}
+
+
+def asked_for(url: str, body: dict[str, Any]) -> socket.socket:
+    """A connection on which a conversation has been sent."""
+    data = json.dumps(body).encode()
+    sock = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=300)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+    sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+    return sock
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """What comes until the connection ends."""
+    found = b""
+    with sock:
+        try:
+            while piece := sock.recv(65536):
+                found += piece
+        except ConnectionError:
+            pass
+    return found
+
+
+def is_listening(url: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def requests_of(log: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log if line.startswith("{")]
 
 
 def test_typed_answers_and_keys(folder: Path) -> None:
