@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from phisight.cli.screen import Bar, console, errors, progress_bar, quiet_libraries
+from phisight.cli.screen import Bar, console, errors, notice, progress_bar, quiet_libraries
 from phisight.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def predict_command(
         raise SettingsError("--min-confidence sends rows into a review file; name the other one with --out")
     quiet_libraries()
     options = EngineOptions(engine, quantize, url, served_model, ray_workers)
-    extractor = open_extractor(model, options, data=data)
+    extractor = open_extractor(model, options, data=data, notify=notice)
     fetch = FetchLimits(allow_private=allow_private)
     reading: dict[str, Any] = {"column": column, "root": root, "fetch": fetch}
     reading |= {"batch_size": batch_size, "workers": workers}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -53,6 +52,11 @@ def fail(error: Exception) -> NoReturn:
     errors.print("error:" if world_size() == 1 else f"error in process {rank()}:", style="bold red", end=" ")
     errors.print(" ".join(str(error).split()), markup=False, highlight=False, soft_wrap=True)
     sys.exit(getattr(error, "exit_code", 1))
+
+
+def notice(line: str) -> None:
+    """Print a line that a person should read, beside the results."""
+    errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def command_line(context: typer.Context, added: Sequence[str]) -> str:
@@ -107,14 +111,15 @@ class Bar:
         self._began = (0.0, 0)
 
     def reach(self, done: int, total: int) -> None:
-        """``done`` of ``total``."""
+        """``done`` of ``total``, which is 0 where nobody knows it."""
         if self._task is None:
-            self._began = (time.monotonic(), done)  # what an earlier process had done is not part of the speed
+            self._began = (self._progress.get_time(), done)  # what an earlier process had done is no part of the speed
         self._show()
-        self._progress.update(self._task, completed=done, total=total, note=self._speed(done))
+        note = ", ".join(part for part in (self._speed(done), "" if total else "of an unknown number") if part)
+        self._progress.update(self._task, completed=done, total=total or None, note=note)
 
     def _speed(self, done: int) -> str:
-        seconds, more = time.monotonic() - self._began[0], done - self._began[1]
+        seconds, more = self._progress.get_time() - self._began[0], done - self._began[1]
         return f"{more / seconds:.1f} {self._unit}" if self._unit and more and seconds > 0 else ""
 
     def advance(self, more: int) -> None:

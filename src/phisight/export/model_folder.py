@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, CLIPVisionConfig, GenerationConfig
 
 from phisight.core.errors import CheckpointError
+from phisight.core.read_files import read_object
 from phisight.export.compare import equal_layout
-from phisight.export.merge import ADAPTER_CONFIG
+from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from phisight.export.tensor_files import TensorSpec
-from phisight.model.checkpoint import HUB_TIMEOUT_S, stop_at_turn_end, within
-from phisight.model.configuration import VIT_L_14_336, Phi3VConfig
+from phisight.model.checkpoint import HUB_TIMEOUT_S, INDEX, WEIGHTS, stop_at_turn_end, within
+from phisight.model.configuration import CONFIG_FILE, VIT_L_14_336, Phi3VConfig, check_model_config
 from phisight.model.number_head import NUMBER_HEAD
 from phisight.model.processing import Phi3VProcessor
 
@@ -26,8 +29,9 @@ PHI_3, PHI_35 = "microsoft/Phi-3-vision-128k-instruct", "microsoft/Phi-3.5-visio
 PHI_35_FACTOR = 1.08
 """The first short rotary factor of Phi-3.5-Vision, which every fine-tuned one keeps; Phi-3-Vision's is 1.05."""
 REMEMBERED_S = 60.0
-_ANSWERS: dict[tuple[str, str | None], tuple[float, list[str] | Exception]] = {}
-"""When the hub was asked about a name and revision, and what it said."""
+PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json")
+"""What a folder has that a processor can be loaded from."""
+COMMIT = re.compile("[0-9a-f]{40}")
 REMOTE_CODE = (
     "`config.json` names the hub's own code (`auto_map`), for programs without phisight: it runs with eager attention "
     "on transformers 4.38 to 4.48, from 4.49 on without a key-value cache, and on 5.x it cannot generate at all."
@@ -37,6 +41,7 @@ REMOTE_CODE = (
 def read_config(source: str | Path, **hub: Any) -> Phi3VConfig:
     """The configuration of a folder or hub name; CheckpointError for another architecture."""
     require_reachable(source, hub.get("revision"))
+    check_model_config(Path(source))
     try:
         config = AutoConfig.from_pretrained(source, **hub)
     except (OSError, ValueError) as error:
@@ -78,38 +83,77 @@ def read_processor(source: str | Path, **hub: Any) -> Any:
         ) from error
 
 
-def hub_files(name: str, revision: str | None = None) -> list[str] | Exception:
-    """Files of a hub name, of a cached one those of a model that are cached; the error where the hub does not say.
+class HubAnswer(NamedTuple):
+    """What is known of a hub name."""
+
+    files: list[str]
+    from_cache: bool
+    """The hub does not say, and the cache holds all of the model: it has to be loaded without asking the hub."""
+
+
+_ANSWERS: dict[tuple[str, str | None], tuple[float, HubAnswer | Exception]] = {}
+"""When the hub was asked about a name and revision, and what it said."""
+
+
+def hub_answer(name: str, revision: str | None = None) -> HubAnswer | Exception:
+    """Files of a hub name; the error where neither the hub says them nor the cache holds a whole model of that name.
 
     Asked once, without retries; who asks again within a minute gets the same answer.
     """
     key, now = (name, revision), time.monotonic()
     if key not in _ANSWERS or now - _ANSWERS[key][0] > REMEMBERED_S:
-        _ANSWERS[key] = now, _ask_hub(name, revision)
+        answer = _ask_hub(name, revision)
+        _ANSWERS[key] = time.monotonic(), answer
     return _ANSWERS[key][1]
 
 
-def _ask_hub(name: str, revision: str | None) -> list[str] | Exception:
+def hub_options(name: str, revision: str | None = None) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for a folder or hub name: the revision, and whether only the cache is read."""
+    if Path(name).is_dir():
+        return {}
+    answer = hub_answer(name, revision)
+    alone = isinstance(answer, HubAnswer) and answer.from_cache
+    return ({"revision": revision} if revision else {}) | ({"local_files_only": True} if alone else {})
+
+
+def _ask_hub(name: str, revision: str | None) -> HubAnswer | Exception:
+    if revision and COMMIT.fullmatch(revision) and (files := cached_files(name, revision)):  # a commit never changes
+        return HubAnswer(files, from_cache=True)
     try:
-        whole = ("config.json", ADAPTER_CONFIG)
-        cached = [file for file in whole if isinstance(try_to_load_from_cache(name, file, revision=revision), str)]
-        if cached:
-            return cached
         about = within(HUB_TIMEOUT_S, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S))
-        return [one.rfilename for one in about.siblings or []]
+        return HubAnswer([one.rfilename for one in about.siblings or []], from_cache=False)
     except Exception as error:  # whatever the HTTP library calls it
-        return error
+        files = cached_files(name, revision)
+        return HubAnswer(files, from_cache=True) if files else error
+
+
+def cached_files(name: str, revision: str | None = None) -> list[str]:
+    """Files of a hub name in the cache: all that a model or adapters need, or none.
+
+    A configuration alone is left behind by a download that was stopped.
+    """
+    try:
+        place = partial(try_to_load_from_cache, name, revision=revision)
+        wanted = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+        if isinstance(place(CONFIG_FILE), str):
+            shards = {WEIGHTS}
+            if not isinstance(place(WEIGHTS), str) and isinstance(index := place(INDEX), str):
+                shards = {INDEX, *read_object(Path(index))["weight_map"].values()}
+            wanted = [CONFIG_FILE, *PROCESSOR_FILES, *sorted(shards)]
+        return wanted if all(isinstance(place(file), str) for file in wanted) else []
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # no name of a hub, or a damaged index
+        return []
 
 
 def require_reachable(source: str | Path, revision: str | None = None) -> None:
-    """CheckpointError for a name that is no folder, is not cached, and is not found on the hub."""
+    """CheckpointError for a name that is no folder, is not whole in the cache, and is not found on the hub."""
     name = str(source)
-    answer = [] if Path(name).exists() else hub_files(name, revision)
+    answer = None if Path(name).exists() else hub_answer(name, revision)
     if isinstance(answer, Exception):
         reason = " ".join(str(answer).split())[:120]
         raise CheckpointError(
-            f"no model at {name!r}: no such folder, not in the cache, and the hub says {type(answer).__name__}: "
-            f"{reason}; name a folder with config.json, or a hub name that can be reached"
+            f"no model at {name!r}: no such folder, not (or not all of it) in the cache, and the hub says "
+            f"{type(answer).__name__}: {reason}; name a folder with config.json, or a hub name that can be reached"
         ) from answer
 
 

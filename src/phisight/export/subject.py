@@ -17,14 +17,13 @@ from phisight.core.run_folder import BEST, CONFIG
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.export.merge import ADAPTER_CONFIG
-from phisight.export.model_folder import hub_files
+from phisight.export.model_folder import PROCESSOR_FILES, HubAnswer, hub_answer, hub_options
 from phisight.export.origins import Origin, Origins
 from phisight.model.checkpoint import file_of
+from phisight.model.configuration import check_model_config
 
 TINY = "tiny"
 """Name of the model that is made anew."""
-PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json")
-"""What a folder has that a processor can be loaded from."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class Subject:
     """Commit, tag or branch of the weights; None for a folder, or the hub's newest."""
 
     @property
-    def hub(self) -> dict[str, str]:
+    def hub(self) -> dict[str, Any]:
         """Arguments of ``from_pretrained`` for the weights."""
-        return {"revision": self.revision} if self.revision and not Path(self.weights).is_dir() else {}
+        return hub_options(self.weights, self.revision)
 
     @property
     def layers(self) -> tuple[Path, ...]:
@@ -64,7 +63,7 @@ class Subject:
         return self.weights
 
     @property
-    def processor_hub(self) -> dict[str, str]:
+    def processor_hub(self) -> dict[str, Any]:
         """Arguments of ``from_pretrained`` for the processor."""
         return self.hub if self.processor == self.weights else {}
 
@@ -91,10 +90,12 @@ def subject_of(name: str | Path, revision: str | None = None) -> Subject:
         base = subject_of(base_of_run(folder, recipe), recipe.model.revision)
         return _onto(base, Subject(str(name), best, "", best, folder, recipe))
     if folder.is_dir() and not _holds_adapters(folder):
+        check_model_config(folder)
         return Subject(str(name), folder, str(folder))
     if not folder.is_dir():
-        files = hub_files(str(name), revision)  # whoever loads it says that the hub is out of reach
-        if isinstance(files, Exception) or "config.json" in files or ADAPTER_CONFIG not in files:
+        answer = hub_answer(str(name), revision)  # whoever loads it says that the hub is out of reach
+        files = answer.files if isinstance(answer, HubAnswer) else []
+        if "config.json" in files or ADAPTER_CONFIG not in files:
             return Subject(str(name), None, str(name), revision=revision)
         folder = _adapters_on_hub(str(name), revision)
     try:
@@ -122,7 +123,8 @@ def _holds_adapters(folder: Path) -> bool:
 
 def _adapters_on_hub(name: str, revision: str | None) -> Path:
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+        wanted = ["*.json", "*.safetensors", "*.jinja"]
+        return Path(snapshot_download(name, allow_patterns=wanted, **hub_options(name, revision)))
     except Exception as error:  # whatever the HTTP library calls it
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"the adapters {name!r} cannot be fetched from the hub ({reason}); try again") from error

@@ -24,6 +24,8 @@ from phisight.data.fetch.failures import seconds_to_wait
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 NOBODY = {401: "rejects the key; set OPENAI_API_KEY", 403: "rejects the key; set OPENAI_API_KEY"}
+OWNER = "phisight"
+"""Whom phisight's own server names as the owner of its models."""
 MOST_BYTES = 16_000_000
 """Longest body of an answer."""
 
@@ -139,18 +141,33 @@ class ChatClient:
         wanted = {name: value for name, value in body.items() if name != "logprobs" or self._log_probabilities}
         return {"model": self.model, **wanted}
 
+    def owner(self) -> str | None:
+        """Whom the server says its model belongs to (``owned_by``); None where it does not say.
+
+        EngineError where it cannot be reached.
+        """
+        try:
+            own = next(one for one in self._models() if self.model in (None, one["id"]))
+            return str(own["owned_by"])
+        except (FailedRequestError, KeyError, StopIteration, TypeError):
+            return None
+
     def _first_model(self) -> str:
         """The first model that the server lists; EngineError where it lists none."""
+        try:
+            return str(self._models()[0]["id"])
+        except (FailedRequestError, KeyError, IndexError, TypeError) as error:
+            raise EngineError(f"{self.url}/models names no model ({error}); name it with --served-model") from error
+
+    def _models(self) -> Any:
+        """What the server lists; EngineError where it cannot be reached."""
         for attempt in range(1, self._limits.attempts + 1):
             try:
-                listed = self._once("GET", "models", None)
-                return str(listed["data"][0]["id"])
+                return self._once("GET", "models", None)["data"]
             except _TransientError as error:
                 pause = self._pause(error, attempt)
                 if attempt == self._limits.attempts or pause is None or self._stopped.wait(pause):
                     raise EngineError(f"{self.url} cannot be reached: {error}; is the server running?") from error
-            except (FailedRequestError, KeyError, IndexError, TypeError) as error:
-                raise EngineError(f"{self.url}/models names no model ({error}); name it with --served-model") from error
         raise AssertionError("the last attempt returns or raises")
 
     def _pause(self, error: _TransientError, attempt: int) -> float | None:
@@ -214,7 +231,7 @@ class ChatClient:
             raise _TransientError(reason, 0.0)
         if status in NOBODY:
             raise EngineError(f"{self.url} {NOBODY[status]} ({reason})")
-        if status == 404:
+        if status == 404 and body is not None:
             raise EngineError(f"{self.url} has no model {self.model!r} or no chat completions ({reason})")
         raise FailedRequestError(reason)
 

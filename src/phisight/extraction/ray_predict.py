@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from phisight.core.errors import EngineError, PhisightError
+from phisight.core.errors import EngineError, PhisightError, SettingsError
 from phisight.core.task import Task
 from phisight.data.build.work.ray_engine import connected_ray
 from phisight.extraction.answer import Answer, AnswerReader
@@ -71,7 +71,7 @@ class RayEngine:
         self, ray: Any, rows: Sequence[tuple[int, Request]], task: Task, at_once: int, threads: int
     ) -> Iterator[tuple[int, Answer]]:
         cloudpickle: Any = ray.cloudpickle
-        count, each = _share(ray, self._workers)
+        count, each = shares([node["Resources"] for node in ray.nodes() if node["Alive"]], self._workers)
         table = pa.table(
             {
                 "index": pa.array([index for index, _ in rows], pa.int64()),
@@ -152,12 +152,27 @@ def _answer(plain: dict[str, Any], task: Task) -> Answer:
     )
 
 
-def _share(ray: Any, workers: int | None) -> tuple[int, dict[str, float]]:
-    """How many workers, and what each of them takes of the cluster."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+def shares(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[int, dict[str, float]]:
+    """How many workers a cluster gets, and what each of them takes of it; all of them fit at once.
+
+    Args:
+        nodes: Resources of each node (``GPU``, ``CPU``).
+        workers: How many are wanted; None means one for each GPU, or else for each node that has a CPU.
+
+    Raises:
+        SettingsError: More workers than the cluster has GPUs or CPUs: Ray would wait for ever.
+    """
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    cores = [count for node in nodes if (count := int(node.get("CPU", 0)))]
+    most, what = (gpus, "GPUs") if gpus else (sum(cores), "CPUs")
+    if not most:
+        raise EngineError("the cluster of Ray has neither a GPU nor a CPU that is free for models; add a node")
+    if workers and workers > most:
+        raise SettingsError(
+            f"--ray-workers {workers} is more than the {most} {what} of the cluster, one for each at least; give "
+            f"{most} or fewer, or add nodes"
+        )
     if gpus:
         return workers or gpus, {"num_gpus": 1}
-    count = workers or len(nodes)
-    cores = len(nodes) * int(min(node.get("CPU", 1) for node in nodes))
-    return count, {"num_cpus": max(1, cores // count)}
+    count = workers or len(cores)
+    return count, {"num_cpus": next(one for one in range(max(cores), 0, -1) if sum(n // one for n in cores) >= count)}

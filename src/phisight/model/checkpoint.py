@@ -96,7 +96,8 @@ def file_of(name: str | os.PathLike[str], file: str, **hub: Any) -> Path | None:
     address = {key: value for key, value in hub.items() if key in ("revision", "subfolder")}
     try:
         url = hf_hub_url(str(name), file, **address)
-        within(HUB_TIMEOUT_S, lambda: get_hf_file_metadata(url, token=hub.get("token")))
+        if not hub.get("local_files_only"):
+            within(HUB_TIMEOUT_S, lambda: get_hf_file_metadata(url, token=hub.get("token")))
         return Path(str(cached_file(name, file, **hub)))
     except Exception:  # not there, or no hub: whatever the HTTP library calls it
         options = {key: value for key, value in hub.items() if key in ("cache_dir", "revision")}

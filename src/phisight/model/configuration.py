@@ -173,7 +173,7 @@ LARGEST_SIZES = {
 
 
 def check_model_config(folder: Path) -> None:
-    """CheckpointError when a folder's ``config.json`` is damaged or holds a size that no model has.
+    """CheckpointError when a folder's ``config.json`` is damaged, of another architecture, or of a size that none has.
 
     A folder without one, or a hub name, passes: whoever loads it says what is missing.
     """
@@ -184,6 +184,9 @@ def check_model_config(folder: Path) -> None:
         values = read_object(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{error}; copy the model again") from error
+    kind = values.get("model_type")
+    if isinstance(kind, str) and kind != Phi3VConfig.model_type:
+        raise CheckpointError(f"{folder} holds a {kind} model: phisight trains {Phi3VConfig.model_type}")
     wrong = list(_wrong(values, ""))
     vision = values.get("vision_config")
     if isinstance(vision, Mapping):

@@ -21,7 +21,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.fetch.limits import FetchLimits
 from phisight.evaluate.statistics.split_conformal import SplitConformal
 from phisight.export.describe import task_file_for
-from phisight.export.model_folder import require_reachable
+from phisight.export.model_folder import read_config
 from phisight.export.origins import fingerprint_of
 from phisight.export.subject import Subject, data_of_run, require_task, subject_of
 from phisight.export.task_file import TASK_FILE, NumberInterval, TaskFile
@@ -37,7 +37,7 @@ from phisight.model.number_head import head_of
 from phisight.train.acceleration.patch import fuse_for_prediction
 from phisight.train.trainable.quantize import Quantization, quantizer
 from phisight.workflows.load import load_model
-from phisight.workflows.predict import grammar_of, limits_of_data, limits_of_run
+from phisight.workflows.predict import fitting_server, grammar_of, limits_of_data, limits_of_run
 
 Progress = Callable[[int, int], None]
 """Called with images answered and images in all (0 where nobody knows)."""
@@ -115,8 +115,13 @@ def load_extractor(
     return Extractor(str(name), engine, reader_of(file), quantize or "", file.limits.known())
 
 
-def open_extractor(name: str, options: EngineOptions, *, data: Path | None = None) -> Extractor:
-    """What answers a bulk prediction, as the options say; a server and a cluster load the model themselves."""
+def open_extractor(
+    name: str, options: EngineOptions, *, data: Path | None = None, notify: Callable[[str], None] = lambda _: None
+) -> Extractor:
+    """What answers a bulk prediction, as the options say; a server and a cluster load the model themselves.
+
+    ``notify`` is called with lines that a person should read.
+    """
     if options.engine != "openai" and (options.url or options.served_model):
         raise SettingsError("--url and --served-model name a server; add --engine openai")
     if options.engine != "ray" and options.ray_workers:
@@ -133,8 +138,9 @@ def open_extractor(name: str, options: EngineOptions, *, data: Path | None = Non
     if options.url is None:
         raise SettingsError("--engine openai needs the address of the server; add --url http://HOST:PORT/v1")
     client = ChatClient(options.url, options.served_model, key=os.environ.get("OPENAI_API_KEY"))
-    variant = f"{client.url} {options.served_model or ''}".strip()
-    return Extractor(name, OpenAIEngine(client, file.max_new_tokens), reader_of(file), variant)
+    fitting = fitting_server(file, client, notify)
+    variant = f"{client.url} {options.served_model or ''}".strip() + (" as it is" if fitting is not file else "")
+    return Extractor(name, OpenAIEngine(client, file.max_new_tokens), reader_of(fitting), variant)
 
 
 def reader_of(file: TaskFile) -> AnswerReader:
@@ -231,7 +237,7 @@ def task_file_of(subject: Subject, data: Path | None) -> TaskFile:
     task: Task | None = DatasetFolder.open(data).task if data is not None else None
     if subject.run is not None:
         return task_file_for(subject)
-    require_reachable(subject.weights, subject.revision)
+    read_config(subject.weights, **subject.hub)  # what cannot be loaded is not asked anything
     found = subject.file(TASK_FILE)
     own = TaskFile.read(found.parent) if found else None
     if own is not None and task is None:

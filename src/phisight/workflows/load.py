@@ -6,7 +6,6 @@ load_model(...)     a folder or hub name, adapters too   load_run(...)     the b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,15 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.image_groups import Products, join_images
 from phisight.export.merge import ADAPTER_CONFIG, Adapters, merge_into
-from phisight.export.model_folder import read_config, read_processor
+from phisight.export.model_folder import (
+    COMMIT,
+    HubAnswer,
+    hub_answer,
+    hub_options,
+    read_config,
+    read_processor,
+    require_reachable,
+)
 from phisight.export.subject import TINY as TINY
 from phisight.export.subject import Subject, base_is_missing, base_of_run, subject_of
 from phisight.export.subject import is_run as is_run
@@ -35,11 +42,9 @@ from phisight.export.subject import task_of_run as task_of_run
 from phisight.export.task_file import TaskFile
 from phisight.model.attention import require_backend
 from phisight.model.checkpoint import HUB_TIMEOUT_S, within
-from phisight.model.configuration import check_model_config
+from phisight.model.configuration import CONFIG_FILE, check_model_config
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
-
-COMMIT = re.compile("[0-9a-f]{40}")
 
 Transform = Callable[[Any], Any]
 """Model to model, on the CPU, before it goes to the device."""
@@ -141,8 +146,12 @@ def resolved_revision(settings: ModelSettings) -> str | None:
     """
     if settings.name == TINY or Path(settings.name).exists():
         return settings.revision
+    require_reachable(settings.name, settings.revision)
+    answer, options = hub_answer(settings.name, settings.revision), hub_options(settings.name, settings.revision)
+    alone = isinstance(answer, HubAnswer) and ADAPTER_CONFIG in answer.files and CONFIG_FILE not in answer.files
+    file = ADAPTER_CONFIG if alone else CONFIG_FILE
     try:
-        path = within(HUB_TIMEOUT_S, lambda: cached_file(settings.name, "config.json", revision=settings.revision))
+        path = within(HUB_TIMEOUT_S, lambda: cached_file(settings.name, file, **options))
     except OSError as error:
         raise CheckpointError(
             f"no model at {settings.name!r}, revision {settings.revision!r} ({' '.join(str(error).split())[:160]}); "

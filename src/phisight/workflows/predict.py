@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.evaluate import EvalRow, alias
 from phisight.evaluate.metrics import TOLERANCE
 from phisight.evaluate.statistics.calibration import fit_calibration
+from phisight.export.task_file import TaskFile
+from phisight.extraction.chat_client import OWNER, ChatClient
 from phisight.generate import AnswerGrammar, ImageSource, Predictor, Request, load_rgb, number_writer
 from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
@@ -128,6 +130,31 @@ def calibration_of(
         alias(task, name): fit_calibration(np.array(confidences), np.array(right, dtype=np.bool_))
         for name, (confidences, right) in found.items()
     }
+
+
+def fitting_server(file: TaskFile, client: ChatClient, notify: Callable[[str], None]) -> TaskFile:
+    """The task file without intervals and calibrations that were fitted on answers which a server does not give.
+
+    phisight's own gives them; any other writes freely, and reads no number head.
+    """
+    fitted = {*file.intervals, *file.calibration}
+    if not file.constrained:
+        fitted &= set(file.task.of_kind("number")) if file.numbers != "text" else set()
+    if not fitted:
+        return file
+    with client:
+        owner = client.owner()
+    if owner == OWNER:
+        return file
+    how = "held to the template" if file.constrained else f"with the number strategy {file.numbers!r}"
+    notify(
+        f"{client.url} is no server of phisight's ({f'its model belongs to {owner}' if owner else 'it does not say'}): "
+        f"intervals and calibrated confidences of {', '.join(sorted(fitted))} are left out, for they were fitted on "
+        f"answers {how}; serve the model with `phisight serve` to keep them"
+    )
+    intervals = {name: one for name, one in file.intervals.items() if name not in fitted}
+    calibration = {name: one for name, one in file.calibration.items() if name not in fitted}
+    return file.model_copy(update={"intervals": intervals, "calibration": calibration})
 
 
 def is_right(task: Task, name: str, truth: FieldValue, answer: FieldValue) -> bool:
