@@ -15,7 +15,7 @@ TRL := .venv-trl
 TRL_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines fuzz-serve docs docs-serve container dist test-wheel parity-trl
+.PHONY: help setup bench-gpu demo test test-fast test-lowest check format constraints clean audit engines fuzz-serve docs docs-serve container dist test-wheel screenshots parity-trl
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -68,6 +68,9 @@ docs: setup  ## the documentation site, strictly: build/site/index.html (SITE_UR
 
 docs-serve: docs  ## the same at http://127.0.0.1:8000/
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
+screenshots: setup  ## the images of the documents from the real pages: RUN=runs/demo PHOTOS=runs/photos, with Chromium
+	PYTHONPATH=src:. $(BIN)/python -m docs.hooks.screenshots $(or $(RUN),runs/demo) $(if $(PHOTOS),--photos $(PHOTOS))
 
 dist: setup  ## sdist and wheel in dist/
 	$(BIN)/python .ci/dist.py build

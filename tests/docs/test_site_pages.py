@@ -8,6 +8,7 @@ import pytest
 
 from docs.hooks.command_pages import commands, commands_page
 from docs.hooks.error_pages import entries, error_tree, errors_page, messages
+from docs.hooks.llms import write_markdown
 from docs.hooks.outside import outside_pages, plain_fences, site_links
 from docs.hooks.python_pages import public_names, python_page
 from docs.hooks.recipe_pages import recipes_page, settings_page
@@ -16,6 +17,7 @@ from phisight.core.recipe import known_keys
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ("quick-start", "choosing", "gpu", "report", "runs", "trackers")
+GUIDES += ("tables", "tasks", "data", "training", "price", "sample-data", "export", "prediction", "serving")
 
 
 def subclasses(kind: type[BaseException]) -> set[str]:
@@ -93,6 +95,15 @@ def test_links_are_those_of_the_site() -> None:
     fenced = "```sh\n[a](docs/data.md)\n```\n"
     assert site_links(fenced, "README.md", "index.md") == fenced
     assert "benchmarks/results/nvidia-h200-2026-11.md" in outside_pages().values()
+
+
+def test_every_page_is_there_as_markdown_and_in_the_list(tmp_path: Path) -> None:
+    pages = {"index.md": "# Home\n", "guide.md": "# A guide\n\n| a |\n|---|\n| b |\n", "x/left.md": "# Left\n"}
+    nav = [{"Home": "index.md"}, {"Guides": [{"One": "guide.md"}]}]
+    write_markdown(tmp_path, pages, nav, head="# site", address="https://s.org/")
+    assert "## Guides\n\n- [A guide](https://s.org/guide.md)\n" in (tmp_path / "llms.txt").read_text()
+    assert (tmp_path / "llms-full.txt").read_text().count("| b |") == 1
+    assert {page: (tmp_path / page).read_text() for page in pages} == pages
 
 
 def test_marks_for_the_tests_do_not_reach_the_reader() -> None:
