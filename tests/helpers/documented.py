@@ -7,7 +7,7 @@ Marks behind the language of a block say what is done with it, in the order of t
     python run      a fresh process of Python
     LANGUAGE file=NAME    the text is written to NAME
     csv table=NAME  the rows of the table, a few times over, with an image of its own for each
-    small           beside run: training takes a few steps, evaluation answers a few rows
+    small           beside run: training takes a few steps, evaluation answers and samples draw a few rows
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:8000")
 COPIES = 8
 TIME_LIMIT = 600
 SMALL_TRAIN = {"train.steps": 4, "train.batch_size": 2, "train.evaluate_every": 4, "train.answer_rows": 2}
+SMALL_SAMPLE = "60"
 SMALL_EVALUATION = ["--rows", "4", "--base-model-rows", "2"]
 
 
@@ -83,6 +85,8 @@ def write_table(text: str, path: Path, copies: int = COPIES) -> None:
 
 def shrunk(words: Sequence[str]) -> list[str]:
     """A command of phisight as ``small`` runs it."""
+    if words[1] == "sample":
+        return [SMALL_SAMPLE if before == "--rows" else word for before, word in pairwise(["", *words])]
     if words[1] == "evaluate":
         return [*words, *SMALL_EVALUATION]
     if words[1] != "train":
