@@ -61,7 +61,7 @@ def type_text(annotation: Any) -> str:
     if get_origin(annotation) is list and get_origin(get_args(annotation)[0]) is Literal:
         return f"list of {type_text(get_args(annotation)[0])}"
     if get_origin(annotation) in NAMES:
-        return NAMES[get_origin(annotation)]  # type: ignore[index]
+        return NAMES[get_origin(annotation)]
     if parts := get_args(annotation):
         return " or ".join(type_text(one) for one in parts)
     return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))

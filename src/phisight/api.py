@@ -9,7 +9,8 @@ export_model(...)       phisight export: ``phisight.workflows.export``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def load(
 
 
 def build_dataset(source: str | Path, out: str | Path, **options: Any) -> Path:
-    """Build a data set folder from a source; returns it.
+    """Build a data set folder from a source; returns it. Also in a notebook, whose event loop is running.
 
     Args:
         source: A table, folder or ``hf:owner/name``, as ``phisight data build`` takes it.
@@ -55,8 +56,22 @@ def build_dataset(source: str | Path, out: str | Path, **options: Any) -> Path:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise SettingsError(f"build_dataset knows no option {some(unknown)}; it knows {', '.join(known)}")
-    build(str(source), Path(out), BuildOptions(**options))
+    _without_loop(partial(build, str(source), Path(out), BuildOptions(**options)))
     return Path(out)
+
+
+def _without_loop(work: Callable[[], Any]) -> None:
+    """Do work that runs an event loop of its own: in a thread where this one runs a loop already, as in a notebook."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        work()
+    else:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(work).result()
 
 
 def train_model(

@@ -16,8 +16,10 @@ from phisight.core.errors import PhisightError
 from phisight.core.recipe import known_keys
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ("quick-start", "choosing", "gpu", "report", "runs", "trackers")
-GUIDES += ("tables", "tasks", "data", "training", "price", "sample-data", "export", "prediction", "serving")
+GUIDES = (
+    *("quick-start", "tables", "tasks", "data", "sample-data", "choosing", "gpu", "training", "price", "runs"),
+    *("trackers", "report", "export", "prediction", "serving"),
+)
 
 
 def subclasses(kind: type[BaseException]) -> set[str]:

@@ -1,5 +1,6 @@
 """What ``import phisight`` promises: its names, their signatures, and that they do what the commands do."""
 
+import asyncio
 import inspect
 import json
 import pkgutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import phisight
-from phisight.core.errors import SettingsError
+from phisight.core.errors import SettingsError, SourceError
 from phisight.data.dataset.folder import DatasetFolder
 
 SIGNATURES = {
@@ -109,6 +110,21 @@ def test_the_chain_from_python(products: Path, tmp_path: Path) -> None:
     assert "gone.jpg" in missing.error
     other = phisight.evaluate_model(done.folder, data=data, out=tmp_path / "scores", split=split)
     assert other["rows"] == scores["rows"]
+
+
+def test_a_data_set_is_built_where_a_loop_is_running(products: Path, tmp_path: Path) -> None:
+    """As in a notebook; an error comes through as it is."""
+    source = DatasetFolder.open(products)
+    rows = [{"photo": str(source.image_path(row)), "name": row["title"]} for row in source.rows()[:20]]
+    table = tmp_path / "table.jsonl"
+    table.write_text("\n".join(map(json.dumps, rows)) + "\n")
+
+    async def cell(path: Path) -> Path:
+        return phisight.build_dataset(path, tmp_path / "data", image="photo", image_root=products)
+
+    assert len(DatasetFolder.open(asyncio.run(cell(table)))) == len(rows)
+    with pytest.raises(SourceError):
+        asyncio.run(cell(tmp_path / "gone.jsonl"))
 
 
 def test_what_the_functions_refuse(tiny_run: Path, products: Path, tmp_path: Path) -> None:
