@@ -78,7 +78,9 @@ def reports(page: Page, run: Path, out: Path) -> None:
     page.open(run / "report.html")
     shoot(page, out / "demo-report.jpg", 1100, FROM_THE_TOP, bottom_of(".verdict"))
     shoot(page, out / "report-verdict.jpg", 1280, FROM_THE_TOP, bottom_of(".verdict"))
-    shoot(page, out / "report-training.jpg", 1280, *top_and_bottom("Training", "Training"))
+    page.run("document.querySelectorAll('.examples').forEach((one) => { one.closest('details').open = true })")
+    top, _ = top_and_bottom("Training", "Training")
+    shoot(page, out / "report-training.jpg", 1280, top, bottom_of(".examples .card:nth-child(6)"))
     shoot(page, out / "report-phone.jpg", 390, FROM_THE_TOP, bottom_of(".twelve > div"))
     page.media(scheme="dark")
     shoot(page, out / "report-dark.jpg", 1280, *top_and_bottom("Where it fails", "What to do next"))
@@ -130,6 +132,7 @@ def served_page(page: Page, run: Path, out: Path) -> None:
         until(page, "!document.querySelector('#shown').hidden && document.querySelector('#fields').children.length > 0")
         page.run("document.querySelector('#map').click()")
         until(page, "document.querySelector('#map-words').innerText.length > 0")
+        until(page, "!document.querySelector('#nearest-status')?.innerText.startsWith('Looking')")
         shoot(page, out / "serve-page.jpg", 1100, FROM_THE_TOP, "document.documentElement.scrollHeight")
         shoot(page, out / "serve-phone.jpg", 360, FROM_THE_TOP, "document.documentElement.scrollHeight")
 
