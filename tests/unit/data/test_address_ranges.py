@@ -6,18 +6,7 @@ import pytest
 
 from phisight.data.fetch.addresses import checked_address, redacted
 from phisight.data.fetch.special_purpose import NOT_PUBLIC_IPV4, NOT_PUBLIC_IPV6, is_public
-
-REGISTRY = [
-    "0.0.0.0/8", "0.0.0.0/32", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-    "192.0.0.0/24", "192.0.0.0/29", "192.0.0.8/32", "192.0.0.170/31", "192.0.2.0/24", "192.88.99.0/24",
-    "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-    "255.255.255.255/32",
-    "::1/128", "::/128", "::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23", "2001::/32",
-    "2001:2::/48", "2001:10::/28", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10",
-    "ff00::/8",
-]  # fmt: skip
-"""Ranges the registries and RFCs call not globally reachable, deprecated or multicast."""
-SINGLE = ["192.0.0.192", "fec0::1", "3fff::1", "168.63.129.16", "100.100.100.200", "169.254.169.254", "fd00:ec2::254"]
+from tests.helpers.inside_addresses import FORMS, REGISTRY, SINGLE, carrying
 
 
 @pytest.mark.parametrize("text", REGISTRY)
@@ -48,18 +37,9 @@ def test_single_addresses_of_clouds_and_of_newer_registries(text: str) -> None:
 
 
 @pytest.mark.parametrize("inner", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.0.0.192"])
-@pytest.mark.parametrize("form", ["mapped", "nat64", "6to4", "isatap", "compatible", "teredo"])
+@pytest.mark.parametrize("form", FORMS)
 def test_what_carries_an_inside_address_is_refused(inner: str, form: str) -> None:
-    number = int(ipaddress.IPv4Address(inner))
-    forms = {
-        "mapped": 0xFFFF << 32 | number,
-        "nat64": int(ipaddress.IPv6Address("64:ff9b::")) | number,
-        "6to4": 0x2002 << 112 | number << 80 | 1,
-        "isatap": int(ipaddress.IPv6Address("2606:4700::")) | 0x5EFE << 32 | number,
-        "compatible": number,
-        "teredo": 0x20010000 << 96 | 0x08080808 << 64 | (number ^ 0xFFFFFFFF),
-    }
-    assert not is_public(ipaddress.IPv6Address(forms[form]))
+    assert not is_public(carrying(inner, form))
 
 
 @pytest.mark.parametrize("text", ["1.1.1.1", "223.255.255.255", "2606:4700::1111", "2a00::1", "2002:808:808::1"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import random
 import socket
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
-from phisight.data.fetch.special_purpose import is_public
 from tests.helpers import served
 from tests.helpers.image_server import ImageServer
 from tests.helpers.image_server import running as images_running
+from tests.helpers.inside_addresses import BROKEN, inside_hosts, let_through, not_public, watch_dialing
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,14 @@ def client() -> Iterator[httpx.Client]:
         yield made
 
 
-def extracted(client: httpx.Client, url: str) -> httpx.Response:
-    return client.post("/v1/extract", json={"images": [url]})
+ENDPOINTS = ("/v1/extract", "/v1/chat/completions")
+
+
+def asked(client: httpx.Client, url: str, path: str = "/v1/extract") -> httpx.Response:
+    """The answer of an endpoint about an image at an address."""
+    if path == "/v1/extract":
+        return client.post(path, json={"images": [url]})
+    return client.post(path, json={"model": "tiny", "messages": served.asked(url)})
 
 
 def test_addresses_are_fetched_where_that_is_allowed(images: ImageServer) -> None:
@@ -41,67 +47,66 @@ def test_addresses_are_fetched_where_that_is_allowed(images: ImageServer) -> Non
         served.running(allow_fetch=True, allow_private=True) as (url, _),
         httpx.Client(base_url=url, timeout=60) as client,
     ):
-        fetched = extracted(client, f"{images.url}/ok/0.jpg")
-        given = extracted(client, served.data_url(images.images[0], "image/jpeg"))
+        fetched = asked(client, f"{images.url}/ok/0.jpg")
+        given = asked(client, served.data_url(images.images[0], "image/jpeg"))
         assert fetched.status_code == 200, fetched.text
         assert fetched.json()["fields"] == given.json()["fields"]
         for path in ("404/1", "html/1", "truncated/1", "loop/1"):
-            failed = extracted(client, f"{images.url}/{path}")
+            failed = asked(client, f"{images.url}/{path}")
             assert failed.status_code == 400, path
             assert images.url not in failed.text
 
 
-def spellings(draw: random.Random) -> list[str]:
-    """Hosts that are, or lead to, an address that is not public."""
-    v4 = [
-        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
-        "255.255.255.255", "198.18.0.1", "192.0.2.1", "240.0.0.1",
-    ]  # fmt: skip
-    v6 = ["::1", "::", "fe80::1", "fc00::1", "ff02::1", "64:ff9b::7f00:1", "2002:7f00:1::"]
-    for address in v4:
-        v6 += [f"::ffff:{address}", f"::{address}"]
-    number = int(ipaddress.ip_address(draw.choice(v4)))
-    octets = [number >> shift & 255 for shift in (24, 16, 8, 0)]
-    other = [str(number), hex(number), oct(number).replace("0o", "0"), ".".join(map(hex, octets)), "127.1", "127.0.1"]
-    other += [".".join(f"0{octet:o}" for octet in octets), f"{octets[0]}.{number & 0xFFFFFF}"]
-    return [
-        *v4,
-        *(f"[{one}]" for one in v6),
-        *other,
-        "localhost",
-        "LOCALHOST.",
-        "127.0.0.1.",
-        "\uff11\uff12\uff17.0.0.1",
-    ]
-
-
-def test_nothing_private_is_dialed(client: httpx.Client, images: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole list of the guard, in every spelling, with ports, users and redirects; sockets are watched."""
-    dialed: list[Any] = []
-    connect = socket.socket.connect
-    before = images.requests.total()
-
-    def watched(self: socket.socket, address: Any) -> None:
-        dialed.append(address)
-        connect(self, address)
-
-    port = images.url.rpartition(":")[2]
-    monkeypatch.setattr(socket.socket, "connect", watched)
-    for host in spellings(random.Random(0)):
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_nothing_private_is_dialed(
+    client: httpx.Client, images: ImageServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole list of the guard, in every spelling, with ports and users; sockets are watched."""
+    before, port = images.requests.total(), images.url.rpartition(":")[2]
+    dialed = watch_dialing(monkeypatch)
+    hosts = list(inside_hosts(random.Random(path)))
+    assert len(hosts) > 60
+    for host in hosts:
         for url in (f"http://{host}:{port}/ok/1", f"https://user:pass@{host}/ok/1"):
-            response = extracted(client, url)
+            response = asked(client, url, path)
             assert response.status_code == 400, url
             error = response.json()["error"]
             assert error["code"] in ("image_not_fetched", "invalid_image_url"), url
             assert "pass" not in error["message"]
     assert images.requests.total() == before, "something reached the server of the inside"
-    outside = [address for address in dialed if address[1] != client.base_url.port]
-    assert not [address for address in outside if not is_public(ipaddress.ip_address(address[0]))]
+    assert not_public(dialed, {client.base_url.port or 0}) == []
 
 
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_redirect_to_the_inside_is_not_followed(
+    images: ImageServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a host of the outside to each of the inside, to files and to object stores, also by way of another."""
+    port = images.url.rpartition(":")[2]
+    checked = let_through(monkeypatch, "first.example")  # before the server makes its client
+    first = f"http://first.example:{port}"
+    targets = [f"http://{host}:{port}/ok/2" for host in inside_hosts(random.Random(path)) if host.isascii()]
+    targets += [f"https://{host}/ok/2" for host in ("127.0.0.1", "[::1]", "localhost")]
+    targets += [url for url in BROKEN if " " not in url and "nohost" not in url]
+    targets += ["s3://bucket/key", "gs://bucket/key", "data:image/png,x"]
+    with served.running(allow_fetch=True) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        assert asked(client, f"{first}/ok/1", path).status_code == 200, "the first host is reached"
+        asked_for = images.requests["/ok/2"]
+        dialed = watch_dialing(monkeypatch)
+        for target in targets:
+            for address in (f"{first}/away?{target}", f"{first}/away?{first}/away?{target}"):
+                response = asked(client, address, path)
+                assert served.is_error(response, 400, "image_not_fetched"), target
+        own = client.base_url.port or 0
+    assert images.requests["/ok/2"] == asked_for, "a redirect to the inside was followed"
+    assert not_public(dialed, {own, int(port)}) == []
+    assert {"first.example", "localhost"} <= set(checked)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
 @pytest.mark.parametrize("target", ["127.0.0.1", "[::1]", "169.254.169.254", "localhost"])
 def test_a_name_that_leads_inside_is_refused(
-    client: httpx.Client, target: str, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, target: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names that resolve to the inside, and one of whose addresses does; the client learns no address."""
     original = socket.getaddrinfo
@@ -117,22 +122,21 @@ def test_a_name_that_leads_inside_is_refused(
 
     monkeypatch.setattr(socket, "getaddrinfo", fake)
     for host in ("cdn.shop.example", "mixed.shop.example"):
-        response = extracted(client, f"http://{host}/a.jpg")
+        response = asked(client, f"http://{host}/a.jpg", path)
         assert response.status_code == 400
         assert address not in response.text
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "file:///etc/passwd", "ftp://example.com/a.jpg", "gopher://example.com", "javascript:alert(1)", "s3://bucket/key",
-        "gs://bucket/key", "//example.com/a.png", "http:///nohost", "http://[::1", "http://a b/c", "http://host:99999/x",
-        "dict://x:1/", "", " ", "\n", "http://", "data", "data:", "data:,", "data:;base64,",
-        "DATA:image/png;base64,AA==", "http://example.com\r\nHost: x/", "blob:http://x/1", "http://\udcff/",
-    ],
-)  # fmt: skip
-def test_other_schemes_and_broken_addresses(client: httpx.Client, url: str) -> None:
-    body = b'{"images": ["%s"]}' % url.encode("unicode_escape").replace(b'"', b'\\"').replace(b"\\x", b"\\u00")
-    response = client.post("/v1/extract", content=body, headers={"content-type": "application/json"})
+OTHERS = [
+    "s3://bucket/key", "gs://bucket/key", "//example.com/a.png", "", " ", "\n", "http://", "data", "data:", "data:,",
+    "data:;base64,", "DATA:image/png;base64,AA==", "http://example.com\r\nHost: x/", "blob:http://x/1", "http://\udcff/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+@pytest.mark.parametrize("url", [*BROKEN, *OTHERS])
+def test_other_schemes_and_broken_addresses(client: httpx.Client, url: str, path: str) -> None:
+    body = {"images": [url]} if path == "/v1/extract" else {"model": "tiny", "messages": served.asked(url)}
+    response = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
     assert response.status_code == 400, url
     assert response.json()["error"]["message"]
