@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from phisight.core.task import special_tokens_in
 from phisight.generate.decoding.sampling import Decoding, Language
-from phisight.serve.delivery import EventStream, begun, while_there
+from phisight.serve.delivery import Deadline, EventStream, begun, while_there
 from phisight.serve.engine.dispatch import Engine
 from phisight.serve.engine.job import Delta, Ended, Job, Token, Turns
 from phisight.serve.image_inputs import ImageInputs, Placed
@@ -55,23 +55,23 @@ class Chat:
             raise refused("n", f"is at most {self._engine.max_sequences} here")
         turns, urls = turns_of(asked)
         plan = self._plan(asked, turns)
-        seconds, begin = self._settings.timeout_s, time.monotonic()
-        files = await while_there(request, self._images.files(urls), seconds)
+        deadline = Deadline(self._settings.timeout_s)
+        request.state.log.update(asked.pseudonyms())
+        files = await while_there(request, self._images.files(urls), deadline)
         job = self._job(asked, plan, turns, files, request.state.client)
         answer = _Answering(self._served, asked, plan, job)
         self._engine.submit(job)
-        seconds -= time.monotonic() - begin
         try:
             if not asked.stream:
-                whole = await while_there(request, answer.whole(), seconds)
+                whole = await while_there(request, answer.whole(), deadline)
                 request.state.log.update(answer.usage())
                 self._engine.cancel(job)
                 return JSONResponse(whole)
-            events = await while_there(request, begun(self._streamed(answer, request)), seconds)
+            events = await while_there(request, begun(self._streamed(answer, request)), deadline)
         except BaseException:
             self._engine.cancel(job)
             raise
-        return EventStream(events, seconds)
+        return EventStream(events, deadline)
 
     async def _streamed(self, answer: _Answering, request: Request) -> AsyncGenerator[Any, None]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, TypeVar
 
@@ -21,23 +22,40 @@ class ClientGoneError(Exception):
     """The client hung up."""
 
 
-async def while_there(request: Request, work: Awaitable[_T], seconds: float) -> _T:
+class Deadline:
+    """When a request must be answered: so many seconds after it came, whatever it waits for.
+
+    Attributes:
+        seconds: How many.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, 0 at least."""
+        return max(0.0, self._end - time.monotonic())
+
+
+async def while_there(request: Request, work: Awaitable[_T], deadline: Deadline) -> _T:
     """The result of work that ends when the client leaves or the deadline comes.
 
     Raises:
         ClientGoneError: Nobody waits any more.
-        ApiError: 504, after so many seconds.
+        ApiError: 504, at the deadline.
     """
     await request.body()  # whoever waits for the news that the client left must not find the body instead
     task = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_gone(request.receive))
     try:
-        done, _ = await asyncio.wait({task, left}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({task, left}, timeout=deadline.left, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             return task.result()
         if left in done:
             raise ClientGoneError
-        raise ApiError(504, f"not answered within {seconds:g} s", code="deadline")
+        raise ApiError(504, f"not answered within {deadline.seconds:g} s", code="deadline")
     finally:
         for one in (task, left):
             one.cancel()
@@ -55,9 +73,9 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[Any, None], seconds: float) -> None:
+    def __init__(self, events: AsyncGenerator[Any, None], deadline: Deadline) -> None:
         super().__init__()
-        self._events, self._seconds = events, seconds
+        self._events, self._deadline = events, deadline
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,13 +96,13 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._deadline.left):
                 async for event in self._events:
                     await send({"type": "http.response.body", "body": _line(event), "more_body": True})
         except ApiError as error:
             await send({"type": "http.response.body", "body": _line(error.body()), "more_body": True})
         except TimeoutError:
-            late = ApiError(504, f"not whole within {self._seconds:g} s", code="deadline")
+            late = ApiError(504, f"not whole within {self._deadline.seconds:g} s", code="deadline")
             await send({"type": "http.response.body", "body": _line(late.body()), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -25,7 +25,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.phash import as_arrays, fingerprint
 from phisight.generate import ImageSource, Predictor
 from phisight.generate import Request as Question
-from phisight.serve.delivery import EventStream, begun, while_there
+from phisight.serve.delivery import Deadline, EventStream, begun, while_there
 from phisight.serve.engine.dispatch import Engine
 from phisight.serve.engine.image_workers import ImageWorkers
 from phisight.serve.engine.job import Job
@@ -70,11 +70,12 @@ class Occlusion:
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request with events: the answer, then cells, then [DONE]."""
-        file = await while_there(request, self._file_of(request), self._seconds)
+        deadline = Deadline(self._seconds)
+        file = await while_there(request, self._file_of(request), deadline)
         if self._running >= MOST_MAPS:
             raise ApiError(429, f"{MOST_MAPS} maps are in work already", code="queue_full", retry_s=10)
-        events = await while_there(request, begun(self._events(file, request.state.client)), self._seconds)
-        return EventStream(events, self._seconds)
+        events = await while_there(request, begun(self._events(file, request.state.client)), deadline)
+        return EventStream(events, deadline)
 
     async def _events(self, file: bytes, client: str) -> AsyncGenerator[Any, None]:
         self._running += 1
@@ -223,10 +224,13 @@ class Nearest:
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
-        file = await while_there(request, self._file_of(request), self._seconds)
-        phash, colors = await self._workers.fingerprint(file)
-        found = await asyncio.to_thread(self._images.find, phash, colors)
-        return JSONResponse({"object": "nearest", "matches": found})
+        matches = await while_there(request, self._matches(request), Deadline(self._seconds))
+        return JSONResponse({"object": "nearest", "matches": matches})
+
+    async def _matches(self, request: Request) -> list[dict[str, Any]]:
+        """Fingerprints of the training images, once begun, are finished for the next request, too."""
+        phash, colors = await self._workers.fingerprint(await self._file_of(request))
+        return await asyncio.to_thread(self._images.find, phash, colors)
 
 
 def as_data_url(image: Image.Image) -> str:

@@ -14,13 +14,14 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phisight.serve.access import Access
 from phisight.serve.engine.measurements import Measurements
-from phisight.serve.protocol.api_error import ApiError, name_and_place, printable
+from phisight.serve.protocol.api_error import ApiError, name_and_place, printable, refused
 from phisight.serve.serve_settings import ServeSettings, is_loopback
 
 _LOG = logging.getLogger("phisight.serve")
@@ -84,6 +85,7 @@ class Guard:
             scope["state"]["client"] = seen.log["client"] = client
             if method not in _SAFE_METHODS:
                 self._access.spend(client)
+            _check_query(scope)
         if method in _SAFE_METHODS:
             seen.read = True
             await self._app(scope, receive, seen.send)
@@ -233,6 +235,15 @@ async def _answer(
     except TimeoutError:
         pass
     await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _check_query(scope: Scope) -> None:
+    """No endpoint of the protocol has parameters in its address here: they are refused by name."""
+    query = scope["query_string"].decode("latin-1")
+    if query and scope["path"].startswith("/v1/"):
+        named = parse_qsl(query, keep_blank_values=True)
+        name = printable((named[0][0] if named else "") or query)[:60]
+        raise refused(name, "stands in the address, where this server has no parameters; put it into the body")
 
 
 def _host_of(text: str) -> str:

@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from phisight.serve.delivery import EventStream, begun, while_there
+from phisight.serve.delivery import Deadline, EventStream, begun, while_there
 from phisight.serve.engine.dispatch import Engine
 from phisight.serve.engine.job import Delta, Ended, Job
 from phisight.serve.image_inputs import ImageInputs
@@ -35,15 +35,14 @@ class TypedAnswers:
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
-        seconds, begin = self._settings.timeout_s, time.monotonic()
-        files, stream = await while_there(request, self.files_of(request), seconds)
+        deadline = Deadline(self._settings.timeout_s)
+        files, stream = await while_there(request, self.files_of(request), deadline)
         job = self._job(files, request.state.client, stream=stream)
         self._engine.submit(job)
-        seconds -= time.monotonic() - begin
         try:
             if stream:
-                return EventStream(await while_there(request, begun(self._streamed(job, request)), seconds), seconds)
-            return JSONResponse(await while_there(request, self._whole(job, request), seconds))
+                return EventStream(await while_there(request, begun(self._streamed(job, request)), deadline), deadline)
+            return JSONResponse(await while_there(request, self._whole(job, request), deadline))
         except BaseException:
             self._engine.cancel(job)
             raise

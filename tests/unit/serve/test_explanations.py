@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -46,6 +48,29 @@ def test_a_missing_training_image_is_left_out(data: DatasetFolder, tmp_path: Pat
         assert len(images.find("0" * 16, "0" * 96, count=100)) == len(data.rows("train")) - 1
     finally:
         away.rename(gone)
+
+
+def test_the_nearest_images_come_within_the_deadline(data: DatasetFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking through a large data set goes on; the client has its error by then."""
+    go_on, ended = threading.Event(), threading.Event()
+    find = NearestImages.find
+
+    def slow(self: NearestImages, *arguments: Any) -> Any:
+        go_on.wait(60)
+        found = find(self, *arguments)
+        ended.set()
+        return found
+
+    monkeypatch.setattr(NearestImages, "find", slow)
+    body = {"images": [served.data_url(served.image_bytes())]}
+    with (
+        served.running(nearest=NearestImages(data), timeout_s=1) as (url, _),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        response = client.post("/v1/nearest", json=body)
+        go_on.set()
+        assert served.is_error(response, 504, "deadline")
+        assert ended.wait(60)
 
 
 def test_without_a_data_set_there_is_no_such_endpoint() -> None:

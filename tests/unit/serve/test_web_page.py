@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +17,7 @@ from phisight.generate.completions import Completion
 from phisight.report.pdf import find_browser
 from tests.helpers import served
 from tests.helpers.browser import Page, chromium
+from tests.helpers.web_page import drop, transfer, until
 
 NASTY = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'> " + "Long" * 60
 
@@ -58,31 +57,6 @@ def page(address: str) -> Iterator[Page]:
         yield made
         assert made.run("window.hit") is None, "a foreign script ran"
         assert all(url.startswith((address, "data:", "blob:", "about:")) for url in made.requests), made.requests
-
-
-def until(page: Page, expression: str, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := page.run(expression)):
-        assert time.monotonic() < deadline, (expression, page.run("document.body.innerText"), page.console)
-        time.sleep(0.1)
-    return found
-
-
-def transfer(data: bytes, kind: str = "image/png") -> str:
-    """JavaScript of a DataTransfer with a file."""
-    text = base64.b64encode(data).decode()
-    return (
-        f"(() => {{ const all = new DataTransfer(); const text = atob({json.dumps(text)});"
-        f"all.items.add(new File([Uint8Array.from(text, (c) => c.charCodeAt(0))], 'a <b>.png', {{type: '{kind}'}}));"
-        "return all; })()"
-    )
-
-
-def drop(page: Page, data: bytes, kind: str = "image/png") -> None:
-    page.run(
-        f"document.getElementById('drop').dispatchEvent(new DragEvent('drop', {{dataTransfer: {transfer(data, kind)}, "
-        "bubbles: true, cancelable: true})), 0"
-    )
 
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]

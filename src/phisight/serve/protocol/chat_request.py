@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import secrets
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,6 +29,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
 }
 """Parameters of the protocol that this server does not have, and the values that change nothing; null is one of all."""
+
+_SECRET = secrets.token_bytes(16)
 
 
 class _Strict(BaseModel):
@@ -87,6 +91,7 @@ class JsonSchema(_Strict):
     description: str | None = None
     schema_: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None
+    """False allows answers that miss the schema; they are held to it all the same."""
 
 
 class TextFormat(_Strict):
@@ -147,6 +152,15 @@ class ChatRequest(BaseModel):
             raise refused("stream_options", "needs stream: true")
         if self.messages[-1].role != "user":
             raise refused(f"messages[{len(self.messages) - 1}].role", "must be user: the last turn is the question")
+
+    def pseudonyms(self) -> dict[str, str]:
+        """Who the client asks for, for the log: equal names give equal pseudonyms until this process ends."""
+        names = {"user": self.user, "safety_identifier": self.safety_identifier}
+        return {
+            key: hashlib.blake2b(name.encode("utf-8", "replace"), key=_SECRET, digest_size=8).hexdigest()
+            for key, name in names.items()
+            if name
+        }
 
     @property
     def most_tokens(self) -> int | None:
