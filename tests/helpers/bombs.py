@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +24,20 @@ def jpeg_of_scans(count: int, size: tuple[int, int] = (1000, 1000)) -> bytes:
     start = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
     end = data.index(b"\xff\xc4", start)
     return data[:start] + data[start:end] * count + data[end:]
+
+
+def tiff_of_a_jpeg(data: bytes, size: tuple[int, int]) -> bytes:
+    """A TIFF of one strip, which is that JPEG."""
+    long, short = 4, 3
+    tags = [(256, long, size[0]), (257, long, size[1]), (259, short, 7), (262, short, 6), (277, short, 3)]
+    tags += [(278, long, size[1]), (279, long, len(data))]
+    head = 8 + 2 + 12 * (len(tags) + 2) + 4
+    tags += [(273, long, head + 6), (258, short, None)]
+    entries = b"".join(
+        struct.pack("<HHII", tag, kind, 3, head) if value is None else struct.pack("<HHII", tag, kind, 1, value)
+        for tag, kind, value in sorted(tags)
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0" * 4 + struct.pack("<HHH", 8, 8, 8) + data
 
 
 def tiff_of_directories(count: int) -> bytes:
@@ -54,6 +70,48 @@ def parquet_of_zeros(path: Path, size: int) -> Path:
     """A Parquet file whose one value is ``size`` zeros, a thousandth of that on disk."""
     table = pa.table({"id": ["1"], "image": pa.array([b"\0" * size])})
     pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    return path
+
+
+def parquet_of_a_large_cell(path: Path, size: int) -> Path:
+    """A Parquet file of three rows; the second holds ``size`` bytes that no method compresses."""
+    table = pa.table({"id": ["a", "b", "c"], "image": pa.array([b"one", os.urandom(size), b"two"])})
+    pq.write_table(table, path, compression="zstd")
+    return path
+
+
+def parquet_that_unfolds(path: Path, size: int, times: int) -> Path:
+    """A Parquet file whose one value has ``size`` bytes, some ``times`` what the file has."""
+    value = os.urandom(size // times) + b"\0" * (size - size // times)
+    pq.write_table(pa.table({"id": ["1"], "image": pa.array([value])}), path, compression="zstd", use_dictionary=False)
+    return path
+
+
+def workbook_of_one_text(path: Path, rows: int, size: int) -> Path:
+    """A workbook of some kB whose cells all name the same text of ``size`` characters."""
+    cells = "".join(f'<row r="{at}"><c r="A{at}" t="s"><v>0</v></c></row>' for at in range(1, rows + 1))
+    space, office = "http://schemas.openxmlformats.org/", "http://schemas.openxmlformats.org/officeDocument/2006/"
+    types = "application/vnd.openxmlformats-officedocument.spreadsheetml."
+    relations = {"worksheet": "worksheets/sheet1.xml", "sharedStrings": "sharedStrings.xml"}
+    linked = "".join(
+        f'<Relationship Id="r{at}" Type="{office}relationships/{kind}" Target="{target}"/>'
+        for at, (kind, target) in enumerate(relations.items())
+    )
+    main, packed = f'xmlns="{space}spreadsheetml/2006/main"', f'xmlns="{space}package/2006/'
+    parts = {
+        "[Content_Types].xml": f'<Types {packed}content-types"><Default Extension="xml" ContentType="{types}main+xml"/>'
+        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/></Types>',
+        "_rels/.rels": f'<Relationships {packed}relationships"><Relationship Id="r0" '
+        f'Type="{office}relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships {packed}relationships">{linked}</Relationships>',
+        "xl/workbook.xml": f'<workbook {main} xmlns:r="{office}relationships"><sheets>'
+        '<sheet name="One" sheetId="1" r:id="r0"/></sheets></workbook>',
+        "xl/sharedStrings.xml": f"<sst {main}><si><t>{'x' * size}</t></si></sst>",
+        "xl/worksheets/sheet1.xml": f"<worksheet {main}><sheetData>{cells}</sheetData></worksheet>",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
     return path
 
 

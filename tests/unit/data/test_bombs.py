@@ -1,19 +1,24 @@
 """What a build may cost: small files that ask for minutes or gigabytes are named in seconds and some hundred MB."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from phisight.core.errors import SettingsError, SourceError
+from phisight.core.errors import SettingsError, SourceError, StorageError
 from phisight.data.build.build_dataset import build
+from phisight.data.build.work.decode_child import DecodeChildren
+from phisight.data.build.work.image_store import ImageStore
+from phisight.data.build.work.worklog import entry
 from phisight.data.images.decode import ImageLimits, prepare_image
 from phisight.data.images.decode_cost import MOST_DIRECTORIES, MOST_SCANS, TimedBytes, is_expensive
-from phisight.data.images.rejection import Rejection
+from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.sources.layouts.open import open_source
 from tests.helpers import bombs
 from tests.helpers.image_server import ImageServer, running
@@ -60,12 +65,64 @@ def test_a_decoder_that_takes_too_long_is_stopped() -> None:
     assert caught.value.kind == "decode_time"
 
 
+def test_a_jpeg_of_many_scans_hides_in_no_tiff() -> None:
+    size = (200, 200)
+    assert prepared_kind(bombs.tiff_of_a_jpeg(encoded(smooth_image(0, size)), size)) == "converted"
+    assert prepared_kind(bombs.tiff_of_a_jpeg(bombs.jpeg_of_scans(6000, size), size)) == "too_many_scans"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF", "TIFF", "PNG", "JPEG", "HEIF"])
+def test_a_decoder_that_takes_the_whole_file_is_stopped(tmp_path: Path, kind: str) -> None:
+    """The next image finds another process."""
+    if kind == "HEIF":
+        pytest.importorskip(
+            "pillow_heif", reason="pillow-heif, which writes HEIC, is not installed"
+        ).register_heif_opener()
+    large = encoded(smooth_image(0, (4000, 3500)), kind, **({"speed": 10} if kind == "AVIF" else {}))
+    good = encoded(smooth_image(1), "TIFF")
+
+    async def results() -> list[StoredImage | Rejection]:
+        with DecodeChildren(ImageStore(tmp_path, ImageLimits()), seconds=0.005) as children:
+            slow = await children.decode_and_store(large)
+            children._seconds = 60.0  # a new process loads its decoders first
+            return [slow, await children.decode_and_store(good)]
+
+    slow, other = asyncio.run(results())
+    assert isinstance(slow, Rejection)
+    assert (slow.kind, slow.reason) == ("decode_time", "not decoded after 0.005 s of processor time")
+    assert isinstance(other, StoredImage)
+    assert (tmp_path / other.file_name).stat().st_size == other.size
+
+
+def test_a_child_says_what_the_process_itself_would(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path, ImageLimits(max_pixels=1000))
+    bodies = [encoded(smooth_image(2, size), "WEBP") for size in ((20, 30), (200, 300))] + [b"", b"<html>"]
+
+    async def results() -> list[StoredImage | Rejection]:
+        with DecodeChildren(store) as children:
+            return await asyncio.gather(*map(children.decode_and_store, bodies))
+
+    found, expected = asyncio.run(results()), [store.decode_and_store(body) for body in bodies]
+    assert [entry("", one) for one in found] == [entry("", one) for one in expected]
+
+
+def test_a_folder_that_cannot_be_written_ends_the_build_from_a_child(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("in the way")
+    with DecodeChildren(ImageStore(tmp_path, ImageLimits())) as children, pytest.raises(StorageError, match="written"):
+        asyncio.run(children.decode_and_store(encoded(smooth_image(1), "TIFF")))
+
+
 def test_what_is_expensive_is_told_from_the_header() -> None:
     assert not is_expensive(encoded(smooth_image(0, (900, 900)), "JPEG"))
     assert not is_expensive(encoded(smooth_image(0, (900, 900)), "PNG"))
     assert is_expensive(encoded(smooth_image(0, (3000, 2000)), "JPEG"))
     assert is_expensive(encoded(smooth_image(0, (1500, 1500)), "JPEG", progressive=True))
     assert is_expensive(encoded(smooth_image(0, (90, 90)), "TIFF"))
+    variants: list[dict[str, Any]] = [{}, {"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}]
+    for options in variants:
+        assert not is_expensive(encoded(smooth_image(0, (900, 900)), "WEBP", **options))
+        assert is_expensive(encoded(smooth_image(0, (1200, 1200)), "WEBP", **options))
 
 
 def test_slow_images_cost_the_others_nothing(tmp_path: Path) -> None:
@@ -83,6 +140,9 @@ def test_slow_images_cost_the_others_nothing(tmp_path: Path) -> None:
 BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "repeated.parquet": (lambda path: bombs.parquet_of_one_value(path, 1000, 1_000_000), "1000 0"),
     "zeros.parquet": (lambda path: bombs.parquet_of_zeros(path, 300_000_000), "SourceError"),
+    "cell.parquet": (lambda path: bombs.parquet_of_a_large_cell(path, 60_000_000), "2 1"),
+    "unfolds.parquet": (lambda path: bombs.parquet_that_unfolds(path, 90_000_000, 900), "SourceError"),
+    "texts.xlsx": (lambda path: bombs.workbook_of_one_text(path, 20_000, 30_000), "SourceError"),
     "members.tar": (lambda path: bombs.tar_of_large_members(path, 2, 100_000_000), "1 2"),
     "header.tar": (lambda path: bombs.tar_of_a_large_header(path, 200_000_000), "SourceError"),
     "row.jsonl": (lambda path: bombs.jsonl_of_a_large_row(path, 150_000_000), "2 1"),
@@ -90,9 +150,29 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
+def test_a_workbook_of_repeated_text_is_read_below_its_cap(tmp_path: Path) -> None:
+    """The bomb's own form is a workbook: it is refused for its size alone."""
+    pytest.importorskip("python_calamine", reason="the excel extra is not installed")
+    path = bombs.workbook_of_one_text(tmp_path / "t.xlsx", 40, 30)
+    (batch,) = open_source(str(path)).batches()
+    assert batch.table.num_rows == 39
+    with pytest.raises(SourceError, match="more than 1000"):
+        open_source(str(path), max_bytes=100)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_rows_of_parquet_are_capped_wherever_the_file_lies(tmp_path: Path, folder: bool) -> None:
+    path = bombs.parquet_of_a_large_cell(tmp_path / "t.parquet", 2000)
+    (batch,) = open_source(str(tmp_path if folder else path), max_bytes=1000).batches()
+    assert batch.numbers == [1, 3]
+    assert [(bad.number, "more than the 1000" in bad.reason) for bad in batch.malformed] == [(2, True)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_source_that_unfolds_is_read_in_bounded_memory(tmp_path: Path, name: str) -> None:
+    if name.endswith(".xlsx"):
+        pytest.importorskip("python_calamine", reason="the excel extra is not installed")
     make, expected = BOMBS[name]
     path = make(tmp_path / name)
     done = subprocess.run([sys.executable, "-c", MEMORY_OF, str(path)], capture_output=True, text=True, check=True)

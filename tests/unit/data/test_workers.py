@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from phisight.core.errors import DataError, StorageError
-from phisight.data.build.work.download import ImageStore
+from phisight.data.build.work.image_store import ImageStore
 from phisight.data.build.work.pool import WorkerPool, download
 from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, log_line, log_path, read_log
 from phisight.data.fetch.limits import FetchLimits

@@ -16,7 +16,7 @@ from phisight.data.build.finish.put_in_place import check_same_source, complete_
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.kept_splits import KeptSplits
 from phisight.data.build.plan.source_plan import Plan, prepare
-from phisight.data.build.work.download import ImageStore
+from phisight.data.build.work.image_store import ImageStore
 from phisight.data.build.work.journal import Journal
 from phisight.data.build.work.pool import download, processes_for
 from phisight.data.build.work.resume import resume

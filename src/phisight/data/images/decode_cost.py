@@ -1,7 +1,8 @@
 """What decoding an image may cost, told from its bytes before anything is decoded.
 
 A small file can ask for minutes of work: a progressive JPEG may hold thousands of scans, each a pass over every pixel;
-a TIFF may chain thousands of directories. Both are counted here and rejected past a cap that no camera comes near.
+a TIFF may chain thousands of directories, or hold such a JPEG. All are counted here and rejected past a cap that no
+camera comes near.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 import time
+
+from PIL import TiffImagePlugin
 
 from phisight.data.images.rejection import Rejection
 
 DECODE_S = 10.0
-"""Seconds one image may take to decode."""
+"""Seconds of processor time one image may take to decode, so that a busy machine rejects nothing."""
 MOST_SCANS = 100
 MOST_SCANNED_PIXELS = 1_000_000_000
 """Scans times pixels of a JPEG."""
@@ -23,21 +27,25 @@ _EXPENSIVE_BYTES = 400_000
 _EXPENSIVE_PIXELS = 4_000_000
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _SCAN = re.compile(rb"\xff\xda")  # half the time of bytes.count
+_COMPRESSION = 259
+_JPEG_IN_TIFF = {6, 7}
+_STRIPS = ((273, 279), (324, 325))
+"""Tags of where strips and tiles begin, and of their lengths."""
 _FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 class TimedBytes(io.BytesIO):
-    """Bytes for a decoder that takes them piece by piece; past the time limit a read raises Rejection."""
+    """Bytes for a decoder that takes them piece by piece; past the time limit a read by its thread raises Rejection."""
 
     def __init__(self, data: bytes, seconds: float = DECODE_S) -> None:
         super().__init__(data)
-        self._deadline = time.monotonic() + seconds
+        self._deadline, self._thread = time.thread_time() + seconds, threading.get_ident()
         self._seconds = seconds
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As BytesIO."""
-        if time.monotonic() > self._deadline:
-            raise Rejection("decode_time", f"not decoded after {self._seconds:g} s")
+        if threading.get_ident() == self._thread and time.thread_time() > self._deadline:
+            raise Rejection("decode_time", f"not decoded after {self._seconds:g} s of processor time")
         return super().read(size)
 
 
@@ -57,6 +65,27 @@ def check_cost(data: bytes, name: str) -> None:
         raise Rejection("too_many_scans", f"more than {MOST_DIRECTORIES} directories")
 
 
+def check_strips(image: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
+    """Rejection for a TIFF whose strips or tiles are JPEGs of too many scans."""
+    tags = image.tag_v2
+    if tags.get(_COMPRESSION) not in _JPEG_IN_TIFF:
+        return
+    found: dict[tuple[int, int], int] = {}
+    total = 0
+    for offsets, lengths in _STRIPS:
+        for part in zip(_numbers(tags.get(offsets)), _numbers(tags.get(lengths)), strict=False):
+            if part not in found:
+                found[part] = len(_SCAN.findall(data, part[0], part[0] + part[1]))
+            total += found[part]
+            if found[part] > MOST_SCANS or total > MOST_SCANS * MOST_DIRECTORIES:
+                raise Rejection("too_many_scans", f"a TIFF of JPEGs of {total} scans; at most {MOST_SCANS} each")
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(one for one in values if isinstance(one, int))
+
+
 def is_expensive(data: bytes) -> bool:
     """Whether decoding may take more than some 50 ms, so that it must not hold up other work."""
     if len(data) > _EXPENSIVE_BYTES:
@@ -67,7 +96,24 @@ def is_expensive(data: bytes) -> bool:
     if data.startswith(b"\x89PNG") and len(data) >= 24:
         width, height = struct.unpack_from(">II", data, 16)
         return int(width * height) > _EXPENSIVE_PIXELS // 2
+    if data[8:12] == b"WEBP" and len(data) >= 30:
+        width, height = _webp_size(data)
+        return width * height > _EXPENSIVE_PIXELS // 4
     return True
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a WebP by its first chunk; one without them counts as large."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return _EXPENSIVE_PIXELS, 1
 
 
 def jpeg_frame(data: bytes) -> tuple[int, int, bool]:

@@ -21,6 +21,7 @@ from PIL import (
     features,
 )
 
+from phisight.data.images.decode_cost import check_strips
 from phisight.data.images.rejection import Rejection
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -47,13 +48,19 @@ def _open_heif(file: io.BytesIO) -> ImageFile.ImageFile:
     return found
 
 
+def _open_tiff(file: io.BytesIO) -> ImageFile.ImageFile:
+    image = TiffImagePlugin.TiffImageFile(file)
+    check_strips(image, file.getvalue())
+    return image
+
+
 OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
+    "TIFF": _open_tiff,
     "AVIF": _open_avif,
     "HEIF": _open_heif,
 }

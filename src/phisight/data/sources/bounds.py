@@ -1,7 +1,9 @@
 """How much of a source is held in memory at once: bounded before it is read, whatever the file unfolds to.
 
 CSV, JSON Lines   a line longer than MAX_BYTES is skipped and named
-Parquet           rows of a batch by what they may unfold to; chunks that no table compresses like are refused
+Parquet           rows of a batch by what they may unfold to; a row larger than MAX_BYTES is skipped and named; chunks
+                  above it that no table compresses like are refused
+Excel             a workbook that unfolds, or whose repeated text unfolds, to 10 times MAX_BYTES is refused
 tar               a member larger than MAX_BYTES is skipped and named; headers are small
 """
 
@@ -25,9 +27,8 @@ MAX_BYTES = 50_000_000
 MAX_FILE_BYTES = 2_000_000_000
 """Most bytes of a file that is read as a whole (JSON)."""
 BATCH_BYTES = 64_000_000
-_CHUNK_BYTES = 256_000_000
-_CHUNK_RATIO = 1000
-"""A Parquet column chunk above both is no table: 256 MB, and a thousandth of that in the file."""
+MOST_UNFOLDED = 100
+"""A Parquet column chunk above the bytes of one row is no table where it is a hundredth of that in the file."""
 
 
 def capped_lines(file: IO[AnyStr], most: int) -> Iterator[AnyStr | None]:
@@ -41,7 +42,7 @@ def capped_lines(file: IO[AnyStr], most: int) -> Iterator[AnyStr | None]:
         yield None
 
 
-def batch_rows(group: Any, path: Path) -> int:
+def batch_rows(group: Any, path: Path, max_bytes: int = MAX_BYTES) -> int:
     """Rows of a row group that may be unfolded at once; SourceError for one that unfolds like no table.
 
     ``group`` is pyarrow's RowGroupMetaData. A chunk with a dictionary may repeat its largest value in every row.
@@ -50,10 +51,11 @@ def batch_rows(group: Any, path: Path) -> int:
     for at in range(group.num_columns):
         chunk = group.column(at)
         plain, packed = chunk.total_uncompressed_size, max(1, chunk.total_compressed_size)
-        if plain > _CHUNK_BYTES and plain > _CHUNK_RATIO * packed:
+        if plain > max_bytes and plain > MOST_UNFOLDED * packed:
             raise SourceError(
-                f"{path}: column {chunk.path_in_schema!r} unfolds from {packed} to {plain} bytes, which no table does; "
-                "the file is damaged or made to fill the memory"
+                f"{path}: column {chunk.path_in_schema!r} unfolds from {packed} to {plain} bytes, more than "
+                f"{MOST_UNFOLDED} times and than the {max_bytes} allowed for a row; the file is damaged or made to "
+                "fill the memory; raise --max-bytes where it is meant so"
             )
         values = max(1.0, chunk.num_values / max(1, group.num_rows))
         worst += plain / max(1, group.num_rows)

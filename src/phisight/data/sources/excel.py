@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,14 @@ import pyarrow as pa
 
 from phisight.core.errors import MissingExtraError, SourceError, some
 from phisight.data.sources.base import Source, SourceBatch
+from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.tables import batches_of_records, check_names, column_types, file_description, fitted
 
 SUFFIXES = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}
-_UNPACKED_BYTES = 2_000_000_000
-"""A workbook is a zip file; one that unfolds to more is refused before it is read."""
+_MOST_ROWS = 10
+"""A workbook is read whole: it may unfold to this many rows of the size that ``--max-bytes`` allows."""
+_SHARED = re.compile(rb"""<(?:\w+:)?c [^>]*\bt=["']s["'][^>]*>\s*<(?:\w+:)?v>(\d+)""")
+_TEXT = re.compile(rb"<(?:\w+:)?si\b")
 
 
 class ExcelSource(Source):
@@ -25,10 +31,10 @@ class ExcelSource(Source):
     image_column: str | None = None
     key_column: str | None = None
 
-    def __init__(self, path: Path, sheet: str | None = None) -> None:
+    def __init__(self, path: Path, sheet: str | None = None, max_bytes: int = MAX_BYTES) -> None:
         self.path = path
         self.root: Path | None = path.parent
-        rows, name = _read(path, sheet)
+        rows, name = _read(path, sheet, _MOST_ROWS * max_bytes)
         self.description: dict[str, Any] = {**file_description("excel", path), "sheet": name}
         first = next((at for at, row in enumerate(rows) if any(cell != "" for cell in row)), None)
         if first is None:
@@ -49,13 +55,13 @@ class ExcelSource(Source):
         yield from batches_of_records(fitted(self._records, self.schema), self.schema)
 
 
-def _read(path: Path, sheet: str | None) -> tuple[list[list[Any]], str]:
+def _read(path: Path, sheet: str | None, most: int) -> tuple[list[list[Any]], str]:
     """The cells of a sheet and its name."""
     try:
         import python_calamine
     except ImportError as error:
         raise MissingExtraError(f"{path} is an Excel workbook, which", "excel") from error
-    _check_size(path)
+    _check_size(path, most)
     try:
         with python_calamine.load_workbook(path) as book:
             name = _sheet_name(path, book.sheet_names, sheet)
@@ -64,13 +70,31 @@ def _read(path: Path, sheet: str | None) -> tuple[list[list[Any]], str]:
         raise SourceError(f"{path} cannot be read as a workbook: {str(error)[:200]}; save it as CSV") from error
 
 
-def _check_size(path: Path) -> None:
+def _check_size(path: Path, most: int) -> None:
+    """SourceError for a workbook of more bytes than ``most``, unfolded or with its repeated text written out."""
     if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(part.file_size for part in archive.infolist())
-    if unpacked > _UNPACKED_BYTES:
-        raise SourceError(f"{path} unfolds to {unpacked} bytes, more than {_UNPACKED_BYTES}; save the sheet as CSV")
+        size = path.stat().st_size
+    else:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            if size <= most:
+                size += _repeated(archive)
+    if size > most:
+        raise SourceError(f"{path} unfolds to {size} bytes, more than {most}; save the sheet as CSV, or --max-bytes")
+
+
+def _repeated(archive: zipfile.ZipFile) -> int:
+    """Bytes of the texts that cells name by number, once for each cell; parts that are damaged count nothing."""
+    with contextlib.suppress(KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        texts = [len(text) for text in _TEXT.split(archive.read("xl/sharedStrings.xml"))[1:]]
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
+        return sum(
+            texts[at]
+            for name in sheets
+            for one in _SHARED.finditer(archive.read(name))
+            if (at := int(one[1])) < len(texts)
+        )
+    return 0
 
 
 def _sheet_name(path: Path, names: list[str], wanted: str | None) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from phisight.core.errors import SourceError, some
 from phisight.data.sources.base import BATCH_ROWS, Source, SourceBatch
+from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.parquet import named
 
 _NAME = re.compile(
@@ -45,7 +46,8 @@ class HubSource(Source):
     root: Path | None = None
     key_column: str | None = None
 
-    def __init__(self, name: HubName) -> None:
+    def __init__(self, name: HubName, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
         import datasets
         from huggingface_hub import HfApi
 
@@ -81,9 +83,9 @@ class HubSource(Source):
         }  # fmt: skip
 
     @classmethod
-    def parse(cls, text: str) -> HubSource:
+    def parse(cls, text: str, max_bytes: int = MAX_BYTES) -> HubSource:
         """Open ``hf:OWNER/NAME...``."""
-        return cls(HubName.parse(text))
+        return cls(HubName.parse(text), max_bytes)
 
     def count(self) -> int | None:
         """Rows, where the data set says so."""
@@ -102,7 +104,7 @@ class HubSource(Source):
             for table in part.with_format("arrow").iter(batch_size=BATCH_ROWS // 8):
                 table = named(table.replace_schema_metadata(None), self._labels)
                 if self.image_column:
-                    table = _with_bytes(table, self.image_column)
+                    table = _with_bytes(table, self.image_column, self._max_bytes)
                 if SPLIT_COLUMN in self.schema.names:
                     table = table.append_column(SPLIT_COLUMN, pa.array([split] * table.num_rows, pa.string()))
                 yield SourceBatch(table.select(self.schema.names), list(range(done + 1, done + 1 + table.num_rows)))
@@ -121,8 +123,8 @@ def _with_raw_images(part: Any) -> Any:
     return part
 
 
-def _with_bytes(table: pa.Table, column: str) -> pa.Table:
-    """Images that are files of the repository are read; embedded ones are there already."""
+def _with_bytes(table: pa.Table, column: str, max_bytes: int) -> pa.Table:
+    """Images that are files of the repository are read, one byte past the limit at most; embedded ones are there."""
     from huggingface_hub import HfFileSystem
 
     hub = HfFileSystem()
@@ -130,5 +132,5 @@ def _with_bytes(table: pa.Table, column: str) -> pa.Table:
     for cell in cells:
         if cell and cell.get("bytes") is None and str(cell.get("path") or "").startswith("hf://"):
             with hub.open(cell["path"], "rb") as file:
-                cell["bytes"] = file.read()
+                cell["bytes"] = file.read(max_bytes + 1)
     return table.set_column(table.column_names.index(column), column, pa.array(cells, table[column].type))

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from phisight.core.errors import SourceError
 from phisight.data.sources.arrow import column_of
-from phisight.data.sources.base import Source, SourceBatch
-from phisight.data.sources.bounds import batch_rows, readable_text
+from phisight.data.sources.base import MalformedRow, Source, SourceBatch
+from phisight.data.sources.bounds import MAX_BYTES, batch_rows, readable_text
 from phisight.data.sources.tables import check_names, file_description
 
 
@@ -23,8 +23,9 @@ class ParquetSource(Source):
     image_column: str | None = None
     key_column: str | None = None
 
-    def __init__(self, path: Path, files: Sequence[Path] | None = None) -> None:
+    def __init__(self, path: Path, files: Sequence[Path] | None = None, max_bytes: int = MAX_BYTES) -> None:
         self.path = path
+        self._max_bytes = max_bytes
         self.root: Path | None = path if path.is_dir() else path.parent
         self.files = sorted(files or (path.rglob("*.parquet") if path.is_dir() else [path]))
         self.description: dict[str, Any] = {
@@ -53,21 +54,36 @@ class ParquetSource(Source):
         return sum(int(pq.read_metadata(file).num_rows) for file in self.files)
 
     def batches(self) -> Iterator[SourceBatch]:
-        """All rows, file after file."""
+        """All rows, file after file; one of more than ``max_bytes`` is malformed."""
         done = 0
         for path in self.files:
             try:
                 with pq.ParquetFile(path) as file:
                     for group in range(file.num_row_groups):
-                        rows = batch_rows(file.metadata.row_group(group), path)
+                        rows = batch_rows(file.metadata.row_group(group), path, self._max_bytes)
                         for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
-                            numbers = list(range(done + 1, done + 1 + batch.num_rows))
+                            yield self._batch(batch, done)
                             done += batch.num_rows
-                            table = readable_text(pa.Table.from_batches([batch]).replace_schema_metadata(None))
-                            yield SourceBatch(named(table, self._labels), numbers)
             except (OSError, pa.ArrowException) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise SourceError(f"{path} cannot be read after row {done}: {reason}") from error
+
+    def _batch(self, batch: pa.RecordBatch, done: int) -> SourceBatch:
+        """The rows of a batch that follows ``done`` rows, those too large left out and named."""
+        numbers = list(range(done + 1, done + 1 + batch.num_rows))
+        sizes = [0] * batch.num_rows
+        if batch.nbytes > self._max_bytes:
+            sizes = [batch.slice(at, 1).nbytes for at in range(batch.num_rows)]
+        malformed = [
+            MalformedRow(number, f"the row holds {size} bytes, more than the {self._max_bytes} allowed")
+            for number, size in zip(numbers, sizes, strict=True)
+            if size > self._max_bytes
+        ]
+        if malformed:
+            left = [at for at, size in enumerate(sizes) if size <= self._max_bytes]
+            batch, numbers = batch.take(pa.array(left, pa.int64())), [numbers[at] for at in left]
+        table = readable_text(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+        return SourceBatch(named(table, self._labels), numbers, malformed)
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -18,7 +18,8 @@ from typing import Self
 
 from phisight.core.environment import changed_environment
 from phisight.core.errors import DataError, PhisightError
-from phisight.data.build.work.download import ImageStore, OnResults, download_here
+from phisight.data.build.work.download import OnResults, download_here
+from phisight.data.build.work.image_store import ImageStore
 from phisight.data.build.work.worker import serve
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from phisight.core.errors import MissingExtraError, PhisightError
-from phisight.data.build.work.download import ImageStore, OnResults, run_to_end
+from phisight.data.build.work.download import OnResults, run_to_end
+from phisight.data.build.work.image_store import ImageStore
 from phisight.data.build.work.worklog import STORED, Entry, entry
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from phisight.core.errors import PhisightError
-from phisight.data.build.work.download import ImageStore, run_jobs, run_to_end
+from phisight.data.build.work.download import run_jobs, run_to_end
+from phisight.data.build.work.image_store import ImageStore
 from phisight.data.build.work.worklog import Entry, log_line, log_path
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.request import Job

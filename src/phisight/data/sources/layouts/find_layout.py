@@ -46,7 +46,7 @@ def open_directory(
         return parts[0].source if metadata[0].parent == path else PartsSource(path, parts, "imagefolder")
     parquet = [file for file in visible_files(path) if file.suffix.lower() in (".parquet", ".pq")]
     if parquet:
-        return _parquet(path, parquet)
+        return _parquet(path, parquet, max_bytes)
     if any(file.suffix == ".arrow" for file in path.iterdir()):
         raise SourceError(f"{path} was written by save_to_disk; write it as Parquet (to_parquet) and build that")
     images = ImageFolderSource.found(path)
@@ -103,19 +103,19 @@ def _metadata_part(table: Path, root: Path, encoding: str, max_bytes: int) -> Pa
 def _open_metadata(path: Path, encoding: str, max_bytes: int) -> Source:
     if path.suffix == ".csv":
         return DelimitedSource(path, encoding, max_bytes)
-    return JsonLinesSource(path, max_bytes) if path.suffix == ".jsonl" else ParquetSource(path)
+    return JsonLinesSource(path, max_bytes) if path.suffix == ".jsonl" else ParquetSource(path, max_bytes=max_bytes)
 
 
-def _parquet(path: Path, files: Sequence[Path]) -> Source:
+def _parquet(path: Path, files: Sequence[Path], max_bytes: int) -> Source:
     """Shards; a part for each split where all are named after one, by their own name or their folder's."""
     names = {file: file.stem if split_of_name(file.stem) else file.parent.name for file in files}
     splits = splits_of(sorted(set(names.values())))
     if splits is None:
-        return ParquetSource(path, files)
+        return ParquetSource(path, files, max_bytes)
     parts = []
     for split in dict.fromkeys(splits.values()):
         own = [file for file in files if splits[names[file]] == split]
-        parts.append(Part(ParquetSource(path, own), split))
+        parts.append(Part(ParquetSource(path, own, max_bytes), split))
     return PartsSource(path, parts, "parquet")
 
 

@@ -24,7 +24,7 @@ def open_source(name: str, *, encoding: str = DEFAULT, sheet: str | None = None,
     if name.startswith("hf:"):
         from phisight.data.sources.hub import HubSource
 
-        return HubSource.parse(name)
+        return HubSource.parse(name, max_bytes)
     path = Path(name)
     if path.is_dir():
         return open_directory(
@@ -43,11 +43,11 @@ def _open_file(path: Path, encoding: str, sheet: str | None, max_bytes: int) -> 
     if suffix in (".jsonl", ".ndjson"):
         return _open_lines(path, max_bytes)
     if suffix in (".parquet", ".pq"):
-        return ParquetSource(path)
+        return ParquetSource(path, max_bytes=max_bytes)
     if suffix == ".json":
         return _open_json(path)
     if suffix in SUFFIXES:
-        return ExcelSource(path, sheet)
+        return ExcelSource(path, sheet, max_bytes)
     if path.name.lower().endswith(SHARD_NAMES):
         return ShardSource([path], max_bytes)
     if suffix == ".txt" and len((table := DelimitedSource(path, encoding, max_bytes)).schema) > 1:
