@@ -51,6 +51,24 @@ def test_the_architecture_answers_with_a_file_and_a_function(question: str) -> N
     assert missing(file, name) is None
 
 
+def promises() -> dict[str, str]:
+    """Every promise about what strangers wrote, by its first words: the bullets of one page, the rows of the other."""
+    security = (ROOT / "SECURITY.md").read_text(encoding="utf-8").split("## What is promised")[1].split("\n## ")[0]
+    bullets = [" ".join(text.split()) for text in security.split("\n- ")[1:]]
+    table = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").split("| promise | test |")[1].split("\n\n")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    return {one.strip("| ")[:40]: one for one in [*bullets, *rows]}
+
+
+@pytest.mark.parametrize("promise", promises().values(), ids=promises())
+def test_every_promise_names_a_test_that_is_there(promise: str) -> None:
+    named = [file for file, _ in PLACE.findall(promise) if file.startswith("tests/")]
+    assert named
+    for file in named:
+        assert missing(file, "") is None
+        assert re.search(r"^ *(?:async )?def test_", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), file
+
+
 def test_what_is_not_there_is_seen(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("class One:\n    def two(self): ...\n", encoding="utf-8")
     assert missing("a.py", "One.two", tmp_path) is None

@@ -153,6 +153,14 @@ def jsonl_of_a_large_row(path: Path, size: int) -> Path:
     return path
 
 
+def json_of_a_large_record(path: Path, size: int) -> Path:
+    """A JSON array: a record of ``size`` bytes between two good ones."""
+    lines = jsonl_of_a_large_row(path, size)
+    text = lines.read_bytes().strip().replace(b"\n", b",\n")
+    lines.write_bytes(b"[" + text + b"]")
+    return path
+
+
 def csv_of_a_large_row(path: Path, size: int) -> Path:
     """CSV: a line of ``size`` characters between two good ones."""
     with path.open("w") as file:

@@ -93,3 +93,18 @@ def test_missing_column_lists_the_table_s() -> None:
 def test_template_and_fields_must_fit(answer: str, fields: dict, message: str) -> None:
     with pytest.raises(TaskError, match=message):
         Task(answer=answer, fields=fields)
+
+
+@pytest.mark.parametrize("behind", [".", ",", "-", " -", "!", ")", ". ", " EUR.", "0", "..", " 5"])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("number", 12.5), ("number", -0.25), ("number", 3.0), ("integer", 1200), ("date", "2024-03-05"), ("text", "A. B")],
+)
+def test_what_stands_behind_the_last_field_ends_the_answer(kind: str, value: object, behind: str) -> None:
+    """Also where the value holds the same sign: ``It costs {price}.`` reads 12.5 from ``It costs 12.5.``"""
+    task = Task.model_validate({"answer": "It is {x}" + behind, "fields": {"x": kind}})
+    text = task.render({"x": value})
+    wanted = task.values({"x": value})
+    assert task.parse(text).values == wanted
+    start, end = (task.spans(text) or {})["x"]
+    assert text[start:end] == task.fields["x"].write(wanted["x"])

@@ -14,7 +14,7 @@ import typer
 
 from phisight import __version__
 from phisight.cli import data, demo, doctor, evaluate, export, pairs, plan, predict, report, sample, serve, train
-from phisight.cli.screen import console, fail
+from phisight.cli.screen import console, fail, refused_by_the_system
 from phisight.core.errors import PhisightError
 
 app = typer.Typer(
@@ -70,3 +70,8 @@ def main() -> None:
         if debug:
             raise
         fail(error)
+    except Exception as error:
+        named = refused_by_the_system(error)
+        if debug or named is None:
+            raise
+        fail(named)

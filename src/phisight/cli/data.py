@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from phisight.cli.data_build import BUILD_HELP, build_command, print_result, reporter
+from phisight.cli.data_build import (
+    BUILD_HELP,
+    AllowPrivate,
+    Encoding,
+    MaxBytes,
+    MaxPixels,
+    MinSide,
+    Sheet,
+    build_command,
+    print_result,
+    reporter,
+)  # fmt: skip
 from phisight.cli.screen import console, progress_bar
 
 app = typer.Typer(
@@ -25,7 +36,12 @@ def correct_command(
         Path | None, typer.Option(help="Folder that the table's paths begin in (default: the working folder).")
     ] = None,
     image_fence: Annotated[Path | None, typer.Option(help="Folder that images must lie in.")] = None,
-    allow_private: Annotated[bool, typer.Option("--allow-private", help="Fetch from private addresses too.")] = False,
+    encoding: Encoding = "utf-8-sig",
+    sheet: Sheet = None,
+    max_bytes: MaxBytes = 50000000,
+    max_pixels: MaxPixels = 50000000,
+    min_side: MinSide = 8,
+    allow_private: AllowPrivate = False,
 ) -> None:
     """Add corrected answers to a data set as rows: a new version beside it.
 
@@ -36,9 +52,15 @@ def correct_command(
     from phisight.data.build.plan.config import BuildOptions
     from phisight.data.dataset.add_rows import correct
     from phisight.data.fetch.limits import FetchLimits
+    from phisight.data.images.decode import ImageLimits
 
     options = BuildOptions(
-        image_root=image_root, image_fence=image_fence, fetch=FetchLimits(allow_private=allow_private)
+        image_root=image_root,
+        image_fence=image_fence,
+        encoding=encoding,
+        sheet=sheet,
+        limits=ImageLimits(max_bytes, max_pixels, min_side),
+        fetch=FetchLimits(allow_private=allow_private),
     )
     with progress_bar() as progress:
         result = correct(folder, review, options, reporter(progress))

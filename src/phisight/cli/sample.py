@@ -38,7 +38,7 @@ def make_command(
         ),
     ] = "fashion",
     like: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Learn from this table (what data build reads, or a data set folder) and make a new one of its kind; "
             "with --foreign: take the sizes of its images."
@@ -81,7 +81,7 @@ def make_command(
 
 
 def _make_products(
-    rows: int, out: Path, seed: int, preset: str, like: Path | None, faults: str, workers: int, *, overwrite: bool
+    rows: int, out: Path, seed: int, preset: str, like: str | None, faults: str, workers: int, *, overwrite: bool
 ) -> None:
     from phisight.core.errors import SampleError
     from phisight.sample.captions.caption_folder import PRESET as CAPTIONS
@@ -129,7 +129,7 @@ def _make_products(
 
 
 def _make_foreign(
-    count: int, kinds: str, like: Path | None, out: Path, seed: int, workers: int, *, overwrite: bool
+    count: int, kinds: str, like: str | None, out: Path, seed: int, workers: int, *, overwrite: bool
 ) -> None:
     from phisight.data.dataset.folder import DatasetFolder
     from phisight.data.dataset.image_groups import recorded_sizes
@@ -154,10 +154,10 @@ def _make_foreign(
 
 @app.command("check")
 def check_command(
-    real: Annotated[Path, typer.Argument(help="The real table: whatever data build reads, or a data set folder.")],
+    real: Annotated[str, typer.Argument(help="The real table: whatever data build reads, or a data set folder.")],
     sample: Annotated[Path, typer.Argument(help="The sample made from it.")],
     holdout: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Real rows the sample was not learned from; a data set folder brings its own (split test)."),
     ] = None,
 ) -> None:
@@ -180,24 +180,17 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _real_table(path: Path) -> Path | RealTable:
+def _real_table(name: str) -> Path | RealTable:
     """The table to learn from: a data set folder by its path, anything else as ``data build`` reads it."""
-    import pyarrow as pa
-
     from phisight.core.dataset_folder import CARD, METADATA
     from phisight.data.sources.layouts.open import open_source
+    from phisight.data.values.plain_columns import plain_columns
     from phisight.sample.like.real_table import table_of_columns
 
-    if not path.exists() or (path / CARD).is_file() or (path / METADATA).is_file():
+    path = Path(name)
+    if (path / CARD).is_file() or (path / METADATA).is_file():
         return path
-    source = open_source(str(path))
-    columns: dict[str, list[object]] = {name: [] for name in source.schema.names}
-    for batch in source.batches():
-        for field in source.schema:
-            stored = pa.types.is_nested(field.type) or pa.types.is_binary(field.type)  # images are not imitated
-            cells = batch.table[field.name].to_pylist()
-            columns[field.name] += [None] * len(cells) if stored else cells
-    return table_of_columns(columns, str(path))
+    return table_of_columns(plain_columns(open_source(name)), name)
 
 
 @contextmanager

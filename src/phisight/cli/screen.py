@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +22,7 @@ from rich.progress import (
 from rich.segment import Segment
 
 from phisight.core.environment import rank, world_size
+from phisight.core.errors import MemoryLimitError, PhisightError, StorageError
 
 Overrides = Annotated[
     list[str] | None,
@@ -167,3 +170,32 @@ class TrainingBar:
         name = next((name for name in ("loss", "eval_loss") if name in metrics), None)
         if name and step:
             self._progress.update(self._task, note=f"{name.replace('_', ' ')} {metrics[name]:.3f}")
+
+
+_NO_MEMORY = re.compile(
+    r"could not create a primitive|can't allocate memory|cannot allocate memory|not enough memory|bad_alloc|"
+    r"can't start new thread|failed to map segment|unable to mmap|failed to allocate|out of memory",
+    re.IGNORECASE,
+)
+"""How oneDNN, torch, the C++ library, Python's threads, the loader of libraries and Arrow say that there is no more."""
+_REPAIRS = {
+    errno.EROFS: "name a place that can be written, with --out or HF_HOME",
+    errno.EACCES: "take the rights to it, or name another place",
+    errno.EPERM: "take the rights to it, or name another place",
+    errno.ENOSPC: "make room and give the same command again",
+    errno.EDQUOT: "make room and give the same command again",
+}
+
+
+def refused_by_the_system(error: BaseException) -> PhisightError | None:
+    """The named error of what the system refused; None where it is something else."""
+    said = " ".join(str(error).split())[:160] or type(error).__name__
+    lacks = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if lacks or (isinstance(error, RuntimeError | OSError | ImportError) and _NO_MEMORY.search(str(error))):
+        return MemoryLimitError(
+            f"the system gives no more memory ({said}); free some or raise its limit (ulimit -v), lower batch size, "
+            "workers or threads, or take a smaller model"
+        )
+    if isinstance(error, OSError) and (repair := _REPAIRS.get(error.errno or 0)):
+        return StorageError(f"{error.filename or 'a file'}: {error.strerror}; {repair}")
+    return None

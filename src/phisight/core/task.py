@@ -170,7 +170,7 @@ class Task(BaseModel):
             return None
         start, found = start + len(self._literals[0]), {}
         for name, literal in zip(self.names, self._literals[1:], strict=True):
-            end = text.find(literal, start) if literal else len(text)
+            end = _end_of_value(text, literal, start, last=name == self.names[-1])
             if end < 0:
                 return None
             value = text[start:end]
@@ -188,7 +188,7 @@ class Task(BaseModel):
             return ParsedAnswer(None, f"does not begin with {literals[0]!r}")
         rest = rest[len(literals[0]) :]
         for name, literal in zip(self.names, literals[1:], strict=True):
-            cut = rest.find(literal) if literal else len(rest)
+            cut = _end_of_value(rest, literal, 0, last=name == self.names[-1])
             if cut < 0:
                 return ParsedAnswer(None, f"{literal!r} missing after field {name!r}")
             value, rest = rest[:cut].strip(), rest[cut + len(literal) :]
@@ -201,6 +201,19 @@ class Task(BaseModel):
         if rest.strip():
             return ParsedAnswer(None, f"text after the answer: {rest.strip()[:40]!r}")
         return ParsedAnswer(values)
+
+
+def _end_of_value(text: str, literal: str, start: int, *, last: bool) -> int:
+    """Where a field's value ends: where its literal first stands; -1 where it does not.
+
+    Behind the last field the literal ends the text, so that ``{price}.`` reads 12.50 from ``12.50.``.
+    """
+    if not literal:
+        return len(text)
+    end = len(text.rstrip()) - len(literal.rstrip())
+    if last and end >= start and text.rstrip().endswith(literal.rstrip()):
+        return end
+    return text.find(literal, start)
 
 
 def special_tokens_in(text: str) -> list[str]:

@@ -4,7 +4,8 @@
       = literal, text, literal, one of the known categories, literal, number, end
 
 A state is a set of (part, position within it): where the answer may stand. Every complete text is one that
-``Task.parse`` reads: a text field never holds the literal that ends it, because reading cuts at its first occurrence.
+``Task.parse`` reads: a text field never holds the literal that ends it, because reading cuts at its first occurrence
+(behind the last field it is the literal at the end of the answer that counts, so that ``{price}.`` may be ``12.50.``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Grammar:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = list(parts)
+        fields = [at for at, part in enumerate(self._parts) if not isinstance(part, Literal)]
+        self._last_field = max(fields, default=0)
         self._steps: dict[tuple[States, int], States] = {}
         self.start: States = self._closed({(0, self._parts[0].start)})
 
@@ -89,7 +92,8 @@ class Grammar:
                     closed.add(following)
                     todo.append(following)
         furthest = max((part for part, _ in closed), default=0)
-        passed = max((part for part in range(furthest) if isinstance(self._parts[part], Literal)), default=-1)
+        within = range(min(furthest, self._last_field))
+        passed = max((part for part in within if isinstance(self._parts[part], Literal)), default=-1)
         return frozenset((part, state) for part, state in closed if part > passed)
 
 

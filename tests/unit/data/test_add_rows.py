@@ -116,6 +116,18 @@ def test_corrected_answers_become_rows(tmp_path: Path, monkeypatch: pytest.Monke
     assert "confidence" not in rows["Right 2"]
 
 
+def test_the_command_may_widen_the_limits_of_the_data_set(tmp_path: Path) -> None:
+    build(str(table(tmp_path / "in", "a.csv", range(20))), tmp_path / "ds", BuildOptions(task=TASK))
+    (tmp_path / "in/flat.png").write_bytes(encoded(smooth_image(90, (40, 5)), "PNG"))
+    review = tmp_path / "r.csv"
+    review.write_text("image,title,price\nflat.png,Right,1.5\n")
+    arguments = ["data", "correct", str(tmp_path / "ds"), str(review), "--image-root", str(tmp_path / "in")]
+    for number, (more, kept) in enumerate((([], 20), (["--min-side", "20"], 20), (["--min-side", "4"], 21)), start=2):
+        done = CliRunner().invoke(app, [*arguments, *more])
+        assert done.exit_code == 0, done.output
+        assert len(DatasetFolder.open(tmp_path / f"ds-{number}")) == kept
+
+
 def test_the_commands(tmp_path: Path) -> None:
     first = table(tmp_path / "in", "a.csv", range(20))
     arguments = ["data", "build", str(first), "--out", str(tmp_path / "ds"), "--field", "title:text"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phisight.data.sources.arrow import column_of, numbers_of, table_of
+from phisight.data.sources.arrow import column_of, numbers_of, table_of, texts_of
 
 
 @settings(max_examples=60, deadline=None)
@@ -31,6 +31,15 @@ def test_what_is_no_text_is_still_pyarrows_to_judge() -> None:
     with pytest.raises((pa.ArrowTypeError, pa.ArrowInvalid)):
         column_of(["a", 5], pa.string())
     assert column_of([1.5, None], pa.float64()).to_pylist() == [1.5, None]
+
+
+@given(st.integers(1, 5).flatmap(lambda width: st.lists(st.lists(st.text(), min_size=width, max_size=width))))
+def test_rows_of_text(rows: list[list[str]]) -> None:
+    schema = pa.schema([(f"c{at}", pa.string()) for at in range(len(rows[0]) if rows else 3)])
+    table = texts_of(rows, schema)
+    table.validate(full=True)
+    assert table.schema == schema
+    assert [list(row.values()) for row in table.to_pylist()] == rows
 
 
 @pytest.mark.process

@@ -146,6 +146,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "members.tar": (lambda path: bombs.tar_of_large_members(path, 2, 100_000_000), "1 2"),
     "header.tar": (lambda path: bombs.tar_of_a_large_header(path, 200_000_000), "SourceError"),
     "row.jsonl": (lambda path: bombs.jsonl_of_a_large_row(path, 150_000_000), "2 1"),
+    "record.json": (lambda path: bombs.json_of_a_large_record(path, 300_000_000), "2 1"),
     "row.csv": (lambda path: bombs.csv_of_a_large_row(path, 150_000_000), "2 1"),
 }
 
@@ -208,7 +209,7 @@ def test_text_that_is_no_utf8_in_parquet_is_read(tmp_path: Path) -> None:
 
 def test_a_json_file_of_gigabytes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phisight.data.sources.records.MAX_FILE_BYTES", 10)
-    (tmp_path / "t.json").write_text('[{"title": "a"}]')
+    (tmp_path / "t.json").write_text('{"rows": [{"title": "a"}]}')
     with pytest.raises(SourceError, match=r"save it as \.jsonl"):
         open_source(str(tmp_path / "t.json"))
 

@@ -185,3 +185,33 @@ def test_an_empty_file_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(SourceError, match="is empty"):
         open_source(str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("delimiter", ["^", "~", "\x1f", "\x01", "þ", "¦", "¬"])
+@pytest.mark.parametrize("title", ["Thing, red", "a|b", "https://a.test/x;y"])
+def test_rare_delimiters_are_found_by_the_header(delimiter: str, title: str, tmp_path: Path) -> None:
+    rows = [["sku", "title", "price"], *([f"p{n}", f"{title} {n}", f"{n},5"] for n in range(6))]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(map(delimiter.join, rows)) + "\n", encoding="utf-8")
+    source = open_source(str(path))
+    assert source.schema.names == rows[0]
+    assert [list(row.values()) for batch in source.batches() for row in batch.table.to_pylist()] == rows[1:]
+    assert any("divided by" in note for note in source.notes)
+
+
+def test_one_column_stays_one_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("url\nhttps://a.test/~x/1.jpg\nhttps://a.test/~x/2^3.jpg\n")
+    assert open_source(str(path)).schema.names == ["url"]
+
+
+@pytest.mark.parametrize("behind", ["", "\n\n", "\x1a", "\0" * 50, "\n\x1a\n", "\ufeff"])
+@pytest.mark.parametrize("before", ["", "\ufeff", "\ufeff\ufeff"])
+def test_what_old_programs_leave_at_both_ends(before: str, behind: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f'{before}sku,"title\n (English)"\n="007",Hat\n"=""008""",="a"&"b"\n{behind}', encoding="utf-8")
+    source = open_source(str(path))
+    (batch,) = source.batches()
+    assert source.schema.names == ["sku", "title (English)"]
+    assert [list(row.values()) for row in batch.table.to_pylist()] == [["007", "Hat"], ["008", '="a"&"b"']]
+    assert not batch.malformed

@@ -60,6 +60,14 @@ def test_every_kind_of_leak_is_found(tmp_path: Path) -> None:
     assert leaks["key"].examples == ["e in train", "e in test"]
 
 
+def test_images_of_one_fingerprint_leak_whatever_their_bytes(tmp_path: Path) -> None:
+    image = smooth_image(3)
+    images = [encoded(image, "PNG"), encoded(image, "PNG", compress_level=1), encoded(smooth_image(5))]
+    rows = [row("a", "train"), row("b", "test"), row("c", "train")]
+    (leak,) = find_leaks(foreign_folder(tmp_path / "ds", rows, images))
+    assert (leak.kind, leak.examples) == ("near image", ["a in train", "b in test"])
+
+
 def splits_of(groups: list[str], categories: list[str], prices: list[float], seed: int = 0) -> list[str]:
     fraction = np.array([split_fraction(seed, group) for group in groups])
     group_ranks, category_ranks = (np.unique(names, return_inverse=True)[1] for names in (groups, categories))

@@ -36,6 +36,11 @@ RECORDS = [{"id": 1, "title": "Hat", "image": "a.jpg"}, {"id": 2, "title": "Bag"
         {"data": RECORDS},
         {"meta": {"count": 2}, "products": RECORDS},
         {"version": 1, "names": ["x"], "rows": RECORDS},
+        {"status": "ok", "result": {"total": 2, "items": RECORDS}},
+        {"data": {"products": {"list": RECORDS}}, "errors": {}},
+        {"columns": list(RECORDS[0]), "index": [0, 1], "data": [list(row.values()) for row in RECORDS]},
+        {name: [row[name] for row in RECORDS] for name in RECORDS[0]},
+        {name: {str(at): row[name] for at, row in enumerate(RECORDS)} for name in RECORDS[0]},
     ],
 )
 def test_an_array_of_records_wherever_it_stands(value: Any, tmp_path: Path) -> None:
@@ -45,6 +50,9 @@ def test_an_array_of_records_wherever_it_stands(value: Any, tmp_path: Path) -> N
 def test_an_index_of_records(tmp_path: Path) -> None:
     path = written(tmp_path / "t.json", {"p1": {"title": "Hat"}, "p2": {"title": "Bag"}})
     assert rows_of(path) == [{"key": "p1", "title": "Hat"}, {"key": "p2", "title": "Bag"}]
+    photos = {"images": [{"src": "a.jpg"}]}
+    path = written(tmp_path / "u.json", {"p1": {"title": "Hat", **photos}, "p2": {"title": "Bag", **photos}})
+    assert [row["title"] for row in rows_of(path)] == ["Hat", "Bag"]
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
@@ -184,7 +192,15 @@ def test_a_damaged_workbook_is_one_line(content: bytes, suffix: str, tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("t.zip", "unpack it"), ("t.pkl", "may run code"), ("t.db", "export the table"), ("a.jpg", "an image")],
+    [
+        ("t.zip", "unpack it"),
+        ("t.pkl", "may run code"),
+        ("t.db", "export the table"),
+        ("a.jpg", "an image"),
+        *((f"t.{kind}.{packed}", "unpack it") for kind in ("csv", "jsonl") for packed in ("gz", "bz2", "xz", "zst")),
+        ("t.7z", "unpack it"),
+        ("t", "no known kind"),
+    ],
 )
 def test_a_refused_kind_is_recognized(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")

@@ -52,6 +52,17 @@ def test_which_texts_fit(text: str, fits: bool) -> None:
     assert accepted(GRAMMAR.grammar, text) is fits
 
 
+@pytest.mark.parametrize("behind", [".", "-", ")", ". ", " EUR."])
+@pytest.mark.parametrize("price", [12.5, -0.25, 1200.0])
+def test_the_literal_behind_the_last_number_may_be_a_part_of_numbers(price: float, behind: str) -> None:
+    """The point of 12.50 does not end the answer where a point ends the template, and the last one does."""
+    task = Task.model_validate({"answer": "It costs {price}" + behind, "fields": {"price": "number"}})
+    text = task.render({"price": price})
+    grammar = Grammar.of_known(task)
+    assert accepted(grammar, text)
+    assert not accepted(grammar, text.removesuffix(behind))
+
+
 @pytest.mark.parametrize(
     ("decimals", "text", "fits"), [(0, "13", True), (0, "13.0", False), (2, "13.25", True), (2, "13.2", False)]
 )

@@ -95,7 +95,7 @@ def correct(
 
 
 def _options_of(data: DatasetFolder, options: BuildOptions) -> BuildOptions:
-    """The options with the data set's own task, groups, shares, seed and limits."""
+    """The options with the data set's own task, groups, shares, seed and limits; options may widen the limits."""
     if options.task is not None:
         raise SettingsError("--add asks the task of the data set; leave --task, --field and --answer out")
     build: dict[str, Any] = (data.card.model_extra or {}).get("build") or {}
@@ -110,10 +110,17 @@ def _options_of(data: DatasetFolder, options: BuildOptions) -> BuildOptions:
             near_duplicates=bool(build.get("near_duplicates", True)),
             shares=SplitShares(**build["shares"]) if "shares" in build else options.shares,
             seed=int(build.get("seed", 0)),
-            limits=ImageLimits(**build["limits"]) if "limits" in build else options.limits,
+            limits=_wider(ImageLimits(**build.get("limits", {})), options.limits),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise DatasetError(f"{data.path}: the card does not say how it was built ({error}); build it again") from error
+
+
+def _wider(own: ImageLimits, given: ImageLimits) -> ImageLimits:
+    """The wider of two limits each: what a data set holds already stays in it."""
+    return ImageLimits(
+        max(own.max_bytes, given.max_bytes), max(own.max_pixels, given.max_pixels), min(own.min_side, given.min_side)
+    )
 
 
 def _known_key(data: DatasetFolder, new: Source) -> str | None:

@@ -77,23 +77,26 @@ def _fingerprints(data: DatasetFolder) -> tuple[list[str], list[str], list[str]]
 
 
 def _near(shas: list[str], phashes: list[str], colors: list[str], splits: list[str], keys: list[str]) -> Leak | None:
-    """Nearly the same image in different splits; an image in many rows is compared once."""
-    members: dict[str, list[int]] = defaultdict(list)
-    for at, sha in enumerate(shas):
+    """Nearly the same image in different splits; images of one fingerprint are compared once."""
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for at, one in enumerate(zip(phashes, colors, strict=True)):
         if phashes[at]:
-            members[sha].append(at)
-    images = list(members.values())
-    if not images:
+            members[one].append(at)
+    prints = list(members.values())
+    if not prints:
         return None
     try:
-        arrays = as_arrays([phashes[rows[0]] for rows in images], [colors[rows[0]] for rows in images])
+        arrays = as_arrays([phashes[rows[0]] for rows in prints], [colors[rows[0]] for rows in prints])
     except (ValueError, OverflowError) as error:
         raise DatasetError("the table's perceptual hashes cannot be read; build the folder again") from error
-    stands_in = [{splits[at] for at in rows} for rows in images]
+    stands_in = [{splits[at] for at in rows} for rows in prints]
     leaking: set[int] = set()
+    for rows, found in zip(prints, stands_in, strict=True):
+        if len(found) > 1 and len({shas[at] for at in rows}) > 1:
+            leaking.update(rows)
     for one, two in near_duplicates(*arrays):
         if len(stands_in[one] | stands_in[two]) > 1:
-            leaking.update(images[one], images[two])
+            leaking.update(prints[one], prints[two])
     return _leak("near image", sorted(leaking), splits, keys)
 
 

@@ -6,6 +6,7 @@ values are a Series. That takes half a second, as long as 200 images; Arrow's bu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,17 @@ def column_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
+def texts_of(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.Table:
+    """A table of rows of text, one value a column: all values in one buffer, so that many columns cost little."""
+    cells = [cell for column in zip(*rows, strict=True) for cell in column]
+    whole = _text(cells)
+    if not isinstance(whole, pa.StringArray) or not rows:
+        columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+        return pa.Table.from_arrays([column_of(column, pa.string()) for column in columns], schema=schema)
+    parts = [whole.slice(at * len(rows), len(rows)) for at in range(len(schema))]
+    return pa.Table.from_arrays(parts, schema=schema)
+
+
 def numbers_of(values: Sequence[int] | Sequence[float | None], kind: pa.DataType) -> pa.Array:
     """A column of numbers that are of that kind already (int32, int64 or float64), or null."""
     known = np.array([value is not None for value in values], dtype=bool)
@@ -52,12 +64,18 @@ def numbers_of(values: Sequence[int] | Sequence[float | None], kind: pa.DataType
 
 
 def _text(values: Sequence[str | None]) -> pa.Array:
-    encoded = [b"" if value is None else value.encode("utf-8", "replace") for value in values]  # lone surrogates: ?
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    texts = [value or "" for value in values]
+    joined = "".join(texts)
+    if joined.isascii():
+        lengths, data = map(len, texts), joined.encode()
+    else:
+        encoded = [text.encode("utf-8", "replace") for text in texts]  # lone surrogates: ?
+        lengths, data = map(len, encoded), b"".join(encoded)
+    ends = np.fromiter(itertools.accumulate(lengths, initial=0), dtype=np.int64, count=len(texts) + 1)
     if ends[-1] > _MOST_BYTES:
         return pa.array(values, pa.string())
     known = np.array([value is not None for value in values], dtype=bool)
-    buffers = [_validity(known), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
+    buffers = [_validity(known), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(data)]
     return pa.Array.from_buffers(pa.string(), len(values), buffers)
 
 

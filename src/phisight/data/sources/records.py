@@ -1,4 +1,4 @@
-"""JSON files of records: an array of objects, an object that holds one, or COCO's tables."""
+"""JSON objects that hold records: in one array, by their keys, or as COCO's tables (arrays: ``json_array``)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.sources.bounds import MAX_FILE_BYTES
 from phisight.data.sources.tables import batches_of_records, column_types, file_description, fitted, flat
 
+_DEEPEST = 4
+"""Levels of objects in which an array of records is looked for."""
+
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file; SourceError when it is none."""
@@ -27,22 +30,57 @@ def read_json(path: Path) -> Any:
 
 
 def records_in(value: Any, path: Path) -> list[Any]:
-    """The records of a JSON value: the array, the one array of objects inside an object, or COCO's joined tables."""
-    if isinstance(value, list):
-        return value
+    """The records of a JSON value: the one array of objects inside it, COCO's joined tables, or a table of pandas."""
     if isinstance(value, Mapping):
         if _is_coco(value):
             return list(_coco_records(value))
-        arrays = [name for name, part in value.items() if isinstance(part, list) and part and isinstance(part[0], dict)]
-        if len(arrays) == 1:
-            return list(value[arrays[0]])
-        if arrays:
-            raise SourceError(
-                f"{path} holds several lists of records ({some(arrays)}); save the one that is meant as a JSON array"
-            )
-        if value and all(isinstance(part, dict) for part in value.values()):  # pandas: orient="index"
-            return [{"key": name, **part} for name, part in value.items()]
+        for level in _levels(value):
+            arrays = {name: part for name, part in level.items() if _holds_objects(part)}
+            if len(arrays) == 1:
+                return list(next(iter(arrays.values())))
+            if arrays:
+                raise SourceError(
+                    f"{path} holds several lists of records ({some(arrays)}); save the one that is meant as an array"
+                )
+            if level.keys() == value.keys() and _are_alike(list(value.values())):
+                break
+        if (records := _of_pandas(value)) is not None:
+            return records
     raise SourceError(f"{path} holds no list of records; a JSON array of objects is due, or COCO's tables")
+
+
+def _are_alike(parts: list[Any]) -> bool:
+    """Whether these are several objects that share names: rows of a table, not what stands around one."""
+    return len(parts) > 1 and all(isinstance(part, dict) for part in parts) and bool(set.intersection(*map(set, parts)))
+
+
+def _levels(value: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What an object holds, then what the objects in it hold, and so on, each under its path (``result.items``)."""
+    level: dict[str, Any] = dict(value)
+    for _ in range(_DEEPEST):
+        yield level
+        inner = {name: part for name, part in level.items() if isinstance(part, Mapping)}
+        level = {f"{name}.{key}": one for name, part in inner.items() for key, one in part.items()}
+
+
+def _holds_objects(part: Any) -> bool:
+    return isinstance(part, list) and bool(part) and isinstance(part[0], dict)
+
+
+def _of_pandas(value: Mapping[str, Any]) -> list[Any] | None:
+    """The rows of an object that pandas writes (``to_json`` in each of its orientations); none where it is another."""
+    names, rows = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(rows, list):  # orient="split"
+        return [dict(zip(map(str, names), row, strict=False)) if isinstance(row, list) else row for row in rows]
+    columns = list(value.values())
+    if columns and all(isinstance(part, list) for part in columns) and len(set(map(len, columns))) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    if not columns or not all(isinstance(part, dict) and part for part in columns):
+        return None
+    if all(key.isdigit() for part in columns for key in part):  # orient="columns", the default
+        keys = list(dict.fromkeys(key for part in columns for key in part))
+        return [{name: part.get(key) for name, part in value.items()} for key in keys]
+    return [{"key": name, **part} for name, part in value.items()]  # orient="index"
 
 
 class RecordSource(Source):
@@ -51,10 +89,10 @@ class RecordSource(Source):
     image_column: str | None = None
     key_column: str | None = None
 
-    def __init__(self, path: Path, value: Any = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.root: Path | None = path.parent
         self.description: dict[str, Any] = file_description("json", path)
-        value = read_json(path) if value is None else value
+        value = read_json(path)
         self._records = [_record(one) for one in records_in(value, path)]
         if isinstance(value, Mapping) and _is_coco(value):
             self.image_column, self.key_column = "file_name", None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from phisight.core.errors import SourceError, some
 from phisight.data.sources.arrow import table_of
 from phisight.data.sources.base import BATCH_ROWS, MalformedRow, Source, SourceBatch
 from phisight.data.sources.bounds import BATCH_BYTES, MAX_BYTES, capped_lines
+
+_LONGEST_PREFACE = 20
+"""Lines that may stand before a header."""
 
 
 def file_description(kind: str, path: Path) -> dict[str, Any]:
@@ -29,6 +32,37 @@ def check_names(names: list[str], path: Path) -> None:
     if twice or not names or any(not name.strip() for name in names):
         wrong = f"column {some(twice)} stands twice" if twice else "a column has no name"
         raise SourceError(f"{path}: {wrong} in the header ({some(names, 20)}); give every column a name of its own")
+
+
+def header_at(records: Sequence[Sequence[str]], width: int) -> int:
+    """Which record is the header: the first with more than one value, where the others have more."""
+    for at, record in enumerate(records[:_LONGEST_PREFACE]):
+        filled = sum(bool(cell.strip()) for cell in record)
+        if filled > 1 or width == 1:
+            return at
+    return 0
+
+
+def distinct_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names with one for each column without, and a number behind those that stand twice; what was done."""
+    taken = set(names) - {""}
+    found: list[str] = []
+    seen: set[str] = set()
+    changed = []
+    for at, name in enumerate(names, start=1):
+        new = name
+        if not name or name in seen:
+            base, number = (f"column_{at}", 1) if not name else (name, 2)
+            new = base if not name else f"{base}_{number}"
+            while new in taken:
+                number += 1
+                new = f"{base}_{number}"
+            changed.append(f"column {at} {f'is called {name!r} again' if name else 'has no name'}: {new!r}")
+        taken.add(new)
+        seen.add(new)
+        found.append(new)
+    more = [f"... and {len(changed) - 3} more columns"] if len(changed) > 3 else []
+    return found, [*changed[:3], *more]
 
 
 class FileSource(Source):
@@ -78,11 +112,13 @@ class JsonLinesSource(FileSource):
     ``a.b`` names value b of a nested object a.
     """
 
+    kind = "jsonl"
+
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        super().__init__(path, "jsonl", max_bytes)
+        super().__init__(path, self.kind, max_bytes)
         types = column_types(self.objects())
         if not types:
-            raise SourceError(f"{path} holds no JSON object; each line must be one, with the columns as its names")
+            raise SourceError(f"{path} holds no JSON object; each record must be one, with the columns as its names")
         self.schema = pa.schema(types.items())
 
     def count(self) -> int | None:

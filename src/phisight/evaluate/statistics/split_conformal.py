@@ -40,7 +40,7 @@ class SplitConformal:
         count = int(codes.max(initial=-1)) + 1
         wanted = (count + 1) * level
         if wanted > count + 1e-9:
-            least = int(np.ceil(level / (1 - level)))
+            least = int(np.ceil(level / (1 - level) - 1e-9))
             raise EvaluationError(
                 f"{len(truth)} rows of {count} products are too few for intervals of {level:.0%}; at least {least} "
                 "products are needed"

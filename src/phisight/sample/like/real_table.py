@@ -39,11 +39,15 @@ class RealTable:
 
 
 def table_of_columns(columns: dict[str, Values], name: str) -> RealTable:
-    """A table read elsewhere: its columns, all of one length; SourceError when there is nothing to learn from."""
+    """A table read elsewhere: its columns, all of one length, without those that a data set adds under their names.
+
+    SourceError when there is nothing to learn from.
+    """
     rows = len(next(iter(columns.values()), []))
-    if not rows:
-        raise SourceError(f"{name} holds 0 rows and {len(columns)} columns: nothing to learn from")
-    return RealTable({column: _plain(values) for column, values in columns.items()}, rows)
+    own = {column: _plain(values) for column, values in columns.items() if column not in _ADDED}
+    if not rows or not own:
+        raise SourceError(f"{name} holds {rows} rows and {len(own)} columns of its own: nothing to learn from")
+    return RealTable(own, rows)
 
 
 def read_table(source: Path | RealTable) -> RealTable:

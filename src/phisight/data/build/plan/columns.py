@@ -30,7 +30,9 @@ _KEY_NAMES = (
     "url_handle",
 )
 _TITLE_NAMES = ("title", "name", "product_name", "product_title", "caption", "text", "description")
-_CATEGORY_NAMES = ("category3_code", "category", "label", "class", "product_type", "department", "categories", "type")
+_CATEGORY_NAMES = (
+    "category3_code", "category", "label", "class", "cls", "product_type", "department", "categories", "type",
+)  # fmt: skip
 _PRICE_NAMES = ("full_price", "price", "list_price", "amount", "cost", "variant_price", "regular_price")
 _FILLED = 0.8
 """A guessed field whose column holds something in fewer of the rows is optional."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,15 @@ from phisight.data.sources.arrow import is_embedded
 from phisight.data.sources.base import Source
 from phisight.data.sources.products.image_cells import images_in
 from phisight.data.values.booleans import read_boolean
-from phisight.data.values.currencies import currency
 from phisight.data.values.date_style import possible_dates
 from phisight.data.values.lists import is_list
 from phisight.data.values.number_text import read_number_text
+from phisight.data.values.plain_columns import is_written_number
 
 PROFILED_ROWS = 2000
+_PROFILED_CELLS, _FEWEST_ROWS = 1_000_000, 20
+"""Of a very wide table fewer rows are looked at, but not fewer than these."""
 _LOOKED_UP = 20
-_UNIT_LENGTH = 4
-_CODE = re.compile(r"(?<![\d.,'])0\d")
 _LONGEST_PATH = 1000
 _SEARCHED = 100
 """Columns whose texts are looked for among the files' names."""
@@ -57,7 +59,8 @@ class ColumnProfile:
 
 
 def profile(source: Source, rows: int = PROFILED_ROWS) -> dict[str, ColumnProfile]:
-    """Profile of every column from the first rows."""
+    """Profile of every column from the first rows; from fewer of them where the table is very wide."""
+    rows = min(rows, max(_FEWEST_ROWS, _PROFILED_CELLS // max(1, len(source.schema))))
     tables, seen = [], 0
     for batch in source.batches():
         tables.append(batch.table)
@@ -81,17 +84,44 @@ def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnP
     texts = [str(cell).strip() for cell in cells]
     count = max(1, len(cells))
     typed = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    numbers = count if typed else sum(map(_is_number, texts))
+    looks = Counter(name for cell in cells for name in _looks(cell))
+    numbers = count if typed else looks[_NUMBER]
     return ColumnProfile(
         filled=len(cells) / max(1, len(column)),
-        images=0.0 if typed else _image_share(source.root if numbers < count else None, texts),
+        images=0.0
+        if typed or looks[_PLAIN] == len(cells)
+        else _image_share(source.root if numbers < count else None, texts),
         numbers=numbers / count if cells else 0.0,
-        shares={name: sum(map(looks, cells)) / count for name, looks in _LOOKS.items()} if cells else {},
+        shares={name: looks[name] / count for name in _LOOKS} if cells else {},
         distinct=len(set(texts)),
         unique=len(set(texts)) == len(texts) > 1,
         words=sum(len(text.split()) for text in texts) / count,
         length=sum(map(len, texts)) / count,
     )
+
+
+def _looks(cell: Any) -> frozenset[str]:
+    """The kinds that a cell could be, ``_NUMBER``, and ``_PLAIN`` where it is digits, a sign and a point at most."""
+    if not isinstance(cell, str):
+        found = {name for name, looks in _LOOKS.items() if looks(cell)}
+        return frozenset(found | ({_NUMBER} if is_written_number(str(cell).strip()) else set()))
+    text = cell.strip()
+    return _looks_of_short(text) if len(text) <= _SHORT else _looks_of_text(text)
+
+
+def _looks_of_text(text: str) -> frozenset[str]:
+    if _PLAIN_NUMBER.fullmatch(text):
+        return _WITH_POINT if "." in text else _WHOLE
+    if not _DIGIT.search(text):  # words: no number, no day
+        return frozenset(name for name in ("boolean", "list") if _LOOKS[name](text))
+    found = {name for name, looks in _LOOKS.items() if looks(text)}
+    found |= {_PLAIN} if _DIGITS.fullmatch(text) else set()
+    return frozenset(found | ({_NUMBER} if is_written_number(text) else set()))
+
+
+@lru_cache(maxsize=65536)
+def _looks_of_short(text: str) -> frozenset[str]:
+    return _looks_of_text(text)
 
 
 def _is_integer(cell: Any) -> bool:
@@ -116,6 +146,12 @@ _LOOKS: dict[str, Callable[[Any], bool]] = {
     "boolean": _is_boolean,
     "list": is_list,
 }
+_NUMBER, _PLAIN = "number", "plain"
+_WHOLE, _WITH_POINT = frozenset({"integer", _NUMBER, _PLAIN}), frozenset({_NUMBER, _PLAIN})
+_PLAIN_NUMBER = re.compile(r"-?(?:[2-9]|[1-9][0-9]{1,6}|[1-9][0-9]{8,17})|-?(?:0|[1-9][0-9]{0,17})\.[0-9]*[1-9]")
+"""Numbers that nothing else could be: 0 and 1 may be truth values, eight digits a day, and 0.0 both."""
+_DIGIT, _DIGITS = re.compile(r"\d"), re.compile(r"-?[0-9]{1,18}(?:\.[0-9]+)?")
+_SHORT = 40
 
 
 def _lists_of_images(source: Source, column: pa.ChunkedArray) -> ColumnProfile | None:
@@ -125,16 +161,6 @@ def _lists_of_images(source: Source, column: pa.ChunkedArray) -> ColumnProfile |
     texts = [one for one in firsts if isinstance(one, str)]
     share = 1.0 if len(texts) < len(firsts) else _image_share(source.root, texts)
     return ColumnProfile(filled, share, 0.0, {}, len(set(texts)), False, 0.0, 0.0) if share else None
-
-
-def _is_number(text: str) -> bool:
-    """A number with nothing or a unit beside it, no words; R-0001 and 007 are codes."""
-    if _CODE.search(text):
-        return False
-    number = read_number_text(text)
-    if number is None:
-        return False
-    return currency(number.unit) is not None or (len(number.unit) <= _UNIT_LENGTH and not text[0].isalpha())
 
 
 def _image_share(root: Path | None, texts: list[str]) -> float:

@@ -20,6 +20,7 @@ from phisight.data.fetch.request import Job, job_for
 from phisight.data.images.image_names import is_written_image
 from phisight.data.images.rejection import Rejection, internal
 from phisight.data.sources import Source, SourceBatch
+from phisight.data.sources.conversations import QUESTION
 
 _OFFENDERS_SHOWN = 3
 _MANY_EMPTY = 0.05
@@ -61,7 +62,8 @@ class Stager:
             for line in [bad.number if bad.origin is None else bad.origin]
         ]
         jobs: dict[str, Job] = {}
-        rows = zip(batch.numbers, batch.origins or batch.numbers, batch.table.to_pylist(), strict=True)
+        table = batch.table.select(self._needed())
+        rows = zip(batch.numbers, batch.origins or batch.numbers, table.to_pylist(), strict=True)
         for number, line, row in rows:
             row_staged, job = self._staged_row(number, line, row)
             staged.append(row_staged)
@@ -70,6 +72,13 @@ class Stager:
         self.read += len(staged)
         return [jobs[token] for token in self.journal.stage(staged, jobs)]
 
+    def _needed(self) -> list[str]:
+        """The columns that decide about a row; the others are carried as they are."""
+        columns = self.columns
+        named = [columns.image, columns.key, self.group.column, *columns.task.names]
+        wanted = {*named, QUESTION} if self.question is not None else set(named)
+        return [name for name in self.source.schema.names if name in wanted]
+
     def _staged_row(self, number: int, line: int, row: dict[str, Any]) -> tuple[StagedRow, Job | None]:
         cell = row[self.columns.image]
         key = _text(row[self.columns.key]) if self.columns.key else str(line)
@@ -77,7 +86,7 @@ class Stager:
         try:
             if not key:
                 raise Rejection("no_key", f"column {self.columns.key!r} is empty")
-            if self.question is not None and row["question"] != self.question:
+            if self.question is not None and row[QUESTION] != self.question:
                 raise Rejection("other_question", f"asks {_text(row['question'])[:80]!r}")
             values = self._checked(line, row)
             job = job_for(cell, self.files)

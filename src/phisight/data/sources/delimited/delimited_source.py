@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from phisight.core.errors import SourceError, some
-from phisight.data.sources.arrow import column_of
+from phisight.data.sources.arrow import texts_of
 from phisight.data.sources.base import BATCH_ROWS, MalformedRow, SourceBatch
 from phisight.data.sources.bounds import BATCH_BYTES, MAX_BYTES, capped_lines
 from phisight.data.sources.delimited.dialect import LOOKED_AT, Dialect, find_dialect
@@ -23,10 +24,13 @@ from phisight.data.sources.delimited.encoding import DEFAULT, text_encoding, wro
 from phisight.data.sources.tables import FileSource
 
 _BATCH_CELLS = 4_000_000
-_SAMPLE_CHARACTERS = 8_000_000
+_SAMPLE_CHARACTERS = 2_000_000
 _WIDE, _SEVERAL = 4, 3
 """Lines of as many values as there are columns are rows, not prose, where there are so many columns or such lines."""
 _SHOWN = 5
+_GUARDED = re.compile(r'="([^"]*)"')
+_BLANK = " \t\r\n\v\f\0\x1a\ufeff"
+"""What a line may hold that holds nothing: white space, zeros and Ctrl-Z that old programs put at a file's end."""
 
 
 class DelimitedSource(FileSource):
@@ -100,15 +104,11 @@ class DelimitedSource(FileSource):
                 numbers.append(number)
                 size += sum(map(len, record))
             if len(good) + len(malformed) >= most or size >= BATCH_BYTES:
-                yield SourceBatch(self._table(good), numbers, malformed)
+                yield SourceBatch(texts_of(good, self.schema), numbers, malformed)
                 good, numbers, malformed, size = [], [], [], 0
         self._rows = number
         if good or malformed:
-            yield SourceBatch(self._table(good), numbers, malformed)
-
-    def _table(self, records: list[list[str]]) -> pa.Table:
-        columns = zip(*records, strict=True) if records else ([] for _ in self.schema)
-        return pa.Table.from_arrays([column_of(column, pa.string()) for column in columns], schema=self.schema)
+            yield SourceBatch(texts_of(good, self.schema), numbers, malformed)
 
     def _records(self) -> Iterator[list[str] | str]:
         """Values of each row, or why it is none."""
@@ -160,10 +160,12 @@ def _reason(error: str, line: str, most: int) -> str:
 def _fitting(record: list[str], width: int) -> list[str] | str:
     """A record of as many values as there are columns, or why it is none; an empty list where it holds nothing.
 
-    Empty values behind the last column are left out.
+    Empty values behind the last column are left out; ``="007"``, which keeps Excel from reading a number, is 007.
     """
-    if not any(cell.strip() for cell in record):
+    if not any(cell.strip(_BLANK) for cell in record):
         return []
+    if any(cell[:2] == '="' for cell in record):
+        record = [found[1] if (found := _GUARDED.fullmatch(cell)) else cell for cell in record]
     if len(record) > width and not any(cell.strip() for cell in record[width:]):
         record = record[:width]
     if len(record) == width:

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from phisight.data.images.image_names import looks_like_image
+from phisight.data.sources.tables import distinct_names, header_at
 
 LOOKED_AT = 300
 """Lines."""
 _DELIMITERS = (",", ";", "\t", "|")
-_LONGEST_PREFACE = 20
+_RARE = ("^", "~", "\x1f", "\x01", "\u00fe", "\u00a6", "\u00ac")
+"""Delimiters that are tried where the first line holds one of them, and none of the usual ones."""
 _BACKSLASHED = re.compile(r'\\"(?![,;\t|\r\n"]|$)')
 """A backslash and a quote inside a value: behind a value's last quote a delimiter follows."""
 
@@ -56,16 +58,19 @@ def find_dialect(lines: Sequence[str], usual: str) -> Dialect | None:
         dialect = _best(lines[1:], [usual])
     else:
         dialect = _best(lines, [usual, *(one for one in _DELIMITERS if one != usual)])
+        rare = [one for one in _RARE if one in first and not any(usual in first for usual in _DELIMITERS)]
+        if rare and _score(lines, other := _best(lines, rare)) >= _score(lines, dialect):
+            dialect = other
     records = _records(lines[start:], dialect)
     if not records:
         return None
     if dialect.delimiter != usual:
-        shown = {"\t": "tab"}.get(dialect.delimiter, dialect.delimiter)
-        dialect = replace(dialect, notes=[f"values are divided by {shown!r}"])
+        shown = "'tab'" if dialect.delimiter == "\t" else repr(dialect.delimiter)
+        dialect = replace(dialect, notes=[f"values are divided by {shown}"])
     if dialect.quote != '"':
         dialect.notes.append(f"values are quoted by {dialect.quote}")
     width = _commonest([record for _, record in records])
-    at = _header_at([record for _, record in records], width)
+    at = header_at([record for _, record in records], width)
     if at:
         dialect.notes.append(f"{at} lines before the header are left out ({_shown(records[0][1])!r})")
     header = records[at][1]
@@ -76,7 +81,7 @@ def find_dialect(lines: Sequence[str], usual: str) -> Dialect | None:
         before = records[at - 1][0] if at else 0
         return replace(dialect, first_line=start + before, names=[f"column_{n}" for n in range(1, len(header) + 1)])
     names = _fitted(header, [record for _, record in records[at + 1 :]], width)
-    names, notes = _distinct(names)
+    names, notes = distinct_names(names)
     return replace(dialect, first_line=start + records[at][0], names=names, notes=[*dialect.notes, *notes])
 
 
@@ -136,7 +141,7 @@ def _score(lines: Sequence[str], dialect: Dialect) -> float:
     records = [record for _, record in _records(lines, dialect)]
     if not records:
         return 0.0
-    header = records[_header_at(records, _commonest(records))]
+    header = records[header_at(records, _commonest(records))]
     width = len(header)
     if width < 2:
         return 0.0
@@ -155,15 +160,6 @@ def _commonest(records: Sequence[Sequence[str]]) -> int:
     return Counter(map(len, records)).most_common(1)[0][0]
 
 
-def _header_at(records: Sequence[Sequence[str]], width: int) -> int:
-    """Which record is the header: the first with more than one value, where the others have more."""
-    for at, record in enumerate(records[:_LONGEST_PREFACE]):
-        filled = sum(bool(cell.strip()) for cell in record)
-        if filled > 1 or width == 1:
-            return at
-    return 0
-
-
 def _shown(record: Sequence[str]) -> str:
     return next((cell.strip() for cell in record if cell.strip()), "")[:40]
 
@@ -174,7 +170,7 @@ def _image(header: Sequence[str]) -> str:
 
 def _fitted(header: list[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """The header as long as the rows are: empty names at its end, or a first column without a name (R writes so)."""
-    names = [name.strip() for name in header]
+    names = [" ".join(name.replace("\ufeff", "").split()) for name in header]
     while len(names) > width > 1 and not names[-1]:
         names.pop()
     firsts = [row[0] for row in rows if len(row) == width]
@@ -182,25 +178,3 @@ def _fitted(header: list[str], rows: Sequence[Sequence[str]], width: int) -> lis
     if len(names) == width - 1 and not trailing and len(set(firsts)) == len(firsts):
         names.insert(0, "")
     return names
-
-
-def _distinct(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names with one for each column without, and a number behind those that stand twice; what was done."""
-    taken = set(names) - {""}
-    found: list[str] = []
-    seen: set[str] = set()
-    changed = []
-    for at, name in enumerate(names, start=1):
-        new = name
-        if not name or name in seen:
-            base, number = (f"column_{at}", 1) if not name else (name, 2)
-            new = base if not name else f"{base}_{number}"
-            while new in taken:
-                number += 1
-                new = f"{base}_{number}"
-            changed.append(f"column {at} {f'is called {name!r} again' if name else 'has no name'}: {new!r}")
-        taken.add(new)
-        seen.add(new)
-        found.append(new)
-    more = [f"... and {len(changed) - 3} more columns"] if len(changed) > 3 else []
-    return found, [*changed[:3], *more]

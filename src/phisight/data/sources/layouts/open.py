@@ -12,9 +12,10 @@ from phisight.data.sources.conversations import TALKS, ConversationSource
 from phisight.data.sources.delimited.delimited_source import DelimitedSource
 from phisight.data.sources.delimited.encoding import DEFAULT
 from phisight.data.sources.excel import SUFFIXES, ExcelSource
+from phisight.data.sources.json_array import JsonArraySource, first_value, is_array
 from phisight.data.sources.layouts.find_layout import open_directory
 from phisight.data.sources.parquet import ParquetSource
-from phisight.data.sources.records import RecordSource, read_json
+from phisight.data.sources.records import RecordSource
 from phisight.data.sources.shards import SHARD_NAMES, ShardSource
 from phisight.data.sources.tables import JsonLinesSource
 
@@ -45,7 +46,7 @@ def _open_file(path: Path, encoding: str, sheet: str | None, max_bytes: int) -> 
     if suffix in (".parquet", ".pq"):
         return ParquetSource(path, max_bytes=max_bytes)
     if suffix == ".json":
-        return _open_json(path)
+        return _open_json(path, max_bytes)
     if suffix in SUFFIXES:
         return ExcelSource(path, sheet, max_bytes)
     if path.name.lower().endswith(SHARD_NAMES):
@@ -55,13 +56,16 @@ def _open_file(path: Path, encoding: str, sheet: str | None, max_bytes: int) -> 
     raise SourceError(f"{path}: {_recognized(path)}; use .csv, .tsv, .xlsx, .jsonl, .parquet, .json, .tar or a folder")
 
 
-def _open_json(path: Path) -> Source:
-    """Conversations or other records, by what the first record holds."""
-    value = read_json(path)
-    first = value[0] if isinstance(value, list) and value else None
+def _open_json(path: Path, max_bytes: int) -> Source:
+    """Conversations or other records, by what the first record holds; an array is read record by record."""
+    try:
+        streamed = is_array(path)
+        first = first_value(path, max_bytes) if streamed else None
+    except (OSError, UnicodeError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
     if isinstance(first, dict) and any(isinstance(first.get(name), list) for name in TALKS):
-        return ConversationSource(path, value)
-    return RecordSource(path, value)
+        return ConversationSource(path, list(JsonArraySource(path, max_bytes).values()))
+    return JsonArraySource(path, max_bytes) if streamed else RecordSource(path)
 
 
 def _open_lines(path: Path, max_bytes: int) -> Source:
@@ -75,7 +79,12 @@ def _open_lines(path: Path, max_bytes: int) -> Source:
 
 _OTHER_KINDS = {
     ".zip": "a zip file: unpack it and name the folder",
-    ".gz": "a gzip file: unpack it first",
+    ".gz": "a gzip file: unpack it first (gunzip)",
+    ".bz2": "a bzip2 file: unpack it first",
+    ".xz": "an xz file: unpack it first",
+    ".zst": "a zstd file: unpack it first",
+    ".7z": "an archive: unpack it and name the folder",
+    ".rar": "an archive: unpack it and name the folder",
     ".pkl": "a pickle, which may run code: save the table as Parquet",
     ".pickle": "a pickle, which may run code: save the table as Parquet",
     ".db": "a database: export the table as CSV",
