@@ -86,7 +86,7 @@ engines: $(ENGINES)/.installed  ## an environment with vLLM for benchmarks/engin
 
 parity-trl: $(TRL)/.installed  ## TRL's DPO against the recorded values, and TRL's trainers on phisight's model
 	OMP_NUM_THREADS=1 PYTHONPATH=src:. $(TRL)/bin/python -m tests.golden.record_trl $(TRL_ARGS)
-	OMP_NUM_THREADS=1 PYTHONPATH=src:. $(TRL)/bin/python -m pytest -q tests/parity/test_trl.py $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=src:. $(TRL)/bin/python -m pytest -q tests/golden/test_trl_trainers.py $(PYTEST_ARGS)
 
 fuzz-serve: $(VENV)/.installed $(FUZZ)/.installed  ## foreign requests and images against a server (MODEL=RUN)
 	@test -n "$(MODEL)" || { echo "MODEL is not given; make fuzz-serve MODEL=runs/demo" >&2; exit 1; }
