@@ -7,7 +7,8 @@ Marks behind the language of a block say what is done with it, in the order of t
     python run      a fresh process of Python
     LANGUAGE file=NAME    the text is written to NAME
     csv table=NAME  the rows of the table, a few times over, with an image of its own for each
-    small           beside run: training takes a few steps, evaluation answers and samples draw a few rows
+    small           beside run: training takes a few steps, evaluation answers and samples draw a few rows, a demo is
+                    drawn small
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ COPIES = 8
 TIME_LIMIT = 600
 SMALL_TRAIN = {"train.steps": 4, "train.batch_size": 2, "train.evaluate_every": 4, "train.answer_rows": 2}
 SMALL_SAMPLE = "60"
+SMALL_DEMO = {**SMALL_TRAIN, "evaluate.rows": 6, "evaluate.constrained": "true"}
 SMALL_EVALUATION = ["--rows", "4", "--base-model-rows", "2"]
 
 
@@ -89,6 +91,8 @@ def shrunk(words: Sequence[str]) -> list[str]:
         return [SMALL_SAMPLE if before == "--rows" else word for before, word in pairwise(["", *words])]
     if words[1] == "evaluate":
         return [*words, *SMALL_EVALUATION]
+    if words[1] == "demo":
+        return [*words, "--quick", *(word for key, value in SMALL_DEMO.items() for word in ("--set", f"{key}={value}"))]
     if words[1] != "train":
         return list(words)
     longer = [re.sub(r"^train\.steps=\+\d+$", f"train.steps=+{SMALL_TRAIN['train.steps']}", word) for word in words]
@@ -103,6 +107,8 @@ class PageRun:
         self.folder = folder
         self.server: subprocess.Popen[str] | None = None
         self.address = ""
+        self.output = ""
+        """What the last command said."""
         self.environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
         if not (folder / "recipes").exists():
             shutil.copytree(ROOT / "recipes", folder / "recipes")
@@ -140,7 +146,9 @@ class PageRun:
             self._serve(words, block.where)
         else:
             words = shrunk(words) if "small" in block.marks.split() else words
-            self._run([sys.executable, "-m", "phisight", *words[1:]], block.where)
+            self._run(
+                [sys.executable, "-m", "phisight", *(ADDRESS.sub(self.address, one) for one in words[1:])], block.where
+            )
 
     def _run(self, command: list[str], where: str) -> None:
         result = subprocess.run(
@@ -153,6 +161,7 @@ class PageRun:
             env=self.environment,
         )
         assert result.returncode == 0, f"{where}: {' '.join(command[2:])}\n{result.stdout}\n{result.stderr}"
+        self.output = result.stdout
 
     def _serve(self, words: list[str], where: str) -> None:
         """Start a server on a free port, and wait until it says where it listens."""
