@@ -34,8 +34,9 @@ class ChatServer:
         *,
         retry_after: str = "0.2",
         hold: int = 1,
+        owner: str | None = None,
     ) -> None:
-        self.answer, self.behave, self.retry_after = answer, behave, retry_after
+        self.answer, self.behave, self.retry_after, self.owner = answer, behave, retry_after, owner
         self.together = threading.Barrier(hold)
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -70,7 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
-        self._send(200, {"data": [{"id": "served"}, {"id": "other"}]})
+        owned = {"owned_by": self.chat.owner} if self.chat.owner else {}
+        self._send(200, {"data": [{"id": "served", **owned}, {"id": "other"}]})
 
     def do_POST(self) -> None:
         chat = self.chat

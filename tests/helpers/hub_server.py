@@ -264,11 +264,11 @@ def phisight_on(hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedPr
     return python_on(hub, home, "-m", "phisight", *arguments)
 
 
-def python_on(hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python_on(hub: Hub, home: Path, *arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter, with the hub on loopback in place of the real one and its cache in ``home``."""
     environment = os.environ | {
         "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret", "COLUMNS": "200",
         "HF_HUB_DISABLE_XET": "1",
     }  # fmt: skip
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)

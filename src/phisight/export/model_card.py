@@ -80,11 +80,12 @@ def sections_of(card: str) -> dict[str, str]:
 def license_of(folder: Path) -> str | None:
     """The license that a model folder states in the front matter of its card, or the first line of its LICENSE."""
     try:
-        match = _FRONT_MATTER.match((folder / CARD_FILE).read_text(encoding="utf-8"))
-        stated = (parse_yaml(match[1], folder / CARD_FILE) or {}).get("license") if match else None
+        card, file = folder / CARD_FILE, folder / "LICENSE"
+        match = _FRONT_MATTER.match(card.read_text(encoding="utf-8")) if card.is_file() else None
+        stated = (parse_yaml(match[1], card) or {}).get("license") if match else None
         if stated:
             return str(stated)
-        lines = (folder / "LICENSE").read_text(encoding="utf-8").split("\n")
+        lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
         return next((line.strip() for line in lines if line.strip()), None)
     except (OSError, ValueError, AttributeError):
         return None

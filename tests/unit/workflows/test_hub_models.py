@@ -71,7 +71,8 @@ def test_an_export_is_pushed_and_loaded_by_its_name(hub: Hub, lora: Path, produc
     wanted = {"config.json", "model.safetensors", "number_head.safetensors", "task.json", "README.md"}
     assert wanted <= held.keys()
     assert not {"model-00001-of-00001.safetensors", "model.safetensors.index.json", "origins.json"} & held.keys()
-    assert held["model.safetensors"] == (tmp_path / "out" / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", "README.md", "task.json"):
+        assert held[name] == (tmp_path / "out" / name).read_bytes()
     image = image_of(products)
     assert asked_by_name(hub, tmp_path / "home", "someone/products", image) == answer_of(lora, image)
 
@@ -109,6 +110,7 @@ def test_adapters_are_pushed_and_loaded_by_their_name(hub: Hub, published: str, 
     assert done.returncode == 0, done.stderr
     settings = json.loads(hub.repos["someone/adapters"]["adapter_config.json"])
     assert settings["base_model_name_or_path"] == published
+    assert hub.repos["someone/adapters"]["README.md"] == (tmp_path / "adapters" / "README.md").read_bytes()
     shutil.rmtree(home)
     assert asked_by_name(hub, home, "someone/adapters", image) == expected
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from phisight.core.errors import SettingsError
 from phisight.extraction.extractor import Extractor
 from phisight.extraction.ray_predict import RayEngine
 from phisight.workflows.extract import EngineOptions, load_extractor, open_extractor, predict_images
@@ -52,6 +53,13 @@ def test_two_nodes_answer_alike(cluster: None, model: Path, photos: Path, monkey
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2
     monkeypatch.chdir(model.parent)
     require_same(open_extractor(model.name, EngineOptions("ray")), model, photos)
+
+
+def test_more_workers_than_the_cluster_has_cores_are_refused(cluster: None, model: Path, photos: Path) -> None:
+    extractor = open_extractor(str(model), EngineOptions("ray", ray_workers=3))
+    with pytest.raises(SettingsError, match="--ray-workers 3 is more than the 2 CPUs of the cluster") as error:
+        list(predict_images(extractor, [str(photos)], batch_size=2))
+    assert "\n" not in str(error.value)
 
 
 def test_a_lost_worker_costs_no_row(cluster: None, model: Path, photos: Path, tmp_path: Path) -> None:

@@ -6,36 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from phisight.core.errors import RunError, SettingsError
-from phisight.core.settings import Recipe
-from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import load_image
 from phisight.export.subject import read_run, subject_of
-from phisight.train.examples.collators import Collator
-from phisight.train.examples.dataset import ExampleSet
-from phisight.train.examples.number_targets import NumberTargets
 from phisight.workflows.evaluate import evaluate_run
-from phisight.workflows.export import export_model
-from phisight.workflows.load import load_model, load_run
+from phisight.workflows.load import load_run
+from tests.helpers.start_losses import LARGE, METHODS, loss_of, losses_of, reported, require_one_loss
 from tests.helpers.trained_run import trained
-
-LARGE: dict[str, Any] = {"steps": 3, "learning_rate": 3e-2, "evaluate_every": 3, "numbers": "text"}
-METHODS: dict[str, dict[str, Any]] = {
-    "full": {"method": "full"},
-    "full with tower": {"method": "full", "train_tower": True},
-    "projector": {"method": "projector"},
-    "top layers": {"method": "full", "from_layer": 2},
-    "lora": {"method": "lora"},
-    "lora with tower": {"method": "lora", "train_tower": True},
-    "lora on top layers": {"method": "lora", "from_layer": 2},
-    "lora with number head": {"method": "lora", "numbers": "head"},
-    "dora": {"method": "dora"},
-    "qlora": {"method": "qlora"},
-}
-QUANTIZED = 0.05
-"""QLoRA's losses during training are those of the base in 4 bits; its adapters go onto the base as it is."""
 
 
 @pytest.fixture(scope="module")
@@ -70,25 +47,6 @@ def copy_of_adapters(run: Path, out: Path, base: Path) -> Path:
     return out
 
 
-def loss_of(name: Path, recipe: Recipe, products: Path) -> float:
-    """Mean loss over the trained tokens of the validation split, of a model that is loaded by its name."""
-    model, processor = load_model(name, recipe.model)
-    data = DatasetFolder.open(products)
-    rows = data.rows("validation")
-    examples = ExampleSet(rows, lambda row: load_image(data.image_path(row)), processor, data.task, num_crops=1)
-    examples.targets = NumberTargets(recipe.train.numbers, data.task, processor.tokenizer)
-    batch = Collator(processor.tokenizer.pad_token_id)([examples[index] for index in range(len(rows))])
-    model.eval()
-    with torch.no_grad():
-        loss: float = model(**batch, skip_logits=True).loss.item()
-    return loss
-
-
-def reported(run: Path) -> float:
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return min(float(line["eval/loss"]) for line in lines if "eval/loss" in line)
-
-
 KINDS = [
     "folder", "run", "run of adapters", "folder of adapters", "run of adapters on adapters",
     "adapters whose base is adapters",
@@ -102,12 +60,7 @@ def test_reported_saved_and_exported_loss_are_one(
 ) -> None:
     if method == "qlora":
         pytest.importorskip("bitsandbytes")
-    run = trained(products, tmp_path / "run", model=str(starts[start]), **{**LARGE, **METHODS[method]})
-    recipe = read_run(run)
-    saved = loss_of(run, recipe, products)
-    assert saved == pytest.approx(reported(run), abs=QUANTIZED if method == "qlora" else 2e-3)
-    export_model(run, tmp_path / "export", rows=0)
-    assert loss_of(tmp_path / "export", recipe, products) == saved
+    require_one_loss(method, losses_of(method, str(starts[start]), products, tmp_path))
 
 
 def test_adapters_continue_on_a_base_that_holds_the_first_ones(adapters: Path, products: Path, tmp_path: Path) -> None:
