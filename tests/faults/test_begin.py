@@ -8,10 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.core.recipe import changed, read_config, recipe_from, split_more_steps
@@ -172,6 +174,8 @@ def test_a_hub_name_is_pinned_to_its_commit(
         loaded.append(settings.revision)
         return own(small_model, settings.model_copy(update={"name": str(small_model)}), transform)
 
+    there = SimpleNamespace(siblings=[SimpleNamespace(rfilename="config.json")])
+    monkeypatch.setattr(HfApi, "model_info", lambda *_args, **_options: there)
     monkeypatch.setattr(load, "cached_file", cached)
     monkeypatch.setattr(load, "load_model", from_hub)
     wanted = recipe(steps=2, evaluate_every=None).model_copy(update={"model": ModelSettings(name="someone/model")})
