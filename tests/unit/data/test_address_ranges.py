@@ -6,6 +6,7 @@ import pytest
 
 from phisight.data.fetch.addresses import checked_address, redacted
 from phisight.data.fetch.special_purpose import NOT_PUBLIC_IPV4, NOT_PUBLIC_IPV6, is_public
+from phisight.data.images.rejection import Rejection
 from tests.helpers.inside_addresses import FORMS, REGISTRY, SINGLE, carrying
 
 
@@ -63,3 +64,33 @@ def test_no_secret_is_shown_whatever_the_form(text: str) -> None:
 def test_an_address_without_a_scheme_is_https() -> None:
     assert checked_address("//cdn.example/a.jpg") == "https://cdn.example/a.jpg"
     assert redacted("//cdn.example/a.jpg?x=1") == "//cdn.example/a.jpg"
+
+
+SECRET_BUCKETS = [
+    "s3://KEY:PW@bucket/a.jpg",
+    "s3://KEY:PW/x+y@bucket/a.jpg",
+    "s3://KEY:12/PW@bucket/a.jpg",
+    "S3://PW@bucket/a.jpg",
+    "gs://user:PW@bucket/a.jpg",
+    "gcs://bucket:443/a.jpg",
+    "s3://a::https://user:PW@inner/b.jpg",
+    "s3://bucket/a::file://user:PW@b",
+    "gs://bucket/a.zip::gs://b",
+    "simplecache::s3://KEY:PW@bucket/a.jpg",
+    "https::s3://KEY:PW@bucket/a.jpg",
+]
+
+
+@pytest.mark.parametrize("text", SECRET_BUCKETS)
+def test_a_bucket_s_address_carries_no_credentials_and_no_chain(text: str) -> None:
+    with pytest.raises(Rejection) as caught:
+        checked_address(text)
+    assert caught.value.kind == "bad_url"
+    assert "PW" not in caught.value.reason + redacted(text)
+
+
+def test_a_bucket_s_address_is_read_as_it_is() -> None:
+    for text in ("s3://my.bucket-1/a b@2x.jpg", "gs://b/a:1.jpg", "https://cdn.example/@user/a.jpg"):
+        assert checked_address(text) == text
+        assert redacted(text) == text
+    assert redacted("https://me:12/PW@host/a.jpg") == "https://host/a.jpg"

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import gzip
+import shutil
+import ssl
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from phisight.data.fetch.client import Fetcher
 from phisight.data.fetch.limits import FetchLimits, parse_header
 from phisight.data.fetch.object_store import require_library
 from phisight.data.images.rejection import Rejection
+from tests.helpers.certificate import certificate
 
 QUICK = FetchLimits(total_s=3, read_s=1, connect_s=1, backoff_s=0.02, attempts=1, allow_private=True)
 
@@ -195,22 +198,100 @@ def test_settings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             FetchLimits(ca_bundle=tmp_path / name)
 
 
-@pytest.fixture
-def bucket() -> Iterator[MemoryFileSystem]:
-    """A bucket in memory behind s3:// addresses."""
-    fsspec.register_implementation("s3", MemoryFileSystem, clobber=True)
+@contextlib.asynccontextmanager
+async def secure_server(folder: Path) -> AsyncIterator[tuple[str, Path]]:
+    """A TLS server on loopback that says yes; its address and its certificate."""
+    cert, key = certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(ok(b"yes"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    yield f"https://localhost:{server.sockets[0].getsockname()[1]}/a.jpg", cert
+    server.close()
+
+
+async def fetched(url: str, limits: FetchLimits) -> bytes | str:
+    """The body, or the kind of the rejection."""
+    async with Fetcher(limits, 1000) as fetcher:
+        try:
+            with await fetcher.fetch(url) as body:
+                return body.read()
+        except Rejection as rejection:
+            return rejection.kind
+
+
+NO_OPENSSL = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command to make a certificate with")
+
+
+@NO_OPENSSL
+def test_an_own_authority_is_trusted_where_it_is_named_only(tmp_path: Path) -> None:
+    async def run() -> list[bytes | str]:
+        async with secure_server(tmp_path) as (url, cert):
+            return [await fetched(url, replace(QUICK, total_s=20, ca_bundle=one)) for one in (cert, None)]
+
+    assert asyncio.run(run()) == [b"yes", "connection"]
+
+
+@NO_OPENSSL
+def test_https_goes_through_a_tunnel_of_the_proxy_but_to_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tunnels: list[str] = []
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        method, target, _ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
+        tunnels.append(f"{method} {target}")
+        beyond = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pipe(reader, beyond[1]), pipe(beyond[0], writer))
+
+    async def run() -> list[bytes | str]:
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "other.example")
+        async with secure_server(tmp_path) as (url, cert):
+            limits = replace(QUICK, total_s=20, ca_bundle=cert, proxy="env")
+            found = [await fetched(url, limits), await fetched(url, replace(limits, ca_bundle=None))]
+            assert tunnels == [f"CONNECT {url.split('/')[2]}"] * 2
+            monkeypatch.setenv("NO_PROXY", "other.example,localhost")
+            found.append(await fetched(url, limits))
+        server.close()
+        return found
+
+    for name in ("https_proxy", "no_proxy", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert asyncio.run(run()) == [b"yes", "connection", b"yes"]
+    assert len(tunnels) == 2, "NO_PROXY names the host"
+
+
+@pytest.fixture(params=["s3", "gs", "gcs"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A bucket in memory behind addresses of the scheme."""
+    fsspec.register_implementation(request.param, MemoryFileSystem, clobber=True)
     files = MemoryFileSystem()
-    files.pipe("s3://bucket/a b.jpg", b"bytes of a")
-    files.pipe("s3://bucket/large.jpg", b"x" * 2000)
-    yield files
+    for name, data in {"a b.jpg": b"bytes of a", "large.jpg": b"x" * 2000}.items():
+        files.pipe(f"{request.param}://bucket/{name}", data)
+    yield f"{request.param}://bucket"
     files.store.clear()
 
 
-def test_objects_of_a_bucket_are_read_under_the_cap(bucket: MemoryFileSystem) -> None:
+def test_objects_of_a_bucket_are_read_under_the_cap(bucket: str) -> None:
     async def run() -> list[bytes | str]:
         found: list[bytes | str] = []
         async with Fetcher(QUICK, 1000) as fetcher:
-            for url in ("s3://bucket/a b.jpg", "s3://bucket/large.jpg", "s3://bucket/missing.jpg"):
+            for url in (f"{bucket}/a b.jpg", f"{bucket}/large.jpg", f"{bucket}/missing.jpg"):
                 try:
                     with await fetcher.fetch(url) as file:
                         found.append(file.read())
@@ -218,12 +299,13 @@ def test_objects_of_a_bucket_are_read_under_the_cap(bucket: MemoryFileSystem) ->
                     found.append(rejection.kind)
         return found
 
-    require_library("s3://bucket/a")
+    require_library(f"{bucket}/a")
     assert asyncio.run(run()) == [b"bytes of a", "too_large", "not_found"]
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("fsspec.registry", {})
     with pytest.raises(MissingExtraError, match=r"phisight\[gcs\]"):
         require_library("gs://bucket/a")
     require_library("https://host/a")

@@ -16,6 +16,8 @@ _SPACES = re.compile(r"[\s\x00-\x1f\x7f]")
 _TAIL = re.compile(r"(?:\?|[#;](?=.*=)).*", re.DOTALL)
 """A query, or a fragment or path parameter that sets something."""
 _USER = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*:)?/*)[^/]*:[^/]*@")
+_NESTED = re.compile(r"(://)[^/]*@")
+"""User and password of an address within a path."""
 _PATH_SAFE = "/%:@!$&'()*+,;=~-._"
 _QUERY_SAFE = _PATH_SAFE + "?[]"
 
@@ -40,9 +42,19 @@ def checked_address(text: str) -> str:
         raise Rejection("bad_url", f"scheme {parts.scheme[:20]!r}; only http, https, s3 and gs are fetched")
     if not host:
         raise Rejection("bad_url", "the address has no host")
+    if scheme in OBJECT_STORES:
+        _check_object(parts.netloc, url)
     if _SPACES.search(url) and scheme not in OBJECT_STORES:
         raise Rejection("bad_url", "the address holds spaces or control characters")
     return url
+
+
+def _check_object(bucket: str, url: str) -> None:
+    """Rejection for what fsspec would read more into than a bucket and a key: credentials, ports, chained addresses."""
+    if "@" in bucket or ":" in bucket:
+        raise Rejection("bad_url", "the address of a bucket holds a user, password or port")
+    if "::" in url:
+        raise Rejection("bad_url", "'::' chains addresses, which is not read")
 
 
 def redacted(text: str) -> str:
@@ -59,9 +71,13 @@ def redacted(text: str) -> str:
     except ValueError:
         return "(no address)"
     if not parts.netloc:
-        return _printable(_USER.sub(r"\1", _TAIL.sub("", text)))[:500]
+        return _printable(_USER.sub(r"\1", _NESTED.sub(r"\1", _TAIL.sub("", text))))[:500]
     scheme = f"{parts.scheme}:" if parts.scheme else ""
-    return _printable(f"{scheme}//{host}{port}{_TAIL.sub('', parts.path)}")[:500]
+    if ":" in parts.netloc and "@" in parts.path:  # a password with a slash ends where a path seems to
+        path = _TAIL.sub("", parts.path.rpartition("@")[2])
+        return _printable(f"{scheme}//{path}")[:500]
+    path = _NESTED.sub(r"\1", _TAIL.sub("", parts.path))
+    return _printable(f"{scheme}//{host}{port}{path}")[:500]
 
 
 def _printable(text: str) -> str:
