@@ -115,10 +115,10 @@ def check_numbers(module: ModuleType) -> None:
                 wanted = list(range(len(truth))) if metric.complete else answered
             assert rows == wanted
     spread = next(metric for metric in module.NUMBERS if metric.name == "r2").reduce
-    truth, given = (np.random.default_rng(seed).lognormal(2, 0.5, 12) for seed in (0, 1))
+    left, right = (np.random.default_rng(seed).lognormal(2, 0.5, 12) for seed in (0, 1))
     draws = Resamples(12, 20, 4)
-    assert spread.resampled((truth, given), np.arange(12), draws) == pytest.approx(
-        _brute(reference.r2_score, (truth, given), np.arange(12), draws)
+    assert spread.resampled((left, right), np.arange(12), draws) == pytest.approx(
+        _brute(reference.r2_score, (left, right), np.arange(12), draws)
     )
 
 

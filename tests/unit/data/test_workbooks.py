@@ -42,7 +42,8 @@ def merged_kinds(_book: Any, sheet: Any) -> None:
 
 def spread(_book: Any, sheet: Any) -> None:
     """Empty rows between, and the table not in the corner."""
-    for at, row in enumerate([NAMES, *ROWS]):
+    table: list[list[Any]] = [NAMES, *ROWS]
+    for at, row in enumerate(table):
         for place, cell in enumerate(row):
             sheet.cell(3 + 2 * at, 1 + place, cell)
 

@@ -79,9 +79,9 @@ def _fingerprints(data: DatasetFolder) -> tuple[list[str], list[str], list[str]]
 def _near(shas: list[str], phashes: list[str], colors: list[str], splits: list[str], keys: list[str]) -> Leak | None:
     """Nearly the same image in different splits; images of one fingerprint are compared once."""
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for at, one in enumerate(zip(phashes, colors, strict=True)):
+    for at, fingerprint in enumerate(zip(phashes, colors, strict=True)):
         if phashes[at]:
-            members[one].append(at)
+            members[fingerprint].append(at)
     prints = list(members.values())
     if not prints:
         return None
