@@ -23,7 +23,8 @@ class Aim:
 def report(aims: Sequence[Aim]) -> int:
     """Print each aim on a line; the exit code: 1 where one is missed."""
     for aim in aims:
-        print(f"{aim.name}: {aim.value:.3g}, target {aim.target}: {'reached' if aim.reached else 'MISSED'}")
+        value = f"{aim.value:,}" if isinstance(aim.value, int) else f"{aim.value:.3g}"
+        print(f"{aim.name}: {value}, target {aim.target}: {'reached' if aim.reached else 'MISSED'}")
     return int(not all(aim.reached for aim in aims))
 
 
