@@ -29,7 +29,13 @@ def jpeg_of_scans(count: int, size: tuple[int, int] = (1000, 1000)) -> bytes:
 def tiff_of_a_jpeg(data: bytes, size: tuple[int, int]) -> bytes:
     """A TIFF of one strip, which is that JPEG."""
     long, short = 4, 3
-    tags = [(256, long, size[0]), (257, long, size[1]), (259, short, 7), (262, short, 6), (277, short, 3)]
+    tags: list[tuple[int, int, int | None]] = [
+        (256, long, size[0]),
+        (257, long, size[1]),
+        (259, short, 7),
+        (262, short, 6),
+        (277, short, 3),
+    ]
     tags += [(278, long, size[1]), (279, long, len(data))]
     head = 8 + 2 + 12 * (len(tags) + 2) + 4
     tags += [(273, long, head + 6), (258, short, None)]
