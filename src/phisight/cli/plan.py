@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,10 +46,29 @@ def plan_command(
     show_memory(made)
     show_devices(made)
     if chosen:
-        show_settings(f"Fastest settings for {chosen.name}", [made.recommended] if made.recommended else [])
+        show_settings(f"Recommended for {chosen.name}", [made.recommended] if made.recommended else [])
+    else:
+        fitting = [(one.name, setting) for one, setting in made.by_card if setting]
+        show_settings("Recommended for each card that fits", [one for _, one in fitting], [name for name, _ in fitting])
     if sweep:
         assert chosen is not None
         show_settings(f"num_crops on {chosen.name}, each at its fastest setting", made.sweep)
+        console.print(choice(made, chosen.name), highlight=False)
+
+
+def choice(made: Plan, card: str) -> str:
+    """One line: which setting of a sweep is recommended, and why."""
+    one = made.recommended
+    if one is None:
+        return f"Chosen: none, nothing fits {card}."
+    why = f"the recipe's, fastest so on {card}"
+    if one.num_crops != made.num_crops:
+        why = f"the recipe's {made.num_crops} fits {card} in no setting; this is the next smaller"
+    again = "true" if one.checkpointing else "false"
+    return (
+        f"Chosen: num_crops {one.num_crops}, batch_size {one.batch_size}, accumulate {one.accumulate}, "
+        f"gradient_checkpointing {again}, {one.cached} cached ({why}). What crops bring to accuracy is not known."
+    )
 
 
 def show_tokens(made: Plan) -> None:
@@ -108,16 +128,16 @@ def show_devices(made: Plan) -> None:
     console.print(table)
 
 
-def show_settings(title: str, settings: list[Setting]) -> None:
-    """Settings that fit, with hours and cost."""
+def show_settings(title: str, settings: list[Setting], cards: Sequence[str] = ()) -> None:
+    """Settings that fit, with hours and cost; ``cards`` are the names of those that each is for."""
     if not settings:
         console.print(f"{title}: none fits; take qlora, a smaller num_crops, or a larger card.", highlight=False)
         return
-    table = Table(
-        "num_crops", "tokens", "batch x accumulate", "checkpointing", "cache", "GB", "hours", "cost", title=title
-    )
-    for one in settings:
+    columns = ("num_crops", "tokens", "batch x accumulate", "checkpointing", "cache", "GB", "hours", "cost")
+    table = Table(*(["card"] if cards else []), *columns, title=title)
+    for at, one in enumerate(settings):
         table.add_row(
+            *cards[at : at + 1],
             str(one.num_crops),
             f"{one.image_tokens:,}",
             f"{one.batch_size} x {one.accumulate}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,6 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from transformers.utils import cached_file
 
 from phisight.core.errors import PhisightError, SettingsError
@@ -21,8 +30,11 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.export.merge import ADAPTER_CONFIG
 from phisight.export.subject import subject_of
 from phisight.model.attention import PACKAGES, require_backend
+from phisight.model.checkpoint import within
 from phisight.workflows.load import TINY
 
+HUB_S = 5.0
+"""Seconds for an answer of the hub, or of a tool."""
 LEAST_DISK = 10e9
 """Bytes on disk below which caches and checkpoints of a published model do not fit."""
 Verdict = Literal["ok", "note", "wrong"]
@@ -47,7 +59,7 @@ def examine(recipe: Recipe | None = None) -> Iterator[Finding]:
     yield _memory()
     yield _disk(Path.cwd() if recipe is None else recipe.out)
     if recipe is not None:
-        yield _model(recipe.model.name)
+        yield _model(recipe.model.name, recipe.model.revision)
         yield _data(recipe)
         yield from _settings(recipe)
 
@@ -57,7 +69,23 @@ def _versions() -> Finding:
     return Finding("versions", "ok", ", ".join(f"{name} {metadata.version(name)}" for name in names))
 
 
+def _driver() -> str:
+    """Version of NVIDIA's driver, as its own tool tells it; empty where there is none or it does not answer."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=HUB_S)  # noqa: S603
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    return next(iter(answer.stdout.split()), "")
+
+
 def _gpu() -> Iterator[Finding]:
+    driver = _driver()
+    if driver:
+        yield Finding("driver", "ok", f"NVIDIA {driver}")
     if not torch.cuda.is_available():
         built = torch.version.cuda
         repair = (
@@ -126,7 +154,7 @@ def _disk(folder: Path) -> Finding:
     )
 
 
-def _model(name: str) -> Finding:
+def _model(name: str, revision: str | None = None) -> Finding:
     if name == TINY:
         return Finding("model", "ok", "tiny, made anew")
     folder = Path(name)
@@ -140,10 +168,35 @@ def _model(name: str) -> Finding:
             return Finding("model", "wrong", f"{folder} has no {' and no '.join(lacking)}", repair)
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         return Finding("model", "ok", f"{folder}, {size / 1e9:.2f} GB of weights")
-    if cached_file(name, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False,
-                   _raise_exceptions_for_connection_errors=False):  # fmt: skip
+    try:
+        cached = cached_file(
+            name, "config.json", revision=revision, local_files_only=True,
+            _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
+        )  # fmt: skip
+    except (OSError, ValueError):  # no name that a hub could have: it says so
+        cached = None
+    if cached:
         return Finding("model", "ok", f"{name}, from the hub's cache on this machine")
-    return Finding("model", "note", f"{name} is not on this machine yet", f"hf download {name}")
+    return _on_the_hub(name, revision)
+
+
+def _on_the_hub(name: str, revision: str | None) -> Finding:
+    """Whether the hub has a model by that name, asked of its config.json's header for seconds at most."""
+    try:
+        url = hf_hub_url(name, "config.json", revision=revision)
+        within(HUB_S, lambda: get_hf_file_metadata(url, timeout=HUB_S))
+    except GatedRepoError:
+        return Finding("model", "wrong", f"{name} is gated", "accept its terms on the hub, then `hf auth login`")
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
+        what = {RevisionNotFoundError: f"no revision {revision!r}", EntryNotFoundError: "no config.json"}
+        lacking = next((text for kind, text in what.items() if isinstance(error, kind)), "no such model")
+        repair = "correct model.name (OWNER/NAME) or model.revision; for a private one, `hf auth login`"
+        return Finding("model", "wrong", f"{name}: the hub has {lacking}", repair)
+    except Exception as error:  # whatever the HTTP library calls it
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        text = f"{name} is not on this machine, and the hub cannot be reached ({reason})"
+        return Finding("model", "note", text, f"hf download {name}, on a machine that reaches it")
+    return Finding("model", "ok", f"{name}, on the hub; the first run fetches it")
 
 
 def _trained(folder: Path) -> Finding:

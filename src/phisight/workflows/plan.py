@@ -16,7 +16,7 @@ from phisight.train.estimate.cards import CARDS, Card
 from phisight.train.estimate.flops import Cached
 from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table
 from phisight.train.estimate.planned_run import DevicePlan, PlannedRun, Setting, method_name
-from phisight.train.estimate.time_plan import Work, speed_of, speed_of_this_cpu
+from phisight.train.estimate.time_plan import Work, speed_of_this_cpu
 from phisight.train.loader import planned_steps
 from phisight.workflows.load import TINY, loading, split_rows
 
@@ -43,7 +43,10 @@ class Plan:
     cached: Cached
     devices: list[DevicePlan]
     recommended: Setting | None
-    """The fastest setting for the card that was named, at the recipe's num_crops; None where no card was."""
+    """The fastest setting for the card that was named, at the recipe's num_crops or, where none of these fits, the next
+    smaller of ``SWEPT_CROPS``; None where no card was named or nothing fits."""
+    by_card: list[tuple[Card, Setting | None]]
+    """The same for every card; None where nothing fits."""
     sweep: list[Setting]
     """The same for each of ``SWEPT_CROPS``, where asked for."""
 
@@ -74,7 +77,8 @@ def plan(
     memory = {method_name(*method): case.memory_by_method(*method) for method in case.methods}
     cached = case.cached
     work = case.work(cached)
-    speeds = [speed_of(one, bf16=case.computes_bf16) for one in CARDS]
+    speeds = [case.speed(one) for one in CARDS]
+    cases = _Cases(recipe, case)
     if measure_cpu:
         speeds.insert(0, speed_of_this_cpu(case.config, bf16=case.computes_bf16))
     return Plan(
@@ -90,17 +94,35 @@ def plan(
         work=work,
         cached=cached,
         devices=[case.on(speed, work, price) for speed in speeds],
-        recommended=case.fastest(card, price) if card else None,
-        sweep=_sweep(recipe, card, price) if card and sweep else [],
+        recommended=cases.recommended(card, price) if card else None,
+        by_card=[(one, cases.recommended(one, price)) for one in CARDS],
+        sweep=cases.sweep(card, price) if card and sweep else [],
     )
 
 
-def _sweep(recipe: Recipe, card: Card, price: float | None) -> list[Setting]:
-    cases = (
-        _planned(recipe.model_copy(update={"model": recipe.model.model_copy(update={"num_crops": crops})}))
-        for crops in SWEPT_CROPS
-    )
-    return [setting for case in cases if (setting := case.fastest(card, price))]
+class _Cases:
+    """A recipe with one and another num_crops, each counted once."""
+
+    def __init__(self, recipe: Recipe, own: PlannedRun) -> None:
+        self._recipe, self._own = recipe, own
+        self._cases = {own.num_crops: own}
+
+    def recommended(self, card: Card, price: float | None) -> Setting | None:
+        """The recipe's num_crops at its fastest setting; the next smaller one where none fits the card."""
+        smaller = [crops for crops in reversed(SWEPT_CROPS) if crops < self._own.num_crops]
+        settings = (self._with(crops).fastest(card, price) for crops in (self._own.num_crops, *smaller))
+        return next((setting for setting in settings if setting), None)
+
+    def sweep(self, card: Card, price: float | None) -> list[Setting]:
+        """Each num_crops, the recipe's own among them, at its fastest setting."""
+        every = sorted({*SWEPT_CROPS, self._own.num_crops})
+        return [setting for crops in every if (setting := self._with(crops).fastest(card, price))]
+
+    def _with(self, crops: int) -> PlannedRun:
+        if crops not in self._cases:
+            model = self._recipe.model.model_copy(update={"num_crops": crops})
+            self._cases[crops] = _planned(self._recipe.model_copy(update={"model": model}))
+        return self._cases[crops]
 
 
 def _planned(recipe: Recipe) -> PlannedRun:

@@ -1,6 +1,8 @@
 """``phisight doctor``: what is wrong is named with its repair, with a GPU and without one."""
 
 import importlib.util
+import json
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from phisight.cli import app
 from phisight.core.recipe import recipe_from
 from phisight.workflows.doctor import Finding, examine
+from tests.helpers.hub_server import Hub, python_on, running_hub
 
 
 def found(recipe: dict[str, Any] | None = None) -> dict[str, Finding]:
@@ -82,7 +85,59 @@ def test_a_run_to_start_from(tiny_run: Path, tmp_path: Path) -> None:
 def test_a_hub_name_that_was_never_fetched() -> None:
     seen = found({"model": {"name": "nobody/no-such-model"}})
     assert seen["model"].verdict == "note"
-    assert seen["model"].repair == "hf download nobody/no-such-model"
+    assert "the hub cannot be reached" in seen["model"].text
+    assert seen["model"].repair.startswith("hf download nobody/no-such-model")
+
+
+ASK = """
+import json, sys
+from phisight.workflows import doctor
+doctor.HUB_S = float(sys.argv[1])
+for name in sys.argv[2:]:
+    found = doctor._model(*name.split("@"))
+    print(json.dumps([found.verdict, found.text, found.repair]))
+"""
+
+
+def told_of(hub: Any, home: Path, seconds: float, *names: str) -> list[list[str]]:
+    done = python_on(hub, home, "-c", ASK, str(seconds), *names)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.process
+def test_the_hub_is_asked_for_a_name(tmp_path: Path) -> None:
+    with running_hub(Hub()) as hub:
+        hub.repos["someone/base"] = {"config.json": b"{}"}
+        hub.repos["someone/data"] = {"README.md": b"x"}
+        names = ("someone/base", "someone/bass", "someone/data", "not a name")
+        there, wrong, no_model, odd = told_of(hub, tmp_path, 30, *names)
+        assert not list(tmp_path.rglob("config.json")), "nothing is downloaded"
+    assert there == ["ok", "someone/base, on the hub; the first run fetches it", ""]
+    assert [one[0] for one in (wrong, no_model, odd)] == ["wrong"] * 3
+    assert wrong[1] == "someone/bass: the hub has no such model"
+    assert no_model[1] == "someone/data: the hub has no config.json"
+    assert "model.name" in odd[2]
+
+
+@pytest.mark.process
+def test_a_hub_that_does_not_answer_is_waited_for_so_long(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub = SimpleNamespace(url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        ((verdict, text, repair),) = told_of(hub, tmp_path, 0.5, "someone/base")
+    assert verdict == "note"
+    assert "the hub cannot be reached" in text
+    assert repair.startswith("hf download someone/base")
+
+
+def test_the_driver_is_told_where_its_tool_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for script, told in (("echo 555.42.02; echo 555.42.02", "NVIDIA 555.42.02"), ("exit 9", None), ("echo", None)):
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+        driver = found().get("driver")
+        assert (driver and driver.text) == told
 
 
 def test_the_command_ends_with_1_where_a_run_would_stop(tmp_path: Path) -> None:

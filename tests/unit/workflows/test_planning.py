@@ -1,5 +1,6 @@
 """``phisight plan``: what it says of a recipe is what training does."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from phisight.cli import app
+from phisight.cli.plan import choice
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import recipe_from
-from phisight.core.settings import Recipe
+from phisight.core.settings import Recipe, TrainSettings
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
-from phisight.train.estimate.cards import CARDS, Card
-from phisight.workflows.plan import plan
+from phisight.train.estimate.cards import CARDS, Card, card
+from phisight.train.estimate.flops import Cached
+from phisight.train.estimate.measured_shares import MEASURED, most_alike
+from phisight.train.estimate.planned_run import Setting
+from phisight.workflows.plan import _planned, plan
 from phisight.workflows.train import train
 
 
@@ -111,6 +116,57 @@ def test_the_recommended_setting_is_the_fastest_that_fits(recipe: Recipe) -> Non
     assert plan(recipe, card=Card("none", 100, 1000, 1e-4, 10), measure_cpu=False).recommended is None
 
 
+def test_every_card_gets_what_fits_it(recipe: Recipe) -> None:
+    made = plan(recipe, measure_cpu=False)
+    assert [one.name for one, _ in made.by_card] == [one.name for one in CARDS]
+    for one, setting in made.by_card:
+        assert setting is not None
+        assert setting.peak <= 0.9e9 * one.gigabytes
+    assert made.by_card[0][1] == plan(recipe, card=CARDS[0], measure_cpu=False).recommended
+
+
+def test_fewer_crops_are_recommended_where_the_recipe_s_fit_in_no_setting(recipe: Recipe) -> None:
+    many = recipe.model_copy(update={"model": recipe.model.model_copy(update={"num_crops": 16})})
+    least = min(one.peak for one in _settings_of(many))
+    made = plan(many, card=Card("small", 100, 1000, least / 1e9, 10), sweep=True, measure_cpu=False)
+    assert made.recommended is not None
+    assert made.recommended.num_crops < 16
+    assert made.recommended in made.sweep
+    assert "fits small in no setting" in choice(made, "small")
+    whole = plan(many, card=CARDS[0], sweep=True, measure_cpu=False)
+    assert "Chosen: num_crops 16" in choice(whole, "A10G")
+
+
+def _settings_of(recipe: Recipe) -> list[Setting]:
+    case = _planned(recipe)
+    return list(case._settings(Card("any", 100, 1000, 1000, 10), None))
+
+
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
+
+
+def test_measured_shares_are_those_of_the_result_files() -> None:
+    files = {path.name.split("-")[1].upper(): json.loads(path.read_text()) for path in RESULTS.glob("nvidia-*.json")}
+    for one in MEASURED:
+        found = files[one.card]["parts"] if "parts" in files[one.card] else files[one.card]
+        assert round(found[one.part][one.name]["model_tflops"]) == one.teraflops
+        assert card(one.card).teraflops > one.teraflops * one.recomputed
+
+
+def test_a_run_takes_the_measurement_most_like_it() -> None:
+    def name(cached: Cached, tokens: float, **train: Any) -> str | None:
+        found = most_alike("H200", TrainSettings(**train), cached, tokens)
+        return None if found is None else found.name
+
+    assert name("features", 700) == "757 image tokens: ours, features in memory"
+    assert name("nothing", 3000) == "2,509 image tokens: ours, tower computed"
+    assert name("hidden states", 700, from_layer=20) == "757 image tokens: ours, hidden states in memory"
+    assert name("nothing", 2000, method="qlora") == "757 image tokens: QLoRA, features in memory"
+    assert str(name("nothing", 2000, method="full")).startswith("757 image tokens: every weight")
+    assert name("features", 700, method="projector") == "757 image tokens: ours, features in memory"
+    assert most_alike("L4", TrainSettings(), "nothing", 700) is None
+
+
 def test_a_sweep_tells_what_crops_cost(recipe: Recipe) -> None:
     swept = plan(recipe, card=CARDS[0], sweep=True, measure_cpu=False).sweep
     assert [one.num_crops for one in swept] == [1, 4, 9, 16]
@@ -129,6 +185,7 @@ def test_the_command_tells_formula_hours_and_cost(recipe: Recipe, tmp_path: Path
         "gradients of frozen weights excluded",
         "H200",
         "num_crops on H100",
+        "Chosen: num_crops 1, batch_size ",
         "cost",
     ):
         assert told in shown.output

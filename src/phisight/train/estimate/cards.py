@@ -11,7 +11,7 @@ from phisight.core.errors import SettingsError, some
 
 ASSUMED_EFFICIENCY = 0.35
 """Share of the stated matrix rate that training reaches where nothing was measured: what published fine-tuning of
-vision-language models of 7 to 8 billion weights reports is 0.30 to 0.40."""
+vision-language models of 7 to 8 billion weights reports is 0.30 to 0.40. What was measured: ``measured_shares.py``."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,6 @@ class Card:
     """Memory."""
     float32_teraflops: float
     """Stated float32 TFLOP/s without tensor cores: what a run without bf16 computes with."""
-    measured: float | None = None
-    """Share of ``teraflops`` that phisight's LoRA step reached where it was run (benchmarks/results); None means not
-    measured, and ``ASSUMED_EFFICIENCY`` stands in."""
-
-    @property
-    def efficiency(self) -> float:
-        """Share of the stated matrix rate that is reckoned with."""
-        return ASSUMED_EFFICIENCY if self.measured is None else self.measured
 
 
 CARDS = (
@@ -44,7 +36,7 @@ CARDS = (
     Card("A100 40GB", 312, 1555, 40, 19.5),
     Card("A100 80GB", 312, 2039, 80, 19.5),
     Card("H100", 989, 3350, 80, 67),
-    Card("H200", 989, 4800, 141, 67, measured=0.44),
+    Card("H200", 989, 4800, 141, 67),
 )
 
 

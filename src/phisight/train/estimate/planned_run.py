@@ -14,6 +14,7 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.train.estimate.cards import Card
 from phisight.train.estimate.flops import Cached, ExampleSize
+from phisight.train.estimate.measured_shares import most_alike
 from phisight.train.estimate.memory_plan import Batch, Memory, expected_padding, largest_batch, memory_of
 from phisight.train.estimate.time_plan import (
     Duration,
@@ -85,6 +86,8 @@ class PlannedRun:
             length - sum(each) - prompts[len(each)]
             for length, each in zip(self.lengths, self.image_tokens, strict=True)
         ]
+        self._memories: dict[tuple[int, Any], Memory] = {}
+        """By examples of a micro-batch and checkpointing: cards differ in neither."""
         self.batch = largest_batch(self.rows, self.lengths, self.trained, recipe, processor)
 
     @property
@@ -134,6 +137,12 @@ class PlannedRun:
             yield "features"
         yield "nothing"
 
+    def speed(self, card: Card, cached: Cached | None = None) -> Speed:
+        """A card at what it reaches with the recipe and a cache (the recipe's own where none is named)."""
+        tokens = sum(map(sum, self.image_tokens)) / max(1, len(self.image_tokens))
+        alike = most_alike(card.name, self.recipe.train, cached or self.cached, max(1.0, tokens))
+        return speed_of(card, bf16=self.computes_bf16, measured=alike)
+
     def on(self, speed: Speed, work: Work, price: float | None) -> DevicePlan:
         """The recipe as it is on a device."""
         memory = memory_of(self._model, self.config, self.batch, self.recipe)
@@ -152,8 +161,11 @@ class PlannedRun:
         return duration_of(speed, work, recipe, memory, steps=steps, tokens_per_example=tokens)
 
     def _memory(self, recipe: Recipe) -> Memory:
-        batch = Batch(recipe.train.batch_size, self.batch.tokens, self.batch.trained, self.batch.crops)
-        return memory_of(self._model, self.config, batch, recipe)
+        key = recipe.train.batch_size, recipe.train.gradient_checkpointing
+        if key not in self._memories:
+            batch = Batch(recipe.train.batch_size, self.batch.tokens, self.batch.trained, self.batch.crops)
+            self._memories[key] = memory_of(self._model, self.config, batch, recipe)
+        return self._memories[key]
 
     def _largest_batch(self, speed: Speed) -> int | None:
         """Most examples of a micro-batch that fit: memory grows evenly with them."""
@@ -169,11 +181,11 @@ class PlannedRun:
 
     def fastest(self, card: Card, price: float | None) -> Setting | None:
         """The fastest setting that fits a card; None where none does. The examples of a step stay as many."""
-        speed = speed_of(card, bf16=self.computes_bf16)
-        found = [setting for setting in self._settings(speed, price) if setting.peak <= USABLE * speed.memory]
+        usable = USABLE * card.gigabytes * 1e9
+        found = [setting for setting in self._settings(card, price) if setting.peak <= usable]
         return min(found, key=lambda one: (one.hours, one.peak), default=None)
 
-    def _settings(self, speed: Speed, price: float | None) -> Iterator[Setting]:
+    def _settings(self, card: Card, price: float | None) -> Iterator[Setting]:
         tokens = sorted(sum(each) for each in self.image_tokens)
         for checkpointing in (False, True):
             for cached in self._caches():
@@ -183,7 +195,7 @@ class PlannedRun:
                         self.recipe, batch_size=size, accumulate=accumulate, gradient_checkpointing=checkpointing
                     )
                     memory = self._memory(recipe)
-                    duration = self._duration(speed, self.work(cached, recipe), recipe, memory)
+                    duration = self._duration(self.speed(card, cached), self.work(cached, recipe), recipe, memory)
                     cost = None if price is None else price * duration.hours
                     yield Setting(
                         self.num_crops,

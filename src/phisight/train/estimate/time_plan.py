@@ -24,8 +24,9 @@ from phisight.core.geometry import hd_grid
 from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import images_of
 from phisight.train.acceleration.fused_linear import product
-from phisight.train.estimate.cards import Card
+from phisight.train.estimate.cards import ASSUMED_EFFICIENCY, Card
 from phisight.train.estimate.flops import PARTS, Cached, ExampleFlops, ExampleSize, example_flops
+from phisight.train.estimate.measured_shares import Measured
 from phisight.train.estimate.memory_plan import Memory
 
 clock = time.perf_counter
@@ -51,16 +52,18 @@ class Speed:
     """Where the figures come from."""
 
 
-def speed_of(card: Card, *, bf16: bool) -> Speed:
-    """A card by its data sheet, computing in bfloat16 or in float32."""
-    origin = "measured" if card.measured is not None else "assumed"
+def speed_of(card: Card, *, bf16: bool, measured: Measured | None = None) -> Speed:
+    """A card by its data sheet, computing in bfloat16 or in float32, at a measured share of its rate or the assumed."""
+    origin, share = "assumed", ASSUMED_EFFICIENCY
+    if measured is not None and bf16:
+        origin, share = measured.note, measured.teraflops * measured.recomputed / card.teraflops
     rate = card.teraflops if bf16 else card.float32_teraflops
     return Speed(
         card.name,
-        rate * 1e12 * card.efficiency,
+        rate * 1e12 * share,
         card.gigabytes_per_s * 1e9,
         card.gigabytes * 1e9,
-        f"{rate:g} TFLOP/s in {'bfloat16' if bf16 else 'float32'} x {card.efficiency:.2f} {origin}",
+        f"{rate:g} TFLOP/s in {'bfloat16' if bf16 else 'float32'} x {share:.2f} {origin}",
     )
 
 
