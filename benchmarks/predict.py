@@ -72,16 +72,15 @@ def run_rival(
 
 def trained_model(folder: Path) -> Path:
     """A tiny model after a few hundred steps on drawn products."""
-    from phisight.core.recipe import recipe_from
+    from phisight.core.recipe import load_recipe
     from phisight.sample.catalogue.presets import preset
     from phisight.sample.draw_catalogue import make
-    from phisight.workflows.demo import RECIPE
     from phisight.workflows.train import train
 
     make(1500, folder / "train-data", seed=0, settings=preset("demo"), workers=2)
-    settings = {**RECIPE["train"], "steps": 700, "evaluate_every": 700, "answer_rows": 0}
-    data = {**RECIPE["data"], "path": str(folder / "train-data")}
-    return train(recipe_from({**RECIPE, "out": str(folder / "run"), "data": data, "train": settings}))
+    few = ("train.steps=700", "train.evaluate_every=700", "train.answer_rows=0")
+    changes = [f"out={folder / 'run'}", f"data.path={folder / 'train-data'}", *few]
+    return train(load_recipe(Path(__file__).parents[1] / "recipes" / "tiny-cpu.yaml", changes))
 
 
 def weights_of(model: Path) -> Path:

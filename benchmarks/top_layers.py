@@ -2,7 +2,7 @@
 
     python benchmarks/top_layers.py [--start FOLDER] [--products FOLDER] [--preset NAME] [--steps N] [--json FILE]
 
-A trained model (``--start``, such as the demo's ``best``; without one a demo is trained first) is adapted to another
+A trained model (``--start``; without one a small one is trained first) is adapted to another
 sample catalogue, and with ``--products`` to real photos (a folder with products.csv and images), from layer 0, 1/4, 1/2
 and 3/4 of the depth upwards. From layer 0 the tower's features are stored, above it the hidden states below the layer.
 Printed: validation loss, category accuracy, whole titles, median price error on the test split, and samples/s of the
@@ -20,15 +20,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from phisight.core.recipe import recipe_from
+from phisight.core.recipe import load_recipe, recipe_from
 from phisight.core.run_folder import BEST, METRICS
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
-from phisight.workflows.demo import QUICK, QUICK_ROWS, RECIPE
+from phisight.workflows.demo import QUICK_ROWS
 from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.train import train
 
 SCORES = ("category_accuracy", "title_exact", "price_median_ape")
+SCRATCH = Path(__file__).parents[1] / "recipes" / "tiny-cpu.yaml"
 SHARES = (0.0, 0.25, 0.5, 0.75)
 
 
@@ -55,13 +56,13 @@ class Clock:
             self._last = None
 
 
-def demo_model(folder: Path) -> Path:
-    """The quick demo's model, trained here."""
+def small_model(folder: Path) -> Path:
+    """A tiny model after a few steps, trained here."""
     data = folder / "demo-data"
     make(QUICK_ROWS, data, seed=0, settings=preset("demo"))
-    settings = {**RECIPE["train"], **QUICK}
-    recipe = recipe_from({**RECIPE, "out": str(folder / "demo"), "data": {"path": str(data)}, "train": settings})
-    return train(recipe) / BEST
+    few = ("steps=20", "batch_size=8", "evaluate_every=10", "answer_rows=8", "log_every=5")
+    changes = [f"out={folder / 'demo'}", f"data.path={data}", *(f"train.{change}" for change in few)]
+    return train(load_recipe(SCRATCH, changes)) / BEST
 
 
 def real_photos(products: Path, into: Path) -> Path:
@@ -107,7 +108,7 @@ def adapt(start: Path, data: Path, layer: int, asked: argparse.Namespace, out: P
 def main() -> None:
     """Adapt, answer, print."""
     parser = argparse.ArgumentParser(description="Quality and speed of training the upper layers only")
-    parser.add_argument("--start", type=Path, help="folder of a trained model; none: the quick demo's")
+    parser.add_argument("--start", type=Path, help="folder of a trained model; none: one is trained")
     parser.add_argument("--products", type=Path, help="folder with products.csv and images")
     parser.add_argument("--rows", type=int, default=600, help="products of the other catalogue")
     parser.add_argument("--preset", default="fashion", help="of the other catalogue: fashion (kinds never seen), demo")
@@ -122,7 +123,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        start = asked.start.resolve() if asked.start else demo_model(folder)
+        start = asked.start.resolve() if asked.start else small_model(folder)
         make(asked.rows, folder / "other", seed=1, settings=preset(asked.preset))
         sets = {f"another catalogue ({asked.preset})": folder / "other"}
         if asked.products:

@@ -18,6 +18,17 @@ def demo(phisight: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_the_exported_model_answers_at_the_end(phisight: Command, demo: Path, tmp_path: Path) -> None:
+    assert (demo / "export" / "task.json").is_file()
+    out = tmp_path / "from-base"
+    done = phisight("demo", "--quick", "--start", "tiny-base", "--out", out)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer.keys() == {"image", "answer", "fields"}
+    assert Path(answer["image"]).is_file()
+    assert "Seconds: draw" in done.stdout
+    assert (out / "export" / "model.safetensors").is_file()
+
+
 def test_scores_compare_real_with_shuffled_images(demo: Path) -> None:
     scores = json.loads((demo / "scores.json").read_text())
     wanted = {"parse_rate", "category_accuracy", "title_exact", "price_mae", "price_median_ape"}

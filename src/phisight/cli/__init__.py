@@ -53,6 +53,7 @@ app.command("predict")(predict.predict_command)
 app.command("report")(report.report_command)
 app.command("export")(export.export_command)
 app.command("serve")(serve.serve_command)
+app.add_typer(demo.base_app, name="tiny-base", hidden=True)
 
 
 def main() -> None:

@@ -24,7 +24,8 @@ class ModelSettings(Settings):
     """Which model."""
 
     name: str = "tiny"
-    """``tiny`` (random weights, for a CPU), a folder in the official layout, a hub name, or a run folder."""
+    """``tiny`` (random weights), ``tiny-base`` (pretrained, comes with phisight), both for a CPU; a folder in the
+    official layout, a hub name, or a run folder."""
     revision: str | None = None
     """Commit, branch or tag of a hub name; a run records the commit. None means the newest, or the run's own."""
     num_crops: int | None = Field(default=None, ge=1)

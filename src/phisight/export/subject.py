@@ -18,9 +18,10 @@ from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.export.merge import ADAPTER_CONFIG
 from phisight.export.model_folder import PROCESSOR_FILES, HubAnswer, hub_answer, hub_options
-from phisight.export.origins import Origin, Origins
+from phisight.export.origins import Origin, Origins, fingerprint_of
 from phisight.model.checkpoint import file_of
 from phisight.model.configuration import check_model_config
+from phisight.model.tiny import TINY_BASE, folder_or_name, packaged_folder
 
 TINY = "tiny"
 """Name of the model that is made anew."""
@@ -76,10 +77,10 @@ def subject_of(name: str | Path, revision: str | None = None) -> Subject:
     """Find out what a name stands for; RunError or CheckpointError where parts are missing.
 
     Args:
-        name: Run folder (or ``best`` in it), folder of a model or of adapters, or hub name.
+        name: Run folder (or ``best`` in it), folder of a model or of adapters, ``tiny-base``, or hub name.
         revision: Commit, tag or branch of a hub name.
     """
-    folder = Path(name)
+    folder = folder_or_name(name)
     if folder.name == BEST and (folder.parent / CONFIG).is_file():
         folder = folder.parent
     if is_run(folder):
@@ -160,6 +161,11 @@ def read_trained_run(run: Path) -> Recipe:
 def base_of_run(run: Path, recipe: Recipe) -> str:
     """The model that a run's adapters go onto; RunError where it is no longer at hand."""
     noted = Origins.read(run).model
+    if noted and noted.name == TINY_BASE and noted.fingerprint not in (None, fingerprint_of(packaged_folder())):
+        raise RunError(
+            f"{run} was trained on the {TINY_BASE} of another version of phisight, and its adapters fit no other; "
+            "install that version, or train again"
+        )
     return noted.find("base model", run) if noted else recipe.model.name
 
 
@@ -176,6 +182,8 @@ def base_of_adapters(folder: Path) -> tuple[str, str | None]:
             f"{folder} holds adapters alone and does not say onto which model they go; write the folder or hub name of "
             f"the base into base_model_name_or_path of {folder / ADAPTER_CONFIG}"
         )
+    if noted is not None and noted.name == TINY_BASE:
+        return TINY_BASE, None
     beside = folder / named
     if beside.is_dir():
         return str(beside), None
@@ -211,8 +219,14 @@ def task_of_run(run: Path, recipe: Recipe) -> Task:
 def origins_of(recipe: Recipe, folder: Path, base: str | Path | None = None) -> Origins:
     """Base model and data set of a recipe, described for a folder; ``base`` stands for the recipe's model."""
     name = recipe.model.name if base is None else base
-    model = None if name == TINY else Origin.of(name, folder)
-    return Origins(model=model, data=Origin.of(recipe.data.path, folder))
+    return Origins(model=model_origin(name, folder), data=Origin.of(recipe.data.path, folder))
+
+
+def model_origin(name: str | Path, folder: Path) -> Origin | None:
+    """A base model described for a folder; None for ``tiny``, which is nowhere but in its run."""
+    if name == TINY_BASE:  # without a place: the installation's is another on each machine
+        return Origin(name=TINY_BASE, fingerprint=fingerprint_of(packaged_folder()))
+    return None if name == TINY else Origin.of(name, folder)
 
 
 def require_task(subject: Subject, found: Task | None) -> Task:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,9 @@ from phisight.model.processing import IMAGE_TOKEN, Phi3VProcessor
 
 BOS, END_OF_TEXT, TURN_END = "<s>", "<|endoftext|>", "<|end|>"
 SPECIAL_TOKENS = ["<unk>", BOS, "</s>", END_OF_TEXT, "<|assistant|>", "<|system|>", TURN_END, "<|user|>", IMAGE_TOKEN]
+
+TINY_BASE = "tiny-base"
+"""Name of the small pretrained model that comes with the package, wherever a model is named."""
 
 TINY_VISION: dict[str, Any] = {
     "hidden_size": 128,
@@ -117,3 +122,13 @@ def tiny_model(config: Phi3VConfig, seed: int = 0) -> Phi3VisionForConditionalGe
         model = Phi3VisionForConditionalGeneration(config)
     model.float()
     return model
+
+
+def packaged_folder() -> Path:
+    """Where ``tiny-base`` is installed: configuration, bfloat16 weights, tokenizer, processor, card."""
+    return Path(str(files("phisight.model"))) / TINY_BASE
+
+
+def folder_or_name(name: str | Path) -> Path:
+    """The packaged folder for ``tiny-base``; any other name as it is."""
+    return packaged_folder() if str(name) == TINY_BASE else Path(name)

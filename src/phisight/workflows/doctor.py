@@ -31,6 +31,7 @@ from phisight.export.merge import ADAPTER_CONFIG
 from phisight.export.subject import subject_of
 from phisight.model.attention import PACKAGES, require_backend
 from phisight.model.checkpoint import within
+from phisight.model.tiny import TINY_BASE
 from phisight.workflows.load import TINY
 
 HUB_S = 5.0
@@ -157,6 +158,8 @@ def _disk(folder: Path) -> Finding:
 def _model(name: str, revision: str | None = None) -> Finding:
     if name == TINY:
         return Finding("model", "ok", "tiny, made anew")
+    if name == TINY_BASE:
+        return Finding("model", "ok", f"{TINY_BASE}, comes with phisight")
     folder = Path(name)
     if (folder / CONFIG).is_file() or ((folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()):
         return _trained(folder)

@@ -1,4 +1,4 @@
-"""What a recipe names -> model and processor, rows, run: ``tiny``, a folder, a hub name, or a run folder.
+"""What a recipe names -> model and processor, rows, run. A model: ``tiny``, ``tiny-base``, a folder, a hub name, a run.
 
 new_model(...)      what training starts from            base_model(...)   what a finished run started from
 load_model(...)     a folder or hub name, adapters too   load_run(...)     the best checkpoint of a run folder
@@ -44,7 +44,7 @@ from phisight.model.attention import require_backend
 from phisight.model.checkpoint import HUB_TIMEOUT_S, within
 from phisight.model.configuration import CONFIG_FILE, check_model_config
 from phisight.model.number_head import attach_head, load_number_head
-from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
+from phisight.model.tiny import TINY_BASE, tiny_config, tiny_model, tiny_processor
 
 Transform = Callable[[Any], Any]
 """Model to model, on the CPU, before it goes to the device."""
@@ -140,11 +140,11 @@ def loading(name: str | Path) -> Iterator[None]:
 
 
 def resolved_revision(settings: ModelSettings) -> str | None:
-    """The commit that a hub name and its ``revision`` stand for now; None for folders, runs and ``tiny``.
+    """The commit that a hub name and its ``revision`` stand for now; None for folders, runs and models of the package.
 
     CheckpointError where the hub cannot be reached and the model is not in its cache.
     """
-    if settings.name == TINY or Path(settings.name).exists():
+    if settings.name in (TINY, TINY_BASE) or Path(settings.name).exists():
         return settings.revision
     require_reachable(settings.name, settings.revision)
     answer, options = hub_answer(settings.name, settings.revision), hub_options(settings.name, settings.revision)

@@ -20,6 +20,7 @@ from phisight.core.settings import Recipe
 from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.export.subject import TINY, subject_of
 from phisight.export.write import write_whole
+from phisight.model.tiny import TINY_BASE
 from phisight.track import cut_back, forget
 from phisight.train.checkpoint.manifest import latest_valid, step_of
 from phisight.train.checkpoint.training_state import TrainingState
@@ -229,8 +230,8 @@ def starting_point(opened: OpenedRun, notify: Callable[[str], None]) -> str:
     Adapters are merged into ``RUN/base`` first: what is trained on top of them needs a base that holds them.
     """
     recipe, base = opened.recipe, opened.recipe.out / run_folder.BASE
-    if recipe.model.name == TINY:
-        return TINY
+    if recipe.model.name in (TINY, TINY_BASE):
+        return recipe.model.name
     subject = subject_of(recipe.model.name, recipe.model.revision)
     if subject.adapters is None:
         return subject.weights

@@ -10,8 +10,8 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.sample.captions.caption_content import HELD_BACK, TASK, captioned
 from phisight.sample.captions.caption_folder import make_captions
-from phisight.sample.captions.everyday_words import everyday_texts
-from phisight.sample.captions.words import NOUNS, SURFACES, TONES, distance
+from phisight.sample.captions.caption_vocabulary import NOUNS, SURFACES, TONES, distance
+from phisight.sample.captions.everyday_vocabulary import everyday_texts
 from phisight.sample.catalogue.designs import listings
 from phisight.sample.catalogue.presets import PRESETS
 from phisight.sample.catalogue.products import KINDS

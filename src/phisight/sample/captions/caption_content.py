@@ -8,7 +8,7 @@ import numpy as np
 
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
-from phisight.sample.captions.words import NOUNS, SURFACES, TONES, distance, tone_of
+from phisight.sample.captions.caption_vocabulary import NOUNS, SURFACES, TONES, distance, tone_of
 from phisight.sample.catalogue.products import DEMO_COLORS, HARDWARE, MATERIALS, Color, Product
 
 TASK = Task.model_validate(
@@ -28,8 +28,8 @@ TASK = Task.model_validate(
 HEADING_TASK = Task.model_validate(
     {
         "prompt": TASK.prompt,
-        "answer": "{heading}, {name}.",
-        "fields": {"heading": "text", "name": "category"},
+        "answer": "{heading}.",
+        "fields": {"heading": "text"},
     }
 )
 """What pretraining ends with: the parts that can be seen best, so that each weighs more in the loss."""

@@ -116,4 +116,4 @@ def _matching(model: Any, targets: Sequence[str]) -> list[str]:
 
 
 def _is_target(name: str, target: str) -> bool:
-    return name.endswith("." + target) or f".{target}." in name
+    return name == target or name.endswith("." + target) or f".{target}." in name

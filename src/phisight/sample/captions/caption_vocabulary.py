@@ -6,6 +6,8 @@ has its words to learn. A test compares them.
 
 from __future__ import annotations
 
+import math
+
 from phisight.sample.catalogue.products import Color
 
 NOUNS: dict[str, str] = {
@@ -116,4 +118,4 @@ def tone_of(color: Color) -> str:
 
 def distance(one: Color, other: Color) -> float:
     """Distance of two RGB values, 0 to 442."""
-    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5
+    return math.dist(one, other)
