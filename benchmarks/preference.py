@@ -51,7 +51,8 @@ from phisight.export.subject import read_run
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.workflows.load import load_run
-from phisight.workflows.pairs import WHOLE, Sampling, make_pairs
+from phisight.workflows.pair_answers import WHOLE
+from phisight.workflows.pairs import Sampling, make_pairs
 from phisight.workflows.predict import is_right, predictor_of
 from phisight.workflows.train import train
 

@@ -78,18 +78,25 @@ def show_tokens(made: Plan) -> None:
         mark = " (this recipe)" if one.num_crops == made.num_crops else ""
         images.add_row(f"{one.num_crops}{mark}", f"{one.median:,}", f"{one.largest:,}")
     console.print(images)
+    examples = "samples" if made.sides == 1 else f"pairs of {made.sides} sequences"
     console.print(
-        f"{made.rows} samples and {made.steps_per_epoch} steps an epoch, {made.steps} steps in all; longest sample "
+        f"{made.rows} {examples} and {made.steps_per_epoch} steps an epoch, {made.steps} steps in all; longest sample "
         f"{made.batch.tokens:,} tokens; {made.padding:.1%} of tokens are padding.",
         highlight=False,
     )
+    if made.reference_bytes:
+        console.print(
+            "Before the first step every pair goes forward once for its reference scores, "
+            f"{made.reference_bytes / 1e6:.1f} MB on disk; a second run on the same pairs reads them.",
+            highlight=False,
+        )
 
 
 def show_memory(made: Plan) -> None:
     """Memory by method."""
     names = ("weights", "gradients", "optimizer", "activations", "head", "peak")
     memory = Table(
-        Column("method", no_wrap=True), *names, title=f"GB on one device, {made.batch.examples} samples a micro-batch"
+        Column("method", no_wrap=True), *names, title=f"GB on one device, {made.batch.examples} sequences a micro-batch"
     )
     for method, needs in made.memory.items():
         mark = " (this recipe)" if method == made.chosen else ""

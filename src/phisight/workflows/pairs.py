@@ -1,6 +1,7 @@
 """A run's own wrong answers to pairs: what the model says when it is asked several times, against the truth.
 
     training rows --k sampled answers each--> answers.jsonl --compared with the truth, field by field--> pairs.jsonl
+    other images  --k sampled answers each--> answers.jsonl --minorities against the majority---------> pairs.jsonl
 
 A rejected answer is the true one with one field as the model got it wrong, so a pair differs in what was wrong; an
 answer that cannot be read is rejected whole. ``answers.jsonl`` is a journal: a stopped sampling continues after its
@@ -12,16 +13,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from phisight.core.dataset_folder import GROUP
 from phisight.core.errors import ImageError, RunError, SettingsError, TaskError, UnreadableFileError
 from phisight.core.read_files import parse_json, read_object
 from phisight.core.run_folder import write_json, write_text_atomically
 from phisight.core.seeding import named_seed
-from phisight.core.task import FieldValue, Task, special_tokens_in
+from phisight.core.settings import Recipe
+from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.preference_pairs import PAIRS
 from phisight.evaluate import EvalRow, read_rows
@@ -30,16 +31,17 @@ from phisight.generate import Request
 from phisight.generate.decoding.sampling import Decoding
 from phisight.generate.scheduler import Scheduler
 from phisight.workflows.load import load_run, task_of_run
-from phisight.workflows.predict import is_right
+from phisight.workflows.pair_answers import WHOLE, consensus, rejected_answers, wrong_values
+from phisight.workflows.unlabeled_images import UnlabeledImages, copied, unlabeled_images
 
 ANSWERS = "answers.jsonl"
 """One line for each row that was answered: its number and what the model said."""
 SUMMARY = "pairs.json"
 """Settings and counts."""
+AGREEMENT = 0.7
+"""Share of the answers to an image without a truth that must agree."""
 UNREAD = "unread"
 """Kind of a pair whose rejected answer is not in the task's form."""
-WHOLE = "{answer}"
-"""Stands for the field of such a pair; no field can have braces in its name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Sampling:
     seed: int = 0
     rows: int | None = None
     """Training rows to ask about, drawn by key and seed; None means all."""
+    images: Path | None = None
+    """Folder of images without answers to ask about instead."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,19 @@ class MadePairs:
     """What became of the rows."""
 
     rows: int
-    """Training rows that were asked about."""
+    """Training rows, or images, that were asked about."""
     always_right: int
-    """Rows whose every answer was right: they give no pair."""
+    """Those whose every answer was right, or the same: they give no pair."""
     failed: int
     """Rows whose image could not be read."""
     pairs: dict[str, int]
     """Pairs by ``field (kind)``, those of unread answers as ``{answer} (unread)``."""
     unwritable: int
     """Wrong values that do not fit into the answer's template."""
+    undecided: int = 0
+    """Images without a truth whose answers agree in no field: they give no pair."""
+    held_back: int = 0
+    """Images that were not asked about: they are in a split that is not for training."""
 
 
 def make_pairs(
@@ -75,13 +83,15 @@ def make_pairs(
     out: Path,
     sampling: Sampling,
     *,
+    agreement: float = AGREEMENT,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     notify: Callable[[str], None] = lambda _line: None,
 ) -> MadePairs:
     """Sample answers of a run's best model to its training rows and write the pairs they give into ``out``.
 
     The answers are those of the model's text, whatever strategy decides its numbers. A folder that was begun with the
-    same settings continues.
+    same settings continues. Of images without a truth, a field's value counts as true where at least the share
+    ``agreement`` of the answers give it; another agreement reads the same answers again.
 
     Raises:
         SettingsError: Settings that draw nothing, or a folder begun with other ones.
@@ -92,35 +102,56 @@ def make_pairs(
             f"--samples {sampling.samples} and --temperature {sampling.temperature:g} must be above 0: greedy answers "
             "are all the same"
         )
+    if not 0.5 < agreement <= 1:
+        raise SettingsError(f"--agreement {agreement:g} must be above 0.5, a majority, and at most 1")
     model, processor, recipe = load_run(run)
     folder = DatasetFolder.open(data_of_run(run, recipe))
     task = task_of_run(run, recipe)
-    found = read_rows(folder.path, task, "train", limit=sampling.rows, seed=sampling.seed, images=recipe.data.images)
-    _begin(out, run, folder, sampling)
-    journal = _Journal(out / ANSWERS, len(found.rows), sampling.samples)
+    rows, unlabeled = _asked(folder, task, recipe, sampling)
+    if unlabeled is not None and unlabeled.held_back + unlabeled.repeated:
+        notify(
+            f"{unlabeled.held_back} images are left out, which are in the validation or test split of {folder.path}, "
+            f"and {unlabeled.repeated} that repeat another one."
+        )
+    _begin(out, run, folder, sampling, unlabeled)
+    journal = _Journal(out / ANSWERS, len(rows), sampling.samples)
     if journal.done:
-        notify(f"Continuing {out}: {len(journal.done)} of {len(found.rows)} rows are answered.")
+        notify(f"Continuing {out}: {len(journal.done)} of {len(rows)} rows are answered.")
     scheduler = Scheduler(
         model,
         processor,
         max_sequences=recipe.evaluate.batch_size,
         max_new_tokens=recipe.evaluate.max_new_tokens,
     )
-    _sample(scheduler, task, found.rows, sampling, journal, progress)
-    made = _write_pairs(out, folder, task, found.rows, journal)
+    _sample(scheduler, task, rows, sampling, journal, progress)
+    made = _write_pairs(out, folder, task, rows, journal, agreement if unlabeled is not None else None)
+    if unlabeled is not None:
+        made = replace(made, held_back=unlabeled.held_back)
     summary = read_object(out / SUMMARY)
     write_json(out / SUMMARY, {**summary, "counts": asdict(made)})
     if not made.pairs:
         raise RunError(
-            f"none of {made.rows} rows gives a pair ({made.always_right} always right, {made.failed} unreadable); "
-            "raise --samples or --temperature, or ask about more rows"
+            f"none of {made.rows} rows gives a pair ({made.always_right} always right, {made.undecided} undecided, "
+            f"{made.failed} unreadable); raise --samples or --temperature, or ask about more rows"
         )
     return made
 
 
-def _begin(out: Path, run: Path, folder: DatasetFolder, sampling: Sampling) -> None:
+def _asked(
+    folder: DatasetFolder, task: Task, recipe: Recipe, sampling: Sampling
+) -> tuple[list[EvalRow], UnlabeledImages | None]:
+    """What the model is asked about: rows with their truth, or images without one."""
+    if sampling.images is None:
+        limit, seed = sampling.rows, sampling.seed
+        return read_rows(folder.path, task, "train", limit=limit, seed=seed, images=recipe.data.images).rows, None
+    found = unlabeled_images(sampling.images, folder)
+    return found.rows[: sampling.rows], found
+
+
+def _begin(out: Path, run: Path, folder: DatasetFolder, sampling: Sampling, unlabeled: UnlabeledImages | None) -> None:
     """Note the settings; SettingsError where the folder was begun with other ones."""
-    settings = {"run": str(run), "data": str(folder.path), **asdict(sampling)}
+    asked = {"images": str(sampling.images), "content": unlabeled.fingerprint} if unlabeled is not None else {}
+    settings = {"run": str(run), "data": str(folder.path), **asdict(sampling), "images": None, **asked}
     path = out / SUMMARY
     if path.is_file():
         before = read_object(path).get("settings")
@@ -196,57 +227,58 @@ def _sample(
         progress(len(journal.done), len(rows))
 
 
-def _write_pairs(out: Path, folder: DatasetFolder, task: Task, rows: Sequence[EvalRow], journal: _Journal) -> MadePairs:
-    """Write ``pairs.jsonl``: for each row and field the wrong value that the model gave most often."""
+def _write_pairs(
+    out: Path, folder: DatasetFolder, task: Task, rows: Sequence[EvalRow], journal: _Journal, agreement: float | None
+) -> MadePairs:
+    """Write ``pairs.jsonl``: for each row and field the wrong value that the model gave most often.
+
+    With ``agreement``, rows have no truth: what most answers say stands for it.
+    """
     lines: list[str] = []
-    counts, always_right, failed, unwritable = Counter[str](), 0, 0, 0
-    for index, row in enumerate(rows):
+    counts, always_right, failed, unwritable, undecided = Counter[str](), 0, 0, 0, 0
+    for index, asked in enumerate(rows):
         answers = journal.done[index]
         if answers is None:
             failed += 1
             continue
-        rejected, lost = rejected_answers(task, row, answers)
+        row, fields = (asked, None) if agreement is None else _by_majority(task, asked, answers, agreement)
+        if row is None:
+            undecided += 1
+            continue
+        rejected, lost = rejected_answers(task, row, answers, fields)
         unwritable += lost
         always_right += all(wrong_values(task, row, answer) == {} for answer in answers)
         for field, (text, times) in rejected.items():
             kind = str(task.fields[field].kind) if field in task.fields else UNREAD
             counts[f"{field} ({kind})"] += 1
-            names = [path.relative_to(folder.path).as_posix() for path in row.images]
-            pair = {"images": names, "prompt": task.prompt, "chosen": row.expected, "rejected": text}
+            pair = {"images": _names(row, out, folder), "prompt": task.prompt, "chosen": row.expected, "rejected": text}
             notes = {GROUP: row.group, "field": field, "kind": kind, "times": times}
             lines.append(json.dumps({**pair, **notes}, ensure_ascii=False) + "\n")
     write_text_atomically(out / PAIRS, "".join(lines))
-    return MadePairs(len(rows), always_right, failed, dict(sorted(counts.items())), unwritable)
+    return MadePairs(len(rows), always_right, failed, dict(sorted(counts.items())), unwritable, undecided)
 
 
-def wrong_values(task: Task, row: EvalRow, answer: str) -> dict[str, FieldValue] | None:
-    """The fields that an answer has wrong, with its values; None where it cannot be read."""
-    values = task.parse(answer).values
-    if values is None:
-        return None
-    return {name: value for name, value in values.items() if not is_right(task, name, row.truth[name], value)}
+def _by_majority(
+    task: Task, row: EvalRow, answers: Sequence[str], agreement: float
+) -> tuple[EvalRow | None, frozenset[str]]:
+    """The row with the majority's answer as its truth, and the fields that give pairs; none where no field does.
 
-
-def rejected_answers(task: Task, row: EvalRow, answers: Sequence[str]) -> tuple[dict[str, tuple[str, int]], int]:
-    """By field the answer that is wrong in it alone, and how often the model gave that value; then unwritable values.
-
-    Under ``WHOLE`` stands the most frequent answer that is not in the task's form, where it can be trained on.
+    A field without agreement has its most frequent value on both sides of a pair, and an answer that cannot be read is
+    rejected only where every field has agreement.
     """
-    wrong: dict[str, Counter[Any]] = {}
-    for answer in answers:
-        found, text = wrong_values(task, row, answer), answer.strip()
-        if found is None and text and not special_tokens_in(text):
-            wrong.setdefault(WHOLE, Counter())[text] += 1
-        for name, value in (found or {}).items():
-            wrong.setdefault(name, Counter())[value] += 1
-    rejected, unwritable = {}, 0
-    for name, counted in wrong.items():
-        value, times = min(counted.items(), key=lambda one: (-one[1], str(one[0])))
-        try:
-            text = value if name == WHOLE else task.render({**row.truth, name: value})
-        except TaskError:
-            unwritable += 1
-            continue
-        if text != row.expected:
-            rejected[name] = (text, times)
-    return rejected, unwritable
+    found = consensus(task, answers, agreement)
+    if found is None or not found.agreed:
+        return None, frozenset()
+    try:
+        expected = task.render(found.values)
+    except TaskError:
+        return None, frozenset()
+    whole = {WHOLE} if found.agreed == set(task.names) else set()
+    return replace(row, truth=found.values, expected=expected), found.agreed | whole
+
+
+def _names(row: EvalRow, out: Path, folder: DatasetFolder) -> list[str]:
+    """Names of a row's images in the file of pairs."""
+    if row.image.is_relative_to(folder.path):
+        return [path.relative_to(folder.path).as_posix() for path in row.images]
+    return [copied(row, out)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from phisight.core.errors import SettingsError
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.foreign_images import foreign_count, foreign_examples
@@ -14,11 +13,13 @@ from phisight.export.subject import subject_of
 from phisight.model.tiny import tiny_config, tiny_processor
 from phisight.train.estimate.cards import CARDS, Card
 from phisight.train.estimate.flops import Cached
-from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, expected_padding, image_token_table
+from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, image_token_table
+from phisight.train.estimate.planned_pairs import PlannedPairs
 from phisight.train.estimate.planned_run import DevicePlan, PlannedRun, Setting, method_name
 from phisight.train.estimate.time_plan import Work, speed_of_this_cpu
 from phisight.train.loader import planned_steps
 from phisight.workflows.load import TINY, loading, split_rows
+from phisight.workflows.preference_training import check_objective, pair_set
 
 SWEPT_CROPS = (1, 4, 9, 16)
 """Values of num_crops that a sweep compares."""
@@ -49,6 +50,10 @@ class Plan:
     """The same for every card; None where nothing fits."""
     sweep: list[Setting]
     """The same for each of ``SWEPT_CROPS``, where asked for."""
+    sides: int = 1
+    """Sequences of an example: the sides of a pair."""
+    reference_bytes: int = 0
+    """Reference scores of the pairs on disk."""
 
 
 def plan(
@@ -68,11 +73,7 @@ def plan(
         sweep: Whether to compare values of num_crops on it.
         measure_cpu: Whether to time this machine's own matrix product, which takes half a second.
     """
-    if recipe.train.objective != "sft":
-        raise SettingsError(
-            f"phisight plan counts train.objective sft, and the recipe's is {recipe.train.objective}; plan with --set "
-            "train.objective=sft: a pair takes about as much as its two or three answers as examples"
-        )
+    check_objective(recipe)
     case = _planned(recipe)
     memory = {method_name(*method): case.memory_by_method(*method) for method in case.methods}
     cached = case.cached
@@ -85,7 +86,7 @@ def plan(
         rows=len(case.rows),
         steps=planned_steps(len(case.rows), recipe.train),
         steps_per_epoch=planned_steps(len(case.rows), recipe.train.model_copy(update={"steps": None, "epochs": 1.0})),
-        padding=expected_padding(case.lengths, recipe),
+        padding=case.padding(recipe),
         batch=case.batch,
         num_crops=case.num_crops,
         images=image_token_table(case.rows, [1, 4, 16, case.num_crops], case.config.crop_size),
@@ -97,6 +98,8 @@ def plan(
         recommended=cases.recommended(card, price) if card else None,
         by_card=[(one, cases.recommended(one, price)) for one in CARDS],
         sweep=cases.sweep(card, price) if card and sweep else [],
+        sides=case.sides,
+        reference_bytes=case.reference_bytes if isinstance(case, PlannedPairs) else 0,
     )
 
 
@@ -133,6 +136,9 @@ def _planned(recipe: Recipe) -> PlannedRun:
         task = task.abstaining(recipe.train.abstain.word)
         rows += foreign_examples(rows, foreign_count(len(rows), recipe.train.abstain.share), recipe.seed, task)
     config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
+    if recipe.train.objective == "dpo":
+        pairs, _ = pair_set(recipe, folder, processor, task, lambda _line: None)
+        return PlannedPairs(recipe, pairs, config, processor, tiny=recipe.model.name == TINY)
     return PlannedRun(recipe, rows, task, config, processor, tiny=recipe.model.name == TINY)
 
 

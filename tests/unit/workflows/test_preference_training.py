@@ -13,7 +13,6 @@ from phisight.core.errors import SettingsError
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST, CHECKPOINTS
 from phisight.core.settings import Recipe
-from phisight.workflows.plan import plan
 from phisight.workflows.preference_training import check_objective
 from phisight.workflows.train import Prepared, train
 from tests.helpers.answer_pairs import write_pairs
@@ -113,11 +112,6 @@ def test_settings_that_contradict_each_other(
         train(recipe_from(values))
     assert "\n" not in str(found.value)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_plan_counts_no_pairs(made: Callable[..., Recipe], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="plan with --set"):
-        plan(made(tmp_path / "run"))
 
 
 def test_pairs_that_are_too_long_are_said(made: Callable[..., Recipe], tmp_path: Path) -> None:

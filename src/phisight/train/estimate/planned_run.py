@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from phisight.core.task import Task
 from phisight.train.estimate.cards import Card
 from phisight.train.estimate.flops import Cached, ExampleSize
 from phisight.train.estimate.measured_shares import most_alike
-from phisight.train.estimate.memory_plan import Batch, Memory, expected_padding, largest_batch, memory_of
+from phisight.train.estimate.memory_plan import Memory, expected_padding, largest_batch, memory_of
 from phisight.train.estimate.time_plan import (
     Duration,
     Speed,
@@ -75,9 +75,7 @@ class PlannedRun:
         self.recipe = recipe
         self.rows = rows
         self.config = config
-        self._dtype = dtype_of(recipe, config, tiny=tiny)
-        self._tower_trains = recipe.train.train_tower or (tiny and recipe.train.method == "full")
-        self.num_crops = recipe.model.num_crops or processor.image_processor.num_crops
+        self._take_settings(processor, tiny=tiny)
         self.lengths = example_lengths(self.rows, processor, task, self.num_crops)
         self.image_tokens = [image_token_counts(row, self.num_crops, self.config.crop_size) for row in self.rows]
         counts = set(map(len, self.image_tokens))
@@ -86,9 +84,16 @@ class PlannedRun:
             length - sum(each) - prompts[len(each)]
             for length, each in zip(self.lengths, self.image_tokens, strict=True)
         ]
+        self.batch = largest_batch(self.rows, self.lengths, self.trained, recipe, processor)
+        self.sides = 1
+        """Sequences of an example."""
+
+    def _take_settings(self, processor: Any, *, tiny: bool) -> None:
+        self._dtype = dtype_of(self.recipe, self.config, tiny=tiny)
+        self._tower_trains = self.recipe.train.train_tower or (tiny and self.recipe.train.method == "full")
+        self.num_crops = self.recipe.model.num_crops or processor.image_processor.num_crops
         self._memories: dict[tuple[int, Any], Memory] = {}
         """By examples of a micro-batch and checkpointing: cards differ in neither."""
-        self.batch = largest_batch(self.rows, self.lengths, self.trained, recipe, processor)
 
     @property
     def methods(self) -> list[tuple[str, bool]]:
@@ -119,7 +124,16 @@ class PlannedRun:
     def work(self, cached: Cached, recipe: Recipe | None = None) -> Work:
         """FLOPs of an epoch."""
         recipe = recipe or self.recipe
-        return work_of(self.config, self.sizes, recipe, cached, expected_padding(self.lengths, recipe))
+        return work_of(self.config, self.sizes, recipe, cached, self.padding(recipe))
+
+    def padding(self, recipe: Recipe) -> float:
+        """Share of padding in the first epoch."""
+        return expected_padding(self.lengths, recipe)
+
+    @property
+    def cached_crops(self) -> int:
+        """Crops whose features a cache of the tower holds."""
+        return sum(one.crops for one in self.sizes)
 
     @cached_property
     def cached(self) -> Cached:
@@ -133,7 +147,7 @@ class PlannedRun:
         if train.from_layer and sum(self.lengths) * self.config.hidden_size * value <= data.trunk_cache_gb * 1e9:
             yield "hidden states"
         merged = (self.config.crop_size // 14) ** 2 * self.config.vision_config.hidden_size * value
-        if not self._tower_trains and sum(one.crops for one in self.sizes) * merged <= data.feature_cache_gb * 1e9:
+        if not self._tower_trains and self.cached_crops * merged <= data.feature_cache_gb * 1e9:
             yield "features"
         yield "nothing"
 
@@ -156,14 +170,14 @@ class PlannedRun:
         )
 
     def _duration(self, speed: Speed, work: Work, recipe: Recipe, memory: Memory) -> Duration:
-        tokens = sum(self.lengths) / len(self.lengths)
+        tokens = sum(one.tokens for one in self.sizes) / len(self.rows)
         steps = planned_steps(len(self.rows), recipe.train)
         return duration_of(speed, work, recipe, memory, steps=steps, tokens_per_example=tokens)
 
     def _memory(self, recipe: Recipe) -> Memory:
         key = recipe.train.batch_size, recipe.train.gradient_checkpointing
         if key not in self._memories:
-            batch = Batch(recipe.train.batch_size, self.batch.tokens, self.batch.trained, self.batch.crops)
+            batch = replace(self.batch, examples=self.sides * recipe.train.batch_size)
             self._memories[key] = memory_of(self._model, self.config, batch, recipe)
         return self._memories[key]
 

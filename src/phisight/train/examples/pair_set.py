@@ -26,6 +26,7 @@ from phisight.core.errors import DataError
 from phisight.core.seeding import named_seed
 from phisight.data.dataset.image_groups import images_of
 from phisight.data.dataset.preference_pairs import CHOSEN, PROMPT, REJECTED
+from phisight.model.loss import IGNORED
 from phisight.train.cache.reference_scores import ReferenceScores
 from phisight.train.examples.dataset import Example, ExampleSet
 from phisight.train.examples.tokenize import TURN_END, Prompts, encode_answer, image_token_counts
@@ -60,14 +61,22 @@ class PairSet(Dataset[Pair]):
         self.reference: ReferenceScores | None = None
         self._crop_size = images.processor.image_processor.crop_size
         self._prompts = Prompts(images.processor)
-        self.lengths: list[int] = []
-        """Tokens of the longest side of each pair; known without opening an image."""
+        self.side_lengths: list[list[int]] = []
+        """Tokens of each side of each pair; known without opening an image."""
+        self.labeled: list[list[int]] = []
+        """Tokens of the answer of each side."""
         self.names: list[str] = []
         """Hash of images and ids of each pair: its name among the log-probabilities before training."""
         for index in range(len(rows)):
-            ids = [ids for ids, _ in self._encoded(index, self._stored_tokens)]
-            self.lengths.append(max(map(len, ids)))
-            self.names.append(self._name(index, ids))
+            sides = self._encoded(index, self._stored_tokens)
+            self.side_lengths.append([len(ids) for ids, _ in sides])
+            self.labeled.append([sum(label != IGNORED for label in labels) for _, labels in sides])
+            self.names.append(self._name(index, [ids for ids, _ in sides]))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of the longest side of each pair."""
+        return [max(one) for one in self.side_lengths]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,13 +93,13 @@ class PairSet(Dataset[Pair]):
             cast(Example, {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)})
             for ids, labels in self._encoded(index, tokens_of)
         ]
-        for side, row in zip(sides, self._shown(index), strict=True):
+        for side, row in zip(sides, self.shown(index), strict=True):
             if side is not sides[1]:
                 side.update(cast(Any, shown[row][0]))
         pair: Pair = {"sides": sides}
         return {**pair, "reference": self.reference.read(self.names[index])} if self.reference else pair
 
-    def _shown(self, index: int) -> list[int]:
+    def shown(self, index: int) -> list[int]:
         """The row whose images each side shows."""
         return [index, index] if self.other_images is None else [index, index, self.other_images[index]]
 
@@ -99,7 +108,7 @@ class PairSet(Dataset[Pair]):
         row = self.rows[index]
         answers = [row[CHOSEN], row[REJECTED], row[CHOSEN]]
         sides = []
-        for shown, answer in zip(self._shown(index), answers, strict=False):
+        for shown, answer in zip(self.shown(index), answers, strict=False):
             tokens = tokens_of(shown)
             prompt = self._prompts.of(row[PROMPT], len(tokens))
             sides.append(encode_answer(self.images.processor, prompt, answer + TURN_END, tokens))
@@ -110,7 +119,7 @@ class PairSet(Dataset[Pair]):
         return image_token_counts(self.rows[row], self.images.num_crops, self._crop_size)
 
     def _name(self, index: int, ids: list[list[int]]) -> str:
-        images = [[str(one.get(SHA256)) for one in images_of(self.rows[row])] for row in self._shown(index)]
+        images = [[str(one.get(SHA256)) for one in images_of(self.rows[row])] for row in self.shown(index)]
         return hashlib.sha256(json.dumps([images, ids]).encode()).hexdigest()
 
 
