@@ -13,6 +13,7 @@ drawn for that seed, none of which any model was trained on.
     dpo          own errors, image term, anchor
     no anchor, no image term     dpo without it
     not own      dpo whose rejected side has the field's value of another row in place of the model's own error
+    unlabeled   dpo on drawn images whose truth nobody says: majority against minorities
 
 Figures: whole titles wrong; median price error over the one that the known noise of the prices leaves; by how much the
 true answer becomes less probable under another product's image (the certificate's likelihood gap); whole titles wrong
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from preference_figures import tables
 from price_figures import noise_left, rows_of
 
 from phisight.core.kinds.kind import as_number
@@ -44,24 +45,23 @@ from phisight.core.settings import EvaluateSettings
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.preference_pairs import PAIRS
-from phisight.evaluate import EvalRow, Predictions, evaluate, likelihoods, paired_difference, read_rows
-from phisight.evaluate.metrics import MEAN
-from phisight.evaluate.statistics.resamples import Median
+from phisight.evaluate import EvalRow, Predictions, evaluate, likelihoods, read_rows
 from phisight.export.subject import read_run
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.workflows.load import load_run
-from phisight.workflows.pair_answers import WHOLE
-from phisight.workflows.pairs import Sampling, make_pairs
+from phisight.workflows.pairs.make_pairs import Sampling, make_pairs
+from phisight.workflows.pairs.pair_answers import WHOLE
 from phisight.workflows.predict import is_right, predictor_of
 from phisight.workflows.train import train
 
 PILOT, FRESH_SEED = 100, 500
 SAMPLES, ASKED = 4, 600
 """Answers to each training row, and the rows asked about for each seed."""
+UNLABELED_SAMPLES, UNLABELED, UNLABELED_SEED = 8, 300, 700
+"""Answers to each image without a truth, the images drawn for each seed, and the sample's seed for the first."""
 NEVER = 10**9
 GAP_ROWS = 128
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ ARMS = {
     "no anchor": replace(DPO, anchor_weight=0.0),
     "no image term": replace(DPO, image_weight=0.0),
     "not own": replace(DPO, pairs="others"),
+    "unlabeled": replace(DPO, pairs="unlabeled"),
 }
 RATES = (5e-5, 1e-4, 3e-4, 1e-3)
 
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=400, help="products drawn for each seed")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--only", choices=list(ARMS), help="train this arm alone")
     parser.add_argument("--pilot", action="store_true", help=f"compare learning rates on seed {PILOT}")
     parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
     parser.add_argument("--json", type=Path)
@@ -102,6 +104,8 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     results = chosen.out / ("pilot.jsonl" if chosen.pilot else "results.jsonl")
     arms: dict[str, Arm | None] = {"start": None, **ARMS}
+    if chosen.only:
+        arms = {chosen.only: ARMS[chosen.only]}
     seeds = list(range(chosen.seeds))
     if chosen.pilot:
         seeds = [PILOT]
@@ -138,7 +142,11 @@ class Bench:
         return folder
 
     def pairs(self, seed: int, kind: str) -> Path:
-        """Pairs of the start's own errors on training rows, or the same pairs with other rows' values for them."""
+        """Pairs of the start's own errors on training rows, or the same pairs with other rows' values for them; or of
+        images without a truth.
+        """
+        if kind == "unlabeled":
+            return self.unlabeled_pairs(seed)
         own, others = self.out / f"pairs-{seed}", self.out / f"pairs-others-{seed}"
         if not (own / PAIRS).is_file():
             make_pairs(self.start, own, Sampling(samples=SAMPLES, seed=seed, rows=ASKED))
@@ -148,10 +156,19 @@ class Bench:
             (others / PAIRS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         return own if kind == "own" else others
 
+    def unlabeled_pairs(self, seed: int) -> Path:
+        """Pairs of images that no model has seen, whose answers stay unread."""
+        drawn, pairs = self.out / f"unlabeled-{seed}", self.out / f"pairs-unlabeled-{seed}"
+        if not drawn.is_dir():
+            make(UNLABELED, drawn, seed=UNLABELED_SEED + seed, settings=preset("demo"))
+        if not (pairs / PAIRS).is_file():
+            make_pairs(self.start, pairs, Sampling(samples=UNLABELED_SAMPLES, seed=seed, images=drawn / "images"))
+        return pairs
+
     def trained(self, arm: Arm, seed: int) -> Path:
         """A run folder, trained on from the start's weights."""
         values: dict[str, Any] = {
-            "out": str(self.out / "run"),
+            "out": str(self.out / f"run-{arm.pairs}"),
             "seed": seed,
             "model": {"name": str(self.start / BEST), "attention": "eager"},
             "data": {"path": str(self.data), "feature_cache": str(self.out / "features")},
@@ -243,82 +260,6 @@ def error(row: EvalRow, price: str, values: Mapping[str, Any] | None) -> float:
     truth = as_number(row.truth[price])
     answer = None if values is None else values[price]
     return 1.0 if answer is None else abs(as_number(answer) - truth) / truth
-
-
-def tables(lines: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
-    """Print the figures of each arm, and each arm against ``base`` on the seeds that both have."""
-    by_arm: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for line in lines:
-        by_arm.setdefault(line["arm"], {})[line["seed"]] = line
-    report: dict[str, Any] = {}
-    print("| arm | seeds | rows | whole titles wrong | price error / noise | likelihood gap | wrong when shuffled |")
-    print("|---|---|---|---|---|---|---|")
-    for arm, found in by_arm.items():
-        one = report[arm] = figures_of(list(found.values()))
-        print(
-            f"| {arm} | {one['seeds']} | {one['rows']} | {one['title_wrong']:.1%} | {one['price']:.2f} | "
-            f"{one['gap']:.2f} | {one['title_wrong_shuffled']:.1%} |"
-        )
-    print(
-        f"\n| arm against {base} | seeds | whole titles wrong | price error / noise | likelihood gap | when shuffled |"
-    )
-    print("|---|---|---|---|---|---|")
-    for arm, found in by_arm.items():
-        seeds = sorted(found.keys() & by_arm[base].keys())
-        if arm == base or not seeds:
-            continue
-        changes = against([found[seed] for seed in seeds], [by_arm[base][seed] for seed in seeds])
-        report[arm]["against"] = {"arm": base, "seeds": seeds, **changes}
-        cells = (f"{one['relative']:+.1%} ({one['low']:+.1%} to {one['high']:+.1%})" for one in changes.values())
-        print(f"| {arm} | {len(seeds)} | {' | '.join(cells)} |")
-    return report
-
-
-def figures_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Figures over the rows of all seeds, and of each seed."""
-    wrong, price, noise = (column(found, name) for name in ("title_wrong", "price_error", "noise_error"))
-    return {
-        "seeds": len(found),
-        "rows": len(wrong),
-        "title_wrong": float(wrong.mean()),
-        "title_wrong_by_seed": [float(np.mean(line["title_wrong"])) for line in found],
-        "price": float(np.median(price) / np.median(noise)),
-        "price_by_seed": [float(np.median(line["price_error"]) / np.median(line["noise_error"])) for line in found],
-        "gap": float(np.mean([gap for line in found for gap in line["gap"].values()])),
-        "title_wrong_shuffled": float(column(found, "title_wrong_shuffled").mean()),
-    }
-
-
-def column(found: Sequence[Mapping[str, Any]], name: str) -> Array:
-    """Values of all seeds, float64[n]."""
-    return np.concatenate([np.asarray(line[name], np.float64) for line in found])
-
-
-def against(found: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """By figure the change relative to ``base``, and the ends of its interval."""
-    groups = [(line["seed"], group) for line in found for group in line["groups"]]
-    changes = {}
-    for name, reduce in (("title_wrong", MEAN), ("price_error", Median())):
-        changes[name] = relative(reduce, column(found, name), column(base, name), groups)
-    sides: list[list[float]] = [[], []]
-    products = []
-    for line, other in zip(found, base, strict=True):
-        for row in line["gap"].keys() & other["gap"].keys():
-            sides[0].append(line["gap"][row])
-            sides[1].append(other["gap"][row])
-            products.append((line["seed"], line["groups"][int(row)]))
-    changes["gap"] = relative(MEAN, np.array(sides[0]), np.array(sides[1]), products)
-    shuffled = "title_wrong_shuffled"
-    changes[shuffled] = relative(MEAN, column(found, shuffled), column(base, shuffled), groups)
-    return changes
-
-
-def relative(reduce: Any, values: Array, base: Array, groups: Sequence[Any]) -> dict[str, float]:
-    """Difference and its interval as shares of the base's figure."""
-    difference, ends = paired_difference(reduce, [values], [base], groups)
-    scale = float(reduce(base))
-    low, high = (ends.low, ends.high) if ends else (float("nan"), float("nan"))
-    return {"relative": difference / scale, "low": low / scale, "high": high / scale}
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def make_command(
 
     Example: phisight pairs make runs/tiny --out data/pairs --samples 8
     """
-    from phisight.workflows.pairs import Sampling, make_pairs
+    from phisight.workflows.pairs.make_pairs import Sampling, make_pairs
 
     quiet_libraries()
     with progress_bar() as bar:
@@ -73,7 +73,7 @@ def fetch_command(
     name: Annotated[str, typer.Argument(metavar="hf:OWNER/NAME", help="Hub data set with TRL's columns.")],
     out: Annotated[Path, typer.Option(help="New folder to write.")],
 ) -> None:
-    """Fetch pairs from the hub: columns images, prompt, chosen, rejected. Train on the folder with preference.pairs=DIR.
+    """Fetch pairs from the hub: columns images, prompt, chosen, rejected. Train with preference.pairs=DIR.
 
     Rows of other splits than train are left out, and pairs that show one of their products. What training cannot use
     is said when it reads the folder.

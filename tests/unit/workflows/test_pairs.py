@@ -13,8 +13,8 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.preference_pairs import PAIRS, read_pairs
 from phisight.evaluate import EvalRow, read_rows
-from phisight.workflows.pair_answers import WHOLE, rejected_answers
-from phisight.workflows.pairs import ANSWERS, SUMMARY, Sampling, make_pairs
+from phisight.workflows.pairs.make_pairs import ANSWERS, SUMMARY, Sampling, make_pairs
+from phisight.workflows.pairs.pair_answers import WHOLE, rejected_answers
 
 TASK = Task(answer="A: {a}, K: {k}, N: {n}", fields={"a": "text", "k": "category", "n": "number"})
 TRUTH: dict[str, Any] = {"a": "scarf", "k": "HATS", "n": 20.0}

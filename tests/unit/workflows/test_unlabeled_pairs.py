@@ -18,9 +18,9 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.preference_pairs import OUTSIDE, PAIRS, read_pairs
 from phisight.evaluate import read_rows
-from phisight.workflows.pair_answers import consensus
-from phisight.workflows.pairs import ANSWERS, SUMMARY, Sampling, make_pairs
-from phisight.workflows.unlabeled_images import unlabeled_images
+from phisight.workflows.pairs.make_pairs import ANSWERS, SUMMARY, Sampling, make_pairs
+from phisight.workflows.pairs.pair_answers import consensus
+from phisight.workflows.pairs.unlabeled_images import unlabeled_images
 from tests.helpers.images import encoded, smooth_image
 
 TASK = Task(answer="K: {k}, N: {n}", fields={"k": "category", "n": "number"})

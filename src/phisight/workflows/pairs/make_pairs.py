@@ -31,8 +31,8 @@ from phisight.generate import Request
 from phisight.generate.decoding.sampling import Decoding
 from phisight.generate.scheduler import Scheduler
 from phisight.workflows.load import load_run, task_of_run
-from phisight.workflows.pair_answers import WHOLE, consensus, rejected_answers, wrong_values
-from phisight.workflows.unlabeled_images import UnlabeledImages, copied, unlabeled_images
+from phisight.workflows.pairs.pair_answers import WHOLE, consensus, rejected_answers, wrong_values
+from phisight.workflows.pairs.unlabeled_images import UnlabeledImages, copied, unlabeled_images
 
 ANSWERS = "answers.jsonl"
 """One line for each row that was answered: its number and what the model said."""
