@@ -17,6 +17,7 @@ from phisight.train.estimate.memory_plan import Batch, ImageTokens, Memory, imag
 from phisight.train.estimate.planned_pairs import PlannedPairs
 from phisight.train.estimate.planned_run import DevicePlan, PlannedRun, Setting, method_name
 from phisight.train.estimate.time_plan import Work, speed_of_this_cpu
+from phisight.train.examples.abstaining import TrainingImages
 from phisight.train.loader import planned_steps
 from phisight.workflows.load import TINY, loading, split_rows
 from phisight.workflows.preference_training import check_objective, pair_set
@@ -137,7 +138,8 @@ def _planned(recipe: Recipe) -> PlannedRun:
         rows += foreign_examples(rows, foreign_count(len(rows), recipe.train.abstain.share), recipe.seed, task)
     config, processor = _shapes(recipe, [task.prompt, *(task.render(row) for row in rows)])
     if recipe.train.objective == "dpo":
-        pairs, _ = pair_set(recipe, folder, processor, task, lambda _line: None)
+        source = TrainingImages(folder, recipe.preference.pairs, None)  # foreign images are drawn when it trains
+        pairs, _ = pair_set(recipe, source, rows, processor, task, lambda _line: None)
         return PlannedPairs(recipe, pairs, config, processor, tiny=recipe.model.name == TINY)
     return PlannedRun(recipe, rows, task, config, processor, tiny=recipe.model.name == TINY)
 

@@ -16,8 +16,10 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.train.acceleration.patch import fused_layers
+from phisight.train.examples.abstaining import TrainingImages
 from phisight.train.examples.collators import Collator
 from phisight.train.examples.pair_set import PairCollator, PairSet
+from phisight.train.loop import prepare_model
 from phisight.train.losses.preference import preference_loss
 from phisight.train.trainable.methods import apply_method
 from phisight.workflows.plan import plan
@@ -95,11 +97,11 @@ def test_memory_is_within_fifteen_per_cent(
     recipe = recipe_from({**values, "train": {**settings, "accumulate": 1}, "preference": preference})
     folder = DatasetFolder.open(recipe.data.path)
     model, processor = starting_model(recipe, folder.task, folder.rows("train"))
-    pairs, _ = pair_set(recipe, folder, processor, folder.task, lambda _: None)
+    source = TrainingImages(folder, recipe.preference.pairs, None)
+    pairs, _ = pair_set(recipe, source, folder.rows("train"), processor, folder.task, lambda _: None)
     tower = recipe.train.model_copy(update={"train_tower": method == "full"})
     model = apply_method(model, tower, recipe.lora)
-    if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    prepare_model(model, recipe)
     expected = plan(recipe, measure_cpu=False).memory["full + tower" if method == "full" else method]
     with fused_layers(model, wanted=True):
         assert expected.peak == pytest.approx(measured_peak(model, processor, pairs, recipe), rel=0.15)
@@ -113,7 +115,6 @@ def measured_peak(model: Any, processor: Any, pairs: PairSet, recipe: Recipe) ->
     loss = preference_loss(recipe.preference)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
     model.train()
-    model.config.use_cache = False
 
     def step() -> None:
         divisor = torch.tensor(float(len(longest)))

@@ -58,7 +58,7 @@ def fetch_pairs(name: str, out: Path, progress: Callable[[int], None] = lambda _
     if missing:
         raise SettingsError(f"{name} has no column {some(missing)}; it has {some(source.schema.names)}")
     made = FetchedPairs()
-    lines: list[tuple[set[str], str]] = []
+    lines: list[tuple[set[str], list[str], str]] = []
     held: set[str] = set()
     for number, split, row in _rows(source):
         progress(number)
@@ -76,15 +76,18 @@ def fetch_pairs(name: str, out: Path, progress: Callable[[int], None] = lambda _
         files = [_written(data, kind, out) for data, kind in images]
         group = {GROUP: str(row[GROUP])} if row.get(GROUP) is not None else {}
         pair = {"images": files, **{column: row[column] for column in COLUMNS}, **group}
-        lines.append((products, json.dumps(pair, ensure_ascii=False) + "\n"))
-    kept = [line for products, line in lines if not products & held]
+        lines.append((products, files, json.dumps(pair, ensure_ascii=False) + "\n"))
+    kept = [(files, line) for products, files, line in lines if not products & held]
     made.pairs, made.held_back = len(kept), len(lines) - len(kept)
+    used = {name for files, _ in kept for name in files}
+    for name in {name for _, files, _ in lines for name in files} - used:
+        (out / name).unlink()
     if not kept:
         raise DatasetError(
             f"{name} gives no pair ({made.other_splits} rows are in other splits than {TRAIN}, {made.held_back} show "
             f"their products, {len(made.left_out)} cannot be used: {some(made.left_out, 2)})"
         )
-    write_text_atomically(out / PAIRS, "".join(kept))
+    write_text_atomically(out / PAIRS, "".join(line for _, line in kept))
     return made
 
 

@@ -67,6 +67,7 @@ def test_the_splits_of_a_hub_data_set_are_kept_apart(products: Path, tmp_path: P
     assert again.returncode != 0
     assert "is not empty; choose another --out" in again.stderr
     assert [pair["group"] for pair in read_objects(out / PAIRS)] == ["a", "b", "e"]
+    assert len(list((out / "fetched").iterdir())) == 4
     folder = DatasetFolder.open(products)
     rows, left_out = read_pairs(out, folder)
     assert left_out == []
