@@ -34,6 +34,10 @@ def evaluate_command(
         bool | None,
         typer.Option("--constrained/--free", help="Allow only answers of the template (default: as in the recipe)."),
     ] = None,
+    foreign: Annotated[
+        str | None,
+        typer.Option(help="Also answer images that show nothing of the task: 'drawn', or a folder of them."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Let a model answer about images it was not trained on, and score the answers.
@@ -54,7 +58,7 @@ def evaluate_command(
 
     quiet_libraries()
     run = Path(subject)
-    changes = {"split": split, "rows": rows, "constrained": constrained}
+    changes = {"split": split, "rows": rows, "constrained": constrained, "foreign": foreign}
     with progress_bar() as progress:
         bars = AnswerBars(progress)
         if is_run(run):
@@ -91,5 +95,23 @@ def show_scores(scores: Mapping[str, Any]) -> None:
             found = [other.get(name) for other in others.values()]
             table.add_row(name, f"{value:.3f}", *("" if other is None else f"{other:.3f}" for other in found))
     console.print(table)
+    for line in limit_lines(scores):
+        console.print(f"- {line}", highlight=False)
     for line in scores.get("verdict", {}).get("lines", []):
         console.print(f"- {line}", highlight=False)
+
+
+def limit_lines(scores: Mapping[str, Any]) -> list[str]:
+    """What the model does with foreign and with unfamiliar images, a sentence for each figure."""
+    foreign, unfamiliar = scores.get("foreign") or {}, scores.get("unfamiliar") or {}
+    said = [
+        ("foreign images get a value invented", foreign.get("invented")),
+        ("real images are refused", scores.get("refused")),
+        ("foreign images are unlike the training images", unfamiliar.get("foreign")),
+        ("real images are unlike the training images", unfamiliar.get("real")),
+    ]
+    return [
+        f"{one['share']:.1%} ({one['interval'][0]:.1%} to {one['interval'][1]:.1%}) of {one['of']} {what}"
+        for what, one in said
+        if one and one["share"] is not None
+    ]

@@ -114,6 +114,7 @@ def _show(name: str, answer: Answer, *, as_json: bool) -> None:
             "fields": answer.json() if answer.ok else None,
             "confidence": answer.confidence,
             "interval": answer.interval,
+            **({} if answer.unfamiliar is None else {"unfamiliar": answer.unfamiliar}),
             "reason": answer.error,
         }
         typer.echo(json.dumps(line, ensure_ascii=False))
@@ -129,4 +130,5 @@ def _show(name: str, answer: Answer, *, as_json: bool) -> None:
         about += ["{:g} to {:g}".format(*answer.interval[field])] if field in answer.interval else []
         shown = answer.task.fields[field].write(value) if answer.task is not None else value
         fields.append(f"{field}: {shown}" + (f" ({', '.join(about)})" if about else ""))
+    fields += [f"unlike the training images ({answer.unfamiliar:.2f})"] if answer.is_unfamiliar else []
     console.print(f"{name}: {'; '.join(fields)}", markup=False, highlight=False, soft_wrap=True)

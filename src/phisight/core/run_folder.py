@@ -35,8 +35,10 @@ BEST = "best"
 EVALUATIONS = "evaluations"
 BASE = "base"
 """Folder of the merged weights that a run starts from, where it continues from adapters."""
-FOREIGN_IMAGES = "foreign"
-"""Folder of the foreign images that a run has drawn."""
+FOREIGN_IMAGES, FOREIGN_EVALUATED = "foreign", "foreign_evaluated"
+"""Folders of the foreign images that a run has drawn, to train on and to be asked about."""
+UNFAMILIAR = "unfamiliar.safetensors"
+"""File beside weights that says how unlike the training images an image is."""
 PREDICTIONS = "predictions.parquet"
 ANSWER_LOG = "predictions"
 """Beginning of the names of answer logs: predictions.NAME.jsonl."""
@@ -56,7 +58,7 @@ def weights_fingerprint(folder: Path) -> str:
 
     Of large files a block in every 4 MiB is hashed, which meets each large matrix of a published model.
     """
-    paths = sorted(folder.glob("*.safetensors"))
+    paths = sorted(path for path in folder.glob("*.safetensors") if path.name != UNFAMILIAR)
     if not paths:
         return ""
     digest = hashlib.sha256()

@@ -189,6 +189,11 @@ class EvaluateSettings(Settings):
     """Allow only answers of the template: categories of the training split, well-formed numbers."""
     coverage: float | None = Field(default=None, gt=0, lt=1)
     """Share of the rows whose true number an interval holds, fitted on the validation split; None means none."""
+    foreign: Literal["drawn"] | Path | None = None
+    """Images that show nothing of the task, answered too: ``drawn``, or a folder; None means drawn where answers may
+    say that nothing is shown."""
+    false_alarms: float = Field(default=0.02, gt=0, lt=0.5)
+    """Share of the validation images that count as unlike the training images."""
 
 
 class TrackSettings(Settings):

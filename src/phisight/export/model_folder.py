@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from phisight.core.errors import CheckpointError
 from phisight.core.read_files import read_object
+from phisight.core.run_folder import UNFAMILIAR
 from phisight.export.compare import equal_layout
 from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from phisight.export.tensor_files import TensorSpec
@@ -189,6 +190,12 @@ def copy_number_head(head: Path | None, out: Path) -> None:
     """Copy a number head into a folder, where there is one."""
     if head is not None:
         shutil.copyfile(head, out / NUMBER_HEAD)
+
+
+def copy_familiarity(file: Path | None, out: Path) -> None:
+    """Copy what scores how unfamiliar images are into a folder, where there is such a file."""
+    if file is not None:
+        shutil.copyfile(file, out / UNFAMILIAR)
 
 
 def require_layout(written: list[TensorSpec], config: Phi3VConfig) -> None:

@@ -12,8 +12,15 @@ import torch
 from safetensors import SafetensorError
 
 from phisight.core.errors import PhisightError, StorageError
+from phisight.core.run_folder import UNFAMILIAR
 from phisight.export.merge import Adapters, write_merged
-from phisight.export.model_folder import copy_number_head, require_layout, write_config, write_processor
+from phisight.export.model_folder import (
+    copy_familiarity,
+    copy_number_head,
+    require_layout,
+    write_config,
+    write_processor,
+)
 from phisight.export.subject import Subject
 from phisight.model.number_head import NUMBER_HEAD
 
@@ -53,6 +60,7 @@ def write_model(
     config = write_config(subject.weights, out, dtype, remote_code=remote_code, **subject.hub)
     require_layout(write_merged(subject.weights, adapters, out, dtype, **subject.hub), config)
     copy_number_head(subject.file(NUMBER_HEAD), out)
+    copy_familiarity(subject.file(UNFAMILIAR), out)
 
 
 def require_free(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phisight.core.task import Task
+from phisight.extraction.familiarity import Familiarity
 from phisight.generate.completions import Completion
 from phisight.generate.confidence import field_confidences, overall
 
@@ -22,6 +23,8 @@ class Answer(dict[str, Any]):
         confidence: For each field how probable it is to be right, 0 to 1 (calibrated on validation rows where the model
             brings that); empty where nothing is known.
         interval: For each number field the ends of its interval; empty where the model brings none.
+        unfamiliar: How unlike the training images the image is; above 1 it is less familiar than nearly all validation
+            images. None where the model does not bring what it takes.
         error: Why there are no fields; None where there are.
         task: Whose fields these are.
     """
@@ -33,6 +36,7 @@ class Answer(dict[str, Any]):
         text: str = "",
         confidence: Mapping[str, float] | None = None,
         interval: Mapping[str, tuple[float, float]] | None = None,
+        unfamiliar: float | None = None,
         error: str | None = None,
         task: Task | None = None,
     ) -> None:
@@ -42,6 +46,7 @@ class Answer(dict[str, Any]):
         self.text = text
         self.confidence = dict(confidence or {})
         self.interval = dict(interval or {})
+        self.unfamiliar = unfamiliar
         self.error = error
         self.task = task
 
@@ -54,6 +59,11 @@ class Answer(dict[str, Any]):
     def overall_confidence(self) -> float | None:
         """Confidence in the least certain field; None where nothing is known."""
         return overall(self.confidence) if self.confidence else None
+
+    @property
+    def is_unfamiliar(self) -> bool:
+        """Whether the image is less familiar than the threshold allows; False where nothing is known."""
+        return self.unfamiliar is not None and self.unfamiliar > 1
 
     def json(self) -> dict[str, Any]:
         """The fields as JSON holds them: a date as text. ``Extractor.schema`` is the schema."""
@@ -72,13 +82,19 @@ class AnswerReader:
     """For each number field with an interval: number -> lower and upper end."""
     calibrations: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
     """For each calibrated field: sequence probability -> share of such answers that were right."""
+    familiarity: Familiarity | None = None
+    """Scores how unfamiliar images are; None without what was fitted on training images."""
 
     def read(self, completion: Completion) -> Answer:
         """The fields of a completion; one that is not to be read (it was cut, say) has none."""
         if completion.unread is not None:
-            return Answer(text=completion.text, error=f"not read: {completion.unread}")
-        raw = field_confidences(self.task, completion.written, completion.pieces, completion.log_probabilities)
-        return self.answer(completion.text, raw or {})
+            answer = Answer(text=completion.text, error=f"not read: {completion.unread}")
+        else:
+            raw = field_confidences(self.task, completion.written, completion.pieces, completion.log_probabilities)
+            answer = self.answer(completion.text, raw or {})
+        if self.familiarity is not None and completion.pooled is not None:
+            answer.unfamiliar = self.familiarity.score(completion.pooled.numpy())
+        return answer
 
     def answer(self, text: str, raw: Mapping[str, float]) -> Answer:
         """The fields of a text whose fields have these sequence probabilities."""

@@ -62,6 +62,7 @@ class LocalEngine:
                 max_new_tokens=self.max_new_tokens,
                 grammar=self.grammar,
                 numbers=self.numbers,
+                pooled=reader.familiarity is not None,
                 workers=max(1, workers // lanes),
             )
 

@@ -136,6 +136,7 @@ def _plain(answer: Answer, task: Task) -> dict[str, Any]:
         "text": answer.text,
         "confidence": answer.confidence,
         "interval": answer.interval,
+        "unfamiliar": answer.unfamiliar,
         "error": answer.error,
     }
 
@@ -147,6 +148,7 @@ def _answer(plain: dict[str, Any], task: Task) -> Answer:
         text=plain["text"],
         confidence=plain["confidence"],
         interval=interval,
+        unfamiliar=plain["unfamiliar"],
         error=plain["error"],
         task=task,
     )

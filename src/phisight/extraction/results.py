@@ -44,6 +44,7 @@ class ResultFile:
         identity: What is predicted, in words; see ``AnswerLog``.
         min_confidence: Rows below it go into a review file.
         overwrite: Whether a table of that name, and answers of another prediction, are given up.
+        unfamiliar: Whether answers say how unfamiliar their image is, which then has a column.
 
     Raises:
         SettingsError: A name or a kind that cannot hold the answers, or files that are there already.
@@ -58,11 +59,12 @@ class ResultFile:
         *,
         min_confidence: float | None = None,
         overwrite: bool = False,
+        unfamiliar: bool = False,
     ) -> None:
         require_suffix(out)
         self.out, self.review, partial = files_of(out)
-        self.schema = schema_of(task)
-        self._task, self._min_confidence = task, min_confidence
+        self.schema = schema_of(task, unfamiliar=unfamiliar)
+        self._task, self._min_confidence, self._unfamiliar = task, min_confidence, unfamiliar
         existed = [path for path in (self.out, self.review) if path.exists()]
         if existed and not overwrite and not partial.exists():
             raise _is_there(existed[0], self.schema)
@@ -77,7 +79,7 @@ class ResultFile:
 
     def add(self, row: int, image: str, answer: Answer) -> None:
         """Store the answer to a row."""
-        self.log.add(row, image, record(self._task, image, answer))
+        self.log.add(row, image, record(self._task, image, answer, unfamiliar=self._unfamiliar))
 
     def __len__(self) -> int:
         """Rows that are there."""
@@ -149,10 +151,11 @@ def require_place(out: Path, sources: Sequence[str]) -> None:
             )
 
 
-def own_columns(task: Task) -> dict[str, str]:
+def own_columns(task: Task, *, unfamiliar: bool = False) -> dict[str, str]:
     """Columns besides the fields, and what they are called: where a field has the name, ``phisight_`` stands before."""
     every = ["image", *(f"{name}_{end}" for name in task.of_kind("number") for end in ("low", "high"))]
-    every += [*(f"{name}_confidence" for name in task.names), "confidence", "text", "error"]
+    every += [*(f"{name}_confidence" for name in task.names), "confidence"]
+    every += [*(["unfamiliar"] if unfamiliar else []), "text", "error"]
     taken, found = set(task.names), {}
     for name in dict.fromkeys(every):
         own = name
@@ -163,16 +166,16 @@ def own_columns(task: Task) -> dict[str, str]:
     return found
 
 
-def schema_of(task: Task) -> pa.Schema:
-    """Columns of a table of answers: image, typed fields, intervals, confidences, text, error."""
-    own = own_columns(task)
+def schema_of(task: Task, *, unfamiliar: bool = False) -> pa.Schema:
+    """Columns of a table of answers: image, typed fields, intervals, confidences, ``unfamiliar``, text, error."""
+    own = own_columns(task, unfamiliar=unfamiliar)
     fields = [(name, arrow_type(task.fields[name])) for name in task.names]
     texts = {"image", "text", "error"}
     about = [(found, pa.string() if name in texts else pa.float64()) for name, found in own.items()]
     return pa.schema([about[0], *fields, *about[1:]])
 
 
-def record(task: Task, image: str, answer: Answer) -> dict[str, Any]:
+def record(task: Task, image: str, answer: Answer, *, unfamiliar: bool = False) -> dict[str, Any]:
     """An answer as a row of that table, every column of it, as JSON holds it."""
     about: dict[str, Any] = {f"{name}_{end}": None for name in task.of_kind("number") for end in ("low", "high")}
     for name, interval in answer.interval.items():
@@ -180,9 +183,10 @@ def record(task: Task, image: str, answer: Answer) -> dict[str, Any]:
     about |= {f"{name}_confidence": answer.confidence.get(name) for name in task.names}
     error = None if answer.error is None else readable(answer.error)
     about |= {"image": image, "confidence": answer.overall_confidence, "text": readable(answer.text), "error": error}
+    about["unfamiliar"] = answer.unfamiliar
     given = task.as_json(answer)
     fields = {name: given.get(name) for name in task.names}
-    return {**fields, **{own: about[name] for name, own in own_columns(task).items()}}
+    return {**fields, **{own: about[name] for name, own in own_columns(task, unfamiliar=unfamiliar).items()}}
 
 
 def _is_there(path: Path, schema: pa.Schema) -> SettingsError:

@@ -37,6 +37,8 @@ class Completion:
     """For each token the likeliest ones with theirs, as many as were asked for."""
     unread: str | None = None
     """Why nothing is to be read from it (cut, no number that could be decided); None where it can be read as it is."""
+    pooled: Tensor | None = None
+    """float32[images, 2M]: the tower's features of each thumbnail, pooled; None where nobody asked for them."""
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Row:
     hidden: list[Tensor] = field(default_factory=list)
     constraint: Constraint | None = None
     generator: torch.Generator | None = None
+    pooled: Tensor | None = None
 
     @classmethod
     def of(cls, prepared: Prepared, grammar: AnswerGrammar | None, most: int) -> Self:
@@ -138,6 +141,7 @@ class Finisher:
                 row.log_probabilities,
                 row.alternatives,
                 self._cut(row) or one.unread,
+                row.pooled,
             )
             for row, one, own in zip(rows, rewritten, written, strict=True)
         ]

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from phisight.core.errors import EvaluationError, ImageError
@@ -33,6 +34,7 @@ from phisight.generate.number_decoding import NumberWriter
 from phisight.generate.prepare import Prepared, Preparer, left_padded, prepared
 from phisight.generate.requests import Request
 from phisight.model.number_head import head_owner
+from phisight.model.vision import pooled_patches
 
 PROMPT_TOKENS = {"cpu": 1024, "cuda": 16384}
 """Most tokens of prompts that go through the model at once."""
@@ -50,6 +52,7 @@ class Scheduler:
         numbers: Decides which numbers an answer carries; None means the digits that the model wrote.
         workers: Threads that decode images and prepare tensors.
         numbers_at_once: Ended answers that the strategy ``expected`` asks about together; None means a full batch.
+        pooled: Whether completions bring the tower's pooled features of their images.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Scheduler:
         numbers: NumberWriter | None = None,
         workers: int = 1,
         numbers_at_once: int | None = None,
+        pooled: bool = False,
     ) -> None:
         if max_sequences < 1 or max_new_tokens < 1:
             raise EvaluationError(
@@ -70,7 +74,7 @@ class Scheduler:
             )
         self.max_sequences, self.max_new_tokens, self.workers = max_sequences, max_new_tokens, workers
         self.preparer = Preparer(processor)
-        self._model = model
+        self._model, self._pooled = model, pooled
         self._grammar = grammar
         self._pad = processor.tokenizer.pad_token_id
         if reason := unschedulable(model):
@@ -196,6 +200,8 @@ class Scheduler:
 
     def _read_at_once(self, rows: list[Row]) -> list[Row]:
         inputs = on_device(self._model, left_padded([self._inputs_of(row) for row in rows], self._pad))
+        if self._pooled and "pixel_values" in inputs:
+            self._pool(rows, inputs)
         mask = inputs["attention_mask"]
         cache = DynamicCache()
         outputs = self._forward(
@@ -212,6 +218,16 @@ class Scheduler:
             if not self._may_begin_again(row) and not self._finisher.needs_inputs:
                 row.prepared.inputs = {}
         return self._advance(rows, *outputs)
+
+    def _pool(self, rows: list[Row], inputs: dict[str, Tensor]) -> None:
+        """Note the pooled features of each row's images; the tower's features take the place of the pixels."""
+        embedding = head_owner(self._model).model.vision_embed_tokens
+        features = embedding.crop_features(inputs.pop("pixel_values"), inputs["image_sizes"])
+        inputs["image_features"] = pad_sequence(features, batch_first=True)
+        pooled = pooled_patches(torch.stack([one[0] for one in features])).cpu()
+        counts = [len(row.prepared.request.images) for row in rows]
+        for row, one in zip(rows, torch.split(pooled, counts), strict=True):
+            row.pooled = one
 
     def _inputs_of(self, row: Row) -> dict[str, Tensor]:
         """Tensors of a row's prompt and of what it has written so far."""

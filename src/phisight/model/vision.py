@@ -95,13 +95,18 @@ class ImageEmbedding(nn.Module):
             ]
         else:
             assert pixel_values is not None
-            self._check_crops("pixel_values", pixel_values, grids)
-            crops_K3SS, crops_of_image = self._distinct_crops(pixel_values, grids)
-            computed_KnnM = self.tower_features(crops_K3SS)
-            features = [computed_KnnM[indices] for indices in crops_of_image]
+            features = self.crop_features(pixel_values, image_sizes)
         laid_out = [self.lay_out(image, *grid) for image, grid in zip(features, grids, strict=True)]
         projected = self.project(torch.cat(laid_out))
         return list(torch.split(projected, [len(image) for image in laid_out]))
+
+    def crop_features(self, pixel_values: Tensor, image_sizes: Tensor) -> list[Tensor]:
+        """[1 + tiles, n, n, M] of each image, the thumbnail first; padded together they are ``image_features``."""
+        grids = self.grids(image_sizes)
+        self._check_crops("pixel_values", pixel_values, grids)
+        crops_K3SS, crops_of_image = self._distinct_crops(pixel_values, grids)
+        computed_KnnM = self.tower_features(crops_K3SS)
+        return [computed_KnnM[indices] for indices in crops_of_image]
 
     def _distinct_crops(self, pixel_values: Tensor, grids: list[tuple[int, int]]) -> tuple[Tensor, list[list[int]]]:
         """Crops that need computing, [K, 3, S, S], and for each image the indices of its thumbnail and tiles in them.
@@ -201,6 +206,12 @@ def images_given(pixel_values: Tensor | None, image_sizes: Tensor | None, image_
             )
         raise ImagePlaceholderError(f"{name} is given without image_sizes; pass both as the processor returned them")
     return images is not None
+
+
+def pooled_patches(features_KnnM: Tensor) -> Tensor:
+    """float32[K, 2M]: mean and standard deviation over the merged patches of each crop."""
+    patches = features_KnnM.float().flatten(1, 2)
+    return torch.cat([patches.mean(dim=1), patches.std(dim=1)], dim=1)
 
 
 def initialize_vision(module: nn.Module, std: float) -> None:

@@ -22,6 +22,7 @@ from phisight.core import run_folder
 from phisight.core.errors import PhisightError, RunError
 from phisight.report import advice, figure_tables, first_screen, gallery, view
 from phisight.report.collect import MAX_IMAGES, RunData, collect
+from phisight.report.limits_view import limits
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -167,5 +168,6 @@ def _run_view(run: RunData) -> dict[str, Any]:
         "by_category": figure_tables.category_table(run),
         "confusions": figure_tables.confusions(run),
         "reliability": figure_tables.reliability_table(run),
+        "limits": limits(run.scores),
         "facts": view.facts(run),
     }

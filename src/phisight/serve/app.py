@@ -102,6 +102,7 @@ class Server:
             numbers=served.numbers,
             max_sequences=settings.max_sequences,
             max_queue=settings.max_queue,
+            pooled=served.reader.familiarity is not None,
         )
         self._images = ImageInputs(
             fetch=settings.allow_fetch,

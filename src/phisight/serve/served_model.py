@@ -33,6 +33,7 @@ class TypedAnswer(Protocol):
     text: str
     confidence: dict[str, float]
     interval: dict[str, tuple[float, float]]
+    unfamiliar: float | None
     error: str | None
 
     @property
@@ -53,6 +54,10 @@ class Reader(Protocol):
     @property
     def task(self) -> Task:
         """Prompt, answer template and typed fields."""
+
+    @property
+    def familiarity(self) -> object | None:
+        """What scores how unfamiliar images are; None where the model brings none."""
 
     def read(self, completion: Completion) -> TypedAnswer:
         """The fields of a completion."""

@@ -130,6 +130,7 @@ class TypedAnswers:
             "confidence": answer.confidence,
             "overall_confidence": answer.overall_confidence,
             "interval": {name: list(ends) for name, ends in answer.interval.items()},
+            **({} if answer.unfamiliar is None else {"unfamiliar": answer.unfamiliar}),
             "text": answer.text,
             "error": answer.error,
             "usage": usage,

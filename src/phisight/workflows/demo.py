@@ -24,10 +24,11 @@ from phisight.report import write_report
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.train.callbacks import TrainingCallback
-from phisight.workflows.evaluate import Progress, evaluate_run
+from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.export import export_model
 from phisight.workflows.extract import load_extractor
 from phisight.workflows.plan import Plan, plan
+from phisight.workflows.results_folder import Progress
 from phisight.workflows.train import Prepared, train
 
 ROWS, QUICK_ROWS = 3000, 200

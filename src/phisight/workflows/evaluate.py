@@ -9,28 +9,20 @@ Answers are always generated from the image and the prompt. Nothing here ever sh
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from phisight.core import run_folder
-from phisight.core.dataset_folder import Split
 from phisight.core.environment import environment
-from phisight.core.errors import CheckpointError, EvaluationError, RunError
-from phisight.core.geometry import CROP_SIZE, hd_grid
+from phisight.core.errors import CheckpointError, EvaluationError, ImageError, RunError
 from phisight.core.recipe import write_recipe
 from phisight.core.settings import EvaluateSettings, Recipe, TrackSettings
-from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.evaluate import (
-    EvalRow,
-    EvalRows,
-    Images,
     Predictions,
     certificate,
-    evaluate,
     figures,
     likelihoods,
     possible_modes,
@@ -42,113 +34,32 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
-from phisight.evaluate.image_conditions import grids_of
+from phisight.evaluate.limits.foreign import foreign_figures, refused
 from phisight.export.describe import describe_run
 from phisight.export.merge import ADAPTER_CONFIG
 from phisight.export.subject import TINY, data_of_run, find_data, read_run, read_trained_run
-from phisight.generate import Predictor
-from phisight.track import CompositeTracker
 from phisight.workflows.load import base_model, base_model_label, load_model, load_run, task_of_run
-from phisight.workflows.predict import calibration_of, predictor_of, with_numbers_of
-from phisight.workflows.references import against_base, baseline_scores, intervals_around
-from phisight.workflows.results_folder import evaluation_facts, length_warning, results_folder
+from phisight.workflows.predict import with_numbers_of
+from phisight.workflows.references import (
+    against_base,
+    baseline_scores,
+    errors_by_confidence,
+    familiarity_scores,
+    fitted_familiarity,
+    foreign_of,
+    intervals_around,
+)
+from phisight.workflows.results_folder import INTERVAL_ROWS, Evaluation, Progress, evaluation_facts, results_folder
 from phisight.workflows.tracking import evaluation_tracker, send_evaluation
 
 _LOG = logging.getLogger(__name__)
 
 BASE_MODEL_ROWS = 100
 """Rows that the base model answers by default; the comparison is over these."""
+FAMILIAR_ROWS = 1000
+"""Most rows of a split whose images say what familiar ones look like, or are compared with them."""
 BASELINE_ROWS = 5000
 """Most training rows that the baselines on image features learn from."""
-INTERVAL_ROWS = 1000
-"""Most validation rows that are answered for intervals and calibration; levels then hold to about a percent."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with the image condition (or ``base_model``), answers given and answers wanted."""
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """A model that is evaluated: its rows, and where the results go."""
-
-    model: Any
-    processor: Any
-    recipe: Recipe
-    settings: EvaluateSettings
-    task: Task
-    folder: Path
-    found: EvalRows
-    run: Path | None
-    """The run folder; None for a model that is no run."""
-    out: Path
-    """Where the results go."""
-    identity: str
-    """Changes when the weights do, so that neither answers nor figures of earlier ones are taken over."""
-    progress: Progress
-    tracker: CompositeTracker | None
-
-    def answers(self, images: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
-        """Answers under one image condition, written to an answer log as they come."""
-        name = name or images
-        return evaluate(
-            self.predictor,
-            self.found.rows if rows is None else rows,
-            self.task,
-            images=images,
-            seed=self.recipe.seed,
-            answer_log=self.out / f"{run_folder.ANSWER_LOG}.{name}.jsonl",
-            identity=self.identity,
-            medians=self.found.medians,
-            grids=self.grids if rows is None else None,
-            progress=lambda done, total: self.progress(name, done, total),
-        )
-
-    @cached_property
-    def grids(self) -> list[Hashable]:
-        """The crops that the model makes of each row's images."""
-        image_processor = self.processor.image_processor
-        crops = getattr(image_processor, "num_crops", 1), getattr(image_processor, "crop_size", CROP_SIZE)
-
-        def grid(width: int, height: int) -> tuple[int, int]:
-            found = hd_grid(width, height, *crops)
-            return found.rows, found.columns
-
-        return grids_of(self.found.rows, grid)
-
-    @cached_property
-    def training_rows(self) -> list[EvalRow]:
-        """All usable rows of the training split; EvaluationError where there are none."""
-        return self.other_rows("train")
-
-    def other_rows(self, split: Split, limit: int | None = None) -> list[EvalRow]:
-        """Rows of another split of the same data set."""
-        recipe = self.recipe
-        found = read_rows(self.folder, self.task, split, limit=limit, seed=recipe.seed, images=recipe.data.images)
-        return found.rows
-
-    def warning(self) -> str | None:
-        """That answers will be cut, known before the first one; logged."""
-        try:
-            answers = [row.expected for row in self.training_rows]
-        except EvaluationError:
-            answers = [row.expected for row in self.found.rows]
-        warning = length_warning(self.processor.tokenizer, answers, self.settings.max_new_tokens)
-        if warning:
-            _LOG.warning("%s", warning)
-        return warning
-
-    def calibration(self) -> dict[str, Any]:
-        """What confidences are worth, on rows of the validation split; EvaluationError where there are too few."""
-        rows, numbers = self.other_rows("validation", INTERVAL_ROWS), self.recipe.train.numbers
-        grammar = self.predictor.grammar
-        return calibration_of(self.model, self.processor, self.settings, numbers, self.task, rows, grammar)
-
-    @cached_property
-    def predictor(self) -> Predictor:
-        numbers, data = self.recipe.train.numbers, [data_of_run(self.out, self.recipe), self.folder]
-        return predictor_of(
-            self.model, self.processor, self.settings, numbers, self.task, data, run=self.run, continuous=True
-        )
 
 
 def evaluate_run(
@@ -171,7 +82,7 @@ def evaluate_run(
     chosen, folder, task = settings or recipe.evaluate, data or find_data(run, recipe), task_of_run(run, recipe)
     found = read_rows(folder, task, chosen.split, limit=chosen.rows, seed=recipe.seed, images=recipe.data.images)
     out = results_folder(run, recipe, chosen, folder)
-    started = _Evaluation(None, None, recipe, chosen, task, folder, found, run, out, "", progress, tracker)
+    started = Evaluation(None, None, recipe, chosen, task, folder, found, run, out, "", progress, tracker)
 
     sample = sample_of(found.rows, base_model_rows, recipe.seed)
     of_base, base, missing = _base_model_answers(started, sample) if sample else (None, None, {})
@@ -208,7 +119,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _d
     opened.card.write(out)
     identity = run_folder.weights_fingerprint(Path(name)) or name
     recipe = with_numbers_of(model, recipe)
-    evaluation = _Evaluation(
+    evaluation = Evaluation(
         model, processor, recipe, settings, task, opened.path, found, None, out, identity, progress, tracker
     )
     extra = {"warnings": [warning] if (warning := evaluation.warning()) else []}
@@ -216,7 +127,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _d
 
 
 def _base_model_answers(
-    evaluation: _Evaluation, sample: Sequence[int]
+    evaluation: Evaluation, sample: Sequence[int]
 ) -> tuple[Predictions | None, Any, dict[str, str]]:
     """Answers of the base model to some rows, that model if adapters are to be merged into it, or why there are none.
 
@@ -235,7 +146,7 @@ def _base_model_answers(
 
 
 def _scores(
-    evaluation: _Evaluation, real: Predictions, extra: Mapping[str, Any], not_checked: Mapping[str, str]
+    evaluation: Evaluation, real: Predictions, extra: Mapping[str, Any], not_checked: Mapping[str, str]
 ) -> dict[str, Any]:
     """Answers under every other image condition, then all figures; what is not possible is under ``not_checked``."""
     seed, task, out = evaluation.recipe.seed, evaluation.task, evaluation.out
@@ -277,6 +188,7 @@ def _scores(
         scores["calibration"] = evaluation.calibration()
     except EvaluationError as error:
         missing["calibration"] = str(error)
+    scores |= _limits(evaluation, real, scores, missing)
     scores |= {**extra, "not_checked": missing}
     scores["verdict"] = verdict_of(scores)
     run_folder.write_json(out / run_folder.SCORES, scores)
@@ -286,9 +198,36 @@ def _scores(
     return scores
 
 
-def _baselines(evaluation: _Evaluation, real: Predictions) -> dict[str, dict[str, Any]]:
+def _baselines(evaluation: Evaluation, real: Predictions) -> dict[str, dict[str, Any]]:
     train, train_settings = evaluation.training_rows, evaluation.recipe.train
     sample = sample_of(train, BASELINE_ROWS, evaluation.recipe.seed)
     frozen = evaluation.run is not None and not train_settings.train_tower and evaluation.recipe.model.name != TINY
     model, processor, seed = evaluation.model, evaluation.processor, evaluation.recipe.seed
     return baseline_scores(model, processor, evaluation.task, train, sample, real, frozen=frozen, seed=seed)
+
+
+def _limits(
+    evaluation: Evaluation, real: Predictions, scores: Mapping[str, Any], missing: dict[str, str]
+) -> dict[str, Any]:
+    """Keys ``foreign``, ``refused``, ``risk_coverage`` and ``unfamiliar``; what is not possible goes to ``missing``."""
+    task, seed, settings = evaluation.task, evaluation.recipe.seed, evaluation.settings
+    found: dict[str, Any] = {}
+    foreign = foreign_of(settings, task, evaluation.out, seed, real.rows)
+    if foreign:
+        found["foreign"] = foreign_figures(evaluation.answers("real", "foreign", foreign))
+    if task.abstains:
+        found["refused"] = refused(real, seed=seed)
+    try:
+        found["risk_coverage"] = errors_by_confidence(evaluation, scores.get("calibration") or {})
+        train = [evaluation.training_rows[one] for one in sample_of(evaluation.training_rows, FAMILIAR_ROWS, seed)]
+        validation = evaluation.other_rows("validation", FAMILIAR_ROWS)
+        model, processor = evaluation.model, evaluation.processor
+        known = fitted_familiarity(model, processor, train, validation, settings.false_alarms)
+        asked = [real.rows[one] for one in sample_of(real.rows, FAMILIAR_ROWS, seed)]
+        found["unfamiliar"] = familiarity_scores(known, model, processor, asked, foreign, seed)
+        run = evaluation.run
+        if run is not None and evaluation.folder.resolve() == data_of_run(run, evaluation.recipe).resolve():
+            known.write(run / run_folder.BEST)
+    except (EvaluationError, ImageError) as error:
+        missing["unfamiliar"] = str(error)
+    return found

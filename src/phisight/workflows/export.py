@@ -25,7 +25,7 @@ from phisight.core.errors import (
     TaskError,
 )
 from phisight.core.read_files import read_object
-from phisight.core.run_folder import write_json, write_text_atomically
+from phisight.core.run_folder import UNFAMILIAR, write_json, write_text_atomically
 from phisight.core.settings import ModelSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import read_rows
@@ -35,6 +35,7 @@ from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters
 from phisight.export.model_card import CARD_FILE, model_card
 from phisight.export.model_folder import (
     REMOTE_CODE,
+    copy_familiarity,
     copy_number_head,
     read_config,
     require_reachable,
@@ -141,6 +142,7 @@ def _write_adapters(subject: Subject, out: Path, final: Path, rows: int, announc
     Adapters.read(out)
     write_processor(subject.processor, out, **subject.processor_hub)
     copy_number_head(subject.file(NUMBER_HEAD), out)
+    copy_familiarity(subject.file(UNFAMILIAR), out)
     task_file = task_file_for(subject)
     task_file.write(out)
     Origins(model=Origin.of(base, final)).write(out)

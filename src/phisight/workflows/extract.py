@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from phisight.core.errors import SettingsError, SourceError
+from phisight.core.run_folder import UNFAMILIAR
 from phisight.core.settings import ModelSettings
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
@@ -28,6 +29,7 @@ from phisight.export.task_file import TASK_FILE, NumberInterval, TaskFile
 from phisight.extraction.answer import Answer, AnswerReader, interpolation
 from phisight.extraction.chat_client import ChatClient
 from phisight.extraction.extractor import Extractor, LocalEngine, in_order
+from phisight.extraction.familiarity import Familiarity
 from phisight.extraction.image_list import ImageList, readable
 from phisight.extraction.openai_engine import OpenAIEngine
 from phisight.extraction.ray_predict import RayEngine
@@ -112,7 +114,7 @@ def load_extractor(
         grammar_of(model, processor, file.task, limits, file.max_new_tokens) if limits else None,
         number_writer(numbers, file.task, processor.tokenizer),
     )
-    return Extractor(str(name), engine, reader_of(file), quantize or "", file.limits.known())
+    return Extractor(str(name), engine, reader_of(file, subject), quantize or "", file.limits.known())
 
 
 def open_extractor(
@@ -128,11 +130,12 @@ def open_extractor(
         raise SettingsError("--ray-workers counts the models of a cluster; add --engine ray")
     if options.engine == "local":
         return load_extractor(name, data=data, quantize=options.quantize)
-    file = task_file_of(subject_of(name), data)
+    subject = subject_of(name)
+    file = task_file_of(subject, data)
     if options.engine == "ray":
         place = str(Path(name).resolve()) if Path(name).exists() else name
         load = partial(load_extractor, place, data=data and data.resolve(), quantize=options.quantize)
-        return Extractor(name, RayEngine(load, options.ray_workers), reader_of(file), options.quantize or "")
+        return Extractor(name, RayEngine(load, options.ray_workers), reader_of(file, subject), options.quantize or "")
     if options.quantize:
         raise SettingsError("--quantize is the server's to do with --engine openai; leave it out")
     if options.url is None:
@@ -143,12 +146,16 @@ def open_extractor(
     return Extractor(name, OpenAIEngine(client, file.max_new_tokens), reader_of(fitting), variant)
 
 
-def reader_of(file: TaskFile) -> AnswerReader:
-    """What reads answers, with the intervals and calibrations that a task file brings."""
+def reader_of(file: TaskFile, subject: Subject | None = None) -> AnswerReader:
+    """What reads answers, with the intervals and calibrations that a task file brings.
+
+    With a ``subject`` it says how unfamiliar images are, where the model brings what that takes.
+    """
     return AnswerReader(
         file.task,
         {name: _bounds(interval) for name, interval in file.intervals.items()},
         {name: interpolation(curve.raw, curve.calibrated) for name, curve in file.calibration.items()},
+        Familiarity.read(subject.file(UNFAMILIAR)) if subject else None,
     )
 
 
@@ -212,7 +219,14 @@ def predict_into(
     identity = _identity(extractor, images, column)
     names: dict[int, str] = {}
     total, errors = len(images), 0  # counting may read the whole table
-    with ResultFile(out, extractor.task, identity, min_confidence=min_confidence, overwrite=overwrite) as results:
+    with ResultFile(
+        out,
+        extractor.task,
+        identity,
+        min_confidence=min_confidence,
+        overwrite=overwrite,
+        unfamiliar=extractor.reader.familiarity is not None,
+    ) as results:
 
         def unanswered() -> Iterator[tuple[int, list[ImageSource]]]:
             index = -1

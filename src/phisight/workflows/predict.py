@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from phisight.generate import AnswerGrammar, ImageSource, Predictor, Request, lo
 from phisight.generate.confidence import field_confidences
 from phisight.generate.scheduler import Scheduler
 from phisight.model.number_head import head_of
+from phisight.model.vision import pooled_patches
 
 MIN_TEXT_TOKENS = 4
 """Fewest tokens that each free text of a constrained answer must have room for."""
@@ -108,6 +109,27 @@ def calibration_of(
 
     They are answered as a prediction answers them: ``grammar`` holds them to the template where that is so.
     """
+    found: dict[str, tuple[list[float], list[bool]]] = {name: ([], []) for name in task.names}
+    for index, raw, answer in with_confidence(model, processor, settings, numbers, task, rows, grammar):
+        for name, (confidences, right) in found.items():
+            confidences.append(raw[name])
+            right.append(is_right(task, name, rows[index].truth[name], answer[name]))
+    return {
+        alias(task, name): fit_calibration(np.array(confidences), np.array(right, dtype=np.bool_))
+        for name, (confidences, right) in found.items()
+    }
+
+
+def with_confidence(
+    model: Any,
+    processor: Any,
+    settings: EvaluateSettings,
+    numbers: Numbers,
+    task: Task,
+    rows: Sequence[EvalRow],
+    grammar: AnswerGrammar | None = None,
+) -> Iterator[tuple[int, dict[str, float], Mapping[str, FieldValue]]]:
+    """Index of each row whose answer can be read, the sequence probability of each field, and the fields."""
     scheduler = Scheduler(
         model,
         processor,
@@ -117,19 +139,11 @@ def calibration_of(
         numbers=number_writer(numbers, task, processor.tokenizer),
     )
     requests = ((index, Request(task.prompt, row.recorded)) for index, row in enumerate(rows))
-    found: dict[str, tuple[list[float], list[bool]]] = {name: ([], []) for name in task.names}
     for one in scheduler.run(requests, on_failure=lambda _index, _error: None):
         raw = field_confidences(task, one.written, one.pieces, one.log_probabilities)
         answer = task.parse(one.text).values
-        if raw is None or answer is None or one.unread is not None:
-            continue
-        for name, (confidences, right) in found.items():
-            confidences.append(raw[name])
-            right.append(is_right(task, name, rows[one.index].truth[name], answer[name]))
-    return {
-        alias(task, name): fit_calibration(np.array(confidences), np.array(right, dtype=np.bool_))
-        for name, (confidences, right) in found.items()
-    }
+        if raw is not None and answer is not None and one.unread is None:
+            yield one.index, raw, answer
 
 
 def fitting_server(file: TaskFile, client: ChatClient, notify: Callable[[str], None]) -> TaskFile:
@@ -174,6 +188,18 @@ def tower_features(model: Any, processor: Any, images: Sequence[ImageSource]) ->
         pixels = processor.image_processor(batch, num_crops=1, return_tensors="pt")
         patches = embedding.tower_features(pixels["pixel_values"][:, 0])
         found.append(patches.float().mean(dim=(1, 2)).cpu().numpy())
+    return np.concatenate(found)
+
+
+@torch.no_grad()
+def thumbnail_features(model: Any, processor: Any, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+    """float32[N, 2M]: mean and standard deviation of the tower's patches of each thumbnail, as prediction sees it."""
+    embedding = model.model.vision_embed_tokens
+    found = []
+    for start in range(0, len(images), _FEATURE_BATCH):
+        batch = [load_rgb(image) for image in images[start : start + _FEATURE_BATCH]]
+        pixels = processor.image_processor(batch, return_tensors="pt")["pixel_values"][:, 0]
+        found.append(pooled_patches(embedding.tower_features(pixels)).cpu().numpy())
     return np.concatenate(found)
 
 

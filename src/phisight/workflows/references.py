@@ -1,16 +1,19 @@
-"""What a model's answers are held against: the base model's answers, baselines, intervals fitted on another split."""
+"""What a model's answers are held against: the base model, baselines, intervals fitted on another split, its limits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phisight.core.errors import EvaluationError
+from phisight.core.run_folder import FOREIGN_EVALUATED
 from phisight.core.settings import EvaluateSettings
 from phisight.core.task import Task
+from phisight.data.dataset.foreign_images import read_foreign
 from phisight.evaluate import (
     EvalRow,
     PredictionIntervals,
@@ -22,8 +25,17 @@ from phisight.evaluate import (
     figures,
     fit_baselines,
     fit_prediction_intervals,
+    sample_of,
 )
-from phisight.workflows.predict import tower_features
+from phisight.evaluate.limits.foreign import foreign_rows, grouped_share, share
+from phisight.evaluate.limits.risk_coverage import risk_coverage
+from phisight.extraction.familiarity import Familiarity
+from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
+from phisight.workflows.predict import is_right, thumbnail_features, tower_features, with_confidence
+from phisight.workflows.results_folder import INTERVAL_ROWS, Evaluation
+
+FOREIGN_ROWS = 200
+"""Foreign images that are drawn for an evaluation."""
 
 
 def against_base(base: Predictions, tuned: Predictions, label: str, seed: int) -> dict[str, Any]:
@@ -93,3 +105,76 @@ def product_features(model: Any, processor: Any, rows: Sequence[EvalRow]) -> NDA
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     sums = np.add.reduceat(features, starts, axis=0)
     return np.asarray(sums / np.asarray(counts, np.float32)[:, None], np.float32)
+
+
+def foreign_of(settings: EvaluateSettings, task: Task, out: Path, seed: int, rows: Sequence[EvalRow]) -> list[EvalRow]:
+    """Foreign images to answer: those that the settings name, or drawn ones; none where nothing asks for them.
+
+    Drawn are kinds that training does not draw, with the sizes of the images in ``rows``.
+    """
+    chosen = settings.foreign or ("drawn" if task.abstains else None)
+    if chosen is None:
+        return []
+    if chosen != "drawn":
+        found = read_foreign(Path(chosen))
+        return foreign_rows(found.folder, found.rows, task)
+    folder = out / FOREIGN_EVALUATED
+    sizes = [size for row in rows for size in row.sizes]
+    make_foreign(FOREIGN_ROWS, folder, seed=seed, kinds=list(HELD_OUT), sizes=sizes, overwrite=True)
+    return foreign_rows(folder, read_foreign(folder).rows, task)
+
+
+def fitted_familiarity(
+    model: Any, processor: Any, train: Sequence[EvalRow], validation: Sequence[EvalRow], false_alarms: float
+) -> Familiarity:
+    """What scores how unlike the training images an image is, with its threshold from the validation images."""
+    seen, held_out = (
+        thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
+        for rows in (train, validation)
+    )
+    return Familiarity.fit(seen, held_out, false_alarms)
+
+
+def familiarity_scores(
+    found: Familiarity, model: Any, processor: Any, real: Sequence[EvalRow], foreign: Sequence[EvalRow], seed: int
+) -> dict[str, Any]:
+    """Key ``unfamiliar`` of scores.json: how many of some real and of the foreign images are over the threshold."""
+    over = [(_unfamiliar(found, model, processor, rows) > 1).tolist() if rows else [] for rows in (real, foreign)]
+    groups = [row.group or row.key for row in real]
+    scores = {**found.facts(), "real": grouped_share(over[0], groups, seed=seed)}
+    if foreign:
+        kinds = sorted({row.key for row in foreign})
+        by_kind = {
+            kind: share([one for one, row in zip(over[1], foreign, strict=True) if row.key == kind]) for kind in kinds
+        }
+        scores |= {"foreign": share(over[1]), "foreign_by_kind": by_kind}
+    return scores
+
+
+def _unfamiliar(found: Familiarity, model: Any, processor: Any, rows: Sequence[EvalRow]) -> NDArray[np.float64]:
+    """float64[N]: the score of each row, that of the least familiar of its images."""
+    features = thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
+    starts = np.cumsum([0, *(len(row.images) for row in rows)])[:-1]
+    return np.asarray(np.maximum.reduceat(found.distances(features), starts) / found.threshold, np.float64)
+
+
+def errors_by_confidence(evaluation: Evaluation, calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Key ``risk_coverage`` of scores.json: the error of the answers that remain, the least confident left out.
+
+    Of at most ``INTERVAL_ROWS`` of the rows; confidence is calibrated where ``calibration`` (of scores.json) is known.
+    """
+    task, recipe, rows = evaluation.task, evaluation.recipe, evaluation.found.rows
+    some = [rows[index] for index in sample_of(rows, INTERVAL_ROWS, recipe.seed)]
+    curves = {name: (calibration.get(alias(task, name)) or {}).get("curve") for name in task.names}
+    confidence: list[float | None] = [None] * len(some)
+    wrong = [True] * len(some)
+    grammar, numbers = evaluation.predictor.grammar, recipe.train.numbers
+    asked = (evaluation.model, evaluation.processor, evaluation.settings, numbers, task, some, grammar)
+    for index, raw, answer in with_confidence(*asked):
+        sure = {
+            name: float(np.interp(value, curve["raw"], curve["calibrated"])) if (curve := curves[name]) else value
+            for name, value in raw.items()
+        }
+        confidence[index] = min(sure.values())
+        wrong[index] = not all(is_right(task, name, some[index].truth[name], answer[name]) for name in task.names)
+    return risk_coverage(wrong, confidence, [row.group or row.key for row in some], seed=recipe.seed)

@@ -1,4 +1,4 @@
-"""Where an evaluation goes and what it was of: the run's own results are never replaced by those of a sample.
+"""An evaluation: its model and rows, and where it goes. The run's own results are never replaced by those of a sample.
 
 RUN/scores.json                  the last full evaluation of the recipe's split
 RUN/evaluations/NAME/            any other split, data set or number of rows: validation, test-5-rows, shop-test
@@ -7,13 +7,118 @@ RUN/evaluations/NAME/            any other split, data set or number of rows: va
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from phisight.core.run_folder import EVALUATIONS, FINGERPRINT
+from phisight.core.dataset_folder import Split
+from phisight.core.errors import EvaluationError
+from phisight.core.geometry import CROP_SIZE, hd_grid
+from phisight.core.run_folder import ANSWER_LOG, EVALUATIONS, FINGERPRINT
 from phisight.core.settings import EvaluateSettings, Recipe
+from phisight.core.task import Task
+from phisight.evaluate import EvalRow, EvalRows, Images, Predictions, evaluate, read_rows
+from phisight.evaluate.image_conditions import grids_of
 from phisight.export.subject import data_of_run
+from phisight.generate import Predictor
+from phisight.track import CompositeTracker
+from phisight.workflows.predict import calibration_of, predictor_of
+
+_LOG = logging.getLogger(__name__)
+
+INTERVAL_ROWS = 1000
+"""Most validation rows that are answered for intervals and calibration; levels then hold to about a percent."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the image condition (or ``base_model``), answers given and answers wanted."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model that is evaluated: its rows, and where the results go."""
+
+    model: Any
+    processor: Any
+    recipe: Recipe
+    settings: EvaluateSettings
+    task: Task
+    folder: Path
+    found: EvalRows
+    run: Path | None
+    """The run folder; None for a model that is no run."""
+    out: Path
+    """Where the results go."""
+    identity: str
+    """Changes when the weights do, so that neither answers nor figures of earlier ones are taken over."""
+    progress: Progress
+    tracker: CompositeTracker | None
+
+    def answers(self, images: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
+        """Answers under one image condition, written to an answer log as they come."""
+        name = name or images
+        return evaluate(
+            self.predictor,
+            self.found.rows if rows is None else rows,
+            self.task,
+            images=images,
+            seed=self.recipe.seed,
+            answer_log=self.out / f"{ANSWER_LOG}.{name}.jsonl",
+            identity=self.identity,
+            medians=self.found.medians,
+            grids=self.grids if rows is None else None,
+            progress=lambda done, total: self.progress(name, done, total),
+        )
+
+    @cached_property
+    def grids(self) -> list[Hashable]:
+        """The crops that the model makes of each row's images."""
+        image_processor = self.processor.image_processor
+        crops = getattr(image_processor, "num_crops", 1), getattr(image_processor, "crop_size", CROP_SIZE)
+
+        def grid(width: int, height: int) -> tuple[int, int]:
+            found = hd_grid(width, height, *crops)
+            return found.rows, found.columns
+
+        return grids_of(self.found.rows, grid)
+
+    @cached_property
+    def training_rows(self) -> list[EvalRow]:
+        """All usable rows of the training split; EvaluationError where there are none."""
+        return self.other_rows("train")
+
+    def other_rows(self, split: Split, limit: int | None = None) -> list[EvalRow]:
+        """Rows of another split of the same data set."""
+        recipe = self.recipe
+        found = read_rows(self.folder, self.task, split, limit=limit, seed=recipe.seed, images=recipe.data.images)
+        return found.rows
+
+    def warning(self) -> str | None:
+        """That answers will be cut, known before the first one; logged."""
+        try:
+            answers = [row.expected for row in self.training_rows]
+        except EvaluationError:
+            answers = [row.expected for row in self.found.rows]
+        warning = length_warning(self.processor.tokenizer, answers, self.settings.max_new_tokens)
+        if warning:
+            _LOG.warning("%s", warning)
+        return warning
+
+    def calibration(self) -> dict[str, Any]:
+        """What confidences are worth, on rows of the validation split; EvaluationError where there are too few."""
+        rows, numbers = self.other_rows("validation", INTERVAL_ROWS), self.recipe.train.numbers
+        grammar = self.predictor.grammar
+        return calibration_of(self.model, self.processor, self.settings, numbers, self.task, rows, grammar)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Model, processor and settings as what answers."""
+        numbers, data = self.recipe.train.numbers, [data_of_run(self.out, self.recipe), self.folder]
+        return predictor_of(
+            self.model, self.processor, self.settings, numbers, self.task, data, run=self.run, continuous=True
+        )
 
 
 def results_folder(run: Path, recipe: Recipe, settings: EvaluateSettings, data: Path) -> Path:

@@ -29,6 +29,7 @@ class Engine:
         numbers: Decides which numbers an answer carries.
         max_sequences: Answers in the making at once.
         max_queue: Requests that wait.
+        pooled: Whether answers bring the tower's pooled features.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Engine:
         numbers: NumberWriter | None = None,
         max_sequences: int = 16,
         max_queue: int = 256,
+        pooled: bool = False,
     ) -> None:
         self.max_sequences = max_sequences
         self._workers, self._measurements = workers, measurements
@@ -54,6 +56,7 @@ class Engine:
             max_sequences=max_sequences,
             share=share,
             measurements=measurements,
+            pooled=pooled,
             deliver=self._events_from_thread,
         )
         self._stopping = False

@@ -50,6 +50,7 @@ class ModelThread:
         share: Most of them for one client.
         measurements: Gets figures.
         deliver: Called on the thread with events.
+        pooled: Whether completions bring the tower's pooled features.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class ModelThread:
         share: int,
         measurements: Measurements,
         deliver: Callable[[Events], None],
+        pooled: bool = False,
     ) -> None:
         self._model, self._processor, self._numbers = model, processor, numbers
         self._max_sequences, self._share = max_sequences, share
-        self._measurements, self._deliver = measurements, deliver
+        self._measurements, self._deliver, self._pooled = measurements, deliver, pooled
         self._pieces = token_bytes(processor.tokenizer)
         self._ends = set(end_ids(model))
         self._scheduler = self._new_scheduler()
@@ -237,7 +239,12 @@ class ModelThread:
 
     def _new_scheduler(self) -> Scheduler:
         return Scheduler(
-            self._model, self._processor, max_sequences=self._max_sequences, numbers=self._numbers, numbers_at_once=1
+            self._model,
+            self._processor,
+            max_sequences=self._max_sequences,
+            numbers=self._numbers,
+            numbers_at_once=1,
+            pooled=self._pooled,
         )
 
 

@@ -1,0 +1,188 @@
+r"""Foreign images: how many get a value invented, how many real ones are refused, and what that costs real answers.
+
+    phisight demo --out runs/demo
+    python benchmarks/foreign.py --start runs/demo [--seeds 5] [--steps 300] [--rows 300]    trains, answers, table
+
+Every seed trains the demo's weights on twice with the same rows and steps: as they are (``plain``), and with a tenth of
+the examples showing drawn foreign images (``abstain``). Both answer products drawn for the seed, which no model has
+seen, and foreign images of kinds that no training has shown. Goals: invented values on at most 5 % of the foreign
+images, at most 2 % of the real ones refused, and right answers to real images no fewer than without (interval of the
+difference: paired bootstrap over products of all seeds). ``unlike`` is the share over the threshold of ``unfamiliar``,
+which is fitted on each model's training images with a threshold from the validation split at 2 %. A finished training
+adds a line to OUT/results.jsonl; the same command continues after the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phisight.core.recipe import recipe_from
+from phisight.core.run_folder import BEST
+from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.dataset.foreign_images import read_foreign
+from phisight.data.dataset.image_groups import recorded_sizes
+from phisight.evaluate import evaluate, paired_difference, read_rows
+from phisight.evaluate.limits.foreign import foreign_figures, foreign_rows, refused, share
+from phisight.evaluate.statistics.group_test import MEAN
+from phisight.export.subject import find_data, read_run, task_of_run
+from phisight.sample.catalogue.presets import preset
+from phisight.sample.draw_catalogue import make
+from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
+from phisight.workflows.load import load_run
+from phisight.workflows.predict import is_right, predictor_of, thumbnail_features
+from phisight.workflows.references import fitted_familiarity
+from phisight.workflows.train import train
+
+SHARE, FOREIGN_IMAGES, FRESH_SEED, FALSE_ALARMS = 0.1, 200, 400, 0.02
+
+
+def trained(start: Path, out: Path, seed: int, steps: int, portion: float) -> Path:
+    """A run folder, trained on from the weights of ``start``."""
+    recipe = read_run(start)
+    settings = {"method": "full", "train_tower": True, "batch_size": 16, "adam_beta2": 0.98, "weight_decay": 0.05}
+    values = {
+        "out": str(out),
+        "seed": seed,
+        "model": {"name": str(start / BEST), "attention": "eager"},
+        "data": {"path": str(find_data(start, recipe)), "feature_cache_gb": 0},
+        "train": {
+            **settings,
+            "bf16": True,
+            "numbers": "text",
+            "steps": steps,
+            "learning_rate": 5e-4,
+            "evaluate_every": steps,
+            "abstain": {"share": portion},
+        },
+    }
+    return train(recipe_from(values), overwrite=True)
+
+
+def measured(run: Path, fresh: Path, foreign: Path) -> dict[str, Any]:
+    """What a run answers about products and about foreign images."""
+    model, processor, recipe = load_run(run)
+    model.eval()
+    task, data = task_of_run(run, recipe), recipe.data.path
+    settings = recipe.evaluate.model_copy(update={"batch_size": 32})
+    predictor = predictor_of(model, processor, settings, "text", task, [data], run=run, continuous=True)
+    rows = read_rows(fresh, task, "train").rows
+    images = read_foreign(foreign)
+    strange = foreign_rows(images.folder, images.rows, task)
+    real, other = evaluate(predictor, rows, task), evaluate(predictor, strange, task)
+    known = fitted_familiarity(
+        model,
+        processor,
+        read_rows(data, task, "train", limit=1000).rows,
+        read_rows(data, task, "validation", limit=1000).rows,
+        FALSE_ALARMS,
+    )
+    over = [
+        [known.score(thumbnail_features(model, processor, row.recorded)) > 1 for row in some]
+        for some in (rows, strange)
+    ]
+    right = {
+        name: [
+            values is not None and is_right(task, name, row.truth[name], values[name])
+            for row, values in zip(rows, real.parsed, strict=True)
+        ]
+        for name in task.names
+    }
+    return {
+        "right": right,
+        "groups": real.groups,
+        "refused": refused(real),
+        "foreign": foreign_figures(other),
+        "over_real": share(over[0]),
+        "over_foreign": share(over[1]),
+    }
+
+
+def lines_of(results: Path) -> list[dict[str, Any]]:
+    """The finished trainings."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.is_file() else []
+
+
+def measure(start: Path, out: Path, results: Path, seeds: Sequence[int], steps: int, rows: int) -> None:
+    """Train and answer what ``results`` does not hold yet."""
+    done = {(line["seed"], line["training"]) for line in lines_of(results)}
+    for seed in seeds:
+        fresh, foreign = out / f"fresh-{seed}", out / f"foreign-{seed}"
+        if not fresh.is_dir():
+            make(rows, fresh, seed=FRESH_SEED + seed, settings=preset("demo"))
+        if not foreign.is_dir():
+            sizes = recorded_sizes(DatasetFolder.open(fresh).rows())
+            make_foreign(FOREIGN_IMAGES, foreign, seed=FRESH_SEED + seed, kinds=list(HELD_OUT), sizes=sizes)
+        for training, portion in (("plain", 0.0), ("abstain", SHARE)):
+            if (seed, training) in done:
+                continue
+            run = trained(start, out / "run", seed, steps, portion)
+            line = {"seed": seed, "training": training, "steps": steps, **measured(run, fresh, foreign)}
+            shutil.rmtree(run)
+            with results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            invented, refusals = line["foreign"]["invented"]["share"], line["refused"]["share"]
+            print(f"seed {seed}, {training}: invented {invented:.1%}, refused {refusals:.1%}", flush=True)
+
+
+def table(lines: Sequence[dict[str, Any]]) -> None:
+    """Print the figures of all seeds together, and whether the goals are reached."""
+    print("| training | seeds | foreign images with an invented value | real images refused | unlike: real | foreign |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for training in ("plain", "abstain"):
+        some = [line for line in lines if line["training"] == training]
+        if not some:
+            continue
+        found = [
+            _together([line[a][b] if b else line[a] for line in some])
+            for a, b in (("foreign", "invented"), ("refused", ""), ("over_real", ""), ("over_foreign", ""))
+        ]
+        print(f"| {training} | {len(some)} | " + " | ".join(found) + " |")
+    kinds = sorted({kind for line in lines for kind in line["foreign"]["by_kind"]})
+    for kind in kinds:
+        some = [line["foreign"]["by_kind"][kind] for line in lines if line["training"] == "abstain"]
+        print(f"invented, {kind}: {_together(some)}")
+    seeds = sorted({line["seed"] for line in lines})
+    pairs = [{line["training"]: line for line in lines if line["seed"] == seed} for seed in seeds]
+    pairs = [pair for pair in pairs if len(pair) == 2]
+    for name in pairs[0]["plain"]["right"] if pairs else ():
+        left, right = (
+            np.concatenate([np.asarray(pair[one]["right"][name], float) for pair in pairs])
+            for one in ("abstain", "plain")
+        )
+        groups = [f"{pair['plain']['seed']} {group}" for pair in pairs for group in pair["plain"]["groups"]]
+        gap, ends = paired_difference(MEAN, (left,), (right,), groups)
+        shown = f" ({ends.low:+.1%} to {ends.high:+.1%})" if ends else ""
+        print(f"right {name}: {left.mean():.1%} with foreign images, {right.mean():.1%} without, {gap:+.1%}{shown}")
+
+
+def _together(shares: Sequence[dict[str, Any]]) -> str:
+    """Shares of all seeds as one, with Wilson's interval."""
+    counted, of = sum(one["count"] for one in shares), sum(one["of"] for one in shares)
+    low, high = share([True] * counted + [False] * (of - counted))["interval"]
+    return f"{counted / of:.1%} ({low:.1%} to {high:.1%}) of {of}"
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--start", type=Path, required=True, help="run folder of the demo")
+    parser.add_argument("--out", type=Path, default=Path("runs/foreign"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rows", type=int, default=300, help="products that are answered")
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    results = chosen.out / "results.jsonl"
+    measure(chosen.start, chosen.out, results, range(chosen.seeds), chosen.steps, chosen.rows)
+    table(lines_of(results))
+
+
+if __name__ == "__main__":
+    main()
