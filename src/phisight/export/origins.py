@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from phisight.core.errors import RunError
 from phisight.core.read_files import read_object
-from phisight.core.run_folder import write_text_atomically
+from phisight.core.run_folder import UNFAMILIAR, write_text_atomically
 
 ORIGINS = "origins.json"
 SAMPLED_BYTES = 1 << 20
@@ -114,4 +114,4 @@ def fingerprint_of(folder: Path) -> str:
 
 def _hashed_files(folder: Path) -> Iterator[Path]:
     for pattern in _HASHED:
-        yield from sorted(folder.glob(pattern))
+        yield from sorted(path for path in folder.glob(pattern) if path.name != UNFAMILIAR)

@@ -286,7 +286,9 @@ def _identity(extractor: Extractor, images: ImageList, column: str | None) -> di
     subject = subject_of(extractor.name)
     folders = dict.fromkeys(folder for folder in (subject.folder, Path(subject.weights)) if folder and folder.is_dir())
     task = hashlib.sha256(extractor.task.model_dump_json().encode()).hexdigest()
+    known = extractor.reader.familiarity
     return {
+        **({} if known is None else {"unfamiliar above": f"{known.threshold:.6g}"}),
         "model": extractor.name,
         "engine": extractor.variant,
         "weights": " ".join(fingerprint_of(folder)[:16] for folder in folders),

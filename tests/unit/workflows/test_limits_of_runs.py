@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from phisight.cli import app
 from phisight.core.recipe import changed
-from phisight.core.run_folder import BEST, FOREIGN_EVALUATED, UNFAMILIAR
+from phisight.core.run_folder import BEST, FOREIGN_EVALUATED, UNFAMILIAR, weights_fingerprint
 from phisight.core.settings import EvaluateSettings
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.foreign_images import kinds_of, read_foreign
 from phisight.evaluate.limits.risk_coverage import COVERAGES
+from phisight.export.origins import fingerprint_of
 from phisight.export.task_file import TaskFile
 from phisight.sample.foreign.foreign_folder import HELD_OUT
 from phisight.workflows.evaluate import evaluate_run
@@ -65,7 +66,7 @@ def test_answers_say_how_unfamiliar_their_image_is(run: Path, products: Path, tm
     table = pq.read_table(done.out)
     assert table["unfamiliar"].to_pylist() == pytest.approx(scores, rel=1e-3)
     shown = CliRunner().invoke(app, ["predict", str(run), str(paths[0]), "--json"])
-    assert json.loads(shown.output)["unfamiliar"] == pytest.approx(scores[0], rel=1e-3)
+    assert json.loads(shown.stdout)["unfamiliar"] == pytest.approx(scores[0], rel=1e-3)
 
 
 def test_features_in_place_of_pixels_change_no_answer(run: Path, products: Path, tmp_path: Path) -> None:
@@ -99,3 +100,14 @@ def test_a_second_evaluation_answers_nothing_again(run: Path) -> None:
     evaluate_run(run, settings=settings(), base_model_rows=0, progress=lambda *one: asked.append(one))
     assert (run / "predictions.real.jsonl").read_bytes() == before
     assert all(done == total for name, done, total in asked if name in ("real", "shuffled"))
+
+
+def test_the_score_s_file_changes_no_fingerprint(run: Path) -> None:
+    """Runs that start from this one, and answers that are continued, know it by its weights."""
+    folder = run / BEST
+    before = fingerprint_of(folder), weights_fingerprint(folder)
+    content = (folder / UNFAMILIAR).read_bytes()
+    (folder / UNFAMILIAR).unlink()
+    without = fingerprint_of(folder), weights_fingerprint(folder)
+    (folder / UNFAMILIAR).write_bytes(content)
+    assert before == without
