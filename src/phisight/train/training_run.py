@@ -132,11 +132,16 @@ class TrainingRun:
     def micro_batch(self, index: int, batches: list[dict[str, Any]]) -> Iterator[None]:
         """Time a micro-batch, and reduce gradients over the ranks after the last one only.
 
-        Of the first one it is said in which number types it multiplies; compiled layers are not watched.
+        Of the first one it is said in which number types it multiplies, or that compiled layers are not watched.
         """
         reported: AbstractContextManager[None] = nullcontext()
         first = index == 0 and self.state.global_step == self._first_step
-        if first and self.notify is not None and not self.train.compile:
+        if first and self.notify is not None and self.train.compile:
+            self.notify(
+                "Products of the first step: not watched, since train.compile fuses the layers; train a step without "
+                "it to see their types."
+            )
+        elif first and self.notify is not None:
             asked = self.train.bf16 or self.recipe.model.dtype == "bfloat16"
             reported = reported_products(self.placement.unwrapped, self.placement.device, self.notify, bf16=asked)
         with self.loader.time.computing(), self.placement.gradient_sync(index == len(batches) - 1), reported:
