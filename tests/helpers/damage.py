@@ -9,7 +9,25 @@ from typing import Any
 import numpy as np
 import yaml
 
-ODD: list[Any] = [None, True, -1, 0, 10**30, 1e308, "x", "", [], ["a"], {}, {"a": {"b": 1}}, "\x1b[2J", float("nan")]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    10**6,
+    10**7,
+    2**31,
+    10**30,
+    1e308,
+    "x",
+    "",
+    [],
+    ["a"],
+    {},
+    {"a": {"b": 1}},
+    "\x1b[2J",
+    float("nan"),
+]
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )

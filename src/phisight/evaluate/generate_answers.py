@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from phisight.core.errors import EvaluationError
+from phisight.core.errors import EvaluationError, RunError
 from phisight.core.task import Task
 from phisight.data.images.decode import DECODER
 from phisight.data.images.recorded import require_unchanged
@@ -140,10 +140,11 @@ class AnswerLog:
         lines = list(read_lines(path))
         fits = bool(lines) and lines[0].get("evaluation") == fingerprint
         for line in lines[1:] if fits else []:
-            if "failed" in line:
-                self.failures[line["row"]] = line["failed"]
-            else:
-                self._take(line)
+            try:
+                self._restore(line)
+            except (KeyError, TypeError, ValueError) as error:
+                reason = f"holds a damaged line ({str(line)[:80]!r}); take it out, or delete the file"
+                raise RunError(f"{path} {reason}") from error
         if fits:
             _LOG.info("%s holds %d finished rows; continuing from there", path, len(lines) - 1)
         elif lines:
@@ -151,6 +152,16 @@ class AnswerLog:
         self._file = path.open("a" if fits else "w", encoding="utf-8")
         if not fits:
             self._write({"evaluation": fingerprint})
+
+    def _restore(self, line: Mapping[str, Any]) -> None:
+        """Take a line of an earlier process; KeyError, TypeError or ValueError for one that none wrote."""
+        texts = [line[name] for name in ("answer", "failed", "written") if name in line]
+        if type(line["row"]) is not int or not texts or not all(isinstance(text, str) for text in texts):
+            raise TypeError("row and texts are due")
+        if "failed" in line:
+            self.failures[line["row"]] = line["failed"]
+        else:
+            self._take(line)
 
     def answer(self, row: int, generation: Generation) -> None:
         """Store an answer."""

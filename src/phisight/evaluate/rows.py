@@ -6,12 +6,13 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phisight.core import dataset_folder
@@ -96,13 +97,15 @@ def read_rows(
     path = folder / dataset_folder.METADATA
     if not path.is_file():
         raise DatasetError(f"{folder} has no {dataset_folder.METADATA}; build the data set again")
-    names = pq.read_schema(path).names
+    with _readable(path):
+        names = pq.read_schema(path).names
     absent = [name for name in task.names if name not in names]
     if absent:
         raise TaskError(f"the task asks for {', '.join(absent)} but {path} has the columns {', '.join(names)}")
     optional = [name for name in _OPTIONAL if name in names]
     columns = list(dict.fromkeys([key, dataset_folder.FILE_NAME, dataset_folder.SPLIT, *task.names, *optional]))
-    table = pq.read_table(path, columns=columns, filters=[(dataset_folder.SPLIT, "=", split)])
+    with _readable(path):
+        table = pq.read_table(path, columns=columns, filters=[(dataset_folder.SPLIT, "=", split)])
     rows, left_out = [], Counter[str]()
     for line in join_images(table.to_pylist(), key, task.names, images).rows:
         try:
@@ -124,6 +127,16 @@ def read_rows(
             "choose another split or build the data set with one"
         )
     return EvalRows([rows[row] for row in sample_of(rows, limit, seed)], dict(left_out), _medians(path, task))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged table raises into a DatasetError that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DatasetError(f"{path} cannot be read ({reason}); build the data set again") from error
 
 
 def _sizes(line: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:

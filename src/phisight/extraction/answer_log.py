@@ -77,7 +77,8 @@ class AnswerLog:
             if found == identity:
                 for _, line in lines:
                     if "row" in line:
-                        self._rows[line["row"]] = hash(line["image"])
+                        row = self._row_of(line)
+                        self._rows[row] = hash(line["image"])
                     self.finishing = self.finishing or "finish" in line
                 return
             if not overwrite:
@@ -87,6 +88,14 @@ class AnswerLog:
                 )
             self._file.truncate(0)
         self._append({"predict": identity})
+
+    def _row_of(self, line: Mapping[str, Any]) -> int:
+        row = line["row"]
+        if type(row) is not int or not isinstance(line.get("image"), str) or not isinstance(line.get("cells"), dict):
+            raise SettingsError(
+                f"{self.path} holds a damaged line ({str(line)[:80]!r}); take it out, or delete the file"
+            )
+        return int(row)
 
     def has(self, row: int, image: str) -> bool:
         """Whether a row is there; SettingsError where it is there as another image: the source has changed."""

@@ -144,7 +144,13 @@ def weight_files(name: str | os.PathLike[str], **hub: Any) -> list[Path]:
         shards = sorted({str(shard) for shard in read_object(Path(index))["weight_map"].values()})
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{index} cannot be read ({error}); copy the checkpoint again") from error
-    return [Path(cached_file(name, shard, **hub)) for shard in shards]
+    try:
+        return [Path(str(cached_file(name, shard, **hub))) for shard in shards]
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"{index} names files that are not there ({reason}); copy the checkpoint again"
+        ) from error
 
 
 def tensors_of(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:

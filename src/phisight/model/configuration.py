@@ -170,6 +170,10 @@ LARGEST_SIZES = {
     "projection_dim": 65_536,
 }
 """The largest value of each size; the smallest is 1."""
+_LEAST_BYTES = 0.5
+"""Of a parameter, in 4 bits."""
+_SMALL_FILE = 4_000_000
+"""Bytes by which small models may be off."""
 
 
 def check_model_config(folder: Path) -> None:
@@ -193,6 +197,35 @@ def check_model_config(folder: Path) -> None:
         wrong += _wrong(vision, "vision_config.")
     if wrong:
         raise CheckpointError(f"{path}: {'; '.join(wrong[:5])}; copy the model again")
+    least, held = _fewest_parameters(values), _weight_bytes(folder)
+    if held and least * _LEAST_BYTES > held + _SMALL_FILE:
+        raise CheckpointError(
+            f"{path} describes a model of {least} parameters or more, the weights beside it hold {held} bytes; one of "
+            "them is damaged: copy the model again"
+        )
+
+
+def _weight_bytes(folder: Path) -> int:
+    """Bytes of the weights in a folder, adapters and heads left out; 0 where there are none."""
+    others = ("adapter_", "number_head")
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if not path.name.startswith(others))
+
+
+def _fewest_parameters(values: Mapping[str, Any]) -> int:
+    """Parameters that a model of these checked sizes has at least; a size that is not named counts as 1."""
+    vision = values.get("vision_config")
+    found = _stacked(values, 2)  # the projections of keys and values may be narrow
+    found += int(values.get("vocab_size") or 1) * int(values.get("hidden_size") or 1)
+    if isinstance(vision, Mapping):
+        side = int(vision.get("image_size") or 1) // int(vision.get("patch_size") or 1)
+        found += _stacked(vision, 4) + side * side * int(vision.get("hidden_size") or 1)
+    return found
+
+
+def _stacked(values: Mapping[str, Any], square: int) -> int:
+    """Parameters of the layers: ``square`` square matrices of attention, and two of the feed-forward part."""
+    D, F, layers = (int(values.get(name) or 1) for name in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    return layers * (square * D * D + 2 * D * F)
 
 
 def _wrong(values: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from typing import Any
 from phisight.core import run_folder
 from phisight.core.errors import RunError, StorageError
 from phisight.core.migrations import translate
-from phisight.core.read_files import MOST_BYTES, parse_json
+from phisight.core.read_files import MOST_BYTES, parse_json, read_object
 from phisight.track.tracker import MLFLOW_ID, WANDB_ID, Example, Pairs
 
 EXAMPLES = "examples.jsonl"
@@ -127,12 +127,33 @@ def cut_back(run_dir: Path, step: int) -> int:
     for name in (run_folder.METRICS, EXAMPLES, PAIRS):
         path = run_dir / name
         lines = list(read_lines(path))
-        valid = [line for line in lines if line.get("step", 0) <= step]
+        valid = [line for line in lines if _step_of(line, path) <= step]
         cut += len(lines) - len(valid)
         if path.is_file():
-            text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in valid)
+            try:
+                text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in valid)
+            except ValueError as error:
+                raise RunError(f"{path} holds a line with NaN or infinity, which is no JSON; take it out") from error
             run_folder.write_text_atomically(path, text)
     return cut
+
+
+def _step_of(line: dict[str, Any], path: Path) -> float:
+    value = line.get("step", 0)
+    if not isinstance(value, int | float):
+        raise RunError(f"{path} holds a line whose step is no number: {str(line)[:80]}; take it out")
+    return value
+
+
+def recorded_id(path: Path) -> str:
+    """The id under which a tracker knows a run, from a file of the run folder; RunError when it is damaged."""
+    try:
+        found = read_object(path).get("id")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{error}; delete the file to begin another run at the tracker") from error
+    if not isinstance(found, str) or not found:
+        raise RunError(f"{path} holds no id; delete the file to begin another run at the tracker")
+    return found
 
 
 def _last_line_end(file: Any, end: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -14,6 +13,7 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from phisight.core.run_folder import write_json
+from phisight.track.jsonl import recorded_id
 from phisight.track.tracker import MLFLOW_ID, Example, Pairs
 
 FOLDER = "mlruns"
@@ -41,7 +41,7 @@ class MlflowTracker:
         self._client = MlflowClient(self._tracking_uri or (run_dir / FOLDER).resolve().as_uri())
         id_file = run_dir / MLFLOW_ID
         if id_file.is_file():
-            self._run_id = json.loads(id_file.read_text(encoding="utf-8"))["id"]
+            self._run_id = recorded_id(id_file)
             self._client.set_terminated(self._run_id, status="RUNNING")
             return
         found = self._client.get_experiment_by_name(self._experiment)

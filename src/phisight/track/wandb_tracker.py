@@ -10,7 +10,6 @@ the same folder continues the same run. An offline run is sent later with ``wand
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from phisight.core.run_folder import write_json
+from phisight.track.jsonl import recorded_id
 from phisight.track.tracker import WANDB_ID, Example, Pairs
 
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing is sent unless asked for, crash reports neither
@@ -170,7 +170,7 @@ def _run_id(run_dir: Path) -> str:
     """The id kept in the run folder, or a new one, kept from now on."""
     path = run_dir / WANDB_ID
     if path.is_file():
-        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+        return recorded_id(path)
     return _new_run_id(run_dir)
 
 

@@ -220,5 +220,5 @@ def _drawn(data: Path, rows: int) -> bool:
     try:
         card: Mapping[str, Any] = json.loads((data / "sample.json").read_text(encoding="utf-8"))
         return bool(card["rows"] == rows and card["settings"] == json.loads(preset("demo").model_dump_json()))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

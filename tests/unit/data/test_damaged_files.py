@@ -200,6 +200,27 @@ def test_a_size_that_no_model_has_is_named(tmp_path: Path, change: dict[str, Any
         check_model_config(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_hidden_layers": 900}, {"vocab_size": 10**7}, {"hidden_size": 16_384}, {"intermediate_size": 10**6},
+        {"vision_config": {"hidden_size": 32, "image_size": 16_384, "patch_size": 1}},
+        {"vision_config": {"hidden_size": 1024, "num_hidden_layers": 1000, "intermediate_size": 4096}},
+    ],
+)  # fmt: skip
+def test_a_model_larger_than_its_weights_is_refused_before_it_is_built(tmp_path: Path, change: dict[str, Any]) -> None:
+    whole = {
+        "hidden_size": 256, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 99,
+        "intermediate_size": 512, "vision_config": {"hidden_size": 32, "num_hidden_layers": 1},
+    }  # fmt: skip
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 4_000_000)
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    check_model_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(whole | change))
+    with pytest.raises(PhisightError, match="the weights beside it hold 4000000 bytes"):
+        check_model_config(tmp_path)
+
+
 def consume(path: Path) -> None:
     for batch in open_source(str(path)).batches():
         batch.table.to_pylist()

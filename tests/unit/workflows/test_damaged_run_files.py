@@ -12,6 +12,8 @@ import phisight
 from phisight.core.errors import PhisightError
 from phisight.train.checkpoint.manifest import MANIFEST, defect
 from phisight.train.checkpoint.training_state import Progress, TrainingState
+from phisight.workflows.export import export_model
+from phisight.workflows.serve import served_model
 from tests.helpers.damage import damaged_bytes, damaged_json
 
 FOLDERS = Path(__file__).parents[2] / "golden" / "f796ce0"
@@ -79,6 +81,27 @@ def test_a_damaged_base_model_is_named_when_it_is_loaded(folders: Path, name: st
     path = folders / "full" / "best" / name
     phisight.load("full")
     assert read_all(lambda: phisight.load("full"), cases_of(path, 11), path) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "dataset.json", "summary.json", "best/adapter_config.json", "best/number_head.safetensors"]
+)
+def test_export_serve_and_predict_on_a_damaged_run(folders: Path, tmp_path: Path, name: str) -> None:
+    image = next((folders / "data" / "images").rglob("*.*"))
+    out = tmp_path / "out"
+
+    def export() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        export_model("lora", out, adapter=True)
+
+    path = folders / "lora" / name
+    commands: list[Callable[[], Any]] = [
+        export, lambda: served_model("lora"), lambda: phisight.load("lora").extract(image)
+    ]  # fmt: skip
+    for command in commands:
+        command()
+        read_all(command, iter(list(damaged_bytes(path.read_bytes(), flips=2))), path)
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from phisight.core.task_field import TaskField
 from phisight.data.dataset.folder import DatasetFolder
 
 FORMAT = "phisight-limits/1"
+MOST_DIGITS = 100
+"""After the point; a number has fewer."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,16 @@ class AnswerLimits:
         """As runs are held to that did not record how many digits stand after the point."""
         return replace(self, decimals={})
 
+    def require_types(self) -> None:
+        """TypeError for values of other types than their fields say, as a damaged file has them."""
+        texts = all(
+            isinstance(values, list) and all(isinstance(one, str) for one in values)
+            for values in self.categories.values()
+        )
+        digits = all(type(count) is int and 0 <= count <= MOST_DIGITS for count in self.decimals.values())
+        if not texts or not digits or not all(low <= high for low, high in self.ranges.values()):
+            raise TypeError("categories are lists of texts, ranges are pairs, decimals are counts of digits")
+
     def write(self, run: Path) -> None:
         """Record them with a run."""
         write_json(run / LIMITS, {"format": FORMAT, **asdict(self)})
@@ -79,10 +91,12 @@ class AnswerLimits:
             values = read_object(path)
             require_format(values.pop("format", None), FORMAT, path, RunError)
             values["ranges"] = {name: (float(low), float(high)) for name, (low, high) in values["ranges"].items()}
-            return cls(**values)
+            limits = cls(**values)
+            limits.require_types()
+            return limits
         except RunError:
             raise
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             reason = " ".join(str(error).split())[:160]
             raise RunError(f"{path} cannot be used ({reason}); restore it, or delete it to count anew") from error
 

@@ -8,6 +8,8 @@ CHECKPOINT/trainer_state.json, progress.json, trained.safetensors              t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 
 from phisight.core.environment import is_first
+from phisight.core.errors import CheckpointError, PhisightError, some
 from phisight.model.number_head import restoring_head, save_head, split_head_state
 from phisight.train.checkpoint import manifest
 from phisight.train.checkpoint.best_model import saving_options
@@ -77,8 +80,40 @@ def restore_weights(checkpoint: Path, placement: Placement) -> None:
 
 def restore_optimizer(checkpoint: Path, placement: Placement, optimizer: AdamW, schedule: LRScheduler) -> None:
     """Load optimizer and schedule from a checkpoint, whatever the number of ranks that wrote it."""
-    if placement.sharded:
-        load_optimizer(placement.unwrapped, optimizer, checkpoint / OPTIMIZER)
-    else:
-        optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
-    schedule.load_state_dict(torch.load(checkpoint / SCHEDULE, map_location="cpu", weights_only=True))
+    with _named(checkpoint / OPTIMIZER):
+        if placement.sharded:
+            load_optimizer(placement.unwrapped, optimizer, checkpoint / OPTIMIZER)
+        else:
+            optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
+    restore_schedule(checkpoint, schedule)
+
+
+def restore_schedule(checkpoint: Path, schedule: LRScheduler) -> None:
+    """Load the schedule from a checkpoint; CheckpointError for a file that is damaged or another schedule's."""
+    with _named(checkpoint / SCHEDULE):
+        state = torch.load(checkpoint / SCHEDULE, map_location="cpu", weights_only=True)
+        now = schedule.state_dict()
+        held = [name for name in ("base_lrs", "last_epoch", "_last_lr", "lr_lambdas") if name in now]
+        odd = [name for name in held if not _alike(state[name], now[name])]
+        if odd:
+            raise TypeError(f"{some(odd)} is another schedule's")
+        schedule.load_state_dict(state)
+
+
+def _alike(value: Any, other: Any) -> bool:
+    """Whether a value of a schedule's state has the type of another, and as many entries."""
+    if isinstance(other, list):
+        return isinstance(value, list) and len(value) == len(other) and all(map(_alike, value, other))
+    return isinstance(value, int | float) if isinstance(other, int | float) else isinstance(value, type(other))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged file of torch raises into a CheckpointError that names it."""
+    try:
+        yield
+    except (PhisightError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch's own, pickle's, the archive's and those of values of another type
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path} cannot be read ({reason}); continue from an earlier checkpoint") from error

@@ -176,7 +176,8 @@ class _Journal:
                 row, answers = parse_json(line, path)
             except (UnreadableFileError, ValueError, TypeError):
                 continue  # the line that was being written when it was stopped
-            if isinstance(row, int) and row < rows:
+            texts = answers is None or (isinstance(answers, list) and all(isinstance(one, str) for one in answers))
+            if type(row) is int and 0 <= row < rows and texts:
                 self.done[row] = answers
         write_text_atomically(path, "".join(self._line(row) for row in self.done))
 

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from phisight.core.errors import DatasetError
-from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, read_log, result_of
+from phisight.data.build.work.worklog import STORED, WORKSPACE, Entry, is_entry, read_log, result_of
 from phisight.data.images.rejection import Rejection, StoredImage
 from phisight.data.images.verify import damaged
 
@@ -90,7 +90,9 @@ class Journal:
         stored: dict[str, StoredImage] = {}
         dropped = []
         for token, kind, result in self._sql.execute("SELECT token, kind, result FROM images"):
-            if kind == STORED:
+            if kind != _ASKED and not is_entry(kind, result):
+                dropped.append((token,))  # damaged: it is downloaded again
+            elif kind == STORED:
                 stored[token] = StoredImage.from_dict(json.loads(result))
             elif kind == _ASKED or again(Rejection(kind, result)):
                 dropped.append((token,))

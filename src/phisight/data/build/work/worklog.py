@@ -5,12 +5,13 @@ DIR/.build/finished-PID.jsonl     an entry a line, written before the parent rec
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from phisight.core.errors import StorageError
-from phisight.data.images.rejection import Rejection, StoredImage
+from phisight.data.images.rejection import KINDS, Rejection, StoredImage
 
 WORKSPACE = ".build"
 """Hidden folder inside a data set that is being built; gone once it is finished."""
@@ -43,12 +44,27 @@ def log_line(written: Entry) -> bytes:
 
 
 def read_log(path: Path) -> Iterator[Entry]:
-    """The whole lines of a log; what follows the last line end was cut off by a kill."""
+    """The whole lines of a log; one that is damaged counts for nothing: its image is downloaded again."""
     with path.open("rb") as file:
         for line in file:
-            if line.endswith(b"\n"):
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
                 token, kind, text = json.loads(line)
-                yield token, kind, text
+                texts = all(isinstance(one, str) for one in (token, kind, text))
+                if line.endswith(b"\n") and texts and is_entry(kind, text):
+                    yield token, kind, text
+
+
+def is_entry(kind: str, text: str) -> bool:
+    """Whether kind and text are a result's."""
+    if kind != STORED:
+        return kind in KINDS
+    try:
+        image = StoredImage.from_dict(json.loads(text))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return False
+    texts = (image.file_name, image.sha256, image.format, image.phash, image.colors, image.notes)
+    numbers = (image.width, image.height, image.size)
+    return all(isinstance(one, str) for one in texts) and all(type(one) is int and one > 0 for one in numbers)
 
 
 def cannot_write(folder: Path, error: Exception) -> StorageError:
