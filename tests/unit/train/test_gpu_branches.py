@@ -3,28 +3,31 @@
 ``test_every_branch_is_executed`` finds the branches in the source and shows by coverage which scenario ran each.
 """
 
-import ast
 import importlib.util
 import sys
 import types
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import coverage
+import peft  # noqa: F401 - before a card is there: bitsandbytes, which it imports, would look for one
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from transformers import modeling_flash_attention_utils
 
 from phisight.core.settings import ModelSettings, Recipe, TrainSettings
-from phisight.model.attention import attend_by_sample, require_backend
+from phisight.generate.decoding.static_step import StaticStep, recorder_of
+from phisight.model.attention import FLASH, attend_by_sample, require_backend
 from phisight.train.acceleration import fused_linear, one_kernel, rms_norm, rotary_attention
 from phisight.train.acceleration.liger import use_liger
 from phisight.train.acceleration.patch import fuse_for_prediction, fused_layers, fuses
 from phisight.train.acceleration.product_types import ProductTypes
+from phisight.train.checkpoint.save_restore import restore_schedule
 from phisight.train.distributed import process_group
 from phisight.train.distributed.placement import Placement
 from phisight.train.evaluation import preserved_state
@@ -33,60 +36,26 @@ from phisight.train.examples.dataset import ExampleSet
 from phisight.train.loader import evaluation_loader
 from phisight.workflows import load
 from phisight.workflows.doctor import examine
+from tests.helpers.flash_kernel import VarlenKernel, whole_images
+from tests.helpers.gpu_branches import branches
 
 SOURCE = Path(load.__file__).parents[1]
-ASKS = ("torch.cuda.is_available", "torch.cuda.device_count", "cuda.is_bf16_supported", "on_gpu(", "OutOfMemoryError")
-"""What a branch asks that is for a GPU alone, or the error that its memory raises."""
-
-
-class VarlenKernel:
-    """The kernel's reference: checks a call as the kernel would, and attends sample by sample."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[int]] = []
-
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int,
-        max_seqlen_k: int, dropout_p: float = 0.0, softmax_scale: float | None = None, causal: bool = False,
-        **_: Any,
-    ) -> Tensor:  # fmt: skip
-        assert q.dim() == k.dim() == v.dim() == 3, "[tokens, heads, width]"
-        assert {one.dtype for one in (q, k, v)} == {torch.bfloat16}, "the kernel knows half precision only"
-        assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
-        assert torch.equal(cu_seqlens_q, cu_seqlens_k)
-        ends = cu_seqlens_q.tolist()
-        lengths = [after - before for before, after in pairwise(ends)]
-        assert ends[0] == 0
-        assert ends[-1] == len(q)
-        assert max(lengths) == max_seqlen_q == max_seqlen_k
-        assert causal
-        assert dropout_p == 0.0
-        self.calls.append(lengths)
-        samples = zip(*(torch.split(one, lengths) for one in (q, k, v)), strict=True)
-        attend: Any = nn.functional.scaled_dot_product_attention
-        out = [attend(*(x.transpose(0, 1) for x in one), is_causal=True, scale=softmax_scale) for one in samples]
-        return torch.cat([one.transpose(0, 1) for one in out])
-
-
-def whole_images(
-    q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0, softmax_scale: float | None = None, causal: bool = False
-) -> Tensor:
-    """The kernel for rows of one length, [B, T, N, H]: the tower's, whose patches all see each other."""
-    assert {one.dtype for one in (q, k, v)} == {torch.bfloat16}
-    assert not causal, "a packed row goes to the varlen kernel"
-    assert dropout_p == 0.0
-    turned = [one.transpose(1, 2) for one in (q, k, v)]
-    out = nn.functional.scaled_dot_product_attention(turned[0], turned[1], turned[2], scale=softmax_scale)
-    return out.transpose(1, 2)
 
 
 @pytest.fixture
 def varlen(monkeypatch: pytest.MonkeyPatch) -> VarlenKernel:
+    """Both packages of flash attention, as the library imports them."""
     kernel = VarlenKernel()
-    planted: Any = types.ModuleType("flash_attn_interface")
-    planted.flash_attn_varlen_func, planted.flash_attn_func = kernel, whole_images
-    planted.flash_attn_with_kvcache = lambda *_, **__: pytest.fail("training keeps no cache")
-    monkeypatch.setitem(sys.modules, "flash_attn_interface", planted)
+    for name in ("flash_attn_interface", "flash_attn"):
+        planted: Any = types.ModuleType(name)
+        planted.flash_attn_varlen_func, planted.flash_attn_func = kernel, whole_images
+        planted.flash_attn_with_kvcache = lambda *_, **__: pytest.fail("training keeps no cache")
+        monkeypatch.setitem(sys.modules, name, planted)
+    padding: Any = types.ModuleType("flash_attn.bert_padding")
+    padding.pad_input = padding.unpad_input = lambda *_, **__: pytest.fail("a packed row has no padding")
+    monkeypatch.setitem(sys.modules, "flash_attn.bert_padding", padding)
+    monkeypatch.setattr(modeling_flash_attention_utils, "is_flash_attn_2_available", lambda **_: True)
+    monkeypatch.setattr(modeling_flash_attention_utils, "_loaded_implementation", None)
     return kernel
 
 
@@ -100,12 +69,13 @@ def loss_of(model: Any, batch: dict[str, Any], attention: str) -> tuple[float, T
     return float(loss.detach()), model.model.layers[0].self_attn.qkv_proj.weight.grad.clone()
 
 
+@pytest.mark.parametrize("attention", FLASH)
 def test_a_packed_row_reaches_the_kernel_with_its_lengths(
-    model: Any, examples: ExampleSet, varlen: VarlenKernel
+    attention: str, model: Any, examples: ExampleSet, varlen: VarlenKernel
 ) -> None:
     batch = PackingCollator()([examples[index] for index in range(4)])
     expected, gradient = loss_of(model, batch, "sdpa")
-    loss, found = loss_of(model, batch, "flash_attention_3")
+    loss, found = loss_of(model, batch, attention)
     assert varlen.calls == [list(batch["sample_lengths"])] * len(model.model.layers)
     assert loss == pytest.approx(expected, rel=2e-3)
     torch.testing.assert_close(found, gradient, rtol=0.05, atol=0.02 * float(gradient.abs().max()))
@@ -140,6 +110,8 @@ def doctor(_: pytest.MonkeyPatch, __: Any) -> None:
     found = {finding.about: finding for finding in examine()}
     assert found["GPU 0"].verdict == "ok"
     assert found["bfloat16"].verdict == "ok"
+    recipe = Recipe(model=ModelSettings(dtype="float32"), train=TrainSettings(liger=True))
+    assert "on the GPU" in {one.about: one for one in examine(recipe)}["recipe"].text
     assert "flex_attention" in found["attention"].text
 
 
@@ -267,21 +239,111 @@ def prediction(_: pytest.MonkeyPatch, model: Any) -> None:
     assert not [name for name, module in model.named_modules() if "forward" in vars(module)]
 
 
-def memory(_: pytest.MonkeyPatch, __: Any) -> None:
+def memory(monkeypatch: pytest.MonkeyPatch, _: Any) -> None:
     """A card that is too small is no missing model."""
     with pytest.raises(torch.OutOfMemoryError), load.loading("folder"):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    def too_large(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", too_large)
+    optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters())
+    with pytest.raises(torch.OutOfMemoryError):
+        restore_schedule(Path("checkpoint"), torch.optim.lr_scheduler.ConstantLR(optimizer))
+
 
 def reduced_precision(_: pytest.MonkeyPatch, __: Any) -> None:
     found = ProductTypes()
-    found.add("layer", torch.zeros(2, 3), torch.zeros(4, 2))
+    found.add("layer", torch.zeros(2, 3), torch.zeros(4, 3), torch.zeros(4, 2))
     assert "partial sums may be added in bfloat16" in found.describe(torch.device("cuda"))
+
+
+class Stream:
+    """A stream that says who waits for whom."""
+
+    waits: list[tuple[str, str]]
+
+    def __init__(self, name: str, waits: list[tuple[str, str]]) -> None:
+        self.name, self.waits = name, waits
+
+    def wait_stream(self, other: "Stream") -> None:
+        self.waits.append((self.name, other.name))
+
+
+def graphs(monkeypatch: pytest.MonkeyPatch, _: Any) -> None:
+    """A step is warmed up twice on a stream beside, recorded once, replayed; or runs as it is where it cannot be."""
+    waits: list[tuple[str, str]] = []
+    done: list[str] = []
+    refuses = False
+
+    class Graph:
+        def replay(self) -> None:
+            done.append("replay")
+
+    @contextmanager
+    def record(graph: Any, pool: Any, capture_error_mode: str) -> Iterator[None]:
+        assert isinstance(graph, Graph)
+        assert (pool, capture_error_mode) == ("pool", "thread_local")
+        if refuses:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        done.append("record")
+        yield
+
+    current = Stream("current", waits)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: Stream("beside", waits))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("synchronize"))
+
+    def step() -> Any:
+        done.append("step")
+        return torch.ones(1), None
+
+    recorder = recorder_of(torch.device("cuda"))
+    assert recorder is not None
+    replay = recorder(step)
+    assert done == ["step", "step", "record", "step"]
+    assert waits == [("beside", "current"), ("current", "beside")]
+    first, second = replay(), replay()
+    assert done[4:] == ["replay", "replay"]
+    assert first[0] is second[0]
+    refuses = True
+    done.clear()
+    assert recorder(step) is step
+    assert done == ["step", "step", "synchronize"]
+    assert recorder_of(torch.device("cpu")) is None
+
+
+def pinned(monkeypatch: pytest.MonkeyPatch, _: Any) -> None:
+    """What is sent to a card each step lies in pinned memory."""
+    made: list[Any] = []
+    zeros: Any = torch.zeros
+
+    def on_cpu(*shape: Any, device: Any = None, pin_memory: bool = False, **options: Any) -> Tensor:
+        made.append((str(device), pin_memory))
+        found: Tensor = zeros(*shape, **options)
+        return found
+
+    monkeypatch.setattr(torch, "zeros", on_cpu)
+    monkeypatch.setattr(torch, "full", lambda shape, value, **_: zeros(shape) + value)
+    cache: Any = SimpleNamespace(max_sequences=4)
+    StaticStep(lambda *_: (zeros(1), None), cache, device=torch.device("cuda"), dtype=torch.float32)
+    assert [pin for device, pin in made if device == "None"] == [True]
+    assert on_cpu_answer(torch.ones(1)) is False
+
+
+def on_cpu_answer(tensor: Tensor) -> bool:
+    """Where ``on_gpu`` looks."""
+    return one_kernel.on_gpu(tensor)
 
 
 SCENARIOS: tuple[Callable[[pytest.MonkeyPatch, Any], None], ...] = (
     back_ends, doctor, moves, evaluation, loader, groups, placement, kernels,
-    fused_chains, prediction, memory, reduced_precision,
+    fused_chains, prediction, memory, reduced_precision, graphs, pinned,
 )  # fmt: skip
 ELSEWHERE = {
     "generate/predictor.py": "tests/unit/generate/test_predictor.py halves a batch that does not fit",
@@ -289,21 +351,6 @@ ELSEWHERE = {
     "train/error_translation.py": "tests/faults/test_training_faults.py runs out of memory",
 }
 """Branches that a test of their own executes, because they need answers in the making."""
-
-
-def branches(path: Path) -> Iterator[tuple[int, str]]:
-    """First line of each statement that only a GPU leads to, and what asks for it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = [one for one in ast.iter_child_nodes(node) if isinstance(one, ast.stmt)]
-        for at, statement in enumerate(body):
-            if isinstance(statement, ast.If) and any(ask in ast.unparse(statement.test) for ask in ASKS):
-                asked = ast.unparse(statement.test)
-                negative = "not torch.cuda" in asked or "not on_gpu" in asked
-                after = [*statement.orelse, *body[at + 1 :]] if negative else statement.body
-                yield from ((one.lineno, asked) for one in after[:1])
-        if isinstance(node, ast.ExceptHandler) and node.type and "OutOfMemoryError" in ast.unparse(node.type):
-            yield node.body[0].lineno, ast.unparse(node.type)
 
 
 @pytest.mark.slow
@@ -338,4 +385,9 @@ def test_a_branch_is_found(tmp_path: Path) -> None:
     source = "def f():\n    if not torch.cuda.is_available():\n        return 1\n    return 2\n"
     source += "if torch.cuda.device_count() > 1:\n    a\ntry:\n    b\nexcept torch.OutOfMemoryError:\n    c\n"
     (tmp_path / "one.py").write_text(source)
-    assert sorted(line for line, _ in branches(tmp_path / "one.py")) == [4, 6, 10]
+    assert {line for line, _ in branches(tmp_path / "one.py")} == {4, 6, 10}
+    source = "def f(d, tensor):\n    cuda, x = torch.cuda.is_available(), 1\n    if cuda and x:\n        return 1\n"
+    source += "    a = 1 if cuda else 2\n    if d.type == 'cuda':\n        a = 3\n    g(pin=d.type == 'cuda')\n"
+    source += "    if d.type != 'cuda':\n        return 5\n    return 6 if not tensor.is_cuda else 7\n"
+    (tmp_path / "two.py").write_text(source)
+    assert {line for line, _ in branches(tmp_path / "two.py")} == {2, 4, 5, 7, 8, 11}

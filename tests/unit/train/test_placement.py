@@ -1,14 +1,20 @@
 """Where the model computes: the CPU where there is no CUDA, one GPU without torchrun, quantized models untouched."""
 
+import copy
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from phisight.core.errors import SettingsError
 from phisight.core.settings import TrainSettings
+from phisight.train.acceleration.product_types import watched_products
+from phisight.train.distributed import fsdp
 from phisight.train.distributed.placement import Placement
 
 
@@ -70,3 +76,28 @@ def test_arithmetic_is_that_of_the_recipe(bf16: bool, dtype: torch.dtype) -> Non
 def test_sharding_needs_several_processes() -> None:
     with pytest.raises(SettingsError, match="torchrun"):
         Placement(nn.Linear(2, 2), TrainSettings(fsdp=True))
+
+
+def test_shards_compute_in_bfloat16_and_keep_float32(model: Any, batch: dict[str, Any], tmp_path: Path) -> None:
+    """FSDP2 with autocast: products in bfloat16, parameters and gradients in float32, values as unsharded."""
+
+    def step(one: Any) -> tuple[float, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16), watched_products(one) as products:
+            loss = one(**batch).loss
+        loss.backward()
+        assert products.share(torch.bfloat16) > 0.9
+        weight = one.model.layers[0].self_attn.qkv_proj.weight
+        assert (weight.dtype, weight.grad.dtype) == (torch.float32, torch.float32)
+        full = weight.grad.full_tensor() if isinstance(weight.grad, DTensor) else weight.grad
+        return float(loss.detach()), full.clone()
+
+    whole = step(copy.deepcopy(model))
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        fsdp.shard(model)
+        assert isinstance(model.model.layers[0].self_attn.qkv_proj.weight, DTensor)
+        sharded = step(model)
+    finally:
+        dist.destroy_process_group()
+    assert sharded[0] == pytest.approx(whole[0], rel=1e-6)
+    torch.testing.assert_close(sharded[1], whole[1])
