@@ -42,7 +42,8 @@ def test_what_pip_audit_answers_is_told_apart(
 
 def test_the_files_that_are_shipped_are_those_that_exist() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = settings["tool"]["setuptools"]["package-data"]["*"]
+    shipped = settings["tool"]["setuptools"]["package-data"]
+    patterns = [pattern for several in shipped.values() for pattern in several]
     files = [one for one in (ROOT / "src/phisight").rglob("*") if one.is_file() and one.suffix not in (".py", ".pyc")]
     assert not [one for one in patterns if not any(file.match(one) for file in files)]
     assert not [file.name for file in files if not any(file.match(one) for one in patterns)]

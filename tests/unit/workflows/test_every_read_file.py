@@ -32,7 +32,7 @@ from phisight.track.tracker import MLFLOW_ID, WANDB_ID
 from phisight.train.cache.store import TensorStore
 from phisight.train.checkpoint.save_restore import SCHEDULE, restore_schedule
 from phisight.train.checkpoint.training_state import TRAINED, read_trained
-from phisight.workflows.pairs import ANSWERS, _Journal
+from phisight.workflows.pairs.make_pairs import ANSWERS, _Journal
 from tests.helpers.damage import damaged_bytes, damaged_json
 from tests.helpers.images import write_images
 from tests.helpers.url_list import OPTIONS, write_list
@@ -51,11 +51,13 @@ CASES = {
     "optimizer.pt": RUNS,
     "limits.json": MANY, "pairs.jsonl": MANY, "answers.jsonl": MANY, "trained.safetensors": MANY, "scheduler.pt": MANY,
     "wandb.json": MANY, "mlflow.json": MANY, "journal.sqlite": MANY, "rows.parquet": MANY, "task.json": MANY,
+    "unfamiliar.safetensors": "unit/extraction/test_familiarity.py",
     "pairs.json": MANY, "model.safetensors.index.json": MANY,
     "preprocessor_config.json": RUNS, "tokenizer_config.json": RUNS, "metadata.jsonl": MANY,
 }  # fmt: skip
 """Where a file is damaged."""
 UNREAD = {
+    "figures.json": "what the small base measured, for people",
     "attributes.parquet": "the truth of drawn rows, for people", "faults.jsonl": "the planted faults, for people",
     **dict.fromkeys(("dataset_info.json", "dataset_infos.json", "package.json", "state.json"), "known to be no table"),
 }  # fmt: skip
@@ -101,7 +103,7 @@ def test_every_file_has_a_test_that_damages_it() -> None:
 CONSTANTS = {
     "manifest.json": "/ MANIFEST", "limits.json": "/ LIMITS", "pairs.jsonl": "/ PAIRS", "answers.jsonl": "/ ANSWERS",
     "trained.safetensors": "/ TRAINED", "scheduler.pt": "/ SCHEDULE", "wandb.json": "WANDB_ID,",
-    "mlflow.json": "MLFLOW_ID]",
+    "mlflow.json": "MLFLOW_ID]", "unfamiliar.safetensors": '/ UNFAMILIAR',
 }  # fmt: skip
 """How a test calls a file that it does not name."""
 
@@ -336,7 +338,7 @@ def test_a_schedule(tmp_path: Path) -> None:
 def test_other_json_files(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from phisight.export.task_file import TaskFile
     from phisight.model.checkpoint import weight_files
-    from phisight.workflows import pairs
+    from phisight.workflows.pairs import make_pairs as pairs
 
     monkeypatch.setattr("phisight.model.checkpoint.WEIGHTS", "none.safetensors")
     (tmp_path / "a.safetensors").write_bytes(save({"a": torch.ones(1)}))
@@ -349,7 +351,7 @@ def test_other_json_files(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyP
     }
     reads: dict[str, Callable[[], Any]] = {
         "task.json": lambda: TaskFile.read(tmp_path),
-        "pairs.json": lambda: pairs._begin(tmp_path, Path("r"), data, sampling),
+        "pairs.json": lambda: pairs._begin(tmp_path, Path("r"), data, sampling, None),
         "model.safetensors.index.json": lambda: weight_files(tmp_path),
     }
     written = json.dumps(contents[name]).encode()
