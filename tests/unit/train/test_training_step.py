@@ -52,11 +52,11 @@ def missing_in_order(text: str) -> list[str]:
 
 
 def private_uses(text: str) -> list[str]:
-    """Attributes with a leading underscore of anything but ``self``, and subclasses of a Trainer."""
+    """Attributes with a leading underscore of anything but ``self`` and ``super()``, and subclasses of a Trainer."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr):
-            found += [ast.unparse(node)] if ast.unparse(node.value) not in ("self", "cls") else []
+            found += [ast.unparse(node)] if ast.unparse(node.value) not in ("self", "cls", "super()") else []
         if isinstance(node, ast.ImportFrom) and any(
             re.match("_[a-z]", part) for part in (node.module or "").split(".")
         ):
