@@ -12,6 +12,7 @@
     │   │   ├── MissingImageError     the file is not there
     │   │   ├── UnreadableImageError  the bytes are no image, or only half of one
     │   │   └── ElongatedImageError   too long and thin for the crop grid
+    │   ├── Rejection                 why an image or row is kept out (data/images/rejection.py)
     │   ├── EmptyFieldError           a field the task needs holds nothing
     │   └── DatasetError              a data set folder that is not one, or is damaged
     │       └── ChangedImageError     a stored image that is not the one the table records
@@ -19,7 +20,7 @@
     ├── ModelError
     │   ├── CheckpointError           missing, extra or mis-shaped tensors; files that do not fit the model
     │   ├── ImageTagError             image tags and images do not match
-    │   ├── ImagePlaceholderError  image placeholders in the ids and image features do not match
+    │   ├── ImagePlaceholderError     image placeholders in the ids and image features do not match
     │   └── TruncationError           shortening would cut an image
     ├── TrainError
     │   ├── ImageCheckError           a different image does not change the loss
@@ -31,6 +32,7 @@
     │   └── StoppedError              a signal asked training to stop
     ├── EvaluationError               answers that cannot be scored
     ├── EngineError                   a server or cluster that answers nobody
+    ├── ApiError                      a request that the server refuses (serve/protocol/api_error.py)
     └── RunError                      a run folder without what was asked of it
 
 The command line prints these as one line and exits with 1, or 128 + the signal that stopped it; anything else is a

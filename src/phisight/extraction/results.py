@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from phisight.core.errors import SettingsError, StorageError
 from phisight.core.run_folder import atomic_file
 from phisight.core.task import Task
+from phisight.data.values.spreadsheet_cells import harmless
 from phisight.data.values.typed_columns import arrow_type
 from phisight.extraction.answer import Answer
 from phisight.extraction.answer_log import AnswerLog
@@ -223,7 +224,7 @@ def _write(path: Path, task: Task, schema: pa.Schema, rows: Iterator[dict[str, A
         else:
             table = csv.DictWriter(text, schema.names)
             table.writeheader()
-            table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+            table.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
         text.detach()
 
 
@@ -231,8 +232,3 @@ def _typed(task: Task, row: dict[str, Any]) -> dict[str, Any]:
     """A row of JSON with the values that a typed column takes."""
     fields = {name: task.fields[name].typed(row[name]) for name in task.names if row.get(name) is not None}
     return {**row, **fields}
-
-
-def _cell(value: Any) -> Any:
-    """A value in a CSV: a list as JSON text, a truth value as true or false."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else value

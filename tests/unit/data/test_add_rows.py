@@ -116,6 +116,15 @@ def test_corrected_answers_become_rows(tmp_path: Path, monkeypatch: pytest.Monke
     assert "confidence" not in rows["Right 2"]
 
 
+def test_marks_against_spreadsheets_are_no_part_of_a_corrected_row(tmp_path: Path) -> None:
+    build(str(table(tmp_path / "in", "a.csv", range(20))), tmp_path / "ds", BuildOptions(task=TASK))
+    (tmp_path / "in/-new.jpg").write_bytes(encoded(smooth_image(300)))
+    review = tmp_path / "r.csv"
+    review.write_text("image,title,price\n'-new.jpg,'=Red,2.5\n", encoding="utf-8")
+    result = correct(tmp_path / "ds", review, BuildOptions(image_root=tmp_path / "in"))
+    assert {row["title"]: row["sku"] for row in DatasetFolder.open(result.folder).rows()}["=Red"] == "-new.jpg"
+
+
 def test_the_command_may_widen_the_limits_of_the_data_set(tmp_path: Path) -> None:
     build(str(table(tmp_path / "in", "a.csv", range(20))), tmp_path / "ds", BuildOptions(task=TASK))
     (tmp_path / "in/flat.png").write_bytes(encoded(smooth_image(90, (40, 5)), "PNG"))

@@ -9,8 +9,9 @@ import pytest
 
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.data.build.build_dataset import build
-from phisight.data.dataset.export_formats import export, harmless
+from phisight.data.dataset.export_formats import export
 from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.values.spreadsheet_cells import as_it_was, harmless
 from tests.helpers.hub_server import Hub, phisight_on, running_hub
 from tests.helpers.images import write_images
 
@@ -97,9 +98,16 @@ def test_build_writes_shards_beside_the_folder(data: DatasetFolder, tmp_path: Pa
     ["=", "+", "-", "@", "\t", "\r", "\n=", "\0=", "＝", "＋", "－", "＠", "\ufeff=", "\u3000＝", "\x1b="],
 )
 def test_no_cell_runs_in_a_spreadsheet(start: str) -> None:
-    assert harmless(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
+    text = f"{start}cmd|' /C calc'!A0"
+    assert harmless(text) == f"'{text}"
+    assert as_it_was(harmless(text)) == text
 
 
 @pytest.mark.parametrize("value", ["Red dress", "", "a=b", "100 %", 3.5, None, "é=1"])
 def test_other_cells_stay_as_they_are(value: object) -> None:
     assert harmless(value) == value
+
+
+@pytest.mark.parametrize("text", ["Red dress", "", "'s-Hertogenbosch", "'quoted'", "'", None])
+def test_only_marks_of_ours_are_taken_off(text: str | None) -> None:
+    assert as_it_was(text) == text

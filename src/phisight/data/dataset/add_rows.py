@@ -34,6 +34,7 @@ from phisight.data.sources import Source
 from phisight.data.sources.arrow import STORED_IMAGE, is_embedded, stored_image
 from phisight.data.sources.base import SourceBatch, WrappedSource
 from phisight.data.sources.layouts.parts import Part, PartsSource
+from phisight.data.values.spreadsheet_cells import as_it_was
 from phisight.data.values.typed_columns import text_column
 
 _IMAGE = "image of the row"
@@ -258,4 +259,11 @@ class _Selected(WrappedSource):
     def batches(self) -> Iterator[SourceBatch]:
         """All rows in order."""
         for batch in self._source.batches():
-            yield replace(batch, table=batch.table.select(self._names))
+            yield replace(batch, table=pa.table({name: _as_it_was(batch.table[name]) for name in self._names}))
+
+
+def _as_it_was(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """A column without the marks that keep spreadsheets from running its texts."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    return pa.array(map(as_it_was, column.to_pylist()), column.type)

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import tarfile
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +22,12 @@ from phisight.core.dataset_folder import CARD, FILE_NAME
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.core.run_folder import atomic_file, write_text_atomically
 from phisight.data.dataset.folder import DatasetFolder
+from phisight.data.values.spreadsheet_cells import harmless
 
 Format = Literal["parquet", "webdataset", "csv"]
 SHARD_BYTES = 400_000_000
 _ROWS_AT_ONCE = 64
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_FORMULA_STARTS = ("=", "+", "-", "@", "\u2212")
-"""After NFKC, which writes full-width signs as ASCII."""
-_IGNORED = (
-    "".join(map(chr, range(33)))
-    + "\x7f\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff"
-    + "".join(map(chr, range(0x2000, 0x2010)))
-)
-"""Spaces, controls and marks that spreadsheets drop before a formula."""
 
 
 @dataclass(frozen=True)
@@ -158,16 +150,3 @@ def _write_csv(data: DatasetFolder, out: Path, _: int) -> list[Path]:
             writer.writerows([harmless(value) for value in row.values()] for row in batch.to_pylist())
         text.detach()
     return [path]
-
-
-def harmless(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front.
-
-    Lists and truth values are written as JSON.
-    """
-    if isinstance(value, list | bool):
-        return json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, str):
-        return value
-    shown = unicodedata.normalize("NFKC", value.lstrip(_IGNORED))
-    return f"'{value}" if shown.startswith(_FORMULA_STARTS) or value.startswith(("\t", "\r", "\n")) else value
