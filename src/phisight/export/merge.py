@@ -96,7 +96,12 @@ class Adapters:
                 f"the adapters in {folder} hold what cannot be merged: {some([*unknown, *halves])}; merge them with "
                 "the program that wrote them"
             )
-        layers = {layer: _layer(layer, found, settings) for layer, found in parts.items()}
+        try:
+            layers = {layer: _layer(layer, found, settings) for layer, found in parts.items()}
+        except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, re.error) as error:
+            raise CheckpointError(
+                f"{folder / ADAPTER_CONFIG} says nothing usable about the adapters' scale ({error}); copy them again"
+            ) from error
         return cls(settings.get("base_model_name_or_path"), layers, onto)
 
     def weight_names(self) -> set[str]:

@@ -33,8 +33,9 @@ def test_the_cases_cover_every_kind() -> None:
 
 
 def holds_the_template(task: Task, value: Any) -> bool:
-    """Whether a text ends early, at what stands behind its field."""
-    behind = task.answer.split("{it}")[1].split("{")[0].strip()
+    """Whether a text ends early, at what stands between its field and the next; behind the last one it may end so."""
+    behind, _, after = task.answer.split("{it}")[1].partition("{")
+    behind = behind.strip() if after else ""
     return bool(value is not None and behind and behind in task.fields["it"].write(value))
 
 

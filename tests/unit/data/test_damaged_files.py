@@ -135,6 +135,7 @@ RECIPE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "read"), [(TASK_FILE, read_task), (RECIPE, load_recipe), (RECIPE, read_config)])
 def test_a_damaged_task_or_recipe(tmp_path: Path, content: bytes, read: Callable[[Path], Any]) -> None:
     path = tmp_path / "file.yaml"

@@ -133,6 +133,7 @@ def test_a_weak_hint_decides_nothing() -> None:
         learn_style("p", ["12.5", *(f"{n}.299" for n in range(1, 500))])
 
 
+@pytest.mark.slow
 @given(st.text(max_size=30))
 def test_no_text_raises(text: str) -> None:
     number = read_number_text(text)

@@ -63,6 +63,7 @@ def assert_all_as_made(tables: list[OddTable], shop: Path) -> None:
     assert not problems, f"{len(problems)} of {len(tables)} tables:\n{shown}"
 
 
+@pytest.mark.slow
 def test_some_tables(shop: Path) -> None:
     assert_all_as_made(odd_tables(DRAWN), shop)
 

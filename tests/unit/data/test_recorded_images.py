@@ -49,6 +49,7 @@ def turn_red(data: DatasetFolder, at: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "image"),
     [

@@ -83,7 +83,7 @@ def test_the_rows_are_the_same_in_every_form(form: Callable[..., None], note: st
     assert bool(note) is bool(source.notes)
 
 
-@pytest.mark.parametrize(("twice", "unnamed"), itertools.product((False, True), repeat=2))
+@pytest.mark.parametrize(("twice", "unnamed"), list(itertools.product((False, True), repeat=2)))
 def test_columns_that_cannot_be_told_apart_get_names(twice: bool, unnamed: bool, tmp_path: Path) -> None:
     header = ["sku", "tag" if twice else "note", None if unnamed else "price", "tag"]
     book = openpyxl.Workbook()

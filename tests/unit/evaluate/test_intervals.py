@@ -46,6 +46,7 @@ def answered(metric: Metric, rows: int, seed: int) -> tuple[np.ndarray, ...]:
     return metric.values(truth, [None if row % 10 == 3 else value for row, value in enumerate(given)], 1.0).columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "resamples"), [(37, 300), (6001, 30)])
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: f"{metric.kind}-{metric.name}")
 def test_intervals_are_those_of_scipy(metric: Metric, rows: int, resamples: int) -> None:

@@ -82,6 +82,7 @@ def test_the_figures_are_right(module: ModuleType) -> None:
     CHECKS[module](module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", CHECKS, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_some_planted_faults_are_noticed(module: ModuleType) -> None:
     assert [what for what in unnoticed(module, FAST) if what not in SAME] == []

@@ -78,6 +78,7 @@ def test_files_arrive_with_the_pixels_of_training(tmp_path: Path) -> None:
     assert sizes == [(16, 32)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 3, 8])
 def test_as_many_at_once_as_asked_for_and_no_more(at_once: int) -> None:
     with serving(ChatServer(text_of, hold=at_once)) as chat:  # nobody is answered before so many have asked
@@ -90,6 +91,7 @@ def behaving(*ways: str) -> Callable[[int], str]:
     return lambda number: ways[number] if number < len(ways) else "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["429", "500", "502", "503", "504", "408", "reset", "broken"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_what_is_transient_is_asked_again(way: str, times: int) -> None:

@@ -88,6 +88,7 @@ def written(language: JsonLanguage, most: int, draw: random.Random) -> str:
     raise AssertionError(f"no end within {most} tokens: {text!r}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(150))
 def test_every_answer_validates(seed: int) -> None:
     draw = random.Random(seed)

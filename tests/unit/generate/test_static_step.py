@@ -64,6 +64,7 @@ def test_replayed_steps_give_the_same_answers(
     assert len({tuple(ids) for ids in expected.values()}) > 3
 
 
+@pytest.mark.slow
 def test_a_value_that_was_recorded_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this file would not see if replaying ran the Python of a step again."""
     model, run = small_model.model().eval(), StaticStep._run

@@ -57,6 +57,7 @@ def test_a_left_padded_batch_equals_rows_alone(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("chosen", [[3], [0, 3], [0, 1, 2, 3]])

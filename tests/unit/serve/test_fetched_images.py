@@ -57,6 +57,7 @@ def test_addresses_are_fetched_where_that_is_allowed(images: ImageServer) -> Non
             assert images.url not in failed.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_nothing_private_is_dialed(
     client: httpx.Client, images: ImageServer, path: str, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +78,7 @@ def test_nothing_private_is_dialed(
     assert not_public(dialed, {client.base_url.port or 0}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_a_redirect_to_the_inside_is_not_followed(
     images: ImageServer, path: str, monkeypatch: pytest.MonkeyPatch

@@ -38,6 +38,7 @@ def client(listening: tuple[str, Server]) -> Iterator[httpx.Client]:
         assert listening[1].engine.load == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/extract"])
 @pytest.mark.parametrize(
     "body",
@@ -137,6 +138,7 @@ def test_a_body_that_comes_slowly(listening: tuple[str, Server], client: httpx.C
     assert answer.startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [b"", b"GET /health HTTP/1.1\r\nX-Slow: 1", b"POST"])
 def test_headers_that_come_slowly(listening: tuple[str, Server], client: httpx.Client, first: bytes) -> None:
     """The connection is closed; others are answered meanwhile."""

@@ -113,6 +113,7 @@ def check(response: httpx.Response, sent: object) -> int:
     return response.status_code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", ["chat", "held", "typed"])
 def test_requests_that_are_almost_right(client: httpx.Client, name: str, seed: int) -> None:
@@ -130,6 +131,7 @@ def test_requests_that_are_almost_right(client: httpx.Client, name: str, seed: i
     assert client.get("/ready").json()["in_work"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_images_that_are_almost_whole(client: httpx.Client, kind: str) -> None:
     draw = random.Random(kind)

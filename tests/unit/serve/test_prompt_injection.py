@@ -103,6 +103,7 @@ def messages(wish: str, place: str) -> list[dict[str, Any]]:
     return [*before.get(place, []), *own]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", requests())
 def test_extraction_keeps_its_fields(client: httpx.Client, wish: str) -> None:
     schema = client.get("/v1/schema").json()
@@ -119,6 +120,7 @@ def test_extraction_keeps_its_fields(client: httpx.Client, wish: str) -> None:
         assert name in refused.json()["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["user", "image", "system", "earlier turn"])
 @pytest.mark.parametrize("asked", ["task", "other"])
 def test_chat_keeps_the_schema_that_was_asked_for(client: httpx.Client, place: str, asked: str) -> None:

@@ -57,6 +57,7 @@ def compare(model: Any, padded: dict[str, Any], packed: dict[str, Any]) -> None:
     torch.testing.assert_close(outcome["packed"][2], outcome["padded"][2], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("chosen", [[0, 1, 2, 3, 4, 5], [3, None, 0], [None, None], [None, 2]])
 def test_packed_is_padded(attention: str, chosen: list[int | None], shown: ExampleSet, processor: Any) -> None:

@@ -16,8 +16,8 @@ from phisight.data.dataset.folder import DatasetFolder
 
 SIGNATURES = {
     "Answer": "(fields: 'Mapping[str, Any] | None' = None, *, text: 'str' = '', confidence: 'Mapping[str, "
-    "float] | None' = None, interval: 'Mapping[str, tuple[float, float]] | None' = None, error: 'str | None' = None, "
-    "task: 'Task | None' = None) -> 'None'",
+    "float] | None' = None, interval: 'Mapping[str, tuple[float, float]] | None' = None, "
+    "unfamiliar: 'float | None' = None, error: 'str | None' = None, task: 'Task | None' = None) -> 'None'",
     "Extractor.extract": "(self, *images: 'AnyImage') -> 'Answer'",
     "Extractor.extract_many": "(self, images: 'Iterable[AnyImage | Sequence[AnyImage]]', *, batch_size: 'int' = 16, "
     "workers: 'int' = 2) -> 'Iterator[Answer]'",
