@@ -48,7 +48,7 @@ tiny-base: setup  ## pretrain the base model that comes with the package, from i
 test: setup  ## every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-fast: setup  ## the tests that start no process and train no long curve: about a minute on two cores
+test-fast: setup  ## the tests that start no process and train no long curve: a minute and a half on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -p no:nbmake -m 'not process and not slow' $(PYTEST_ARGS)
 
 check: setup  ## formatter, linter, strict types

@@ -31,7 +31,7 @@ from phisight.train.estimate.memory_plan import Memory
 
 clock = time.perf_counter
 """Seconds; a benchmark puts the process's CPU time here."""
-CPU_EFFICIENCY = 0.8
+CPU_EFFICIENCY = 0.56
 """Share of a CPU's measured matrix rate that steps reach; see benchmarks/plan_time.py."""
 OPTIMIZER_PASSES = 7
 """AdamW reads weight, gradient and both moments, and writes weight and both moments."""
