@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, METADATA, SHA256, SPLIT, SPLITS, WIDTH, DatasetCard
-from phisight.core.errors import SampleError
+from phisight.core.dataset_folder import FILE_NAME, GROUP, SPLIT
 from phisight.core.seeding import hashed_fraction
 from phisight.sample.captions.caption_content import TASK, captioned
 from phisight.sample.card import SampleCard
 from phisight.sample.catalogue.presets import SampleSettings
 from phisight.sample.catalogue.table_rows import ADDED, file_name
-from phisight.sample.output_folder import new_folder
-from phisight.sample.parallel import in_order
+from phisight.sample.drawn_folder import Layout, make_folder, stored_image
 from phisight.sample.render import draw_image, encode
 
 PRESET = "captions"
@@ -66,33 +61,17 @@ def make_captions(
     The folder appears whole or not at all. SampleError when ``rows`` or ``workers`` is below 1, or when ``out`` holds
     something (``overwrite`` replaces an earlier sample, never anything else).
     """
-    if rows < 1 or workers < 1:
-        raise SampleError(f"rows and workers must be at least 1; got {rows} rows and {workers} workers")
-    table: list[dict[str, Any]] = []
-    with new_folder(out, overwrite) as folder:
-        for line in in_order(_draw, (_Job(seed, row, folder, held_out) for row in range(rows)), workers):
-            table.append(line)
-            if progress:
-                progress(1)
-        pq.write_table(pa.Table.from_pylist(table, schema=TABLE), folder / METADATA)
-        splits = Counter(line[SPLIT] for line in table)
-        DatasetCard(
-            task=TASK,
-            key=KEY,
-            rows=rows,
-            splits={split: splits[split] for split in SPLITS},
-            source={"kind": "sample", "preset": PRESET, "seed": seed, "rows": rows},
-        ).write(folder)
-        card = SampleCard(
-            rows=rows,
-            designs=rows,
-            seed=seed,
-            settings={"preset": PRESET},
-            price_rule={},
-            best_price_median_ape=None,
-        )
-        card.write(folder)
-    return card
+    return make_folder(
+        Layout(PRESET, TASK, KEY, TABLE),
+        _draw,
+        lambda folder: (_Job(seed, row, folder, held_out) for row in range(rows)),
+        rows=rows,
+        out=out,
+        seed=seed,
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def _draw(job: _Job) -> dict[str, Any]:
@@ -101,17 +80,11 @@ def _draw(job: _Job) -> dict[str, Any]:
     settings = _BUSY if drawing.busy else _MILD
     image = draw_image(job.seed, settings, drawing.product, job.row, drawing.color)
     content, name = encode(image, settings), file_name(job.row, key)
-    path = job.folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
     part = hashed_fraction(job.seed, "caption split", key)
     return {
-        FILE_NAME: name,
+        **stored_image(job.folder, name, content, image),
         KEY: key,
         **drawing.values(),
         SPLIT: "test" if part < job.held_out else "validation" if part < 2 * job.held_out else "train",
         GROUP: key,
-        SHA256: hashlib.sha256(content).hexdigest(),
-        WIDTH: image.width,
-        HEIGHT: image.height,
     }
