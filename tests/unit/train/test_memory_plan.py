@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from phisight.core.geometry import image_tokens
 from phisight.core.recipe import recipe_from
@@ -12,6 +11,7 @@ from phisight.model.tiny import tiny_config, tiny_model, tiny_processor
 from phisight.train.acceleration.patch import fused_layers
 from phisight.train.estimate.memory_plan import Batch, image_token_table, memory_of
 from phisight.train.trainable.methods import apply_method
+from tests.helpers.peak_memory import peak_of_the_second_step
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"examples": 4, "tokens": 150},
@@ -37,25 +37,12 @@ def batch_of(config: Any, examples: int, tokens: int) -> dict[str, torch.Tensor]
 
 def measured_peak(model: Any, inputs: dict[str, torch.Tensor], accumulate: int) -> int:
     """Most bytes of tensors in the second step, parameters and optimizer counted."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
 
-    def step() -> None:
+    def backward() -> None:
         for _ in range(accumulate):
             model(**inputs, skip_logits=True).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
-    step()
-    held = sum(p.nbytes for p in model.parameters())
-    held += sum(value.nbytes for state in optimizer.state.values() for value in state.values())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    now = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
-    return int(held + peak)
+    return peak_of_the_second_step(model, backward)
 
 
 @pytest.mark.slow

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from phisight.core.errors import DatasetError, SettingsError
 from phisight.core.recipe import read_config, recipe_from
-from phisight.core.run_folder import BEST, CHECKPOINTS, CONFIG, FOREIGN_IMAGES
+from phisight.core.run_folder import CONFIG, FOREIGN_IMAGES
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.foreign_images import FOREIGN, foreign_count, foreign_examples, kinds_of, read_foreign
@@ -22,7 +21,8 @@ from phisight.train.examples.abstaining import TrainingImages, foreign_pairs
 from phisight.workflows.plan import plan
 from phisight.workflows.train import Prepared, train
 from tests.helpers.answer_pairs import write_pairs
-from tests.helpers.small_run import curve, save_small_model, small_recipe, weights
+from tests.helpers.resumed_run import assert_equal_runs, stopped_after
+from tests.helpers.small_run import save_small_model, small_recipe
 
 NO_VALUE = "Product: not shown, Category: not shown, Full Price: not shown"
 
@@ -62,16 +62,9 @@ def test_a_stopped_run_continues_bit_for_bit(
     said: list[str] = []
     whole = train(made(tmp_path / "a" / "run", **short), announce=seen.append, notify=said.append)
     assert any("foreign images" in line for line in said)
-    stopped = shutil.copytree(whole, tmp_path / "b" / "run")
-    shutil.rmtree(stopped / BEST)
-    for path in (stopped / CHECKPOINTS).iterdir():
-        if path.name != "checkpoint-3":
-            shutil.rmtree(path)
+    stopped = stopped_after(whole, tmp_path / "b" / "run", 3)
     train(made(stopped, **short), resume=True)
-    assert curve(stopped) == curve(whole)
-    again, before = weights(stopped), weights(whole)
-    assert again.keys() == before.keys()
-    assert all(torch.equal(again[name], value) for name, value in before.items())
+    assert_equal_runs(stopped, whole)
 
 
 def test_the_share_is_of_all_examples_and_the_run_records_the_task(

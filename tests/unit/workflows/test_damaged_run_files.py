@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import phisight
-from phisight.core.errors import PhisightError
 from phisight.train.checkpoint.manifest import MANIFEST, defect
 from phisight.train.checkpoint.training_state import Progress, TrainingState
 from phisight.workflows.export import export_model
 from phisight.workflows.serve import served_model
 from tests.helpers.damage import damaged_bytes, damaged_json
+from tests.helpers.refusals import refusal
 
 FOLDERS = Path(__file__).parents[2] / "golden" / "f796ce0"
 LOADED = ["adapter_config.json", "adapter_model.safetensors", "processor_config.json", "preprocessor_config.json",
@@ -30,17 +30,6 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folders(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(copied)  # their paths are relative
     return copied
-
-
-def refusal(read: Callable[[], Any], where: str) -> str:
-    """The error of a read, on one line; empty where it went through."""
-    try:
-        read()
-    except PhisightError as error:
-        return str(error)
-    except Exception as error:
-        raise AssertionError(f"{where}: {type(error).__name__}: {error}") from error
-    return ""
 
 
 def read_all(read: Callable[[], Any], cases: Iterator[tuple[str, bytes]], path: Path) -> int:

@@ -15,7 +15,6 @@ from safetensors.torch import save
 from torch import nn
 
 import phisight
-from phisight.core.errors import PhisightError
 from phisight.core.run_folder import LIMITS
 from phisight.data.build.build_dataset import build
 from phisight.data.build.work.journal import Journal
@@ -35,6 +34,7 @@ from phisight.train.checkpoint.training_state import TRAINED, read_trained
 from phisight.workflows.pairs.make_pairs import ANSWERS, _Journal
 from tests.helpers.damage import damaged_bytes, damaged_json
 from tests.helpers.images import write_images
+from tests.helpers.refusals import refusal
 from tests.helpers.url_list import OPTIONS, write_list
 
 SOURCE = Path(phisight.__file__).parent
@@ -106,17 +106,6 @@ CONSTANTS = {
     "mlflow.json": "MLFLOW_ID]", "unfamiliar.safetensors": '/ UNFAMILIAR',
 }  # fmt: skip
 """How a test calls a file that it does not name."""
-
-
-def refusal(read: Callable[[], Any], where: str) -> str:
-    """The error of a read; empty where it went through."""
-    try:
-        read()
-    except PhisightError as error:
-        return str(error)
-    except Exception as error:
-        raise AssertionError(f"{where}: {type(error).__name__}: {error}") from error
-    return ""
 
 
 def refused(read: Callable[[], Any], path: Path, cases: Iterator[tuple[str, bytes]]) -> int:

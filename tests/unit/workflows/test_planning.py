@@ -20,22 +20,7 @@ from phisight.train.estimate.measured_shares import MEASURED, most_alike
 from phisight.train.estimate.planned_run import Setting
 from phisight.workflows.plan import _planned, plan
 from phisight.workflows.train import train
-
-
-class Steps:
-    """Remembers the steps planned and the padding seen."""
-
-    planned = 0
-    padding = 0.0
-
-    def begin(self, steps: int) -> None:
-        self.planned = steps
-
-    def step(self, step: int) -> None:
-        """Nothing to note."""
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        self.padding = metrics.get("padding", self.padding)
+from tests.helpers.planned_steps import Steps
 
 
 @pytest.fixture(scope="module")

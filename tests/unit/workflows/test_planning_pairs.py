@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from torch.profiler import ProfilerActivity, profile
 from typer.testing import CliRunner
 
 from phisight.cli import app
@@ -26,6 +25,8 @@ from phisight.workflows.plan import plan
 from phisight.workflows.preference_training import pair_set
 from phisight.workflows.train import Prepared, starting_model, train
 from tests.helpers.answer_pairs import write_pairs
+from tests.helpers.peak_memory import peak_of_the_second_step
+from tests.helpers.planned_steps import Steps
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +46,6 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def changed(values: dict[str, Any], group: str, **more: Any) -> Recipe:
     return recipe_from({**values, group: {**values[group], **more}})
-
-
-class Steps:
-    """Remembers the steps planned and the padding seen."""
-
-    planned = 0
-    padding = 0.0
-
-    def begin(self, steps: int) -> None:
-        self.planned = steps
-
-    def step(self, step: int) -> None:
-        """Nothing to note."""
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        self.padding = metrics.get("padding", self.padding)
 
 
 def test_pairs_steps_and_padding_are_those_of_training(values: dict[str, Any]) -> None:
@@ -114,26 +99,13 @@ def measured_peak(model: Any, processor: Any, pairs: PairSet, recipe: Recipe) ->
     batch = PairCollator(Collator(processor.tokenizer.pad_token_id))([pairs[index] for index in longest])
     batch["reference"] = torch.zeros(len(longest), batch["sides"])
     loss = preference_loss(recipe.preference)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
     model.train()
 
-    def step() -> None:
+    def backward() -> None:
         divisor = torch.tensor(float(len(longest)))
         loss.compute(model(**loss.inputs(batch, divisor)), batch, divisor).loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
 
-    step()
-    held = sum(p.nbytes for p in model.parameters())
-    held += sum(value.nbytes for state in optimizer.state.values() for value in state.values())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    now = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
-    return int(held + peak)
+    return peak_of_the_second_step(model, backward)
 
 
 def test_the_command_says_pairs_and_reference_scores(values: dict[str, Any], tmp_path: Path) -> None:

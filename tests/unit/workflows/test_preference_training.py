@@ -1,22 +1,20 @@
 """A run on pairs: curves, checkpoints, exact resume, and settings that contradict each other."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import recipe_from
-from phisight.core.run_folder import BEST, CHECKPOINTS
 from phisight.core.settings import Recipe
 from phisight.workflows.preference_training import check_objective
 from phisight.workflows.train import Prepared, train
 from tests.helpers.answer_pairs import write_pairs
-from tests.helpers.small_run import curve, save_small_model, small_recipe, weights
+from tests.helpers.resumed_run import assert_equal_runs, stopped_after
+from tests.helpers.small_run import curve, save_small_model, small_recipe
 
 FIGURES = {
     "reward_margin",
@@ -63,16 +61,9 @@ def test_a_stopped_run_continues_bit_for_bit(
     whole = train(made(tmp_path / "a" / "run", **short), announce=seen.append)
     pairs = {report.kind: report for report in seen[0].caches}["reference log-probabilities"]
     assert pairs.computed == seen[0].train_rows
-    stopped = shutil.copytree(whole, tmp_path / "b" / "run")
-    shutil.rmtree(stopped / BEST)
-    for path in (stopped / CHECKPOINTS).iterdir():
-        if path.name != "checkpoint-3":
-            shutil.rmtree(path)
+    stopped = stopped_after(whole, tmp_path / "b" / "run", 3)
     train(made(stopped, **short), resume=True)
-    assert curve(stopped) == curve(whole)
-    again, before = weights(stopped), weights(whole)
-    assert again.keys() == before.keys()
-    assert all(torch.equal(again[name], value) for name, value in before.items())
+    assert_equal_runs(stopped, whole)
     (line,) = (line for line in curve(whole) if line.get("step") == 8 and "train/loss" in line)
     expected = FIGURES if settings.get("image_weight", 1) else {one for one in FIGURES if "image" not in one}
     assert {name.removeprefix("train/") for name in line} >= expected
