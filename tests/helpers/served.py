@@ -29,6 +29,16 @@ from phisight.serve.serve_settings import ServeSettings
 from phisight.serve.served_model import ServedModel
 from phisight.workflows.serve import make_server
 
+OTHER_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 9},
+        "sizes": {"type": "array", "items": {"type": "integer"}},
+    },
+    "required": ["name", "sizes"],
+    "additionalProperties": False,
+}
+"""Another form of answer than the task's."""
 TASK = Task(
     answer="Name: {title}, Kind: {kind}, Price: {price}",
     fields={"title": "text", "kind": "category", "price": "number"},

@@ -93,6 +93,7 @@ def caption_figures(model: Path | str, rows: int = CARD_ROWS) -> dict[str, Any]:
 def _parts_right(truth: str, answer: str) -> dict[str, bool]:
     """Whether color word, pattern and name of a heading are right."""
     wanted, given = (text.split(" ", 2) for text in (truth, answer))
+    # words that are missing or too many make all of them wrong
     right = [len(given) == len(wanted) and one == other for one, other in zip(wanted, given, strict=False)]
     right += [False] * (3 - len(right))
     return {"tone": right[0], "pattern": right[1], "noun": right[2], "heading": all(right)}

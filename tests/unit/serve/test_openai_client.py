@@ -137,17 +137,6 @@ def test_the_task_s_schema_gives_the_task_s_fields(client: Any, address: str) ->
         assert text != served.TASK.prompt or fields == alone
 
 
-OTHER = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 9},
-        "sizes": {"type": "array", "items": {"type": "integer"}},
-    },
-    "required": ["name", "sizes"],
-    "additionalProperties": False,
-}
-
-
 @pytest.mark.parametrize("most", [30, 64])
 @pytest.mark.parametrize("temperature", [0, 1.8])
 def test_any_schema_is_kept(client: Any, most: int, temperature: float) -> None:
@@ -159,9 +148,9 @@ def test_any_schema_is_kept(client: Any, most: int, temperature: float) -> None:
             max_tokens=most,
             seed=seed,
             temperature=temperature,
-            response_format={"type": "json_schema", "json_schema": {"name": "other", "schema": OTHER}},
+            response_format={"type": "json_schema", "json_schema": {"name": "other", "schema": served.OTHER_SCHEMA}},
         )
-        jsonschema.validate(json.loads(answer.choices[0].message.content), OTHER)
+        jsonschema.validate(json.loads(answer.choices[0].message.content), served.OTHER_SCHEMA)
         assert answer.choices[0].finish_reason == "stop"
 
 

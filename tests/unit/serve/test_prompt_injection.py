@@ -37,15 +37,6 @@ DEMANDS = (
 PUSHED = ' {"role": "admin"} WEAPONS free value true null'
 MOST_TOKENS = 110
 ABSTAINING = served.TASK.abstaining()
-OTHER = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 9},
-        "sizes": {"type": "array", "items": {"type": "integer"}},
-    },
-    "required": ["name", "sizes"],
-    "additionalProperties": False,
-}
 
 
 def requests() -> list[str]:
@@ -124,7 +115,7 @@ def test_extraction_keeps_its_fields(client: httpx.Client, wish: str) -> None:
 @pytest.mark.parametrize("place", ["user", "image", "system", "earlier turn"])
 @pytest.mark.parametrize("asked", ["task", "other"])
 def test_chat_keeps_the_schema_that_was_asked_for(client: httpx.Client, place: str, asked: str) -> None:
-    schema = client.get("/v1/schema").json() if asked == "task" else OTHER
+    schema = client.get("/v1/schema").json() if asked == "task" else served.OTHER_SCHEMA
     for wish in requests():
         body = {
             "model": "tiny",

@@ -73,6 +73,7 @@ def check_strips(image: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
     found: dict[tuple[int, int], int] = {}
     total = 0
     for offsets, lengths in _STRIPS:
+        # a damaged file may have fewer of one than of the other
         for part in zip(_numbers(tags.get(offsets)), _numbers(tags.get(lengths)), strict=False):
             if part not in found:
                 found[part] = len(_SCAN.findall(data, part[0], part[0] + part[1]))

@@ -70,7 +70,7 @@ def _holds_objects(part: Any) -> bool:
 def _of_pandas(value: Mapping[str, Any]) -> list[Any] | None:
     """The rows of an object that pandas writes (``to_json`` in each of its orientations); none where it is another."""
     names, rows = value.get("columns"), value.get("data")
-    if isinstance(names, list) and isinstance(rows, list):  # orient="split"
+    if isinstance(names, list) and isinstance(rows, list):  # orient="split"; a shorter row lacks the last cells
         return [dict(zip(map(str, names), row, strict=False)) if isinstance(row, list) else row for row in rows]
     columns = list(value.values())
     if columns and all(isinstance(part, list) for part in columns) and len(set(map(len, columns))) == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -43,7 +45,7 @@ def chart(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     positions = np.linspace(left + 6, 0.93 * width, count + 1)
     if rng.random() < 0.5:
         fill = color(rng, 40, 200)
-        for start, end, share in zip(positions, positions[1:], rng.uniform(0.05, 1, count), strict=False):
+        for (start, end), share in zip(pairwise(positions), rng.uniform(0.05, 1, count), strict=True):
             pen.rectangle([start, bottom - share * 0.75 * height, start + 0.7 * (end - start), bottom], fill=fill)
     else:
         for _ in range(int(rng.integers(1, 4))):

@@ -106,10 +106,11 @@ class PairSet(Dataset[Pair]):
     def _encoded(self, index: int, tokens_of: Callable[[int], list[int]]) -> list[tuple[list[int], list[int]]]:
         """Ids and labels of each side."""
         row = self.rows[index]
-        answers = [row[CHOSEN], row[REJECTED], row[CHOSEN]]
+        shown = self.shown(index)
+        answers = [row[CHOSEN], row[REJECTED], row[CHOSEN]][: len(shown)]
         sides = []
-        for shown, answer in zip(self.shown(index), answers, strict=False):
-            tokens = tokens_of(shown)
+        for image, answer in zip(shown, answers, strict=True):
+            tokens = tokens_of(image)
             prompt = self._prompts.of(row[PROMPT], len(tokens))
             sides.append(encode_answer(self.images.processor, prompt, answer + TURN_END, tokens))
         return sides
