@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
+from pathlib import Path
 
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
@@ -17,6 +19,20 @@ _STARTS = ("/9j/", "_9j_", "iVBORw0KGgo", "UklGR", "R0lGOD", "Qk", "SUkqA", "TU0
 """How JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF begin in base64."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _SHORTEST = 100
+
+
+def image_files(path: Path) -> list[str]:
+    """Names below a folder that end like an image's, sorted; hidden files and folders are left out."""
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        below = Path(folder).relative_to(path)
+        found += [
+            (below / name).as_posix()
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+        ]
+    return sorted(found)
 
 
 def looks_like_image(text: str) -> bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from phisight.core.dataset_folder import SHA256, SPLIT
 from phisight.core.errors import SourceError
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.image_names import IMAGE_SUFFIXES
+from phisight.data.images.image_names import IMAGE_SUFFIXES, image_files
 from phisight.evaluate import EvalRow
 
 BESIDE = "unlabeled"
@@ -38,7 +36,10 @@ def unlabeled_images(path: Path, folder: DatasetFolder) -> UnlabeledImages:
     rows: list[EvalRow] = []
     seen: set[str] = set()
     held_back = repeated = 0
-    for file in _files(path):
+    for name in image_files(path):
+        file = path / name
+        if not file.is_file():
+            continue
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         if digest in held:
@@ -46,7 +47,6 @@ def unlabeled_images(path: Path, folder: DatasetFolder) -> UnlabeledImages:
         elif digest in seen:
             repeated += 1
         else:
-            name = file.relative_to(path).as_posix()
             rows.append(EvalRow(name, file, {}, "", content=digest, group=digest, hashes=(digest,)))
         seen.add(digest)
     if not rows:
@@ -67,12 +67,3 @@ def copied(row: EvalRow, out: Path) -> str:
         shutil.copyfile(row.image, partial)
         partial.replace(target)
     return f"{BESIDE}/{row.key}"
-
-
-def _files(path: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in sorted(names):
-            file = Path(folder) / name
-            if not name.startswith(".") and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-                yield file

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from phisight.core.dataset_folder import SPLIT
-from phisight.data.images.image_names import IMAGE_SUFFIXES
+from phisight.data.images.image_names import image_files
 from phisight.data.sources.base import Source, SourceBatch
 from phisight.data.sources.split_names import splits_of
 from phisight.data.sources.tables import batches_of_records
@@ -42,16 +42,8 @@ class ImageFolderSource(Source):
     @classmethod
     def found(cls, path: Path) -> Self | None:
         """The images below a folder; none where there is no image. Hidden files and folders are left out."""
-        files = []
-        for folder, folders, names in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-            below = Path(folder).relative_to(path)
-            files += [
-                (below / name).as_posix()
-                for name in names
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
-            ]
-        return cls(path, sorted(files)) if files else None
+        files = image_files(path)
+        return cls(path, files) if files else None
 
     @property
     def has_splits(self) -> bool:
