@@ -77,6 +77,11 @@ class TaskFile(BaseModel):
         """What constrained answers may hold."""
         return AnswerLimits(self.categories, self.ranges, self.decimals)
 
+    @property
+    def limits_suffice(self) -> bool:
+        """Whether answers can be held to the template by the limits alone: a category needs its values."""
+        return bool(self.categories) or not any(one.rules.needs_values(one) for one in self.task.fields.values())
+
     def write(self, folder: Path) -> None:
         """Write ``task.json`` into a folder, whole or not at all."""
         write_text_atomically(folder / TASK_FILE, self.model_dump_json(indent=2) + "\n")

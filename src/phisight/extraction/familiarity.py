@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,24 +60,15 @@ class Familiarity:
         """
         mean, scale = training.mean(axis=0), training.std(axis=0) + _SMALLEST
         scaled = (training - mean) / scale
-        count = max(1, min(MOST_COMPONENTS, len(training) // 4, training.shape[1] - 1))
         _, singular, components = np.linalg.svd(scaled, full_matrices=False)
         variances = singular.astype(np.float64) ** 2 / len(training)
-        count = min(count, len(variances))
+        count = min(max(1, min(MOST_COMPONENTS, len(training) // 4, training.shape[1] - 1)), len(variances))
         left = (float((scaled**2).sum()) / len(training) - variances[:count].sum()) / max(1, scaled.shape[1] - count)
         kept = np.maximum([*variances[:count], left], _SMALLEST).astype(np.float32)
         found = cls(mean, scale, components[:count], kept, 1.0, false_alarms, len(training), len(validation))
         distances = np.sort(found.distances(validation))
         rank = min(len(distances), math.ceil((len(distances) + 1) * (1 - false_alarms)))
-        values = {name: getattr(found, name) for name in _TENSORS}
-        threshold = max(float(distances[rank - 1]), _SMALLEST)
-        return cls(
-            **values,
-            threshold=threshold,
-            false_alarms=false_alarms,
-            training_images=len(training),
-            validation_images=len(validation),
-        )
+        return replace(found, threshold=max(float(distances[rank - 1]), _SMALLEST))
 
     def distances(self, features: Array) -> NDArray[np.float64]:
         """float64[N]: distance of features float32[N, D] to the training images."""

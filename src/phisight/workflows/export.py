@@ -263,17 +263,13 @@ def _answered(model: Any, processor: Any, file: TaskFile, rows: Sequence[Sequenc
         processor,
         batch_size=1,
         max_new_tokens=most,
-        grammar=grammar_of(model, processor, task, file.limits, most) if _held(file) else None,
+        grammar=grammar_of(model, processor, task, file.limits, most)
+        if file.constrained and file.limits_suffice
+        else None,
         numbers=number_writer(file.numbers, task, processor.tokenizer),
     )
     texts = dict(predictor.answers([Request(task.prompt, list(row)) for row in rows]))
     return [texts[row] for row in range(len(rows))]
-
-
-def _held(file: TaskFile) -> bool:
-    """Whether answers are held to the template, as when the run is scored; without categories they cannot be."""
-    needs = any(field.rules.needs_values(field) for field in file.task.fields.values())
-    return file.constrained and (bool(file.categories) or not needs)
 
 
 if __name__ == "__main__":

@@ -261,7 +261,7 @@ def task_file_of(subject: Subject, data: Path | None) -> TaskFile:
 
 def answer_limits(subject: Subject, file: TaskFile, data: Path | None) -> AnswerLimits:
     """What constrained answers may hold: as the task file says, else the training rows of the run or of ``data``."""
-    if file.categories or not any(one.rules.needs_values(one) for one in file.task.fields.values()):
+    if file.limits_suffice:
         return file.limits
     named = [data] if data is not None else []
     if subject.run is not None and subject.recipe:
