@@ -18,7 +18,7 @@ from phisight.core.errors import DatasetError, ImageError, some
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
-from phisight.data.images.decode import load_image
+from phisight.data.images.decode import ImageLimits, decode_bytes, read_image
 from phisight.data.images.image_names import IMAGE_SUFFIXES
 from phisight.data.images.recorded import RecordedImage
 
@@ -80,10 +80,12 @@ def _row(folder: Path, name: str, kind: str) -> Row | str:
     try:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             return f"{name} leads out of the folder"
-        width, height = load_image(folder / name).size
-        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        path = folder / name
+        data = read_image(path, ImageLimits(), str(path))
+        width, height = decode_bytes(data, str(path)).size
     except (ImageError, OSError) as error:
         return f"{name}: {' '.join(str(error).split())[:120]}"
+    digest = hashlib.sha256(data).hexdigest()
     return {
         FILE_NAME: name,
         SHA256: digest,

@@ -47,8 +47,12 @@ class PlannedPairs(PlannedRun):
 
     def _crops(self, row: int) -> int:
         """Crops of the images of a row, thumbnails included."""
+        return sum(count + 1 for count in self._tiles(row))
+
+    def _tiles(self, row: int) -> list[int]:
+        """Tiles of each image of a row, without its thumbnail."""
         sizes = [(one[WIDTH], one[HEIGHT]) for one in images_of(self.rows[row])]
-        return sum(hd_grid(*size, self.num_crops, self.config.crop_size).tiles + 1 for size in sizes)
+        return [hd_grid(*size, self.num_crops, self.config.crop_size).tiles for size in sizes]
 
     def _most_positions(self) -> int:
         """Most positions of a micro-batch of the first epoch that have logits, as the collator will find them."""
@@ -92,9 +96,7 @@ class PlannedPairs(PlannedRun):
 
     def _computed_crops(self, row: int) -> int:
         """Crops that the tower computes: an image of one tile is computed once and used twice."""
-        sizes = [(one[WIDTH], one[HEIGHT]) for one in images_of(self.rows[row])]
-        tiles = [hd_grid(*size, self.num_crops, self.config.crop_size).tiles for size in sizes]
-        return sum(1 if count == 1 else count + 1 for count in tiles)
+        return sum(1 if count == 1 else count + 1 for count in self._tiles(row))
 
     @property
     def cached_crops(self) -> int:
