@@ -30,13 +30,14 @@ from phisight.data.dataset.foreign_images import read_foreign
 from phisight.data.dataset.image_groups import recorded_sizes
 from phisight.evaluate import evaluate, paired_difference, read_rows
 from phisight.evaluate.limits.foreign import foreign_figures, foreign_rows, refused, share
+from phisight.evaluate.metrics import is_right
 from phisight.evaluate.statistics.group_test import MEAN
 from phisight.export.subject import find_data, read_run, task_of_run
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
 from phisight.workflows.load import load_run
-from phisight.workflows.predict import is_right, predictor_of, thumbnail_features
+from phisight.workflows.predict import predictor_of, thumbnail_features
 from phisight.workflows.references import fitted_familiarity
 from phisight.workflows.train import train
 

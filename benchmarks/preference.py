@@ -46,13 +46,14 @@ from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.preference_pairs import PAIRS
 from phisight.evaluate import EvalRow, Predictions, evaluate, likelihoods, read_rows
+from phisight.evaluate.metrics import is_right
 from phisight.export.subject import read_run
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.workflows.load import load_run
 from phisight.workflows.pairs.make_pairs import Sampling, make_pairs
 from phisight.workflows.pairs.pair_answers import WHOLE
-from phisight.workflows.predict import is_right, predictor_of
+from phisight.workflows.predict import predictor_of
 from phisight.workflows.train import train
 
 PILOT, FRESH_SEED = 100, 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -35,6 +35,8 @@ class Predictions:
     """The text as generated, where a number strategy changed it; empty: it changed none."""
     medians: Mapping[str, float] = field(default_factory=dict)
     """Median of each number field over the training rows, where it is known; see ``typical``."""
+    confidences: Sequence[Mapping[str, float] | None] = ()
+    """Sequence probability of each field, 0 to 1; none where it is not known, and empty where it is of no row."""
 
     @classmethod
     def of(
@@ -49,6 +51,7 @@ class Predictions:
         unread: Mapping[int, str] | None = None,
         written: Mapping[int, str] | None = None,
         medians: Mapping[str, float] | None = None,
+        confidences: Mapping[int, Mapping[str, float]] | None = None,
     ) -> Predictions:
         """Parse answers by row; a row without one has a failure.
 
@@ -69,7 +72,8 @@ class Predictions:
             parsed.append(found)
             reasons.append(sys.intern(why) if why else None)
         as_written = [written.get(row) for row in range(len(rows))] if written else []
-        return cls(task, images, rows, shown, texts, parsed, reasons, as_written, dict(medians or {}))
+        sure = [confidences.get(row) for row in range(len(rows))] if confidences else []
+        return cls(task, images, rows, shown, texts, parsed, reasons, as_written, dict(medians or {}), sure)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -86,7 +90,14 @@ class Predictions:
             [self.reasons[index] for index in indices],
             [self.written[index] for index in indices] if self.written else (),
             self.medians,
+            [self.confidences[index] for index in indices] if self.confidences else (),
         )
+
+    def read_with_confidence(self) -> Iterator[tuple[int, Mapping[str, FieldValue], Mapping[str, float]]]:
+        """Index, fields and sequence probability of each field of the rows of which both are known."""
+        for row, (values, sure) in enumerate(zip(self.parsed, self.confidences or [None] * len(self), strict=True)):
+            if values is not None and sure is not None:
+                yield row, values, sure
 
     def as_written(self) -> Predictions:
         """The same answers with the numbers as the text itself has them, which other programs will see."""

@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -42,6 +42,10 @@ class Generation:
     """The text as decoded: what a program sees that knows no number strategy."""
     unread: str | None = None
     """Why nothing is to be read from it (cut, no number that could be decided); None where it can be read as it is."""
+    pieces: Sequence[bytes] = field(default=(), compare=False)
+    """Bytes of each token that was decoded, empty for special ones; of continuous batching alone."""
+    log_probabilities: Sequence[float] | None = field(default=None, compare=False)
+    """Natural logarithm of each token's probability; None where batches were decoded, which do not note it."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Predictor:
             numbers=self._numbers,
         )
         for one in scheduler.run(by_length(requests, self.batch_size), on_failure=on_failure):
-            yield one.index, Generation(one.text, one.written, one.unread)
+            yield one.index, Generation(one.text, one.written, one.unread, one.pieces, one.log_probabilities)
 
     def likelihoods(
         self, requests: Iterable[Request], answers: Sequence[str], *, on_failure: OnFailure | None = None

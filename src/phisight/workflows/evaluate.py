@@ -8,6 +8,7 @@ Answers are always generated from the image and the prompt. Nothing here ever sh
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
+from phisight.evaluate.limits.answer_confidence import calibration_of, errors_by_confidence
 from phisight.evaluate.limits.foreign import foreign_figures, refused
 from phisight.export.describe import describe_run
 from phisight.export.merge import ADAPTER_CONFIG
@@ -43,7 +45,6 @@ from phisight.workflows.predict import with_numbers_of
 from phisight.workflows.references import (
     against_base,
     baseline_scores,
-    errors_by_confidence,
     familiarity_scores,
     fitted_familiarity,
     foreign_of,
@@ -153,12 +154,10 @@ def _scores(
     modes, impossible = possible_modes(real.rows, task, seed, evaluation.grids)
     every = {images: real if images == "real" else evaluation.answers(images) for images in modes}
     missing, intervals = {**not_checked, **impossible}, None
+    validated = functools.cache(lambda: evaluation.validation_answers(real))
     try:
-        intervals = intervals_around(
-            real,
-            evaluation.settings,
-            lambda: evaluation.answers("real", "validation", evaluation.other_rows("validation", INTERVAL_ROWS)),
-        )
+        # Another split is evaluated where intervals can be had, so that all its rows are answered in one part.
+        intervals = intervals_around(real, evaluation.settings, lambda: validated()[0])
     except EvaluationError as error:
         missing["prediction_intervals"] = str(error)
     write_predictions(out, list(every.values()), seed=seed, intervals=intervals)
@@ -185,7 +184,8 @@ def _scores(
     if intervals:
         scores["prediction_intervals"] = intervals.scores(real)
     try:
-        scores["calibration"] = evaluation.calibration()
+        evaluation.require_confidences()
+        scores["calibration"] = calibration_of(task, validated())
     except EvaluationError as error:
         missing["calibration"] = str(error)
     scores |= _limits(evaluation, real, scores, missing)
@@ -218,7 +218,9 @@ def _limits(
     if task.abstains:
         found["refused"] = refused(real, seed=seed)
     try:
-        found["risk_coverage"] = errors_by_confidence(evaluation, scores.get("calibration") or {})
+        evaluation.require_confidences()
+        some = real.subset(sample_of(real.rows, INTERVAL_ROWS, seed))
+        found["risk_coverage"] = errors_by_confidence(some, scores.get("calibration") or {}, seed)
         train = [evaluation.training_rows[one] for one in sample_of(evaluation.training_rows, FAMILIAR_ROWS, seed)]
         validation = evaluation.other_rows("validation", FAMILIAR_ROWS)
         model, processor = evaluation.model, evaluation.processor

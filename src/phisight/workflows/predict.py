@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,11 @@ from numpy.typing import NDArray
 from phisight.core.errors import DatasetError, EvaluationError
 from phisight.core.kinds import Known
 from phisight.core.settings import EvaluateSettings, Numbers, Recipe
-from phisight.core.task import FieldValue, Task
+from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
-from phisight.evaluate import EvalRow, alias
-from phisight.evaluate.metrics import TOLERANCE
-from phisight.evaluate.statistics.calibration import fit_calibration
 from phisight.export.task_file import TaskFile
 from phisight.extraction.chat_client import OWNER, ChatClient
-from phisight.generate import AnswerGrammar, ImageSource, Predictor, Request, load_rgb, number_writer
-from phisight.generate.confidence import field_confidences
-from phisight.generate.scheduler import Scheduler
+from phisight.generate import AnswerGrammar, ImageSource, Predictor, load_rgb, number_writer
 from phisight.model.number_head import head_of
 from phisight.model.vision import pooled_patches
 
@@ -96,56 +91,6 @@ def grammar_of(model: Any, processor: Any, task: Task, limits: AnswerLimits, mos
     )
 
 
-def calibration_of(
-    model: Any,
-    processor: Any,
-    settings: EvaluateSettings,
-    numbers: Numbers,
-    task: Task,
-    rows: Sequence[EvalRow],
-    grammar: AnswerGrammar | None = None,
-) -> dict[str, Any]:
-    """Key ``calibration`` of scores.json: for each field what its sequence probability is worth, on validation rows.
-
-    They are answered as a prediction answers them: ``grammar`` holds them to the template where that is so.
-    """
-    found: dict[str, tuple[list[float], list[bool]]] = {name: ([], []) for name in task.names}
-    for index, raw, answer in with_confidence(model, processor, settings, numbers, task, rows, grammar):
-        for name, (confidences, right) in found.items():
-            confidences.append(raw[name])
-            right.append(is_right(task, name, rows[index].truth[name], answer[name]))
-    return {
-        alias(task, name): fit_calibration(np.array(confidences), np.array(right, dtype=np.bool_))
-        for name, (confidences, right) in found.items()
-    }
-
-
-def with_confidence(
-    model: Any,
-    processor: Any,
-    settings: EvaluateSettings,
-    numbers: Numbers,
-    task: Task,
-    rows: Sequence[EvalRow],
-    grammar: AnswerGrammar | None = None,
-) -> Iterator[tuple[int, dict[str, float], Mapping[str, FieldValue]]]:
-    """Index of each row whose answer can be read, the sequence probability of each field, and the fields."""
-    scheduler = Scheduler(
-        model,
-        processor,
-        max_sequences=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        grammar=grammar,
-        numbers=number_writer(numbers, task, processor.tokenizer),
-    )
-    requests = ((index, Request(task.prompt, row.recorded)) for index, row in enumerate(rows))
-    for one in scheduler.run(requests, on_failure=lambda _index, _error: None):
-        raw = field_confidences(task, one.written, one.pieces, one.log_probabilities)
-        answer = task.parse(one.text).values
-        if raw is not None and answer is not None and one.unread is None:
-            yield one.index, raw, answer
-
-
 def fitting_server(file: TaskFile, client: ChatClient, notify: Callable[[str], None]) -> TaskFile:
     """The task file without intervals and calibrations that were fitted on answers which a server does not give.
 
@@ -169,13 +114,6 @@ def fitting_server(file: TaskFile, client: ChatClient, notify: Callable[[str], N
     intervals = {name: one for name, one in file.intervals.items() if name not in fitted}
     calibration = {name: one for name, one in file.calibration.items() if name not in fitted}
     return file.model_copy(update={"intervals": intervals, "calibration": calibration})
-
-
-def is_right(task: Task, name: str, truth: FieldValue, answer: FieldValue) -> bool:
-    """Whether an answer to a field counts as right: a number within a tenth of the truth, anything else exactly."""
-    if truth is None or answer is None:
-        return truth is answer
-    return task.fields[name].rules.is_right(truth, answer, TOLERANCE)
 
 
 @torch.no_grad()

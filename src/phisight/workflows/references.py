@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,11 @@ from phisight.evaluate import (
     figures,
     fit_baselines,
     fit_prediction_intervals,
-    sample_of,
 )
 from phisight.evaluate.limits.foreign import foreign_rows, grouped_share, share
-from phisight.evaluate.limits.risk_coverage import risk_coverage
 from phisight.extraction.familiarity import Familiarity
 from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
-from phisight.workflows.predict import is_right, thumbnail_features, tower_features, with_confidence
-from phisight.workflows.results_folder import INTERVAL_ROWS, Evaluation
+from phisight.workflows.predict import thumbnail_features, tower_features
 
 FOREIGN_ROWS = 200
 """Foreign images that are drawn for an evaluation."""
@@ -156,25 +153,3 @@ def _unfamiliar(found: Familiarity, model: Any, processor: Any, rows: Sequence[E
     features = thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
     starts = np.cumsum([0, *(len(row.images) for row in rows)])[:-1]
     return np.asarray(np.maximum.reduceat(found.distances(features), starts) / found.threshold, np.float64)
-
-
-def errors_by_confidence(evaluation: Evaluation, calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """Key ``risk_coverage`` of scores.json: the error of the answers that remain, the least confident left out.
-
-    Of at most ``INTERVAL_ROWS`` of the rows; confidence is calibrated where ``calibration`` (of scores.json) is known.
-    """
-    task, recipe, rows = evaluation.task, evaluation.recipe, evaluation.found.rows
-    some = [rows[index] for index in sample_of(rows, INTERVAL_ROWS, recipe.seed)]
-    curves = {name: (calibration.get(alias(task, name)) or {}).get("curve") for name in task.names}
-    confidence: list[float | None] = [None] * len(some)
-    wrong = [True] * len(some)
-    grammar, numbers = evaluation.predictor.grammar, recipe.train.numbers
-    asked = (evaluation.model, evaluation.processor, evaluation.settings, numbers, task, some, grammar)
-    for index, raw, answer in with_confidence(*asked):
-        sure = {
-            name: float(np.interp(value, curve["raw"], curve["calibrated"])) if (curve := curves[name]) else value
-            for name, value in raw.items()
-        }
-        confidence[index] = min(sure.values())
-        wrong[index] = not all(is_right(task, name, some[index].truth[name], answer[name]) for name in task.names)
-    return risk_coverage(wrong, confidence, [row.group or row.key for row in some], seed=recipe.seed)

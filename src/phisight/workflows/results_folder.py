@@ -24,8 +24,9 @@ from phisight.evaluate import EvalRow, EvalRows, Images, Predictions, evaluate, 
 from phisight.evaluate.image_conditions import grids_of
 from phisight.export.subject import data_of_run
 from phisight.generate import Predictor
+from phisight.generate.decoding.schedulable import unschedulable
 from phisight.track import CompositeTracker
-from phisight.workflows.predict import calibration_of, predictor_of
+from phisight.workflows.predict import predictor_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,6 +96,29 @@ class Evaluation:
         found = read_rows(self.folder, self.task, split, limit=limit, seed=recipe.seed, images=recipe.data.images)
         return found.rows
 
+    def validation_answers(self, real: Predictions) -> list[Predictions]:
+        """Answers to at most ``INTERVAL_ROWS`` rows of the validation split with their own images, in one or two parts.
+
+        Where that split is the one that is evaluated, rows that ``real`` holds are not answered again.
+
+        Raises:
+            EvaluationError: There is no validation split.
+        """
+        rows = self.other_rows("validation", INTERVAL_ROWS)
+        known: dict[tuple[Any, ...], int] = {}
+        if self.settings.split == "validation":
+            known = {(row.key, row.images, row.expected): place for place, row in enumerate(real.rows)}
+        places = [known.get((row.key, row.images, row.expected)) for row in rows]
+        there = [place for place in places if place is not None]
+        rest = [row for row, place in zip(rows, places, strict=True) if place is None]
+        parts = [real.subset(there)] if there else []
+        return [*parts, self.answers("real", "validation", rest)] if rest else parts
+
+    def require_confidences(self) -> None:
+        """EvaluationError where answers of this model do not say how sure it was of them."""
+        if reason := unschedulable(self.model):
+            raise EvaluationError(f"confidences come from continuous batching, which {reason}")
+
     def warning(self) -> str | None:
         """That answers will be cut, known before the first one; logged."""
         try:
@@ -105,12 +129,6 @@ class Evaluation:
         if warning:
             _LOG.warning("%s", warning)
         return warning
-
-    def calibration(self) -> dict[str, Any]:
-        """What confidences are worth, on rows of the validation split; EvaluationError where there are too few."""
-        rows, numbers = self.other_rows("validation", INTERVAL_ROWS), self.recipe.train.numbers
-        grammar = self.predictor.grammar
-        return calibration_of(self.model, self.processor, self.settings, numbers, self.task, rows, grammar)
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -143,12 +143,18 @@ def test_the_answers_of_an_evaluation(tmp_path: Path) -> None:
     path = tmp_path / "predictions.real.jsonl"
 
     def read() -> None:
-        with EvaluationLog(path, "print") as log:
+        with EvaluationLog(path, "print", ["a"]) as log:
             assert all(type(row) is int for row in (*log.answers, *log.failures))
             assert all(isinstance(text, str) for text in (*log.answers.values(), *log.failures.values()))
+            assert all(0 <= one["a"] <= 1 for one in log.confidences.values())
 
     first = json.dumps({"evaluation": "print"}).encode() + b"\n"
-    for line in ({"row": 3, "answer": "A: b", "written": "A: c", "unread": "cut"}, {"row": 4, "failed": "why"}):
+    lines: list[dict[str, Any]] = [
+        {"row": 3, "answer": "A: b", "written": "A: c", "unread": "cut"},
+        {"row": 3, "answer": "A: b", "confidence": {"a": 0.5}},
+        {"row": 4, "failed": "why"},
+    ]
+    for line in lines:
         assert refused(read, path, lines_of(line, first, b'{"row": 5, "answer": "x"}\n')) > 20
 
 

@@ -25,6 +25,7 @@ from phisight.evaluate.metrics.metric_list import (
     deciding,
     field_deciding,
     field_metrics,
+    is_right,
     metrics_of,
     row_error,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "deciding",
     "field_deciding",
     "field_metrics",
+    "is_right",
     "metrics_of",
     "numbers",
     "row_error",

@@ -9,7 +9,7 @@ from phisight.core.task import Task
 from phisight.evaluate.metrics.kind_figures import OF_KINDS, presence_metrics, where_there_is_one
 from phisight.evaluate.metrics.labels_and_texts import LABELS_AND_TEXTS
 from phisight.evaluate.metrics.metric import Metric
-from phisight.evaluate.metrics.numbers import NUMBERS
+from phisight.evaluate.metrics.numbers import NUMBERS, TOLERANCE
 
 METRICS: tuple[Metric, ...] = (*LABELS_AND_TEXTS, *NUMBERS, *OF_KINDS)
 DECIDING: Mapping[str, str] = {name: kind.deciding for name, kind in KINDS.items()}
@@ -48,6 +48,13 @@ def row_error(task: Task, truth: Mapping[str, FieldValue], predicted: Mapping[st
     if predicted is None:
         return 1.0
     return sum(1 - _similarity(task, name, truth[name], predicted[name]) for name in task.names) / len(task.names)
+
+
+def is_right(task: Task, name: str, truth: FieldValue, answer: FieldValue) -> bool:
+    """Whether an answer to a field counts as right: a number within a tenth of the truth, anything else exactly."""
+    if truth is None or answer is None:
+        return truth is answer
+    return task.fields[name].rules.is_right(truth, answer, TOLERANCE)
 
 
 def _similarity(task: Task, name: str, wanted: FieldValue, given: FieldValue) -> float:

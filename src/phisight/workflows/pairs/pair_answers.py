@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from phisight.core.errors import TaskError
 from phisight.core.task import FieldValue, Task, special_tokens_in
 from phisight.evaluate import EvalRow
-from phisight.workflows.predict import is_right
+from phisight.evaluate.metrics import is_right
 
 WHOLE = "{answer}"
 """Stands for the field of a pair whose rejected answer cannot be read; no field can have braces in its name."""
