@@ -72,12 +72,13 @@ class Occlusion:
         """Answer a request with events: the answer, then cells, then [DONE]."""
         deadline = Deadline(self._seconds)
         file = await while_there(request, self._file_of(request), deadline)
-        if self._running >= MOST_MAPS:
-            raise ApiError(429, f"{MOST_MAPS} maps are in work already", code="queue_full", retry_s=10)
         events = await while_there(request, begun(self._events(file, request.state.client)), deadline)
         return EventStream(events, deadline)
 
     async def _events(self, file: bytes, client: str) -> AsyncGenerator[Any, None]:
+        """Events of a map; it is counted in the same step that looks whether there is room, so that two never pass."""
+        if self._running >= MOST_MAPS:
+            raise ApiError(429, f"{MOST_MAPS} maps are in work already", code="queue_full", retry_s=10)
         self._running += 1
         work: SideWork | None = None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request as HttpRequest
 
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
@@ -17,7 +19,8 @@ from phisight.generate import Predictor, Request
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.serve import explain
-from phisight.serve.explain import CELLS, NearestImages
+from phisight.serve.explain import CELLS, NearestImages, Occlusion
+from phisight.serve.protocol.api_error import ApiError
 from tests.helpers import served
 
 
@@ -102,3 +105,42 @@ def test_the_map_says_how_much_less_probable_the_answer_is(monkeypatch: pytest.M
     values = dict(predictor.likelihoods(asked, [head["text"]] * 2))
     expected = values[0].log_probability - values[1].log_probability
     assert cells[2, 1] == pytest.approx(expected, abs=2e-3)
+
+
+def test_maps_asked_for_at_the_same_moment_keep_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six requests that are read before the first map is begun: two maps, and four that are to come again."""
+    begun: list[str] = []
+
+    async def scenario() -> list[Any]:
+        go_on = asyncio.Event()
+
+        async def answer(self: Occlusion, file: bytes, client: str) -> str:
+            begun.append(client)
+            await go_on.wait()
+            raise ApiError(500, "far enough")
+
+        async def file_of(_: Any) -> bytes:
+            return b"an image"
+
+        def request(name: str) -> HttpRequest:
+            bodies = iter([b""])
+
+            async def receive() -> dict[str, Any]:
+                for body in bodies:
+                    return {"type": "http.request", "body": body}
+                return await asyncio.Future()  # the client stays
+
+            return HttpRequest({"type": "http", "state": {"client": name}}, receive)
+
+        monkeypatch.setattr(Occlusion, "_answer", answer)
+        nothing: Any = None
+        maps = Occlusion(nothing, nothing, nothing, file_of, seconds=60)
+        asked = [asyncio.ensure_future(maps(request(f"client {number}"))) for number in range(6)]
+        for _ in range(50):
+            await asyncio.sleep(0)
+        go_on.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = asyncio.run(scenario())
+    assert len(begun) == explain.MOST_MAPS
+    assert sorted(one.status for one in found) == [429] * 4 + [500] * explain.MOST_MAPS
