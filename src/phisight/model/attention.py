@@ -28,7 +28,11 @@ from phisight.core.errors import SettingsError
 
 SDPA_BY_SAMPLE = "sdpa_by_sample"
 FLASH = ("flash_attention_2", "flash_attention_3")
-PACKAGES = {"flash_attention_2": ("flash_attn", "flash-attn"), "flash_attention_3": ("flash_attn_3", "flash-attn-3")}
+PACKAGES = {
+    "flash_attention_2": ("flash_attn", "flash-attn"),
+    "flash_attention_3": ("flash_attn_interface", "flash-attn-3"),
+}
+"""Back end -> the module that transformers imports for it, and the package that brings it."""
 
 
 def require_backend(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import inspect
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import modeling_flash_attention_utils
 
 from phisight.core.errors import SettingsError
 from phisight.core.settings import LoraSettings
-from phisight.model.attention import require_backend
+from phisight.model.attention import PACKAGES, require_backend
 from phisight.train.acceleration import compile
 from phisight.train.acceleration.liger import use_liger
 from phisight.train.examples.dataset import ExampleSet
@@ -96,11 +98,20 @@ def test_a_back_end_that_this_machine_lacks_is_told(name: str, monkeypatch: pyte
     require_backend("eager")
 
 
-def test_a_missing_flash_attention_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flash_attention_is_looked_for_where_the_library_imports_it() -> None:
+    source = inspect.getsource(modeling_flash_attention_utils)
+    for module, _ in PACKAGES.values():
+        assert f"from {module} import flash_attn_func" in source
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("flash_attention_2", "flash-attn"), ("flash_attention_3", "flash-attn-3")]
+)
+def test_a_missing_flash_attention_package_is_named(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(SettingsError, match="needs the package flash-attn, which is not installed"):
-        require_backend("flash_attention_2")
+    with pytest.raises(SettingsError, match=f"needs the package {package}, which is not installed"):
+        require_backend(name)
     require_backend("flex_attention")
 
 
