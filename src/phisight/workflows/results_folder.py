@@ -107,10 +107,10 @@ class Evaluation:
         rows = self.other_rows("validation", INTERVAL_ROWS)
         known: dict[tuple[Any, ...], int] = {}
         if self.settings.split == "validation":
-            known = {(row.key, row.images, row.expected): place for place, row in enumerate(real.rows)}
-        places = [known.get((row.key, row.images, row.expected)) for row in rows]
-        there = [place for place in places if place is not None]
-        rest = [row for row, place in zip(rows, places, strict=True) if place is None]
+            known = {(row.key, row.images, row.expected): index for index, row in enumerate(real.rows)}
+        indices = [known.get((row.key, row.images, row.expected)) for row in rows]
+        there = [index for index in indices if index is not None]
+        rest = [row for row, index in zip(rows, indices, strict=True) if index is None]
         parts = [real.subset(there)] if there else []
         return [*parts, self.answers("real", "validation", rest)] if rest else parts
 
