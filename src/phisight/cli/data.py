@@ -11,6 +11,7 @@ from phisight.cli.data_build import (
     BUILD_HELP,
     AllowPrivate,
     Encoding,
+    ImageFence,
     MaxBytes,
     MaxPixels,
     MinSide,
@@ -25,17 +26,19 @@ app = typer.Typer(
     help="Build data sets from tables, folders and hub data sets, and look at them.", no_args_is_help=True
 )
 
+Folder = Annotated[Path, typer.Argument(help="A data set folder.")]
+
 app.command("build", help=BUILD_HELP)(build_command)
 
 
 @app.command("correct")
 def correct_command(
-    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    folder: Folder,
     review: Annotated[Path, typer.Argument(help="Table of answers that a person corrected: image and fields.")],
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that the table's paths begin in (default: the working folder).")
     ] = None,
-    image_fence: Annotated[Path | None, typer.Option(help="Folder that images must lie in.")] = None,
+    image_fence: ImageFence = None,
     encoding: Encoding = "utf-8-sig",
     sheet: Sheet = None,
     max_bytes: MaxBytes = 50000000,
@@ -69,7 +72,7 @@ def correct_command(
 
 @app.command("show")
 def show_command(
-    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    folder: Folder,
     rows: Annotated[int, typer.Option(help="How many rows.")] = 10,
     split: Annotated[str | None, typer.Option(help="Rows of this split only.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show what is trained on (bold) and what is not.")] = False,
@@ -183,7 +186,7 @@ def check_command(folder: Annotated[Path, typer.Argument(help="A data set folder
 
 @app.command("export")
 def export_command(
-    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    folder: Folder,
     out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
     layout: Annotated[str, typer.Option("--format", help="parquet, webdataset or csv.")] = "parquet",
     shard_mb: Annotated[int, typer.Option(help="Megabytes of images in a shard.")] = 400,
@@ -198,7 +201,7 @@ def export_command(
 
 @app.command("push")
 def push_command(
-    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    folder: Folder,
     repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub.")],
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it (default: private).")] = False,
 ) -> None:
@@ -211,7 +214,7 @@ def push_command(
 
 @app.command("inspect")
 def inspect_command(
-    folder: Annotated[Path, typer.Argument(help="A data set folder.")],
+    folder: Folder,
     out: Annotated[Path | None, typer.Option(help="Page to write (default: DIR.html beside the folder).")] = None,
 ) -> None:
     """Describe a data set in the terminal, and as one self-contained page to look at."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -64,15 +64,15 @@ def make_command(
     """
     from phisight.core.errors import SampleError
 
-    workers = workers or os.cpu_count() or 1
+    drawing = _Drawing(out, seed, workers or os.cpu_count() or 1, overwrite)
     if foreign is not None:
         if rows is not None or faults or preset != "fashion":
             raise SampleError("--foreign takes neither --rows nor --preset nor --faults; leave them out")
-        _make_foreign(foreign, kinds, like, out, seed, workers, overwrite=overwrite)
+        _make_foreign(foreign, kinds, like, drawing)
     elif rows is None or kinds:
         raise SampleError("give --rows N for products, or --foreign N with --kinds for images that show none")
     else:
-        _make_products(rows, out, seed, preset, like, faults, workers, overwrite=overwrite)
+        _make_products(rows, preset, like, faults, drawing)
     if sheet is not None:
         from phisight.sample.contact_sheet import contact_sheet
 
@@ -80,9 +80,20 @@ def make_command(
         console.print(f"contact sheet: {sheet}", highlight=False)
 
 
-def _make_products(
-    rows: int, out: Path, seed: int, preset: str, like: str | None, faults: str, workers: int, *, overwrite: bool
-) -> None:
+class _Drawing(NamedTuple):
+    """Where a sample goes, and how it is drawn."""
+
+    out: Path
+    seed: int
+    workers: int
+    overwrite: bool
+
+    def options(self, progress: Callable[[int], None]) -> dict[str, Any]:
+        """Keyword arguments of every function that draws a sample."""
+        return {"seed": self.seed, "workers": self.workers, "overwrite": self.overwrite, "progress": progress}
+
+
+def _make_products(rows: int, preset: str, like: str | None, faults: str, drawing: _Drawing) -> None:
     from phisight.core.errors import SampleError
     from phisight.sample.captions.caption_folder import PRESET as CAPTIONS
     from phisight.sample.captions.caption_folder import make_captions
@@ -102,35 +113,15 @@ def _make_products(
         raise SampleError("--faults goes with a drawn catalogue, not with --like; leave one of them out")
     with _progress(rows) as progress:
         if folder_of:
-            card = folder_of(rows, out, seed=seed, workers=workers, overwrite=overwrite, progress=progress)
+            card = folder_of(rows, drawing.out, **drawing.options(progress))
         elif like is None:
-            card = make(
-                rows,
-                out,
-                seed=seed,
-                settings=settings,
-                workers=workers,
-                faults=rates,
-                overwrite=overwrite,
-                progress=progress,
-            )
+            card = make(rows, drawing.out, settings=settings, faults=rates, **drawing.options(progress))
         else:
-            card = imitate(
-                _real_table(like),
-                rows,
-                out,
-                seed=seed,
-                settings=settings,
-                workers=workers,
-                overwrite=overwrite,
-                progress=progress,
-            )
-    _print_card(card, out)
+            card = imitate(_real_table(like), rows, drawing.out, settings=settings, **drawing.options(progress))
+    _print_card(card, drawing.out)
 
 
-def _make_foreign(
-    count: int, kinds: str, like: str | None, out: Path, seed: int, workers: int, *, overwrite: bool
-) -> None:
+def _make_foreign(count: int, kinds: str, like: str | None, drawing: _Drawing) -> None:
     from phisight.data.dataset.folder import DatasetFolder
     from phisight.data.dataset.image_groups import recorded_sizes
     from phisight.sample.foreign.foreign_folder import make_foreign
@@ -138,18 +129,9 @@ def _make_foreign(
     sizes = recorded_sizes(DatasetFolder.open(like).rows()) if like is not None else []
     chosen = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     with _progress(count) as progress:
-        card = make_foreign(
-            count,
-            out,
-            seed=seed,
-            kinds=chosen,
-            sizes=sizes,
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        card = make_foreign(count, drawing.out, kinds=chosen, sizes=sizes, **drawing.options(progress))
     drawn = ", ".join(f"{number:,} {kind}" for kind, number in card.settings["kinds"].items())
-    console.print(f"{card.rows:,} foreign images in {out}: {drawn}", highlight=False)
+    console.print(f"{card.rows:,} foreign images in {drawing.out}: {drawn}", highlight=False)
 
 
 @app.command("check")
