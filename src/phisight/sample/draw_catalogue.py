@@ -6,7 +6,6 @@ number of workers, and memory holds a few batches however many rows are asked fo
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, METADATA, SHA256, SPLIT, SPLITS, WIDTH, DatasetCard
+from phisight.core.dataset_folder import GROUP, METADATA, SPLIT, SPLITS, DatasetCard
 from phisight.core.errors import SampleError
 from phisight.core.task import Task
 from phisight.sample.card import ATTRIBUTES, FAULTS, SampleCard
@@ -36,6 +35,7 @@ from phisight.sample.catalogue.table_rows import (
     truth_row,
     with_text_prices,
 )
+from phisight.sample.drawn_folder import stored_image
 from phisight.sample.faults import plant
 from phisight.sample.output_folder import new_folder
 from phisight.sample.parallel import in_order
@@ -115,21 +115,9 @@ def draw_batch(batch: Batch) -> Drawn:
             price = prices(batch.seed, batch.settings, design, row, listing.product)
             cells = price_list_row(batch.seed, batch.settings, listing, row, price)
             image = draw_image(batch.seed, batch.settings, listing.product, row)
-            content = encode(image, batch.settings)
-            name = file_name(row, cells[KEY])
-            path = batch.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            stored = stored_image(batch.folder, file_name(row, cells[KEY]), encode(image, batch.settings), image)
             group = group_of(design)
-            added = {
-                FILE_NAME: name,
-                SPLIT: split_of(batch.seed, group),
-                GROUP: group,
-                SHA256: hashlib.sha256(content).hexdigest(),
-                WIDTH: image.width,
-                HEIGHT: image.height,
-            }
-            drawn.table.append(added | cells)
+            drawn.table.append(stored | {SPLIT: split_of(batch.seed, group), GROUP: group} | cells)
             drawn.truth.append(truth_row(listing, cells[KEY], price.rule))
             row += 1
     return drawn

@@ -1,11 +1,12 @@
-"""A data set folder of drawn images, one row each: what receipts and captioned drawings share."""
+"""A data set folder of drawn images, one row each: what receipts, captioned drawings and foreign images share."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -30,6 +31,8 @@ class Layout(NamedTuple):
     key: str
     """Column that names a row."""
     table: pa.Schema
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What the cards say of it besides."""
 
 
 def make_folder(
@@ -64,13 +67,13 @@ def make_folder(
             key=layout.key,
             rows=rows,
             splits={split: splits[split] for split in SPLITS},
-            source={"kind": "sample", "preset": layout.preset, "seed": seed, "rows": rows},
+            source={"kind": "sample", "preset": layout.preset, "seed": seed, "rows": rows, **layout.about},
         ).write(folder)
         card = SampleCard(
             rows=rows,
             designs=rows,
             seed=seed,
-            settings={"preset": layout.preset},
+            settings={"preset": layout.preset, **layout.about},
             price_rule={},
             best_price_median_ape=None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -262,3 +263,9 @@ def test_torch_stays_out() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.process
+def test_a_process_that_ends_is_named() -> None:
+    with pytest.raises(SampleError, match=r"one of 2 processes that draw ended .* \(--workers 1\)"):
+        list(in_order(os._exit, [3], workers=2))

@@ -6,7 +6,6 @@ judged on kinds of images it was never told to refuse.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,19 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, METADATA, SHA256, SPLIT, SPLITS, WIDTH, DatasetCard
+from phisight.core.dataset_folder import FILE_NAME, GROUP, SPLIT
 from phisight.core.errors import SampleError, nearest, some
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task
 from phisight.core.task_field import TaskField
 from phisight.sample.card import SampleCard
 from phisight.sample.catalogue.table_rows import ADDED, file_name, split_of
+from phisight.sample.drawn_folder import Layout, make_folder, stored_image
 from phisight.sample.foreign import documents, sights, surfaces
-from phisight.sample.output_folder import new_folder
-from phisight.sample.parallel import in_order
 
 Draw = Callable[[np.random.Generator, int, int], Image.Image]
 
@@ -87,36 +84,21 @@ def make_foreign(
         SampleError: ``rows`` or ``workers`` is below 1, a kind is not known, or ``out`` holds something (``overwrite``
             replaces an earlier sample, never anything else).
     """
-    if rows < 1 or workers < 1:
-        raise SampleError(f"images and workers must be at least 1; got {rows} images and {workers} workers")
     names = known_kinds(kinds)
-    jobs = (_Job(seed, row, names[row % len(names)], _size(seed, row, sizes), out) for row in range(rows))
-    table: list[dict[str, Any]] = []
-    with new_folder(out, overwrite) as folder:
-        for line in in_order(_draw, (job._replace(folder=folder) for job in jobs), workers):
-            table.append(line)
-            if progress:
-                progress(1)
-        pq.write_table(pa.Table.from_pylist(table, schema=TABLE), folder / METADATA)
-        splits = Counter(line[SPLIT] for line in table)
-        counts = dict(Counter(line[KIND] for line in table))
-        DatasetCard(
-            task=TASK,
-            key=KEY,
-            rows=rows,
-            splits={split: splits[split] for split in SPLITS},
-            source={"kind": "sample", "preset": PRESET, "seed": seed, "rows": rows, "kinds": counts},
-        ).write(folder)
-        card = SampleCard(
-            rows=rows,
-            designs=rows,
-            seed=seed,
-            settings={"preset": PRESET, "kinds": counts},
-            price_rule={},
-            best_price_median_ape=None,
-        )
-        card.write(folder)
-    return card
+    counts = dict(Counter(names[row % len(names)] for row in range(rows)))
+    return make_folder(
+        Layout(PRESET, TASK, KEY, TABLE, {"kinds": counts}),
+        _draw,
+        lambda folder: (
+            _Job(seed, row, names[row % len(names)], _size(seed, row, sizes), folder) for row in range(rows)
+        ),
+        rows=rows,
+        out=out,
+        seed=seed,
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def known_kinds(kinds: Sequence[str]) -> list[str]:
@@ -137,20 +119,9 @@ def _draw(job: _Job) -> dict[str, Any]:
     """One row, its image on disk."""
     rng, key = np.random.default_rng(named_seed(job.seed, "foreign", job.kind, job.row)), f"F-{job.row:07d}"
     width, height = job.size or tuple(int(side) for side in rng.integers(SMALLEST, LARGEST + 1, 2))
-    content, name = _encoded(KINDS[job.kind](rng, width, height)), file_name(job.row, key)
-    path = job.folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return {
-        FILE_NAME: name,
-        KEY: key,
-        KIND: job.kind,
-        SPLIT: split_of(job.seed, key),
-        GROUP: key,
-        SHA256: hashlib.sha256(content).hexdigest(),
-        WIDTH: width,
-        HEIGHT: height,
-    }
+    image = KINDS[job.kind](rng, width, height)
+    stored = stored_image(job.folder, file_name(job.row, key), _encoded(image), image)
+    return stored | {KEY: key, KIND: job.kind, SPLIT: split_of(job.seed, key), GROUP: key}
 
 
 def _encoded(image: Image.Image) -> bytes:

@@ -14,19 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phisight.core.dataset_folder import (
-    FILE_NAME,
-    GROUP,
-    HEIGHT,
-    IMAGES,
-    METADATA,
-    REJECTS,
-    SHA256,
-    SPLIT,
-    SPLITS,
-    WIDTH,
-    DatasetCard,
-)
+from phisight.core.dataset_folder import FILE_NAME, GROUP, IMAGES, METADATA, REJECTS, SPLIT, SPLITS, DatasetCard
 from phisight.core.errors import EmptyFieldError, SampleError, TaskError
 from phisight.core.seeding import named_seed
 from phisight.core.task import Task, TaskField
@@ -34,6 +22,7 @@ from phisight.sample.card import SampleCard
 from phisight.sample.catalogue.presets import PRESETS, SampleSettings
 from phisight.sample.catalogue.products import Color, Product
 from phisight.sample.catalogue.table_rows import ADDED, split_of
+from phisight.sample.drawn_folder import stored_image
 from phisight.sample.like.depict import depict
 from phisight.sample.like.real_table import RealTable, read_table
 from phisight.sample.like.table_model import TableModel
@@ -136,7 +125,7 @@ class _Imitation:
                 batch = usable[done : done + len(images)]
                 done += len(images)
                 for cells, image in zip(batch, images, strict=True):
-                    self._add(cells, *image)
+                    self._add(cells, image)
                 table.write_table(pa.Table.from_pylist(batch, schema=schema))
                 if progress:
                     progress(len(batch))
@@ -145,16 +134,15 @@ class _Imitation:
             (self.folder / REJECTS).write_text(lines, encoding="utf-8")
         return self._cards(usable, len(rejects))
 
-    def _add(self, cells: dict[str, Any], name: str, digest: str, width: int, height: int) -> None:
-        """The columns of a data set folder; rows of one title stay in one split."""
+    def _add(self, cells: dict[str, Any], image: dict[str, Any]) -> None:
+        """The columns of a data set folder, those of the image given; rows of one title stay in one split."""
         title = self.model.title
         group = _group(str(cells[title] if title and cells[title] else cells[self.key]))
-        cells |= {FILE_NAME: name, SHA256: digest, WIDTH: width, HEIGHT: height, GROUP: group}
-        cells[SPLIT] = split_of(self.seed, group)
+        cells |= image | {GROUP: group, SPLIT: split_of(self.seed, group)}
         for column in self.model.of_kind("image"):
-            cells[column.name] = None if cells[column.name] is None else name
+            cells[column.name] = None if cells[column.name] is None else image[FILE_NAME]
 
-    def _images(self, rows: list[dict[str, Any]], workers: int) -> Iterator[list[tuple[str, str, int, int]]]:
+    def _images(self, rows: list[dict[str, Any]], workers: int) -> Iterator[list[dict[str, Any]]]:
         columns = self.model.of_kind("category")
         coarse_first = sorted(columns, key=lambda column: len(set(map(str, column.values))))
         title = self.model.title
@@ -229,13 +217,10 @@ def _group(name: str) -> str:
     return hashlib.sha256(normal(name).encode()).hexdigest()[:12]
 
 
-def _draw(work: _Work) -> list[tuple[str, str, int, int]]:
+def _draw(work: _Work) -> list[dict[str, Any]]:
+    """The columns that describe each image; the images on disk."""
     results = []
     for row, (name, (product, rgb)) in enumerate(zip(work.names, work.products, strict=True), start=work.first):
         image = draw_image(work.seed, work.settings, product, row, rgb)
-        content = encode(image, work.settings)
-        path = work.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        results.append((name, hashlib.sha256(content).hexdigest(), image.width, image.height))
+        results.append(stored_image(work.folder, name, encode(image, work.settings), image))
     return results
