@@ -10,6 +10,7 @@ import asyncio
 import base64
 import copy
 import io
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
@@ -32,6 +33,8 @@ from phisight.serve.engine.job import Job
 from phisight.serve.engine.model_thread import SideWork
 from phisight.serve.protocol.api_error import ApiError
 from phisight.serve.served_model import ServedModel
+
+_LOG = logging.getLogger("phisight.serve")
 
 CELLS = 6
 """Rows and columns of the map."""
@@ -96,6 +99,8 @@ class Occlusion:
             work = SideWork(cells(self._predictor, self._served.task.prompt, image, text), deliver)
             self._engine.beside(work)
             while (piece := await results.get()) is not None:
+                if isinstance(piece, ApiError):
+                    raise piece
                 if isinstance(piece, Exception):
                     raise ApiError(500, f"the map failed ({type(piece).__name__})", code="model_failed")
                 yield {"object": "occlusion.cells", "cells": piece}
@@ -189,6 +194,8 @@ class NearestImages:
                         except (ImageError, ChangedImageError):
                             continue
                     rows.append(row)
+                if left_out := len(self._rows) - len(rows):
+                    _LOG.warning("%d training images cannot be read; they are never among the nearest", left_out)
                 self._rows = rows
                 self._known = as_arrays([one for one, _ in found], [one for _, one in found])
             return self._known

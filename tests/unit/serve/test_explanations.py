@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from phisight.generate import Predictor, Request
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.serve import explain
+from phisight.serve.engine.measurements import Measurements
+from phisight.serve.engine.model_thread import ModelThread, SideWork
 from phisight.serve.explain import CELLS, NearestImages, Occlusion
 from phisight.serve.protocol.api_error import ApiError
 from tests.helpers import served
@@ -144,3 +148,30 @@ def test_maps_asked_for_at_the_same_moment_keep_the_limit(monkeypatch: pytest.Mo
     found = asyncio.run(scenario())
     assert len(begun) == explain.MOST_MAPS
     assert sorted(one.status for one in found) == [429] * 4 + [500] * explain.MOST_MAPS
+
+
+def test_a_map_that_fails_is_told_and_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(*_: Any) -> Iterator[list[dict[str, float]]]:
+        yield [{"row": 0, "column": 0, "drop": 0.0}]
+        raise ZeroDivisionError("a text that holds what a client sent")
+
+    monkeypatch.setattr(explain, "cells", failing)
+    with served.running() as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        body = {"images": [served.data_url(served.image_bytes())]}
+        with client.stream("POST", "/v1/occlusion", json=body) as response:
+            events = [json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line]
+    assert events[-1]["error"]["code"] == "model_failed"
+    assert "work beside answers failed: ZeroDivisionError at " in caplog.text
+    assert "what a client sent" not in caplog.text
+
+
+def test_work_beside_answers_is_told_that_the_server_stops() -> None:
+    told: list[list[Any]] = [[], []]
+    thread = ModelThread(
+        *served.tiny(), None, max_sequences=2, share=2, measurements=Measurements(), deliver=lambda _: None
+    )
+    for pieces in told:
+        thread.beside(SideWork(itertools.repeat(1), pieces.append))
+    thread.start()
+    thread.stop()
+    assert [pieces[-1].status for pieces in told] == [503, 503]

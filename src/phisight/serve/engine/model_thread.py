@@ -128,6 +128,8 @@ class ModelThread:
             self._beside()
         self._send([(job, Failed(shutting_down())) for job in {one.job for one in self._writing.values()}])
         self._send([(job, Failed(shutting_down())) for job, _ in self._ready])
+        for work in self._side:
+            work.deliver(shutting_down())
 
     def _work(self) -> None:
         """New requests join, and every answer gets a token."""
@@ -219,7 +221,7 @@ class ModelThread:
         self._send([(job, Failed(failed)) for job in jobs])
 
     def _beside(self) -> None:
-        """One piece of side work."""
+        """One piece of side work; its error goes to whoever waits for it, and into the log."""
         with self._condition:
             work = self._side.popleft() if self._side else None
         if work is None or work.cancelled:
@@ -227,6 +229,7 @@ class ModelThread:
         try:
             result = next(work.pieces, None)
         except Exception as error:
+            _LOG.error("work beside answers failed: %s", name_and_place(error))
             result = error
         work.deliver(result)
         if result is not None and not isinstance(result, Exception):
