@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from phisight.core import dataset_folder, run_folder
 from phisight.core.errors import RunError
 from phisight.core.migrations import current_names, translate
-from phisight.core.read_files import read_json, read_yaml
+from phisight.core.read_files import read_object, read_yaml
 from phisight.core.recipe import current_config
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import Task
@@ -149,23 +149,26 @@ def _drawable(points: list[tuple[int, float]]) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; {} where there is no file."""
     if not path.is_file():
         return {}
     try:
-        value = read_json(path)
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{error}; delete it and run the stage that wrote it again") from error
-    return value if isinstance(value, dict) else {}
 
 
 def _yaml(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file; {} where there is no file, or nothing in it."""
     if not path.is_file():
         return {}
     try:
         value = read_yaml(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{error}; correct it") from error
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, (dict, type(None))):
+        raise RunError(f"{path} holds a {type(value).__name__}, no settings; correct it")
+    return value or {}
 
 
 def _examples(run_dir: Path) -> list[ExampleRow]:
