@@ -12,12 +12,10 @@ SECTIONS = ("Args", "Returns", "Raises", "Attributes", "Yields")
 
 def public_names() -> dict[str, str]:
     """Public name -> module that defines it, in the order of ``phisight.__all__``; dunders are left out."""
-    constants = {}
+    constants: dict[str, ast.expr] = {}
     for node in modules()["phisight"].body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        for target in targets:
-            if isinstance(target, ast.Name) and isinstance(node, ast.Assign):
-                constants[target.id] = node.value
+        if isinstance(node, ast.Assign):
+            constants |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
     homes: dict[str, str] = ast.literal_eval(constants["_HOMES"])
     names: list[str] = [one.value for one in constants["__all__"].elts if not one.value.startswith("_")]  # type: ignore[attr-defined]
     return {name: homes.get(name, "phisight.api") for name in names}
