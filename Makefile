@@ -68,7 +68,7 @@ test-lowest: $(LOWEST)/.installed  ## model, training loop, resume and start-up 
 bench-gpu: setup  ## measure this machine's GPU: 22 minutes, results in benchmarks/results/
 	PYTHONPATH=src:benchmarks $(BIN)/python -m gpu $(BENCH_ARGS)
 
-audit: setup  ## licences of all installed packages; known vulnerabilities, where the database can be reached
+audit: setup  ## licenses of all installed packages; known vulnerabilities, where the database can be reached
 	$(BIN)/python -m pytest -q tests/architecture/test_dependencies.py
 	@$(call new_venv,build/audit)
 	build/audit/bin/python -m pip install --quiet pip-audit

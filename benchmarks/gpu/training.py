@@ -127,11 +127,11 @@ class Step:
         """Forward, backward, clip, step."""
         total: Tensor | None = None
         batches = list(self.batches())
-        labelled = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
+        labeled = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
         for batch in batches:
             inputs = self._moved(batch)
             with torch.autocast(self.device.kind, torch.bfloat16, enabled=self.bf16), self._clock("forward"):
-                loss = self._loss(inputs, len(batches), labelled)
+                loss = self._loss(inputs, len(batches), labeled)
             with self._clock("backward"):
                 loss.backward()  # type: ignore[no-untyped-call]
             total = loss.detach() if total is None else total + loss.detach()
@@ -141,13 +141,13 @@ class Step:
             self.optimizer.zero_grad(set_to_none=True)
         self.loss = float(total) if total is not None else float("nan")
 
-    def _loss(self, inputs: Batch, micro_batches: int, labelled: int) -> Tensor:
+    def _loss(self, inputs: Batch, micro_batches: int, labeled: int) -> Tensor:
         if self.plain:
             loss: Tensor = self.model(**inputs, use_cache=False).loss
             return loss / micro_batches
         config = self.model.config
         needed = drop_redundant_mask(inputs, config)
-        summed: Tensor = self.model(**needed, skip_logits=True, num_items_in_batch=labelled).loss
+        summed: Tensor = self.model(**needed, skip_logits=True, num_items_in_batch=labeled).loss
         return summed
 
     def _moved(self, batch: Batch) -> Batch:

@@ -1,4 +1,4 @@
-"""A broken checkpoint is passed over with a word, the good ones are kept, and another recipe does not go on."""
+"""A broken checkpoint is skipped with a warning, the good ones are kept, and another recipe does not go on."""
 
 import shutil
 from collections.abc import Callable, Mapping

@@ -113,7 +113,7 @@ def test_validation_is_that_of_one_process(
 
 
 @pytest.mark.parametrize("fsdp", [False, True])
-def test_a_batch_without_image_hangs_nobody(
+def test_a_batch_without_image_does_not_deadlock(
     fsdp: bool, child: Child, full: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     """The curve of one process comes out, so the blank image that stands in changes nothing."""

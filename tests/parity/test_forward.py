@@ -96,7 +96,7 @@ def test_official_negative_ids_give_the_same_logits_and_loss(case_id: str) -> No
             **{**batch, "input_ids": negative}, labels=negative.masked_fill(batch["attention_mask"] == 0, -100)
         )
     assert torch.equal(ours.logits, theirs.logits)
-    assert abs(theirs.loss.item() - ours.loss.item()) <= LIMITS["loss"], "image slots are no labels"
+    assert abs(theirs.loss.item() - ours.loss.item()) <= LIMITS["loss"], "image placeholders are no labels"
 
 
 BF16_CASES = [one["id"] for one in official.entries("cases") if "bf16_max_abs_diff_vs_fp32" in one]

@@ -1,4 +1,4 @@
-"""Fetching: what can heal is tried again, what cannot is not, and nothing runs past its limit."""
+"""Fetching: what is transient is tried again, what is permanent is not, and nothing runs past its limit."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Image slots are found, matched and counted image by image; ids are read, never changed."""
+"""Image placeholders are found, matched and counted image by image; ids are read, never changed."""
 
 import pytest
 import torch

@@ -141,7 +141,7 @@ def test_the_bound_holds_for_the_whole_folder(
     assert make_room(cache, shown, needed, needed + 2500)
     assert (root / ("a" * 32)).exists()
     assert make_room(cache, shown, needed, needed + 1500)
-    assert not (root / ("a" * 32)).exists(), "the longest unused goes first"
+    assert not (root / ("a" * 32)).exists(), "the least recently used goes first"
     assert (root / ("b" * 32)).exists()
     two = shown[:2]
     assert make_room(cache, two, bytes_needed(model, two, 4), bytes_needed(model, two, 4))
