@@ -30,9 +30,12 @@ _END = object()
 
 def lanes_for(model: Any, requests: int) -> int:
     """How many lanes: one for each thread of torch on a CPU, where the model is small and there is enough to do."""
-    if model.device.type != "cpu" or sum(one.numel() for one in model.parameters()) > SMALL:
-        return 1
-    return max(1, min(torch.get_num_threads(), requests // 8))
+    return max(1, min(torch.get_num_threads(), requests // 8)) if stays_in_caches(model) else 1
+
+
+def stays_in_caches(model: Any) -> bool:
+    """Whether a model is small enough for the processor's caches, on a CPU."""
+    return bool(model.device.type == "cpu" and sum(one.numel() for one in model.parameters()) <= SMALL)
 
 
 def run_lanes(

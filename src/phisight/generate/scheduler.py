@@ -33,6 +33,7 @@ from phisight.generate.decoding.vocabulary import end_ids
 from phisight.generate.number_decoding import NumberWriter
 from phisight.generate.prepare import Prepared, Preparer, left_padded, prepared
 from phisight.generate.requests import Request
+from phisight.model.attention import run_to_last_position
 from phisight.model.number_head import head_owner
 from phisight.model.vision import pooled_patches
 
@@ -79,6 +80,7 @@ class Scheduler:
         self._pad = processor.tokenizer.pad_token_id
         if reason := unschedulable(model):
             raise EvaluationError(f"continuous batching {reason}")
+        self._owner = head_owner(model)
         self._ends = set(end_ids(model))
         self._never = sorted(set(model.generation_config.suppress_tokens or ()))
         text_config = model.config.get_text_config()
@@ -202,14 +204,11 @@ class Scheduler:
         inputs = on_device(self._model, left_padded([self._inputs_of(row) for row in rows], self._pad))
         if self._pooled and "pixel_values" in inputs:
             self._pool(rows, inputs)
-        mask = inputs["attention_mask"]
+        mask = inputs.pop("attention_mask")
         cache = DynamicCache()
-        outputs = self._forward(
-            **inputs,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        decoder = self._owner.model
+        hidden = run_to_last_position(decoder, decoder.embed(**inputs), mask, positions, cache)
         lengths = [row.prompt + len(row.ids) for row in rows]
         room = max(row.prompt + row.most for row in rows)
         self._cache.join(cache, lengths, room)
@@ -217,11 +216,11 @@ class Scheduler:
         for row in rows:
             if not self._may_begin_again(row) and not self._finisher.needs_inputs:
                 row.prepared.inputs = {}
-        return self._advance(rows, *outputs)
+        return self._advance(rows, *self._outputs(hidden))
 
     def _pool(self, rows: list[Row], inputs: dict[str, Tensor]) -> None:
         """Note the pooled features of each row's images; the tower's features take the place of the pixels."""
-        embedding = head_owner(self._model).model.vision_embed_tokens
+        embedding = self._owner.model.vision_embed_tokens
         features = embedding.crop_features(inputs.pop("pixel_values"), inputs["image_sizes"])
         inputs["image_features"] = pad_sequence(features, batch_first=True)
         pooled = pooled_patches(torch.stack([one[0] for one in features])).cpu()
@@ -277,16 +276,14 @@ class Scheduler:
         return self._short is not None and row.prompt <= self._short < row.prompt + row.most
 
     def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Outputs:
-        return self._forward(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache)
+        found = self._owner.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache, use_cache=True
+        )
+        return self._outputs(found.last_hidden_state[:, -1])
 
-    def _forward(self, **inputs: Any) -> Outputs:
-        """Logits [n, V] behind the last token of each row and, for a number head, what they come from [n, D]."""
-        if not self._finisher.needs_hidden:
-            return self._model(**inputs, use_cache=True).logits[:, -1], None
-        owner = head_owner(self._model)
-        inputs.pop("logits_to_keep", None)
-        hidden = owner.model(**inputs, use_cache=True).last_hidden_state[:, -1]
-        return owner.lm_head(hidden), hidden
+    def _outputs(self, hidden: Tensor) -> Outputs:
+        """Logits [n, V] from hidden states [n, D] and, where a number head reads them, these."""
+        return self._owner.lm_head(hidden), hidden if self._finisher.needs_hidden else None
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import (
     AttentionMaskInterface,
@@ -23,6 +23,8 @@ from transformers.masking_utils import (
     create_sliding_window_causal_mask,
     sdpa_mask,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb, eager_attention_forward
 
 from phisight.core.errors import SettingsError
 
@@ -89,6 +91,59 @@ def run_layers(
     """
     if position_ids is None:
         position_ids = torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device)[None]
+    shared = _shared_by_layers(decoder, hidden_BTD, attention_mask, position_ids)
+    for layer in decoder.layers[first:last]:
+        hidden_BTD = layer(hidden_BTD, **shared, use_cache=False, **kwargs)
+    return hidden_BTD
+
+
+def run_to_last_position(
+    decoder: Any, embeds_BTD: Tensor, attention_mask: Tensor, position_ids: Tensor, cache: Cache
+) -> Tensor:
+    """Hidden states [B, D] of the last position of each row, after the final norm; for prompts, in evaluation mode.
+
+    Keys and values of all positions go into ``cache``, which has none before. Nobody reads what the last layer makes
+    of the positions before the last one, so it attends and goes on for that one alone.
+
+    Source: ``Phi3Model.forward`` and its layers.
+    """
+    shared = _shared_by_layers(decoder, embeds_BTD, attention_mask, position_ids)
+    *before, last = decoder.layers
+    hidden_BTD = embeds_BTD
+    for layer in before:
+        hidden_BTD = layer(hidden_BTD, **shared, use_cache=True, past_key_values=cache)
+    normed_BTD = last.input_layernorm(hidden_BTD)
+    hidden_B1D = hidden_BTD[:, -1:] + _attend_last(last.self_attn, normed_BTD, cache, **shared)
+    hidden_B1D = hidden_B1D + last.mlp(last.post_attention_layernorm(hidden_B1D))
+    return cast(Tensor, decoder.norm(hidden_B1D)[:, 0])
+
+
+def _attend_last(
+    attention: Any,
+    normed_BTD: Tensor,
+    cache: Cache,
+    *,
+    attention_mask: Tensor | None,
+    position_embeddings: tuple[Tensor, Tensor],
+    **_: Any,
+) -> Tensor:
+    """[B, 1, D]: what the last position attends to, among the keys and values of all."""
+    config = attention.config
+    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    qkv = attention.qkv_proj(normed_BTD).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    q_BNTH, k_BNTH, v_BNTH = qkv.split([heads, key_heads, key_heads], dim=1)
+    q_BNTH, k_BNTH = apply_rotary_pos_emb(q_BNTH, k_BNTH, *position_embeddings)
+    k_BNTH, v_BNTH = cache.update(k_BNTH, v_BNTH, attention.layer_idx)
+    mask = None if attention_mask is None else attention_mask[:, :, -1:]
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
+    output, _weights = attend(attention, q_BNTH[:, :, -1:], k_BNTH, v_BNTH, mask, scaling=attention.scaling)
+    return cast(Tensor, attention.o_proj(output.flatten(2)))
+
+
+def _shared_by_layers(
+    decoder: Any, hidden_BTD: Tensor, attention_mask: Tensor | None, position_ids: Tensor
+) -> dict[str, Any]:
+    """What all layers are given: the mask of rows without a cache (None where none is needed), positions, angles."""
     make_mask = create_causal_mask if decoder.config.sliding_window is None else create_sliding_window_causal_mask
     mask = make_mask(
         config=decoder.config,
@@ -98,16 +153,7 @@ def run_layers(
         position_ids=position_ids,
     )
     cos_sin = decoder.rotary_emb(hidden_BTD, position_ids=position_ids)
-    for layer in decoder.layers[first:last]:
-        hidden_BTD = layer(
-            hidden_BTD,
-            attention_mask=mask,
-            position_ids=position_ids,
-            position_embeddings=cos_sin,
-            use_cache=False,
-            **kwargs,
-        )
-    return hidden_BTD
+    return {"attention_mask": mask, "position_ids": position_ids, "position_embeddings": cos_sin}
 
 
 def _attention(

@@ -116,7 +116,10 @@ class Phi3VImageProcessor(BaseImageProcessor):
         for tile, crop in enumerate(out[1 : 1 + grid.tiles]):
             top, left = tile // grid.columns * side, tile % grid.columns * side
             self._normalize(planes[:, top : top + side, left : left + side], crop)
-        self._normalize(bicubic_thumbnail(planes, grid.rows, grid.columns), out[0])
+        if grid.tiles == 1:
+            out[0] = out[1]  # nothing is scaled
+        else:
+            self._normalize(bicubic_thumbnail(planes, grid.rows, grid.columns), out[0])
 
     def _normalize(self, levels: NDArray[Any], out: NDArray[np.float32]) -> None:
         """Levels 0..255 [3, S, S] to ``out`` float32: a channel at a time, which stays in the cache."""

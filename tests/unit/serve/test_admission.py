@@ -107,7 +107,7 @@ def test_errors_of_the_server_and_of_the_model_tell_nothing(monkeypatch: pytest.
     with served.running() as (url, server), httpx.Client(base_url=url, timeout=60) as client:
         for place, name, code in (
             (server.engine, "submit", "internal"),
-            (server.served.model, "forward", "model_failed"),
+            (server.served.model.lm_head, "forward", "model_failed"),
         ):
             with monkeypatch.context() as patch:
                 patch.setattr(place, name, fails)

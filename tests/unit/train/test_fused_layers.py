@@ -10,9 +10,18 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from phisight.core.settings import LoraSettings, TrainSettings
-from phisight.train.acceleration.fused_linear import ACTIVATIONS, Adapter, fused_linear, product
-from phisight.train.acceleration.patch import fused_forwards, fused_layers
+from phisight.train.acceleration import patch
+from phisight.train.acceleration.fused_linear import (
+    ACTIVATIONS,
+    ONE_DNN,
+    Adapter,
+    PackedWeight,
+    fused_linear,
+    product,
+)
+from phisight.train.acceleration.patch import fuse_for_prediction, fused_forwards, fused_layers
 from phisight.train.acceleration.rms_norm import rms_norm
+from phisight.train.acceleration.rotary_attention import turned
 from phisight.train.trainable.methods import apply_method
 
 
@@ -61,11 +70,54 @@ def test_rms_norm_is_the_librarys() -> None:
         ours, theirs = rms_norm(x, norm.weight, 1e-3), norm(x)
         assert ours.dtype == theirs.dtype == dtype
         torch.testing.assert_close(ours, theirs)
+        with torch.no_grad():
+            torch.testing.assert_close(rms_norm(x, norm.weight, 1e-3), theirs)
         way, close = torch.randn_like(theirs), 1e-5 if dtype == torch.float32 else 0.05
         for mine, other in zip(
             gradients((ours * way).sum(), x, norm.weight), gradients((theirs * way).sum(), x, norm.weight), strict=True
         ):
             torch.testing.assert_close(mine, other, rtol=close, atol=close)
+
+
+@pytest.mark.skipif(not ONE_DNN, reason="products of this processor are not oneDNN's")
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+def test_a_packed_weight_follows_the_weight(activation: str | None) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(40, 30)
+    packed = PackedWeight(layer.weight)
+    for rows in (1, 7, 100):
+        x = torch.randn(rows, 80 if activation == "swiglu" else 40)
+        with torch.inference_mode():
+            found = fused_linear(x, layer.weight, layer.bias, None, activation, packed)
+        torch.testing.assert_close(found, layer(original(activation)(x)), rtol=2e-5, atol=2e-5)
+        with torch.no_grad():
+            layer.weight += 1  # as a step of training, or a checkpoint that is loaded
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_model_fused_for_prediction_gives_the_same_logits(
+    model: Any, batch: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, pack: bool
+) -> None:
+    monkeypatch.setattr(patch, "stays_in_caches", lambda _model: pack)
+    with torch.no_grad():
+        plain = model.eval()(**batch).logits
+        fuse_for_prediction(model)
+        torch.testing.assert_close(model(**batch).logits, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_queries_and_keys_turn_as_in_the_library() -> None:
+    from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb
+
+    torch.manual_seed(0)
+    heads, key_heads, width = 4, 2, 6
+    qkv, angles = torch.randn(3, 5, (heads + 2 * key_heads) * width), torch.randn(3, 5, width // 2).repeat(1, 1, 2)
+    states, cos, sin = qkv.view(3, 5, -1, width).transpose(1, 2), angles.cos(), angles.sin()
+    theirs = apply_rotary_pos_emb(states[:, :heads], states[:, heads : heads + key_heads], cos, sin)
+    with torch.no_grad():
+        query, key, value = turned(qkv, cos, sin, heads, key_heads)
+    torch.testing.assert_close(query, theirs[0])
+    torch.testing.assert_close(key, theirs[1])
+    assert value.equal(states[:, heads + key_heads :])
 
 
 def test_products_take_views() -> None:

@@ -29,6 +29,8 @@ ONE_DNN = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 """Whether float32 products on the CPU are oneDNN's."""
+TYPICAL_ROWS = 64
+"""Rows that a packed weight's layout is chosen for."""
 
 
 class Activation(NamedTuple):
@@ -94,8 +96,30 @@ class Adapter(NamedTuple):
     scale: float
 
 
+class PackedWeight:
+    """A weight float32[out, in] and a copy in the layout of oneDNN's products, made anew when the weight has changed.
+
+    Products lay a weight out each time, which for few rows takes a quarter of their time.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight, self._packed, self._version = weight, weight, -1
+
+    def product(self, rows: Tensor, bias: Tensor | None) -> Tensor:
+        """[n, in] times the weight, plus [out]: a new tensor [n, out]; no gradients."""
+        if self._version != self._weight._version:
+            packed = torch.ops.mkldnn._reorder_linear_weight(self._weight.detach(), TYPICAL_ROWS)
+            self._packed, self._version = packed, self._weight._version
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(rows, self._packed, bias, "none", [], ""))
+
+
 def fused_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, adapter: Adapter | None = None, activation: str | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    adapter: Adapter | None = None,
+    activation: str | None = None,
+    packed: PackedWeight | None = None,
 ) -> Tensor:
     """[..., in] (of ``swiglu`` [..., 2 in]) to [..., out], in the dtype of autocast, or else of ``x``.
 
@@ -105,10 +129,12 @@ def fused_linear(
         bias: [out] or None.
         adapter: Added to the layer.
         activation: A name of ``ACTIVATIONS`` or None.
+        packed: Of the same weight; read where no gradient is wanted.
     """
     if adapter is None and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
         rows = x.reshape(-1, x.shape[-1])
-        out = product(ACTIVATIONS[activation].apply(rows) if activation else rows, weight.t(), bias)
+        inputs = ACTIVATIONS[activation].apply(rows) if activation else rows
+        out = product(inputs, weight.t(), bias) if packed is None else packed.product(inputs, bias)
         return out.view(*x.shape[:-1], weight.shape[0])  # nothing is saved for a backward pass
     down, up, scale = adapter or (None, None, 0.0)
     return cast(Tensor, _Layer.apply(x, weight, bias, down, up, scale, activation))  # type: ignore[no-untyped-call]

@@ -23,7 +23,8 @@ from transformers.models.clip.modeling_clip import CLIPMLP
 from transformers.models.phi3.modeling_phi3 import Phi3Attention, Phi3MLP, Phi3RMSNorm
 
 from phisight.core.settings import TrainSettings
-from phisight.train.acceleration.fused_linear import Adapter, fused_linear
+from phisight.generate.lanes import stays_in_caches
+from phisight.train.acceleration.fused_linear import ONE_DNN, Adapter, PackedWeight, fused_linear
 from phisight.train.acceleration.rms_norm import rms_norm
 from phisight.train.acceleration.rotary_attention import turning_attention
 
@@ -51,59 +52,73 @@ def fused_layers(model: nn.Module, *, wanted: bool) -> Iterator[None]:
 
 
 def fuse_for_prediction(model: nn.Module) -> None:
-    """Fused layers for good, on a CPU, where they were measured: float32 products are oneDNN's."""
+    """Fused layers for good, on a CPU, where they were measured: float32 products are oneDNN's.
+
+    A small model has a second copy of its weights, packed for these products.
+    """
     if torch.cuda.is_available():
         return
-    for module, forward in fused_forwards(model).items():
+    for module, forward in fused_forwards(model, pack=ONE_DNN and stays_in_caches(model)).items():
         module.forward = forward
 
 
-def fused_forwards(model: nn.Module) -> dict[nn.Module, Forward]:
-    """Fused forward of each module that has one; a module whose weights another one reads is not called itself."""
-    forwards = {module: _forward_of(module) for module in model.modules()}
+def fused_forwards(model: nn.Module, *, pack: bool = False) -> dict[nn.Module, Forward]:
+    """Fused forward of each module that has one; a module whose weights another one reads is not called itself.
+
+    ``pack``: Whether float32 weights are packed.
+    """
+    forwards = {module: _forward_of(module, pack=pack) for module in model.modules()}
     return {module: forward for module, forward in forwards.items() if forward is not None}
 
 
-def _forward_of(module: Any) -> Forward | None:
+def _forward_of(module: Any, *, pack: bool) -> Forward | None:
     if _is_plain_adapter(module):
         return _adapted(module)
     if type(module) is nn.Linear:
-        return _plain(module)
+        return _plain(module, pack=pack)
     if type(module) is Phi3RMSNorm:
         return lambda states: rms_norm(states, module.weight, module.variance_epsilon)
     if type(module) is Phi3Attention:
         return turning_attention(module)
     if type(module) is Phi3MLP and isinstance(module.activation_fn, (nn.SiLU, SiLUActivation)):
-        return _mlp(module, module.gate_up_proj, module.down_proj, "swiglu")
+        return _mlp(module, module.gate_up_proj, module.down_proj, "swiglu", pack=pack)
     if type(module) is CLIPMLP and isinstance(module.activation_fn, QuickGELUActivation):
-        return _mlp(module, module.fc1, module.fc2, "quick_gelu")
+        return _mlp(module, module.fc1, module.fc2, "quick_gelu", pack=pack)
     return None
 
 
-def _mlp(module: Any, first: Any, second: Any, activation: str) -> Forward | None:
+def _mlp(module: Any, first: Any, second: Any, activation: str, *, pack: bool) -> Forward | None:
     """First layer, then activation and second layer fused."""
     if type(second) is not nn.Linear and not _is_plain_adapter(second):
         return None
     original: Callable[..., Tensor] = type(module).forward
+    packed = _packed(second) if pack else None
 
     def forward(states: Tensor) -> Tensor:
         layer, adapter = getattr(second, "base_layer", second), _adapter(second)
         if _adapter_inactive(second) or (adapter and not _same_dtype(states, layer.weight)):
             return original(module, states)
-        return fused_linear(first(states), layer.weight, layer.bias, adapter, activation)
+        return fused_linear(first(states), layer.weight, layer.bias, adapter, activation, packed)
 
     return forward
 
 
-def _plain(module: nn.Linear) -> Forward:
+def _plain(module: nn.Linear, *, pack: bool) -> Forward:
     """oneDNN's products where they help; for other dtypes torch uses them by itself."""
+    packed = _packed(module) if pack else None
 
     def forward(states: Tensor) -> Tensor:
         if states.device.type != "cpu" or states.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return nn.functional.linear(states, module.weight, module.bias)
-        return fused_linear(states, module.weight, module.bias)
+        return fused_linear(states, module.weight, module.bias, packed=packed)
 
     return forward
+
+
+def _packed(module: Any) -> PackedWeight | None:
+    """The weight of a plain layer in float32, packed; None of any other."""
+    plain = type(module) is nn.Linear and module.weight.dtype == torch.float32
+    return PackedWeight(module.weight) if plain else None
 
 
 def _adapted(module: Any) -> Forward:

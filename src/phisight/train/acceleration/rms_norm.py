@@ -17,9 +17,10 @@ from phisight.train.acceleration.one_kernel import on_gpu
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """``weight`` [D] times x / sqrt(mean(x^2) + epsilon), [..., D]; computed in float32.
 
-    On a GPU it is torch's one kernel, where weight and states are of one type.
+    On a GPU it is torch's one kernel, where weight and states are of one type; so it is in float32 without gradients.
     """
-    if on_gpu(x) and x.dtype == weight.dtype:
+    plain = x.dtype == torch.float32 and not torch.is_grad_enabled()
+    if (on_gpu(x) or plain) and x.dtype == weight.dtype:
         with torch.autocast(x.device.type, enabled=False):
             return torch.nn.functional.rms_norm(x, weight.shape, weight, epsilon)
     return cast(Tensor, _RmsNorm.apply(x, weight, epsilon))  # type: ignore[no-untyped-call]

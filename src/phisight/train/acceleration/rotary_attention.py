@@ -23,7 +23,7 @@ from phisight.train.acceleration.one_kernel import on_gpu, one_kernel
 
 
 def turning_attention(module: Any) -> Callable[..., Any]:
-    """Forward pass of a ``Phi3Attention``; as the library writes it on a CPU, or where heads turn in part."""
+    """Forward pass of a ``Phi3Attention``; the library's for gradients on a CPU, and where heads turn in part."""
     original: Callable[..., Any] = type(module).forward
 
     def forward(
@@ -34,7 +34,7 @@ def turning_attention(module: Any) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         cos, sin = position_embeddings
-        if cos.shape[-1] != module.head_dim or not on_gpu(hidden_states):
+        if cos.shape[-1] != module.head_dim or (torch.is_grad_enabled() and not on_gpu(hidden_states)):
             return cast(
                 tuple[Tensor, Tensor | None],
                 original(
@@ -86,7 +86,8 @@ def _split(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, key_heads: int) ->
     batch, length = qkv.shape[:2]
     states = qkv.view(batch * length, heads + 2 * key_heads, -1)
     angles = (one.expand(batch, -1, -1).reshape(batch * length, 1, -1) for one in (cos, sin))
-    both = _turn(states[:, : heads + key_heads], *angles).view(batch, length, heads + key_heads, -1)
+    turn = _turn if on_gpu(qkv) else _turn_in_place
+    both = turn(states[:, : heads + key_heads], *angles).view(batch, length, heads + key_heads, -1)
     value = states[:, heads + key_heads :].view(batch, length, key_heads, -1)
     return both[:, :, :heads].transpose(1, 2), both[:, :, heads:].transpose(1, 2), value.transpose(1, 2)
 
@@ -114,6 +115,16 @@ def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """[B T, n, d] turned by the angles [B T, 1, d]."""
     first, second = states.chunk(2, dim=-1)
     return states * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def _turn_in_place(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """``_turn`` without a kernel of its own: the halves are added to what is there, in two passes over memory."""
+    turned = states * cos
+    (first, second), (sin_first, sin_second) = states.chunk(2, dim=-1), sin.chunk(2, dim=-1)
+    turned_first, turned_second = turned.chunk(2, dim=-1)
+    turned_first.addcmul_(second, sin_first, value=-1)
+    turned_second.addcmul_(first, sin_second)
+    return turned
 
 
 @one_kernel
