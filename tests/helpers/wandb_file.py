@@ -1,19 +1,38 @@
-"""Reads the records of an offline run (LevelDB log blocks with protobuf records) without the client's own reader."""
+"""Runs of the W&B client without account and host; their records (LevelDB log blocks, protobuf) without its reader."""
 
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2 as protocol
 
 BLOCK, HEADER, PREAMBLE = 32768, 7, 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+@contextmanager
+def no_account() -> Iterator[None]:
+    """No account of this machine, and in place of the public host an address of loopback where nobody listens.
+
+    The client reads its environment when its first run begins, and forgets it when it is torn down, as here at the end.
+    """
+    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
+        free.bind(("127.0.0.1", 0))
+        for name in ("WANDB_API_KEY", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        yield
+        wandb.teardown()
 
 
 def records(path: Path) -> Iterator[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from PIL import Image
 
 from phisight.track import Example, Pairs, open_tracker, read_metrics
 
-wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
+pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
-from tests.helpers.wandb_file import closed, history, records  # noqa: E402
+from tests.helpers.wandb_file import closed, history, no_account, records
 
 pytestmark = pytest.mark.process
 
@@ -32,11 +31,8 @@ def jpeg(colour: str) -> bytes:
 
 @pytest.fixture(scope="module", autouse=True)
 def clean_environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("WANDB_API_KEY", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE"):
-            patch.delenv(name, raising=False)
+    with no_account():
         yield
-    wandb.teardown()
 
 
 def train(run_dir: Path, **options: Any) -> None:
@@ -163,10 +159,6 @@ def test_a_second_process_continues_the_same_run(tmp_path: Path) -> None:
 def test_a_server_that_does_not_answer_makes_an_offline_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     with caplog.at_level(logging.WARNING):
         tracker = open_tracker(["wandb"], {"wandb": {"mode": "online", "init_timeout": 3.0}})

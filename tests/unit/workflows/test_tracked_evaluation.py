@@ -17,7 +17,7 @@ from phisight.workflows.evaluate import evaluate_run
 pytest.importorskip("wandb", reason="the wandb extra is not installed")
 pytest.importorskip("tensorboardX", reason="the tensorboard extra is not installed")
 
-from tests.helpers.wandb_file import closed, history, records
+from tests.helpers.wandb_file import closed, history, no_account, records
 
 RUN_ID = "abcd1234"
 
@@ -34,15 +34,10 @@ def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     """A run that Weights & Biases knows by its id, evaluated with two trackers; four steps, the best one known."""
     folder = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("known") / "run"))
     (folder / "wandb.json").write_text(json.dumps({"id": RUN_ID}))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("WANDB_API_KEY", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE"):
-            patch.delenv(name, raising=False)
+    with no_account():
         track = TrackSettings(to=["wandb", "tensorboard"], project="shop")
         evaluate_run(folder, settings=few(folder), track=track, base_model_rows=3)
-    yield folder
-    import wandb
-
-    wandb.teardown()
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,16 @@ import pytest
 from phisight.track import EXAMPLES, read_metrics, read_steps
 from tests.helpers.trained_run import trained
 
-wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
+pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
-from tests.helpers.wandb_file import closed, history, records  # noqa: E402
+from tests.helpers.wandb_file import closed, history, no_account, records
 
 
 @pytest.fixture(scope="module")
 def run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("WANDB_API_KEY", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE"):
-            patch.delenv(name, raising=False)
+    with no_account():
         track = {"to": ["wandb"], "project": "shop", "entity": "team"}
         yield trained(products, tmp_path_factory.mktemp("tracked") / "blue-run", track=track, answer_rows=4)
-    wandb.teardown()
 
 
 @pytest.fixture(scope="module")
