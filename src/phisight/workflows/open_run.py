@@ -34,8 +34,10 @@ except ImportError:  # not a POSIX system
 LOCK = ".lock"
 """File in a run folder that the process that trains holds locked."""
 
-_HELD: dict[Path, tuple[int, object]] = {}
-"""Run folders that a training of this process holds, with the process that noted them."""
+_HELD: dict[Path, object] = {}
+"""Run folders that a training of this process holds, each with a token of that training."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_HELD.clear)  # a forked process holds none of them
 
 CHANGEABLE = (
     "out",
@@ -170,22 +172,22 @@ def _continue(recipe: Recipe, notify: Callable[[str], None], more_steps: int | N
 def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run folder for this process; SettingsError at once where another one holds it.
 
-    A POSIX record lock: it ends with its process, however that ends, and forked data workers do not hold it. Nor do two
-    threads of a process see it, so each process notes its own. Systems without such locks have none here.
+    A POSIX record lock: it ends with its process, however that ends, and forked data workers do not hold it (those of
+    ``flock`` and of open file descriptions they would). Within its process it refuses nothing, and whoever closes the
+    file a second time drops it: two trainings of one process are told apart by ``_HELD``. Systems without such locks
+    have that alone.
     """
     existed, place = run_dir.exists(), run_dir.resolve()
-    if _HELD.setdefault(place, own := (os.getpid(), object())) is not own:
-        if _HELD[place][0] == os.getpid():
-            raise SettingsError(
-                f"another training of this process ({os.getpid()}) uses the run folder {run_dir}; wait for its end, or "
-                "choose another folder with --set out=DIR"
-            )
-        _HELD[place] = own  # noted before this process was forked
+    if _HELD.setdefault(place, own := object()) is not own:
+        raise SettingsError(
+            f"another training of this process ({os.getpid()}) uses the run folder {run_dir}; wait for its end, or "
+            "choose another folder with --set out=DIR"
+        )
     try:
         with _locked(run_dir, existed=existed):
             yield
     finally:
-        del _HELD[place]
+        _HELD.pop(place, None)  # a process that was forked meanwhile leaves this block, too
 
 
 @contextlib.contextmanager
