@@ -1,19 +1,17 @@
 """One small data set and model for all tests here, and children that start with everything imported."""
 
-import multiprocessing as mp
-import os
 import shutil
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from phisight.core.settings import Recipe
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
+from tests.helpers.forked import start
 from tests.helpers.small_run import save_small_model, small_recipe
 
 HERE = Path(__file__).parent
@@ -55,13 +53,4 @@ def recipe(data: Path, small_model: Path, tmp_path: Path) -> Callable[..., Recip
 @pytest.fixture(scope="session")
 def child() -> Callable[..., BaseProcess]:
     """Starts a function of phisight in a process that was forked when its imports were done."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["tests.helpers.preloaded"])
-
-    def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseProcess:
-        process = context.Process(target=target, args=args, kwargs=kwargs)
-        process.start()
-        return process
-
     return start

@@ -6,10 +6,7 @@ differ in the last bits, too. benchmarks/training_curves.py compares both commit
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,21 +23,14 @@ from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.extract import load_extractor
 from phisight.workflows.train import train
 from tests.golden.record_folders import RANKS, curve, weights
+from tests.helpers.forked import start
 from tests.helpers.one_thread import one_thread
-from tests.helpers.ranks import free_port
+from tests.helpers.ranks import together, train_as
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 FOLDERS = Path(__file__).parent / "f796ce0"
 EXPECTED: dict[str, Any] = json.loads((FOLDERS / "expected.json").read_text(encoding="utf-8"))
-RESUME = """
-import sys
-from pathlib import Path
-from phisight.export.subject import read_run
-from phisight.workflows.train import train
-
-train(read_run(Path(sys.argv[1])), resume=True)
-"""
 DRIFT = 1e-5
 
 
@@ -74,27 +64,9 @@ def without_hashes(tensors: dict[str, Any]) -> dict[str, Any]:
 
 
 def resume_on_ranks(run: str, ranks: int) -> None:
-    port = str(free_port())
-    common = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RESUME, run],
-            env={
-                **common,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(ranks),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-3000:]
+    codes = together(start, train_as, read_run(Path(run)), ranks, resume=True)
+    errors = [path.read_text() for path in Path(f"{run}.errors").glob("*")]
+    assert codes == [0] * ranks, errors
 
 
 def require_recorded_end(name: str) -> None:

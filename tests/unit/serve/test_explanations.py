@@ -132,7 +132,8 @@ def test_maps_asked_for_at_the_same_moment_keep_the_limit(monkeypatch: pytest.Mo
             async def receive() -> dict[str, Any]:
                 for body in bodies:
                     return {"type": "http.request", "body": body}
-                return await asyncio.Future()  # the client stays
+                staying: asyncio.Future[dict[str, Any]] = asyncio.Future()
+                return await staying
 
             return HttpRequest({"type": "http", "state": {"client": name}}, receive)
 

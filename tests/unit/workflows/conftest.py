@@ -1,6 +1,8 @@
 """A sample data set and runs on it, made once."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,7 @@ from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.train.checkpoint.best_model import save_best
 from phisight.workflows.train import starting_model
+from tests.helpers.forked_export import forked
 from tests.helpers.trained_run import trained
 
 HERE = Path(__file__).parent
@@ -21,6 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.process)
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def forked_exports() -> Iterator[None]:
+    """An export's two questions are asked in forked processes; test_export_faults.py has started ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("phisight.export.compare.subprocess", SimpleNamespace(run=forked))
+        yield
 
 
 @pytest.fixture(scope="session")

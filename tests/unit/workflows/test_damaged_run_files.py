@@ -14,6 +14,7 @@ from phisight.train.checkpoint.training_state import Progress, TrainingState
 from phisight.workflows.export import export_model
 from phisight.workflows.serve import served_model
 from tests.helpers.damage import damaged_bytes, damaged_json
+from tests.helpers.forked_export import in_this_process
 from tests.helpers.refusals import refusal
 
 FOLDERS = Path(__file__).parents[2] / "golden" / "f796ce0"
@@ -72,22 +73,25 @@ def test_a_damaged_base_model_is_named_when_it_is_loaded(folders: Path, name: st
     assert read_all(lambda: phisight.load("full"), cases_of(path, 11), path) > 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["config.yaml", "dataset.json", "summary.json", "best/adapter_config.json", "best/number_head.safetensors"]
-)
-def test_export_serve_and_predict_on_a_damaged_run(folders: Path, tmp_path: Path, name: str) -> None:
-    image = next((folders / "data" / "images").rglob("*.*"))
-    out = tmp_path / "out"
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
+    """Export, serve and predict; an export is compared in this process, for what is said is tested, not where."""
+    monkeypatch.setattr("phisight.workflows.export.observed", in_this_process)
+    image, out = next((FOLDERS / "data" / "images").rglob("*.*")), tmp_path / "out"
 
     def export() -> None:
         shutil.rmtree(out, ignore_errors=True)
         export_model("lora", out, adapter=True)
 
+    return [export, lambda: served_model("lora"), lambda: phisight.load("lora").extract(image)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "dataset.json", "summary.json", "best/adapter_config.json", "best/number_head.safetensors"]
+)
+def test_export_serve_and_predict_on_a_damaged_run(folders: Path, commands: list[Callable[[], Any]], name: str) -> None:
     path = folders / "lora" / name
-    commands: list[Callable[[], Any]] = [
-        export, lambda: served_model("lora"), lambda: phisight.load("lora").extract(image)
-    ]  # fmt: skip
     for command in commands:
         command()
         read_all(command, iter(list(damaged_bytes(path.read_bytes(), flips=2))), path)

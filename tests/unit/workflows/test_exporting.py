@@ -24,6 +24,8 @@ from phisight.workflows.export import ExportDtype, export_model
 from phisight.workflows.load import load_model, load_run
 from tests.helpers.trained_run import trained
 
+pytestmark = pytest.mark.usefixtures("forked_exports")
+
 
 @pytest.fixture(scope="module")
 def lora(base: Path, products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

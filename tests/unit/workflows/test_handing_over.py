@@ -22,6 +22,8 @@ from phisight.workflows.extract import load_extractor
 from phisight.workflows.load import load_run
 from tests.helpers.trained_run import trained
 
+pytestmark = pytest.mark.usefixtures("forked_exports")
+
 KINDS: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
     "lora": {"method": "lora"},

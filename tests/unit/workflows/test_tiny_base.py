@@ -21,6 +21,8 @@ from phisight.workflows.plan import plan
 from phisight.workflows.show_tokens import labeled_tokens
 from phisight.workflows.train import train
 
+pytestmark = pytest.mark.usefixtures("forked_exports")
+
 ROOT = Path(__file__).parents[3]
 MOST_BYTES = 10_000_000
 STRAY = 2
