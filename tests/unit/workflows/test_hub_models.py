@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from phisight.cli import app
+from phisight.core.errors import PhisightError
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.workflows.extract import load_extractor
 from tests.helpers.hub_server import Hub, phisight_on, python_on, running_hub
@@ -37,9 +40,9 @@ def lora(base: Path, products: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 ASK = """
 import json, sys, phisight
-model = phisight.load(sys.argv[1])
-answer = model.extract(sys.argv[2])
-print(json.dumps([answer.text, dict(answer), answer.confidence]))
+for name in sys.argv[2:]:
+    answer = phisight.load(name).extract(sys.argv[1])
+    print(json.dumps([answer.text, dict(answer), answer.confidence]))
 """
 
 
@@ -53,11 +56,11 @@ def answer_of(run: Path, image: Path) -> list[Any]:
     return [answer.text, dict(answer), answer.confidence]
 
 
-def asked_by_name(hub: Hub, home: Path, name: str, image: Path) -> list[Any]:
-    done = python_on(hub, home, "-c", ASK, name, str(image))
+def asked_by_name(hub: Hub, home: Path, image: Path, *names: str) -> list[list[Any]]:
+    """What models answer, loaded by their names in a fresh process."""
+    done = python_on(hub, home, "-c", ASK, str(image), *names)
     assert done.returncode == 0, done.stderr
-    found: list[Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return [json.loads(line) for line in done.stdout.splitlines()[-len(names) :]]
 
 
 def test_an_export_is_pushed_and_loaded_by_its_name(hub: Hub, lora: Path, products: Path, tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_an_export_is_pushed_and_loaded_by_its_name(hub: Hub, lora: Path, produc
     for name in ("model.safetensors", "README.md", "task.json"):
         assert held[name] == (tmp_path / "out" / name).read_bytes()
     image = image_of(products)
-    assert asked_by_name(hub, tmp_path / "home", "someone/products", image) == answer_of(lora, image)
+    assert asked_by_name(hub, tmp_path / "home", image, "someone/products") == [answer_of(lora, image)]
 
 
 def test_adapters_are_pushed_and_loaded_by_their_name(hub: Hub, published: str, products: Path, tmp_path: Path) -> None:
@@ -91,20 +94,18 @@ def test_adapters_are_pushed_and_loaded_by_their_name(hub: Hub, published: str, 
     done = phisight_on(hub, home, "train", str(tmp_path / "recipe.yaml"))
     assert done.returncode == 0, done.stderr
     image = image_of(products)
-    expected = asked_by_name(hub, home, str(tmp_path / "run"), image)
+    (expected,) = asked_by_name(hub, home, image, str(tmp_path / "run"))
 
     card = hub.repos[published].pop("config.json")
     weights = hub.repos[published].pop("model.safetensors")
     hub.repos[published] |= {"config.json": card.replace(b'"rms_norm_eps": 1e-05', b'"rms_norm_eps": 0.5')}
     hub.repos[published] |= {"model.safetensors": weights}
     shutil.rmtree(home)  # nothing cached
-    assert asked_by_name(hub, home, str(tmp_path / "run"), image) == expected
+    assert asked_by_name(hub, home, image, str(tmp_path / "run")) == [expected]
 
     options = ("--out", str(tmp_path / "merged"), "--rows", "1")
     done = phisight_on(hub, home, "export", str(tmp_path / "run"), *options)
     assert done.returncode == 0, done.stderr
-    assert asked_by_name(hub, home, str(tmp_path / "merged"), image) == expected
-
     options = ("--out", str(tmp_path / "adapters"), "--push", "someone/adapters")
     done = phisight_on(hub, home, "export", str(tmp_path / "run"), "--adapter", *options)
     assert done.returncode == 0, done.stderr
@@ -112,15 +113,17 @@ def test_adapters_are_pushed_and_loaded_by_their_name(hub: Hub, published: str, 
     assert settings["base_model_name_or_path"] == published
     assert hub.repos["someone/adapters"]["README.md"] == (tmp_path / "adapters" / "README.md").read_bytes()
     shutil.rmtree(home)
-    assert asked_by_name(hub, home, "someone/adapters", image) == expected
+    names = (str(tmp_path / "merged"), "someone/adapters")
+    assert asked_by_name(hub, home, image, *names) == [expected, expected]
 
 
 @pytest.mark.parametrize("name", ["no-owner", "a/b/c", "some one/model", "someone/--x"])
-def test_a_name_that_is_none_is_refused_before_the_work(name: str, hub: Hub, lora: Path, tmp_path: Path) -> None:
-    done = phisight_on(hub, tmp_path, "export", str(lora), "--out", str(tmp_path / "out"), "--push", name)
-    assert done.returncode == 1
-    assert "write OWNER/NAME" in done.stderr
-    assert not (tmp_path / "out").exists()
+def test_a_name_that_is_none_is_refused_before_the_work(name: str, lora: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["export", str(lora), "--out", str(tmp_path / "out"), "--push", name])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, PhisightError)
+    assert "write OWNER/NAME" in str(done.exception)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
