@@ -15,7 +15,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 from phisight import __version__
-from phisight.generate.lanes import lanes_for
 from phisight.serve.access import Access
 from phisight.serve.chat import Chat
 from phisight.serve.delivery import ClientGoneError
@@ -102,7 +101,6 @@ class Server:
             self.measurements,
             numbers=served.numbers,
             max_sequences=settings.max_sequences,
-            lanes=lanes_for(served.model, settings.max_sequences),
             max_queue=settings.max_queue,
             pooled=served.reader.familiarity is not None,
         )

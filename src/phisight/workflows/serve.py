@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,7 +25,6 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.images.decode import load_image
 from phisight.export.subject import data_of_run, subject_of
 from phisight.extraction.extractor import LocalEngine
-from phisight.generate.lanes import stays_in_caches
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.serve.app import Server
@@ -58,8 +56,8 @@ def serve(
         announce: Called with the address once the server listens.
     """
     log_as_lines()
+    leave_a_core()
     served = served_model(name, data=data, dtype=dtype, served_name=served_name)
-    leave_a_core(served.model)
     nearest = nearest_images(name, data, settings)
     listen(make_server(served, settings, examples=drawn_examples(), nearest=nearest), announce=announce)
 
@@ -144,13 +142,12 @@ def served_model(
     )
 
 
-def leave_a_core(model: Any) -> None:
-    """On a CPU a large model computes on all cores but one, which decodes images and speaks HTTP meanwhile.
+def leave_a_core() -> None:
+    """On a CPU the model computes on all cores but one, which decodes images and speaks HTTP meanwhile.
 
-    A small one computes in lanes, each on a core of its own; what else there is to do comes in between them.
     OMP_NUM_THREADS says otherwise.
     """
-    if "OMP_NUM_THREADS" not in os.environ and not stays_in_caches(model):
+    if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 

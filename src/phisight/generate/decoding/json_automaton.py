@@ -72,7 +72,7 @@ class Automaton:
         found = self._cells.get(key)
         if found is None:
             least = min(NEVER, _bytes_left(frame) + (below.least if below else 0))
-            found = self._cells.setdefault(key, Cell(frame, below, least))  # another thread may have been faster
+            found = self._cells[key] = Cell(frame, below, least)
         return found
 
     def _stacked(self, frames: list[Frame], below: Cell | None) -> Cell | None:

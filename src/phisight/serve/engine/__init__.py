@@ -1,1 +1,1 @@
-"""From a queued job to its tokens: fair queue, worker processes, the threads that run the model."""
+"""From a queued job to its tokens: fair queue, worker processes, the thread that owns the model."""

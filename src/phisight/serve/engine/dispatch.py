@@ -1,6 +1,6 @@
 """The engine, on the event loop: jobs in, events out.
 
-submit -> fair queue --as room is made--> workers encode --> model threads --> events
+submit -> fair queue --as room is made--> workers encode --> model thread --> events
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from phisight.serve.engine.fair_queue import FairQueue
 from phisight.serve.engine.image_workers import ImageWorkers
 from phisight.serve.engine.job import Ended, Event, Failed, Job
 from phisight.serve.engine.measurements import Measurements
-from phisight.serve.engine.model_lanes import ModelLanes
 from phisight.serve.engine.model_thread import ModelThread, SideWork
 from phisight.serve.protocol.api_error import shutting_down
 
@@ -28,8 +27,7 @@ class Engine:
         workers: Encode requests.
         measurements: Gets figures.
         numbers: Decides which numbers an answer carries.
-        max_sequences: Answers in the making at once, on each lane at most.
-        lanes: Threads that answer, each on a core of its own.
+        max_sequences: Answers in the making at once.
         max_queue: Requests that wait.
         pooled: Whether answers bring the tower's pooled features.
     """
@@ -43,7 +41,6 @@ class Engine:
         *,
         numbers: NumberWriter | None = None,
         max_sequences: int = 16,
-        lanes: int = 1,
         max_queue: int = 256,
         pooled: bool = False,
     ) -> None:
@@ -52,21 +49,16 @@ class Engine:
         share = max(1, max_sequences - max_sequences // 4)
         self._ahead = max(2, max_sequences // 2) + workers.width
         self._queue = FairQueue(max_queue, share + self._ahead // 2)
-
-        def thread() -> ModelThread:
-            return ModelThread(
-                model,
-                processor,
-                numbers,
-                max_sequences=max_sequences,
-                share=share,
-                measurements=measurements,
-                pooled=pooled,
-                deliver=self._events_from_thread,
-                alone=lanes == 1,
-            )
-
-        self._lanes = ModelLanes(thread, lanes)
+        self._thread = ModelThread(
+            model,
+            processor,
+            numbers,
+            max_sequences=max_sequences,
+            share=share,
+            measurements=measurements,
+            pooled=pooled,
+            deliver=self._events_from_thread,
+        )
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._seconds_each = 1.0
@@ -76,14 +68,14 @@ class Engine:
         """Begin to work; called on the event loop that jobs come from."""
         self._loop = asyncio.get_running_loop()
         await self._workers.warm()
-        self._lanes.start()
+        self._thread.start()
 
     async def stop(self) -> None:
         """End; what is not answered fails with 503."""
         self._stopping = True
         for job in self._queue.drain():
             job.events.put_nowait(Failed(shutting_down()))
-        await asyncio.to_thread(self._lanes.stop)
+        await asyncio.to_thread(self._thread.stop)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.to_thread(self._workers.close)
@@ -108,12 +100,12 @@ class Engine:
         if self._queue.remove(job):
             self._measurements.waiting.set(len(self._queue))
             return
-        self._lanes.cancel(job)
+        self._thread.cancel(job)
         self._release(job, job.open_choices)
 
     def beside(self, work: SideWork) -> None:
         """Do work between the steps of answers."""
-        self._lanes.beside(work)
+        self._thread.beside(work)
 
     def _dispatch(self) -> None:
         """Send jobs to the workers while there is room."""
@@ -138,7 +130,7 @@ class Engine:
         if job.images:
             self._measurements.decode_s.observe(encoded.decode_s)
         job.prompt_tokens = int(encoded.arrays["input_ids"].shape[1])
-        self._lanes.put(job, encoded)
+        self._thread.put(job, encoded)
 
     def _events_from_thread(self, events: list[tuple[Job, Event]]) -> None:
         assert self._loop is not None

@@ -1,4 +1,4 @@
-"""A thread that runs the model: requests join between steps, every answer gets a token a step."""
+"""The thread that owns the model: requests join between steps, every answer gets a token a step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from phisight.generate import NumberWriter, Request, token_bytes
 from phisight.generate.completions import Completion
@@ -45,7 +43,7 @@ class ModelThread:
     """Answers encoded jobs.
 
     Args:
-        model: See ``Scheduler``; nobody changes it meanwhile.
+        model: See ``Scheduler``; used by this thread alone.
         processor: Its processor.
         numbers: Decides which numbers an answer carries.
         max_sequences: Answers in the making at once.
@@ -53,7 +51,6 @@ class ModelThread:
         measurements: Gets figures.
         deliver: Called on the thread with events.
         pooled: Whether completions bring the tower's pooled features.
-        alone: Whether torch may share a step among cores; a thread beside others computes on one.
     """
 
     def __init__(
@@ -67,9 +64,8 @@ class ModelThread:
         measurements: Measurements,
         deliver: Callable[[Events], None],
         pooled: bool = False,
-        alone: bool = True,
     ) -> None:
-        self._model, self._processor, self._numbers, self._alone = model, processor, numbers, alone
+        self._model, self._processor, self._numbers = model, processor, numbers
         self._max_sequences, self._share = max_sequences, share
         self._measurements, self._deliver, self._pooled = measurements, deliver, pooled
         self._pieces = token_bytes(processor.tokenizer)
@@ -82,7 +78,6 @@ class ModelThread:
         self._stopping = False
         self._writing: dict[int, Writing] = {}
         self._number = 0
-        self._counted = 0
         self._patience = STEPS_OF_PATIENCE
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
@@ -117,8 +112,6 @@ class ModelThread:
             self._condition.notify()
 
     def _run(self) -> None:
-        if not self._alone:
-            torch.set_num_threads(1)  # of this thread
         while True:
             with self._condition:
                 while not (self._ready or self._writing or self._side or self._stopping or self._cancelled):
@@ -150,13 +143,8 @@ class ModelThread:
             completions = self._scheduler.step()
             self._measurements.step_s.observe(time.perf_counter() - begin)
             self._report(completions, events)
-        self._count()
+        self._measurements.in_work.set(len(self._writing))
         self._send(events)
-
-    def _count(self) -> None:
-        """Note answers in the making; other threads have theirs."""
-        self._measurements.in_work.inc(len(self._writing) - self._counted)
-        self._counted = len(self._writing)
 
     def _joining(self) -> list[Prepared]:
         """Requests whose rows are free, of the clients with the fewest answers in the making first."""
@@ -222,14 +210,12 @@ class ModelThread:
             self._scheduler.cancel(gone)
             for number in gone:
                 del self._writing[number]
-            self._count()
 
     def _recover(self, error: Exception) -> None:
         """The model failed: what it was writing has no answer, what waits has."""
         _LOG.error("the model failed: %s", name_and_place(error))
         jobs = {one.job for one in self._writing.values()}
         self._writing.clear()
-        self._count()
         self._scheduler = self._new_scheduler()
         failed = ApiError(500, f"the model failed ({type(error).__name__}); try again", code="model_failed")
         self._send([(job, Failed(failed)) for job in jobs])
