@@ -2,14 +2,16 @@ r"""Foreign images: how many get a value invented, how many real ones are refuse
 
     phisight demo --out runs/demo
     python benchmarks/foreign.py --start runs/demo [--seeds 5] [--steps 300] [--rows 300]    trains, answers, table
+    python benchmarks/foreign.py --start runs/photos --split test    asks about rows of the start's own data set
 
 Every seed trains the demo's weights on twice with the same rows and steps: as they are (``plain``), and with a tenth of
 the examples showing drawn foreign images (``abstain``). Both answer products drawn for the seed, which no model has
 seen, and foreign images of kinds that no training has shown. Goals: invented values on at most 5 % of the foreign
 images, at most 2 % of the real ones refused, and right answers to real images no fewer than without (interval of the
-difference: paired bootstrap over products of all seeds). ``unlike`` is the share over the threshold of ``unfamiliar``,
-which is fitted on each model's training images with a threshold from the validation split at 2 %. A finished training
-adds a line to OUT/results.jsonl; the same command continues after the last one.
+difference: paired bootstrap over products of all seeds). Refused is what the model says shows nothing, and what is over
+the threshold of ``unfamiliar``, which is fitted on each model's training images with a threshold that 1 % of the
+validation images exceed; ``unlike`` is the share over it alone, ``words`` what the model's own answers reach without
+it. A finished training adds a line to OUT/results.jsonl; the same command continues after the last one.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
+from phisight.core.dataset_folder import SPLITS, Split
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.foreign_images import read_foreign
 from phisight.data.dataset.image_groups import recorded_sizes
 from phisight.evaluate import evaluate, paired_difference, read_rows
-from phisight.evaluate.limits.foreign import foreign_figures, foreign_rows, refused, share
+from phisight.evaluate.limits.foreign import foreign_figures, foreign_rows, refused, refusing, share
 from phisight.evaluate.metrics import is_right
 from phisight.evaluate.statistics.group_test import MEAN
 from phisight.export.subject import find_data, read_run, task_of_run
@@ -37,11 +40,10 @@ from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
 from phisight.workflows.load import load_run
-from phisight.workflows.predict import predictor_of, thumbnail_features
-from phisight.workflows.references import fitted_familiarity
+from phisight.workflows.predict import fitted_familiarity, predictor_of, unfamiliar_scores
 from phisight.workflows.train import train
 
-SHARE, FOREIGN_IMAGES, FRESH_SEED, FALSE_ALARMS = 0.1, 200, 400, 0.02
+SHARE, FOREIGN_IMAGES, FRESH_SEED = 0.1, 200, 400
 
 
 def trained(start: Path, out: Path, seed: int, steps: int, portion: float) -> Path:
@@ -66,28 +68,29 @@ def trained(start: Path, out: Path, seed: int, steps: int, portion: float) -> Pa
     return train(recipe_from(values), overwrite=True)
 
 
-def measured(run: Path, fresh: Path, foreign: Path) -> dict[str, Any]:
+def measured(run: Path, asked: Path, split: Split, foreign: Path) -> dict[str, Any]:
     """What a run answers about products and about foreign images."""
     model, processor, recipe = load_run(run)
     model.eval()
     task, data = task_of_run(run, recipe), recipe.data.path
     settings = recipe.evaluate.model_copy(update={"batch_size": 32})
     predictor = predictor_of(model, processor, settings, "text", task, [data], run=run, continuous=True)
-    rows = read_rows(fresh, task, "train").rows
+    rows = read_rows(asked, task, split).rows
     images = read_foreign(foreign)
     strange = foreign_rows(images.folder, images.rows, task)
-    real, other = evaluate(predictor, rows, task), evaluate(predictor, strange, task)
+    written, other = evaluate(predictor, rows, task), evaluate(predictor, strange, task)
     known = fitted_familiarity(
         model,
         processor,
         read_rows(data, task, "train", limit=1000).rows,
         read_rows(data, task, "validation", limit=1000).rows,
-        FALSE_ALARMS,
+        settings.false_alarms,
     )
-    over = [
-        [known.score(thumbnail_features(model, processor, row.recorded)) > 1 for row in some]
-        for some in (rows, strange)
-    ]
+    scores = [unfamiliar_scores(known, model, processor, some) for some in (rows, strange)]
+    over = [[one > 1 for one in some] for some in scores]
+    real, answered = written, other
+    if task.abstains:
+        real, answered = (refusing(one, some) for one, some in zip((written, other), scores, strict=True))
     right = {
         name: [
             values is not None and is_right(task, name, row.truth[name], values[name])
@@ -99,7 +102,8 @@ def measured(run: Path, fresh: Path, foreign: Path) -> dict[str, Any]:
         "right": right,
         "groups": real.groups,
         "refused": refused(real),
-        "foreign": foreign_figures(other),
+        "foreign": foreign_figures(answered),
+        "words": {"refused": refused(written), "foreign": foreign_figures(other)},
         "over_real": share(over[0]),
         "over_foreign": share(over[1]),
     }
@@ -110,21 +114,29 @@ def lines_of(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.is_file() else []
 
 
-def measure(start: Path, out: Path, results: Path, seeds: Sequence[int], steps: int, rows: int) -> None:
-    """Train and answer what ``results`` does not hold yet."""
+def measure(
+    start: Path, out: Path, results: Path, seeds: Sequence[int], steps: int, rows: int, split: Split | None = None
+) -> None:
+    """Train and answer what ``results`` lacks; a ``split`` of the start's data stands in for drawn products."""
     done = {(line["seed"], line["training"]) for line in lines_of(results)}
     for seed in seeds:
-        fresh, foreign = out / f"fresh-{seed}", out / f"foreign-{seed}"
-        if not fresh.is_dir():
-            make(rows, fresh, seed=FRESH_SEED + seed, settings=preset("demo"))
+        foreign = out / f"foreign-{seed}"
+        asked = find_data(start, read_run(start)) if split else out / f"fresh-{seed}"
+        if not asked.is_dir():
+            make(rows, asked, seed=FRESH_SEED + seed, settings=preset("demo"))
         if not foreign.is_dir():
-            sizes = recorded_sizes(DatasetFolder.open(fresh).rows())
+            sizes = recorded_sizes(DatasetFolder.open(asked).rows())
             make_foreign(FOREIGN_IMAGES, foreign, seed=FRESH_SEED + seed, kinds=list(HELD_OUT), sizes=sizes)
         for training, portion in (("plain", 0.0), ("abstain", SHARE)):
             if (seed, training) in done:
                 continue
             run = trained(start, out / "run", seed, steps, portion)
-            line = {"seed": seed, "training": training, "steps": steps, **measured(run, fresh, foreign)}
+            line = {
+                "seed": seed,
+                "training": training,
+                "steps": steps,
+                **measured(run, asked, split or "train", foreign),
+            }
             shutil.rmtree(run)
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -134,15 +146,22 @@ def measure(start: Path, out: Path, results: Path, seeds: Sequence[int], steps: 
 
 def table(lines: Sequence[dict[str, Any]]) -> None:
     """Print the figures of all seeds together, and whether the goals are reached."""
-    print("| training | seeds | foreign images with an invented value | real images refused | unlike: real | foreign |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| training | seeds | foreign images with an invented value | real refused | unlike: real | foreign |", end=""
+    )
+    print(" words: invented | refused |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     for training in ("plain", "abstain"):
         some = [line for line in lines if line["training"] == training]
         if not some:
             continue
         found = [
-            _together([line[a][b] if b else line[a] for line in some])
-            for a, b in (("foreign", "invented"), ("refused", ""), ("over_real", ""), ("over_foreign", ""))
+            _together(of)
+            for of in (
+                [line["foreign"]["invented"] for line in some],
+                *([line[name] for line in some] for name in ("refused", "over_real", "over_foreign")),
+                [line["words"]["foreign"]["invented"] for line in some],
+                [line["words"]["refused"] for line in some],
+            )
         ]
         print(f"| {training} | {len(some)} | " + " | ".join(found) + " |")
     kinds = sorted({kind for line in lines for kind in line["foreign"]["by_kind"]})
@@ -177,11 +196,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/foreign"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rows", type=int, default=300, help="products that are answered")
+    parser.add_argument("--rows", type=int, default=300, help="products that are drawn and answered")
+    parser.add_argument("--split", choices=SPLITS, help="answer this split of the start's own data set instead")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     results = chosen.out / "results.jsonl"
-    measure(chosen.start, chosen.out, results, range(chosen.seeds), chosen.steps, chosen.rows)
+    measure(chosen.start, chosen.out, results, range(chosen.seeds), chosen.steps, chosen.rows, chosen.split)
     table(lines_of(results))
 
 

@@ -15,9 +15,12 @@ from transformers import AutoModelForImageTextToText
 
 from phisight.core.dataset_folder import METADATA
 from phisight.core.recipe import changed, write_recipe
+from phisight.core.run_folder import FOREIGN_IMAGES
 from phisight.core.settings import LoraSettings, ModelSettings, Recipe
+from phisight.data.dataset.foreign_images import read_foreign
 from phisight.workflows.load import load_run
 from phisight.workflows.train import train
+from tests.helpers.answer_pairs import write_pairs
 from tests.helpers.ranks import (
     PATIENCE,
     Child,
@@ -110,6 +113,30 @@ def test_validation_is_that_of_one_process(
         answers = losses(tmp_path / name, "eval/title_edit_similarity")
         assert len(answers) == 4  # the first before any step
         torch.testing.assert_close(answers, losses(tmp_path / "whole", "eval/title_edit_similarity"))
+
+
+@pytest.mark.parametrize(("fsdp", "objective"), [(False, "sft"), (True, "sft"), (False, "dpo")])
+def test_foreign_images_are_those_of_one_process(
+    fsdp: bool, objective: str, child: Child, full: Callable[..., Recipe], own_data: Path, tmp_path: Path
+) -> None:
+    """Drawn once, shown to the same examples: the curve of one process, which differs from one without them."""
+    pairs = write_pairs(own_data, tmp_path / "pairs.jsonl") if objective == "dpo" else None
+    every = {"evaluate_every": None, "save_every": 6, "steps": 6, "objective": objective, "numbers": "text"}
+
+    def made(name: str, batch_size: int, *, share: float = 0.3, **train: Any) -> Recipe:
+        found = with_data(
+            at(full(batch_size, 1, abstain={"share": share}, **every, **train), tmp_path / name), own_data
+        )
+        return found.model_copy(update={"preference": changed(found.preference, pairs=pairs)})
+
+    train(made("whole", 8))
+    train(made("plain", 8, share=0.0))
+    assert together(child, train_as, made("two", 4, fsdp=fsdp)) == [0, 0]
+    drawn = [read_foreign(tmp_path / name / FOREIGN_IMAGES).rows for name in ("whole", "two")]
+    assert drawn[0] == drawn[1]
+    assert drawn[0]
+    assert_same_curve(losses(tmp_path / "two"), losses(tmp_path / "whole"))
+    assert (losses(tmp_path / "plain") - losses(tmp_path / "whole")).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("fsdp", [False, True])

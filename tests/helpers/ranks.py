@@ -51,10 +51,11 @@ def train_as(rank: int, ranks: int, port: int, recipe: Recipe, **options: Any) -
 
 
 def forbid_writing() -> None:
-    """Only the first process may store features, write checkpoints and figures."""
+    """Only the first process may draw foreign images, store features, write checkpoints and figures."""
     from phisight.track import JsonlTracker
     from phisight.train.cache.store import TensorStore
     from phisight.train.checkpoint import manifest
+    from phisight.train.examples import abstaining
     from phisight.workflows import train
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -64,6 +65,7 @@ def forbid_writing() -> None:
     JsonlTracker.start = refuse  # type: ignore[method-assign]
     manifest.publish = manifest.clear_partial = refuse  # type: ignore[assignment]
     vars(train)["save_best"] = refuse
+    vars(abstaining)["make_foreign"] = refuse
 
 
 def note_shards(out: Path, rank: int) -> None:

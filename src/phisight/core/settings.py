@@ -192,8 +192,9 @@ class EvaluateSettings(Settings):
     foreign: Literal["drawn"] | Path | None = None
     """Images that show nothing of the task, answered too: ``drawn``, or a folder; None means drawn where answers may
     say that nothing is shown."""
-    false_alarms: float = Field(default=0.02, gt=0, lt=0.5)
-    """Share of the validation images that count as unlike the training images."""
+    false_alarms: float = Field(default=0.01, gt=0, lt=0.5)
+    """Share of the validation images that count as unlike the training images, and that are refused where answers may
+    abstain."""
 
 
 class TrackSettings(Settings):

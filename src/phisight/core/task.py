@@ -119,6 +119,11 @@ class Task(BaseModel):
         return all(field.may_be_absent for field in fields) and any(field.abstain for field in fields)
 
     @property
+    def needed(self) -> list[str]:
+        """Fields that every row has a value of."""
+        return [name for name in self.names if not self.fields[name].optional]
+
+    @property
     def not_shown(self) -> dict[str, str]:
         """A row of a task that abstains: an image that shows no field."""
         return {name: self.fields[name].absent for name in self.names}

@@ -104,7 +104,9 @@ class Predictions:
         texts = [own or text for own, text in zip(self.written or self.answers, self.answers, strict=True)]
         parsed: list[Mapping[str, FieldValue] | None] = []
         for text, values in zip(texts, self.parsed, strict=True):
-            parsed.append(_read(self.task, text, None)[0] if text is not None and values is not None else None)
+            if text is not None and values is not None and any(value is not None for value in values.values()):
+                values = _read(self.task, text, None)[0]
+            parsed.append(values)
         return replace(self, answers=texts, parsed=parsed, written=())
 
     @cached_property

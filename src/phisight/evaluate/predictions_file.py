@@ -14,7 +14,8 @@ RUN/predictions.parquet, one line for each row and image condition:
     reason     string   why no fields could be read; null where they could
     truth      struct   the task's fields: text and category string, number double, integer int64, date date32, boolean
                         bool, list list<string>; null where an optional field has no value
-    predicted  struct   fields read from the answer; null where they could not be read
+    predicted  struct   fields read from the answer; null where they could not be read; each null where the image is
+                        refused as unlike the training images, whatever the answer says
     error      double   0 (all right) to 1 (all wrong), the mean over fields; orders rows from best to worst
     thumbnail  binary   JPEG of the row's own image, for some of the rows with real images
     drawn      bool     belongs to the random sample of those (the others are there for being wrong)

@@ -16,15 +16,15 @@ class Answer(dict[str, Any]):
     """Fields by name; empty where the answer could not be read or the image could not be used.
 
     Text and categories are str, numbers float, integers int, dates datetime.date, booleans bool, lists list of str;
-    None where an optional field has no value.
+    None where an optional field has no value, and in all fields where the image is refused.
 
     Attributes:
-        text: What the model wrote, with its numbers; empty without an answer.
+        text: What the model wrote, with its numbers, of a refused image, too; empty without an answer.
         confidence: For each field how probable it is to be right, 0 to 1 (calibrated on validation rows where the model
             brings that); empty where nothing is known.
         interval: For each number field the ends of its interval; empty where the model brings none.
         unfamiliar: How unlike the training images the image is; above 1 it is less familiar than nearly all validation
-            images. None where the model does not bring what it takes.
+            images, and refused where the task may abstain. None where the model does not bring what it takes.
         error: Why there are no fields; None where there are.
         task: Whose fields these are.
     """
@@ -65,6 +65,12 @@ class Answer(dict[str, Any]):
         """Whether the image is less familiar than the threshold allows; False where nothing is known."""
         return self.unfamiliar is not None and self.unfamiliar > 1
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether a field that every row has is not shown: the model says so, or the image is too unfamiliar."""
+        needed = () if self.task is None else self.task.needed
+        return self.ok and any(self[name] is None for name in needed)
+
     def json(self) -> dict[str, Any]:
         """The fields as JSON holds them: a date as text. ``Extractor.schema`` is the schema."""
         return dict(self) if self.task is None else self.task.as_json(self)
@@ -86,7 +92,11 @@ class AnswerReader:
     """Scores how unfamiliar images are; None without what was fitted on training images."""
 
     def read(self, completion: Completion) -> Answer:
-        """The fields of a completion; one that is not to be read (it was cut, say) has none."""
+        """The fields of a completion; one that is not to be read (it was cut, say) has none.
+
+        Where answers may abstain, an image above the threshold of ``unfamiliar`` has no value in any field, whatever
+        the model wrote.
+        """
         if completion.unread is not None:
             answer = Answer(text=completion.text, error=f"not read: {completion.unread}")
         else:
@@ -94,6 +104,9 @@ class AnswerReader:
             answer = self.answer(completion.text, raw or {})
         if self.familiarity is not None and completion.pooled is not None:
             answer.unfamiliar = self.familiarity.score(completion.pooled.numpy())
+            if answer.ok and answer.is_unfamiliar and self.task.abstains:
+                nothing = dict.fromkeys(self.task.names)
+                return Answer(nothing, text=answer.text, unfamiliar=answer.unfamiliar, task=self.task)
         return answer
 
     def answer(self, text: str, raw: Mapping[str, float]) -> Answer:

@@ -1,10 +1,10 @@
 """How unlike the training images an image is, from the vision tower's features of its thumbnail.
 
-    features    mean and standard deviation of the thumbnail's patches, float32[D]
+    features    mean and standard deviation of the thumbnail's patches, means of its quarters, float32[D]
     distance    Mahalanobis distance to the training images: along their principal components each by its own variance,
                 across them by the variance that is left
     unfamiliar  distance / threshold; above 1 an image is less familiar than all but ``false_alarms`` of the
-                validation images
+                validation images, and a task whose answers may abstain refuses it
 
 ``unfamiliar.safetensors`` beside the weights holds all of it; a model without the file has no such score.
 """
@@ -26,7 +26,7 @@ from phisight.core.errors import CheckpointError
 from phisight.core.run_folder import UNFAMILIAR, atomic_file
 
 FORMAT = "phisight-unfamiliar/1"
-MOST_COMPONENTS = 64
+MOST_COMPONENTS = 512
 _SMALLEST = 1e-6
 _TENSORS = ("mean", "scale", "components", "variances")
 
@@ -62,7 +62,7 @@ class Familiarity:
         scaled = (training - mean) / scale
         _, singular, components = np.linalg.svd(scaled, full_matrices=False)
         variances = singular.astype(np.float64) ** 2 / len(training)
-        count = min(max(1, min(MOST_COMPONENTS, len(training) // 4, training.shape[1] - 1)), len(variances))
+        count = min(max(1, min(MOST_COMPONENTS, len(training) // 2, training.shape[1] - 1)), len(variances))
         left = (float((scaled**2).sum()) / len(training) - variances[:count].sum()) / max(1, scaled.shape[1] - count)
         kept = np.maximum([*variances[:count], left], _SMALLEST).astype(np.float32)
         found = cls(mean, scale, components[:count], kept, 1.0, false_alarms, len(training), len(validation))
@@ -71,8 +71,11 @@ class Familiarity:
         return replace(found, threshold=max(float(distances[rank - 1]), _SMALLEST))
 
     def distances(self, features: Array) -> NDArray[np.float64]:
-        """float64[N]: distance of features float32[N, D] to the training images."""
-        scaled = (features - self.mean) / self.scale
+        """float64[N]: distance of features float32[N, D] to the training images.
+
+        Files of earlier versions know the first features only, and ask for no others.
+        """
+        scaled = (features[:, : len(self.mean)] - self.mean) / self.scale
         along = scaled @ self.components.T
         across = np.maximum((scaled**2).sum(axis=1) - (along**2).sum(axis=1), 0)
         squared = (along**2 / self.variances[:-1]).sum(axis=1) + across / self.variances[-1]

@@ -38,7 +38,7 @@ class Completion:
     unread: str | None = None
     """Why nothing is to be read from it (cut, no number that could be decided); None where it can be read as it is."""
     pooled: Tensor | None = None
-    """float32[images, 2M]: the tower's features of each thumbnail, pooled; None where nobody asked for them."""
+    """float32[images, 6M]: the tower's features of each thumbnail, pooled; None where nobody asked for them."""
 
 
 @dataclass

@@ -209,9 +209,11 @@ def images_given(pixel_values: Tensor | None, image_sizes: Tensor | None, image_
 
 
 def pooled_patches(features_KnnM: Tensor) -> Tensor:
-    """float32[K, 2M]: mean and standard deviation over the merged patches of each crop."""
-    patches = features_KnnM.float().flatten(1, 2)
-    return torch.cat([patches.mean(dim=1), patches.std(dim=1)], dim=1)
+    """float32[K, 6M]: mean and standard deviation of each crop's merged patches, and the means of its quarters."""
+    patches_KnnM = features_KnnM.float()
+    patches = patches_KnnM.flatten(1, 2)
+    quarters = nn.functional.adaptive_avg_pool2d(patches_KnnM.permute(0, 3, 1, 2), 2).flatten(1)
+    return torch.cat([patches.mean(dim=1), patches.std(dim=1), quarters], dim=1)
 
 
 def initialize_vision(module: nn.Module, std: float) -> None:

@@ -39,26 +39,30 @@ from phisight.evaluate.limits.answer_confidence import calibration_of, errors_by
 from phisight.evaluate.limits.foreign import foreign_figures, refused
 from phisight.export.describe import describe_run
 from phisight.export.merge import ADAPTER_CONFIG
-from phisight.export.subject import TINY, data_of_run, find_data, read_run, read_trained_run
+from phisight.export.subject import TINY, find_data, read_run, read_trained_run
 from phisight.workflows.load import base_model, base_model_label, load_model, load_run, task_of_run
 from phisight.workflows.predict import with_numbers_of
 from phisight.workflows.references import (
     against_base,
     baseline_scores,
     familiarity_scores,
-    fitted_familiarity,
     foreign_of,
     intervals_around,
 )
-from phisight.workflows.results_folder import INTERVAL_ROWS, Evaluation, Progress, evaluation_facts, results_folder
+from phisight.workflows.results_folder import (
+    FAMILIAR_ROWS,
+    INTERVAL_ROWS,
+    Evaluation,
+    Progress,
+    evaluation_facts,
+    results_folder,
+)
 from phisight.workflows.tracking import evaluation_tracker, send_evaluation
 
 _LOG = logging.getLogger(__name__)
 
 BASE_MODEL_ROWS = 100
 """Rows that the base model answers by default; the comparison is over these."""
-FAMILIAR_ROWS = 1000
-"""Most rows of a split whose images say what familiar ones look like, or are compared with them."""
 BASELINE_ROWS = 5000
 """Most training rows that the baselines on image features learn from."""
 
@@ -141,7 +145,7 @@ def _base_model_answers(
         return None, None, {"base_model": str(error)}
     plain = recipe.train.model_copy(update={"numbers": "text"})  # no other method is learned yet
     text, identity = recipe.model_copy(update={"train": plain}), f"{recipe.model.name} {recipe.seed}"
-    untuned = replace(evaluation, model=base, processor=processor, recipe=text, identity=identity)
+    untuned = replace(evaluation, model=base, processor=processor, recipe=text, identity=identity, refuses=False)
     answers = untuned.answers("real", "base_model", [evaluation.found.rows[index] for index in sample])
     return answers, base if (best / ADAPTER_CONFIG).is_file() else None, {}
 
@@ -221,15 +225,10 @@ def _limits(
         evaluation.require_confidences()
         some = real.subset(sample_of(real.rows, INTERVAL_ROWS, seed))
         found["risk_coverage"] = errors_by_confidence(some, scores.get("calibration") or {}, seed)
-        train = [evaluation.training_rows[one] for one in sample_of(evaluation.training_rows, FAMILIAR_ROWS, seed)]
-        validation = evaluation.other_rows("validation", FAMILIAR_ROWS)
-        model, processor = evaluation.model, evaluation.processor
-        known = fitted_familiarity(model, processor, train, validation, settings.false_alarms)
         asked = [real.rows[one] for one in sample_of(real.rows, FAMILIAR_ROWS, seed)]
-        found["unfamiliar"] = familiarity_scores(known, model, processor, asked, foreign, seed)
-        run = evaluation.run
-        if run is not None and evaluation.folder.resolve() == data_of_run(run, evaluation.recipe).resolve():
-            known.write(run / run_folder.BEST)
+        of_real, of_foreign = evaluation.unfamiliar(asked), evaluation.unfamiliar(foreign)
+        known = evaluation.familiarity
+        found["unfamiliar"] = familiarity_scores(known, asked, of_real, foreign, of_foreign, seed)
     except (EvaluationError, ImageError) as error:
         missing["unfamiliar"] = str(error)
     return found

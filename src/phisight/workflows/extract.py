@@ -142,6 +142,11 @@ def open_extractor(
         raise SettingsError("--engine openai needs the address of the server; add --url http://HOST:PORT/v1")
     client = ChatClient(options.url, options.served_model, key=os.environ.get("OPENAI_API_KEY"))
     fitting = fitting_server(file, client, notify)
+    if file.task.abstains and subject.file(UNFAMILIAR) is not None:
+        notify(
+            "no image is refused for being unlike the training images: a server's chat completions do not say how "
+            "unfamiliar an image is; ask its /v1/extract, or leave --engine openai out"
+        )
     variant = f"{client.url} {options.served_model or ''}".strip() + (" as it is" if fitting is not file else "")
     return Extractor(name, OpenAIEngine(client, file.max_new_tokens), reader_of(fitting), variant)
 

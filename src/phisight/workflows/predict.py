@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phisight.core.errors import DatasetError, EvaluationError
+from phisight.core.errors import DatasetError, EvaluationError, ImageError
 from phisight.core.kinds import Known
 from phisight.core.settings import EvaluateSettings, Numbers, Recipe
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
+from phisight.evaluate import EvalRow
 from phisight.export.task_file import TaskFile
 from phisight.extraction.chat_client import OWNER, ChatClient
+from phisight.extraction.familiarity import Familiarity
 from phisight.generate import AnswerGrammar, ImageSource, Predictor, load_rgb, number_writer
 from phisight.model.number_head import head_of
 from phisight.model.vision import pooled_patches
@@ -131,7 +134,7 @@ def tower_features(model: Any, processor: Any, images: Sequence[ImageSource]) ->
 
 @torch.no_grad()
 def thumbnail_features(model: Any, processor: Any, images: Sequence[ImageSource]) -> NDArray[np.float32]:
-    """float32[N, 2M]: mean and standard deviation of the tower's patches of each thumbnail, as prediction sees it."""
+    """float32[N, 6M]: the tower's patches of each thumbnail, pooled, as prediction sees it."""
     embedding = model.model.vision_embed_tokens
     found = []
     for start in range(0, len(images), _FEATURE_BATCH):
@@ -139,6 +142,33 @@ def thumbnail_features(model: Any, processor: Any, images: Sequence[ImageSource]
         pixels = processor.image_processor(batch, return_tensors="pt")["pixel_values"][:, 0]
         found.append(pooled_patches(embedding.tower_features(pixels)).cpu().numpy())
     return np.concatenate(found)
+
+
+def fitted_familiarity(
+    model: Any, processor: Any, train: Sequence[EvalRow], validation: Sequence[EvalRow], false_alarms: float
+) -> Familiarity:
+    """What scores how unlike the training images an image is, with its threshold from the validation images."""
+    seen, held_out = (
+        thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
+        for rows in (train, validation)
+    )
+    return Familiarity.fit(seen, held_out, false_alarms)
+
+
+def unfamiliar_scores(known: Familiarity, model: Any, processor: Any, rows: Sequence[EvalRow]) -> list[float]:
+    """How unfamiliar each row is: the least familiar of its images; nan where one cannot be used."""
+    if not rows:
+        return []
+    try:
+        features = thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
+    except ImageError:
+        if len(rows) == 1:
+            return [math.nan]
+        half = len(rows) // 2
+        return [one for some in (rows[:half], rows[half:]) for one in unfamiliar_scores(known, model, processor, some)]
+    starts = np.cumsum([0, *(len(row.images) for row in rows)])[:-1]
+    scores: list[float] = (np.maximum.reduceat(known.distances(features), starts) / known.threshold).tolist()
+    return scores
 
 
 def _text_room(task: Task, tokenizer: Any, limits: AnswerLimits, most: int) -> int:

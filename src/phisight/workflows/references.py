@@ -29,7 +29,7 @@ from phisight.evaluate import (
 from phisight.evaluate.limits.foreign import foreign_rows, grouped_share, share
 from phisight.extraction.familiarity import Familiarity
 from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
-from phisight.workflows.predict import thumbnail_features, tower_features
+from phisight.workflows.predict import tower_features
 
 FOREIGN_ROWS = 200
 """Foreign images that are drawn for an evaluation."""
@@ -121,35 +121,22 @@ def foreign_of(settings: EvaluateSettings, task: Task, out: Path, seed: int, row
     return foreign_rows(folder, read_foreign(folder).rows, task)
 
 
-def fitted_familiarity(
-    model: Any, processor: Any, train: Sequence[EvalRow], validation: Sequence[EvalRow], false_alarms: float
-) -> Familiarity:
-    """What scores how unlike the training images an image is, with its threshold from the validation images."""
-    seen, held_out = (
-        thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
-        for rows in (train, validation)
-    )
-    return Familiarity.fit(seen, held_out, false_alarms)
-
-
 def familiarity_scores(
-    found: Familiarity, model: Any, processor: Any, real: Sequence[EvalRow], foreign: Sequence[EvalRow], seed: int
+    known: Familiarity,
+    real: Sequence[EvalRow],
+    of_real: Sequence[float],
+    foreign: Sequence[EvalRow],
+    of_foreign: Sequence[float],
+    seed: int,
 ) -> dict[str, Any]:
     """Key ``unfamiliar`` of scores.json: how many of some real and of the foreign images are over the threshold."""
-    over = [(_unfamiliar(found, model, processor, rows) > 1).tolist() if rows else [] for rows in (real, foreign)]
     groups = [row.group or row.key for row in real]
-    scores = {**found.facts(), "real": grouped_share(over[0], groups, seed=seed)}
+    scores = {**known.facts(), "real": grouped_share([one > 1 for one in of_real], groups, seed=seed)}
     if foreign:
-        kinds = sorted({row.key for row in foreign})
+        over = [one > 1 for one in of_foreign]
         by_kind = {
-            kind: share([one for one, row in zip(over[1], foreign, strict=True) if row.key == kind]) for kind in kinds
+            kind: share([one for one, row in zip(over, foreign, strict=True) if row.key == kind])
+            for kind in sorted({row.key for row in foreign})
         }
-        scores |= {"foreign": share(over[1]), "foreign_by_kind": by_kind}
+        scores |= {"foreign": share(over), "foreign_by_kind": by_kind}
     return scores
-
-
-def _unfamiliar(found: Familiarity, model: Any, processor: Any, rows: Sequence[EvalRow]) -> NDArray[np.float64]:
-    """float64[N]: the score of each row, that of the least familiar of its images."""
-    features = thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
-    starts = np.cumsum([0, *(len(row.images) for row in rows)])[:-1]
-    return np.asarray(np.maximum.reduceat(found.distances(features), starts) / found.threshold, np.float64)

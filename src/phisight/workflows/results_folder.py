@@ -15,21 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from phisight.core.dataset_folder import Split
-from phisight.core.errors import EvaluationError
+from phisight.core.errors import EvaluationError, ImageError
 from phisight.core.geometry import CROP_SIZE, hd_grid
-from phisight.core.run_folder import ANSWER_LOG, EVALUATIONS, FINGERPRINT
+from phisight.core.run_folder import ANSWER_LOG, BEST, EVALUATIONS, FINGERPRINT, UNFAMILIAR
 from phisight.core.settings import EvaluateSettings, Recipe
 from phisight.core.task import Task
-from phisight.evaluate import EvalRow, EvalRows, Images, Predictions, evaluate, read_rows
+from phisight.evaluate import EvalRow, EvalRows, Images, Predictions, evaluate, read_rows, sample_of
 from phisight.evaluate.image_conditions import grids_of
+from phisight.evaluate.limits.foreign import refusing
 from phisight.export.subject import data_of_run
+from phisight.extraction.familiarity import Familiarity
 from phisight.generate import Predictor
 from phisight.generate.decoding.schedulable import unschedulable
 from phisight.track import CompositeTracker
-from phisight.workflows.predict import predictor_of
+from phisight.workflows.predict import fitted_familiarity, predictor_of, unfamiliar_scores
 
 _LOG = logging.getLogger(__name__)
 
+FAMILIAR_ROWS = 1000
+"""Most rows of a split whose images say what familiar ones look like, or are compared with them."""
 INTERVAL_ROWS = 1000
 """Most validation rows that are answered for intervals and calibration; levels then hold to about a percent."""
 
@@ -56,13 +60,15 @@ class Evaluation:
     """Changes when the weights do, so that neither answers nor figures of earlier ones are taken over."""
     progress: Progress
     tracker: CompositeTracker | None
+    refuses: bool = True
+    """Whether images unlike the training images are refused, as a prediction does, where answers may abstain."""
 
     def answers(self, images: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
-        """Answers under one image condition, written to an answer log as they come."""
-        name = name or images
-        return evaluate(
+        """Answers under one image condition, written to an answer log as they come; see ``refusing``."""
+        name, asked = name or images, self.found.rows if rows is None else rows
+        found = evaluate(
             self.predictor,
-            self.found.rows if rows is None else rows,
+            asked,
             self.task,
             images=images,
             seed=self.recipe.seed,
@@ -72,6 +78,49 @@ class Evaluation:
             grids=self.grids if rows is None else None,
             progress=lambda done, total: self.progress(name, done, total),
         )
+        return refusing(found, self.unfamiliar(asked)) if self.limit else found
+
+    @cached_property
+    def familiarity(self) -> Familiarity:
+        """What says how unlike the training images an image is: fitted on those of the run's own data set, which is
+        written beside its weights; on another data set the one that is there.
+
+        EvaluationError or ImageError where it cannot be fitted.
+        """
+        run, seed = self.run, self.recipe.seed
+        own = run is not None and self.folder.resolve() == data_of_run(run, self.recipe).resolve()
+        weights = Path(self.recipe.model.name) if run is None else run / BEST
+        stored = None if own else Familiarity.read(weights / UNFAMILIAR)
+        if stored is not None:
+            return stored
+        train = [self.training_rows[one] for one in sample_of(self.training_rows, FAMILIAR_ROWS, seed)]
+        validation = self.other_rows("validation", FAMILIAR_ROWS)
+        known = fitted_familiarity(self.model, self.processor, train, validation, self.settings.false_alarms)
+        if own:
+            known.write(weights)
+        return known
+
+    @cached_property
+    def limit(self) -> Familiarity | None:
+        """Above whose threshold an image is refused; None where answers may not abstain, or nothing could be fitted."""
+        if not self.refuses or not self.task.abstains:
+            return None
+        try:
+            return self.familiarity
+        except (EvaluationError, ImageError) as error:
+            _LOG.warning("no image is refused as unlike the training images: %s", error)
+            return None
+
+    @cached_property
+    def _scores(self) -> dict[tuple[Path, ...], float]:
+        return {}
+
+    def unfamiliar(self, rows: Sequence[EvalRow]) -> list[float]:
+        """How unfamiliar each row is, computed once; nan where an image cannot be used."""
+        new = {row.images: row for row in rows if row.images not in self._scores}
+        scores = unfamiliar_scores(self.familiarity, self.model, self.processor, list(new.values()))
+        self._scores.update(zip(new, scores, strict=True))
+        return [self._scores[row.images] for row in rows]
 
     @cached_property
     def grids(self) -> list[Hashable]:

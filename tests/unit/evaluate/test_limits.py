@@ -7,7 +7,7 @@ import pytest
 
 from phisight.core.task import Task
 from phisight.evaluate import EvalRow, Predictions
-from phisight.evaluate.limits.foreign import foreign_figures, foreign_rows, grouped_share, refused
+from phisight.evaluate.limits.foreign import foreign_figures, foreign_rows, grouped_share, refused, refusing
 from phisight.evaluate.limits.risk_coverage import COVERAGES, risk_coverage
 from phisight.evaluate.statistics.wilson import wilson
 from tests.helpers.shop import answer_of, make_rows
@@ -69,6 +69,24 @@ def test_refusals_of_real_images_are_counted_by_product(tmp_path: Path) -> None:
     found = refused(answered(rows, answers))
     assert (found["count"], found["of"], found["groups"]) == (2, 8, 8)
     assert found["interval"][0] < 0.25 < found["interval"][1]
+
+
+def test_an_image_that_is_too_unfamiliar_has_no_value(tmp_path: Path) -> None:
+    """By the image that was shown, not by the row; what cannot be read, or shows no row's image, stays as it is."""
+    rows = make_rows(tmp_path, 5)
+    texts = dict(enumerate([answer_of(1), answer_of(2), answer_of(3), "nonsense", answer_of(4)]))
+    sure = {row: dict.fromkeys(TASK.names, 0.9) for row in (0, 1, 2, 4)}
+    answers = Predictions.of(TASK, rows, "shuffled", [1, 0, 2, 0, None], texts, {}, written=texts, confidences=sure)
+    found = refusing(answers, [1.01, 1.0, float("nan"), 0.2, 9.0])
+    nothing = dict.fromkeys(TASK.names)
+    assert [one == nothing for one in found.parsed] == [False, True, False, False, False]
+    assert [found.parsed[row] for row in (0, 2, 3, 4)] == [answers.parsed[row] for row in (0, 2, 3, 4)]
+    assert found.answers == answers.answers
+    assert [one is not None for one in found.confidences] == [True, False, True, False, True]
+    assert (refused(found)["count"], refused(answers)["count"]) == (1, 0)
+    assert foreign_figures(found)["invented"]["count"] == foreign_figures(answers)["invented"]["count"] - 1
+    assert found.as_written().parsed[1] == nothing
+    assert found.as_written().parsed[0] == answers.parsed[0]
 
 
 def test_groups_widen_the_interval() -> None:

@@ -5,12 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from phisight.core.errors import CheckpointError
 from phisight.core.run_folder import UNFAMILIAR
+from phisight.core.task import Task
+from phisight.extraction.answer import AnswerReader
 from phisight.extraction.familiarity import Familiarity
+from phisight.generate.completions import Completion
 
+TASK = Task(answer="Name: {title}, Price: {price}", fields={"title": "text", "price": "number"})
+TEXT = "Name: Hat, Price: 12.0"
 WIDTH = 24
 
 
@@ -47,6 +53,37 @@ def test_the_least_familiar_of_several_images_counts() -> None:
     assert found.score(far) > 1 > found.score(near)
 
 
+def completion(features: np.ndarray, text: str = TEXT, unread: str | None = None) -> Completion:
+    pooled = torch.from_numpy(features)
+    return Completion(0, text, text, [1], [text.encode()], [-0.1], unread=unread, pooled=pooled)
+
+
+def test_an_unfamiliar_image_is_refused_where_answers_may_abstain() -> None:
+    known = Familiarity.fit(images(1, 300), images(2, 300), 0.02)
+    near, far = images(3, 1), images(3, 1, shift=6.0)
+    bounds = {"price": lambda number: (number - 1, number + 1)}
+    reader = AnswerReader(TASK.abstaining(), bounds, familiarity=known)
+    answer = reader.read(completion(far))
+    assert dict(answer) == {"title": None, "price": None}
+    assert (answer.ok, answer.is_refused, answer.is_unfamiliar, answer.text) == (True, True, True, TEXT)
+    assert (answer.confidence, answer.interval, answer.overall_confidence) == ({}, {}, None)
+    assert answer.json() == {"title": None, "price": None}
+    kept = reader.read(completion(near))
+    assert (kept["title"], kept.is_refused, kept.is_unfamiliar) == ("Hat", False, False)
+    assert kept.confidence
+    assert kept.interval
+    together = reader.read(completion(np.concatenate([near, far])))
+    assert together.is_refused
+    assert reader.read(completion(far, "nonsense")).error
+    assert reader.read(completion(far, unread="cut at 3 tokens")).error == "not read: cut at 3 tokens"
+    said = reader.read(completion(near, "Name: not shown, Price: not shown"))
+    assert (said.is_refused, said.is_unfamiliar) == (True, False)
+    # a task whose answers may not abstain keeps its values, and nothing known refuses nothing
+    plain = AnswerReader(TASK, familiarity=known).read(completion(far))
+    assert (plain["title"], plain.is_refused, plain.is_unfamiliar) == ("Hat", False, True)
+    assert AnswerReader(TASK.abstaining()).read(completion(far))["title"] == "Hat"
+
+
 def test_few_validation_images_take_the_largest_distance() -> None:
     validation = images(2, 10)
     found = Familiarity.fit(images(1, 50), validation, 0.02)
@@ -71,6 +108,13 @@ def test_the_file_holds_all_of_it(tmp_path: Path) -> None:
     assert np.array_equal(again.distances(images(3, 9)), found.distances(images(3, 9)))
     assert Familiarity.read(None) is None
     assert Familiarity.read(tmp_path / "nowhere") is None
+
+
+def test_a_file_of_fewer_features_reads_the_first_ones() -> None:
+    """Earlier versions had mean and standard deviation alone."""
+    few = Familiarity.fit(images(1, 80)[:, :9], images(2, 80)[:, :9], 0.05)
+    fresh = images(3, 9)
+    assert np.array_equal(few.distances(fresh), few.distances(fresh[:, :9]))
 
 
 @pytest.mark.parametrize("damage", ["cut", "format", "tensors", "shapes"])

@@ -36,7 +36,7 @@ def test_a_kind_draws_any_size(kind: str) -> None:
 
 def test_a_folder_is_the_same_on_any_number_of_workers(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
-        make_foreign(15, tmp_path / name, seed=4, workers=workers)
+        make_foreign(len(KINDS), tmp_path / name, seed=4, workers=workers)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert all((tmp_path / "one" / one).read_bytes() == (tmp_path / "two" / one).read_bytes() for one in files)
     opened = DatasetFolder.open(tmp_path / "one")

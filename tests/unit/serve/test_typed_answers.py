@@ -8,11 +8,13 @@ from typing import Any
 
 import httpx
 import jsonschema
+import numpy as np
 import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from phisight.extraction.answer import AnswerReader
+from phisight.extraction.familiarity import Familiarity
 from tests.helpers import served
 
 READER = AnswerReader(served.TASK, {"price": lambda value: (value - 1, value + 1)}, {"title": lambda value: value / 2})
@@ -67,6 +69,24 @@ def test_a_stream_ends_with_the_fields(client: httpx.Client, form: bool) -> None
     assert "".join(one["delta"] for one in deltas) == answer["text"]
     assert answer["fields"] == extracted(client, image).json()["fields"]
     assert len(deltas) > 3
+
+
+@pytest.mark.parametrize(("threshold", "refused"), [(1e-3, True), (1e9, False)])
+def test_an_unfamiliar_image_is_refused_as_by_a_prediction(threshold: float, refused: bool) -> None:
+    width = 24 * served.tiny()[0].config.vision_config.hidden_size
+    flat = np.ones(width, np.float32)
+    known = Familiarity(0 * flat, flat, np.eye(1, width, dtype=np.float32), flat[:2], threshold, 0.01, 9, 9)
+    reader = AnswerReader(served.TASK.abstaining(), familiarity=known)
+    with (
+        served.running(served.served(reader=reader)) as (url, _),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        found = extracted(client, served.image_bytes()).raise_for_status().json()
+    assert (found["unfamiliar"] > 1) is refused
+    assert all((value is None) is refused for value in found["fields"].values())
+    assert (found["overall_confidence"] is None) is refused
+    assert found["error"] is None
+    assert found["text"].startswith("Name: ")
 
 
 def test_free_answers_that_cannot_be_read_are_told_so() -> None:

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +20,7 @@ from phisight.data.dataset.foreign_images import kinds_of, read_foreign
 from phisight.evaluate.limits.risk_coverage import COVERAGES
 from phisight.export.origins import fingerprint_of
 from phisight.export.task_file import TaskFile
+from phisight.extraction.familiarity import Familiarity
 from phisight.sample.foreign.foreign_folder import HELD_OUT
 from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.export import export_model
@@ -92,6 +95,74 @@ def test_an_export_brings_task_and_score_along(run: Path, products: Path, tmp_pa
     assert one.unfamiliar == pytest.approx(other.unfamiliar, rel=1e-3)
     null = {"type": "null"}
     assert all(null in one["anyOf"] for one in load_extractor(tmp_path / "export").schema["properties"].values())
+
+
+def refused_images(predictions: Path) -> set[str]:
+    """Images that an evaluation of their own rows gives no value."""
+    rows = pq.read_table(predictions, columns=["images", "image", "predicted", "reason"]).to_pylist()
+    real = [row for row in rows if row["images"] == "real" and row["reason"] is None]
+    return {row["image"] for row in real if all(value is None for value in row["predicted"].values())}
+
+
+def below_all(folder: Path, threshold: float) -> Familiarity:
+    """The score of a run, with another threshold."""
+    known = Familiarity.read(folder / UNFAMILIAR)
+    assert known is not None
+    replace(known, threshold=threshold).write(folder)
+    return known
+
+
+def test_evaluation_prediction_and_export_refuse_the_same_images(run: Path, products: Path, tmp_path: Path) -> None:
+    """With a threshold that some of the images exceed; another one in the export (planted here) is noticed."""
+    copy, data = shutil.copytree(run, tmp_path / "run"), DatasetFolder.open(products)
+    paths = [data.image_path(row) for row in data.rows("test")]
+    answers = list(load_extractor(copy).extract_many(paths))
+    known = below_all(copy / BEST, 1.0)
+    distances = [known.threshold * (answer.unfamiliar or 0.0) for answer in answers]
+    ordered = np.sort(distances)
+    place = int(np.argmax(np.diff(ordered)))  # the widest gap: rounding moves no image across
+    middle = float(ordered[place : place + 2].mean())
+    below_all(copy / BEST, middle)
+    over = [one > middle for one in distances]
+
+    def refused(model: Path) -> set[str]:
+        found = load_extractor(model).extract_many(paths)
+        return {str(path) for path, answer in zip(paths, found, strict=True) if answer.ok and answer.is_refused}
+
+    moved = shutil.copytree(products, tmp_path / "other")  # of another data set: its threshold is the run's
+    evaluate_run(copy, data=moved, settings=settings(split="test"), base_model_rows=0)
+    folder = copy / "evaluations" / "other-test"
+    scored = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    evaluated = {image.replace(str(moved), str(products)) for image in refused_images(folder / "predictions.parquet")}
+    assert 0 < sum(over) < len(paths)
+    assert {str(path) for path, one, answer in zip(paths, over, answers, strict=True) if one and answer.ok} <= evaluated
+    assert evaluated == refused(copy)
+    assert scored["refused"]["count"] == len(evaluated)
+    export_model(copy, tmp_path / "export", rows=0)
+    assert refused(tmp_path / "export") == evaluated
+    table = predict_into(load_extractor(tmp_path / "export"), [str(path) for path in paths], tmp_path / "out.parquet")
+    rows = pq.read_table(table.out).to_pylist()
+    assert [row["unfamiliar"] > 1 for row in rows] == over
+    assert all(row["title"] is None and row["title_confidence"] is None for row in rows if row["unfamiliar"] > 1)
+
+    below_all(tmp_path / "export", 1e9)
+    assert refused(tmp_path / "export") != evaluated
+
+
+def test_a_run_that_does_not_abstain_refuses_nothing(products: Path, tmp_path: Path) -> None:
+    plain = trained(products, tmp_path / "run", numbers="text")
+    evaluate_run(plain, settings=settings(), base_model_rows=0)
+    before = pq.read_table(plain / "predictions.parquet")
+    image = next(iter((products / "images").rglob("*.jpg")))
+    said = load_extractor(plain).extract(image)
+    below_all(plain / BEST, 1e-6)
+    answer = load_extractor(plain).extract(image)
+    assert answer.is_unfamiliar
+    assert not answer.is_refused
+    assert dict(answer) == dict(said)
+    evaluate_run(plain, settings=settings(), base_model_rows=0)
+    assert pq.read_table(plain / "predictions.parquet").equals(before)
+    assert "refused" not in json.loads((plain / "scores.json").read_text(encoding="utf-8"))
 
 
 def test_a_second_evaluation_answers_nothing_again(run: Path) -> None:

@@ -2,11 +2,14 @@
 
 invented   a foreign image whose answer has a value in some field; an unread answer has none (``unread``)
 refused    a real image whose answer says of a field, which every row has, that it is not shown
+
+An image above the threshold of ``unfamiliar`` has no value in any field (``refusing``), as at a prediction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +64,26 @@ def foreign_figures(answers: Predictions) -> dict[str, Any]:
 
 def refused(answers: Predictions, *, seed: int = 0) -> dict[str, Any]:
     """Share of real images that are refused, with an interval over products."""
-    needed = [name for name, field in answers.task.fields.items() if not field.optional]
+    needed = answers.task.needed
     found = [one is not None and any(one[name] is None for name in needed) for one in answers.parsed]
     return grouped_share(found, answers.groups, seed=seed)
+
+
+def refusing(answers: Predictions, unfamiliar: Sequence[float]) -> Predictions:
+    """The answers, without value and confidence where the shown image is too unfamiliar; texts stay as they are.
+
+    ``unfamiliar`` is the score of each row's own image: above 1 it is refused. A row that is shown no row's image, or
+    whose answer cannot be read, is left as it is.
+    """
+    nothing: dict[str, FieldValue] = dict.fromkeys(answers.task.names)
+    over = [
+        values is not None and shown is not None and unfamiliar[shown] > 1
+        for values, shown in zip(answers.parsed, answers.shown, strict=True)
+    ]
+    parsed = [nothing if one else values for one, values in zip(over, answers.parsed, strict=True)]
+    confidences = answers.confidences or [None] * len(answers)
+    sure = [None if one else value for one, value in zip(over, confidences, strict=True)]
+    return replace(answers, parsed=parsed, confidences=sure if answers.confidences else ())
 
 
 def share(found: Sequence[bool]) -> dict[str, Any]:

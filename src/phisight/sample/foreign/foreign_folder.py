@@ -24,7 +24,7 @@ from phisight.core.task_field import TaskField
 from phisight.sample.card import SampleCard
 from phisight.sample.catalogue.table_rows import ADDED, file_name, split_of
 from phisight.sample.drawn_folder import Layout, make_folder, stored_image
-from phisight.sample.foreign import documents, sights, surfaces
+from phisight.sample.foreign import documents, objects, sights, surfaces
 
 Draw = Callable[[np.random.Generator, int, int], Image.Image]
 
@@ -37,6 +37,10 @@ TRAINED: dict[str, Draw] = {
     "portrait": sights.portrait,
     "page": documents.page,
     "chart": documents.chart,
+    "thing": objects.thing,
+    "sign": objects.sign,
+    "jumbled": objects.jumbled,
+    "scattered": objects.scattered,
 }
 """Kinds that training draws by default."""
 HELD_OUT: dict[str, Draw] = {
