@@ -15,6 +15,7 @@ def trained(
     track: dict[str, Any] | None = None,
     images: int = 1,
     dtype: str = "auto",
+    evaluate: dict[str, Any] | None = None,
     **train_settings: Any,
 ) -> Path:
     """A run folder after a few steps."""
@@ -27,7 +28,7 @@ def trained(
                 "data": {"path": str(data), "feature_cache": str(out / "features"), "images": images},
                 "train": {**settings, "evaluate_every": 2, **train_settings},
                 "track": track or {},
-                "evaluate": {"max_new_tokens": 24, "batch_size": 8, "split": "validation"},
+                "evaluate": {"max_new_tokens": 24, "batch_size": 8, "split": "validation", **(evaluate or {})},
             }
         )
     )

