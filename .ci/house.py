@@ -55,7 +55,7 @@ def crossed_files() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         make(24, Path(folder) / "data", seed=0, settings=preset("demo"))
         settings = (f"data.path={folder}/data", f"out={folder}/run", "train.steps=1", "train.answer_rows=0")
-        recipe = SOURCE.parents[1] / "recipes" / "tiny-cpu.yaml"
+        recipe = SOURCE.parents[1] / "recipes" / "tiny-scratch.yaml"
         sys.argv = ["phisight", "train", str(recipe), *(part for one in settings for part in ("--set", one))]
         sys.setprofile(watch)
         try:

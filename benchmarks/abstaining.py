@@ -1,6 +1,6 @@
 r"""Which answers had better be none: does a spread per row name the answers that are far off?
 
-    phisight demo --out runs/demo
+    phisight demo --start nothing --out runs/demo
     python benchmarks/abstaining.py --start runs/demo [--seeds 5] [--rows 400]      trains and answers, seed by seed
     python benchmarks/abstaining.py --start runs/demo --table [--json FILE]         prints the table
 

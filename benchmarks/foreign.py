@@ -1,6 +1,6 @@
 r"""Foreign images: how many get a value invented, how many real ones are refused, and what that costs real answers.
 
-    phisight demo --out runs/demo
+    phisight demo --start nothing --out runs/demo
     python benchmarks/foreign.py --start runs/demo [--seeds 5] [--steps 300] [--rows 300]    trains, answers, table
     python benchmarks/foreign.py --start runs/photos --split test    asks about rows of the start's own data set
 

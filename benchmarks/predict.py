@@ -80,7 +80,7 @@ def trained_model(folder: Path) -> Path:
     make(1500, folder / "train-data", seed=0, settings=preset("demo"), workers=2)
     few = ("train.steps=700", "train.evaluate_every=700", "train.answer_rows=0")
     changes = [f"out={folder / 'run'}", f"data.path={folder / 'train-data'}", *few]
-    return train(load_recipe(Path(__file__).parents[1] / "recipes" / "tiny-cpu.yaml", changes))
+    return train(load_recipe(Path(__file__).parents[1] / "recipes" / "tiny-scratch.yaml", changes))
 
 
 def weights_of(model: Path) -> Path:

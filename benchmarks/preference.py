@@ -1,6 +1,6 @@
 r"""Preference training against the same number of steps of continued fine-tuning, from the same start.
 
-    phisight demo --out runs/demo
+    phisight demo --start nothing --out runs/demo
     python benchmarks/preference.py --start runs/demo [--seeds 5] [--rows 400] [--steps 60]
     python benchmarks/preference.py --start runs/demo --table [--json FILE]      prints the tables of what is there
 

@@ -1,11 +1,11 @@
 r"""Four strategies to learn and answer a price, on the sample catalogue and on real photographs, over several seeds.
 
-    phisight demo --out runs/demo
+    phisight demo --start nothing --out runs/demo
     phisight sample make --preset demo --rows 24000 --seed 0 --out data/prices
-    phisight train recipes/tiny-cpu.yaml --set model.name=runs/demo/best --set train.train_tower=true \
+    phisight train recipes/tiny-scratch.yaml --set model.name=runs/demo/best --set train.train_tower=true \
         --set data.path=data/prices --set data.keep_pixels_gb=6 --set train.learning_rate=1e-3 \
         --set train.steps=2800 --set train.evaluate_every=1400 --set out=runs/longer
-    phisight train recipes/tiny-cpu.yaml --set model.name=runs/longer/checkpoints/checkpoint-1400 \
+    phisight train recipes/tiny-scratch.yaml --set model.name=runs/longer/checkpoints/checkpoint-1400 \
         --set train.train_tower=true --set data.path=data/prices --set seed=1 --set train.learning_rate=5e-4 \
         --set train.warmup=0 --set train.steps=300 --set train.evaluate_every=300 --set train.answer_rows=0 \
         --set out=runs/prices

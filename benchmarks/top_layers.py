@@ -29,7 +29,7 @@ from phisight.workflows.evaluate import evaluate_run
 from phisight.workflows.train import train
 
 SCORES = ("category_accuracy", "title_exact", "price_median_ape")
-SCRATCH = Path(__file__).parents[1] / "recipes" / "tiny-cpu.yaml"
+SCRATCH = Path(__file__).parents[1] / "recipes" / "tiny-scratch.yaml"
 SHARES = (0.0, 0.25, 0.5, 0.75)
 
 

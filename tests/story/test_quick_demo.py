@@ -20,8 +20,8 @@ def demo(phisight: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_exported_model_answers_at_the_end(phisight: Command, demo: Path, tmp_path: Path) -> None:
     assert (demo / "export" / "task.json").is_file()
-    out = tmp_path / "from-base"
-    done = phisight("demo", "--quick", "--start", "tiny-base", "--out", out)
+    out = tmp_path / "from-nothing"
+    done = phisight("demo", "--quick", "--start", "nothing", "--out", out)
     answer = json.loads(done.stdout.splitlines()[-1])
     assert answer.keys() == {"image", "answer", "fields"}
     assert Path(answer["image"]).is_file()

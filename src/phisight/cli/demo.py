@@ -25,7 +25,7 @@ def demo_command(
     start: Annotated[
         Literal["nothing", "tiny-base"],
         typer.Option(help="nothing: train everything; tiny-base: adapters on the small base that comes with phisight."),
-    ] = "nothing",
+    ] = "tiny-base",
     quick: Annotated[bool, typer.Option("--quick", help="A few steps, only to see that it runs.")] = False,
     overrides: Overrides = None,
 ) -> None:

@@ -42,7 +42,7 @@ CARD_ROWS, CARD_SEED = 200, 18
 _TOKENIZER_CAPTIONS, _EVERYDAY_WEIGHT = 4000, 20
 _STATED = {
     "tone": "color word (the nearest of 28)",
-    "pattern": "pattern (one of 10, of which the last part of training shows 6)",
+    "pattern": "pattern (one of 10)",
     "noun": "name of the product (one of 50)",
     "heading": "all three",
 }
@@ -137,12 +137,13 @@ drawings, not photographs, and no language beyond its captions; expect no answer
 
 ## Trained on
 
-40,000 drawings of phisight's own (`phisight sample make --preset captions`, seed {SEED}), nothing else: 50 kinds of
+100,000 drawings of phisight's own (`phisight sample make --preset captions`, seed {SEED}), nothing else: 50 kinds of
 product, 10 patterns, 20 materials, any color, 128 to 352 pixels, 40 % of them on colored ground in any pose. Each has a
 caption in generic words: a heading (color word, pattern, name), the name, the material, the color's channels.
 `make tiny-base` makes such a model; these weights: 1,896 steps of `recipes/tiny-base.yaml`, 1,349 of
 `recipes/tiny-base-headings.yaml` (both ended before their schedule did), 1,900 of `recipes/tiny-base-patterns.yaml`,
-which sees 10,544 of the drawings (plain ground, much cloth, six patterns); an hour on a busy core.
+which sees 10,544 of the drawings (plain ground, much cloth, six patterns), all three on the first 40,000, and 22,000 of
+`recipes/tiny-base-longer.yaml` on all; two hours on one core.
 
 Held back, so that fine-tuning on the demo's catalogue has something to learn: its designs; every color nearer than
 {HELD_BACK:.0f} (RGB distance) to one of its colors, in any pattern; the words of its titles and the names of its

@@ -32,6 +32,7 @@ OF_ITS_OWN = {
     "top-layers-cached": "train.from_layer=3",  # of 4 instead of 24 of 32
     "tiny-base-headings": "task=null",  # whose fields only captions have
     "tiny-base-patterns": "task=null",
+    "tiny-base-longer": "task=null",
 }
 
 

@@ -31,12 +31,12 @@ STRAY = 2
 
 @pytest.fixture(scope="module")
 def run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few steps of recipes/from-tiny-base.yaml, with adapters."""
+    """A few steps of recipes/tiny-cpu.yaml, with adapters."""
     out = tmp_path_factory.mktemp("runs") / "fine-tuned"
     changes = ["train.steps=3", "train.batch_size=4", "train.evaluate_every=3", "train.log_every=1", "lora.rank=2"]
-    changes += ["train.method=lora", "train.train_tower=false", "train.numbers=text"]
+    changes += ["train.numbers=text"]
     return train(
-        load_recipe(ROOT / "recipes" / "from-tiny-base.yaml", [*changes, f"data.path={products}", f"out={out}"])
+        load_recipe(ROOT / "recipes" / "tiny-cpu.yaml", [*changes, f"data.path={products}", f"out={out}"])
     )
 
 
@@ -55,7 +55,7 @@ def test_the_card_s_figures_are_those_of_200_drawings() -> None:
         assert figure == pytest.approx(stated[name], abs=STRAY / 200), name
     card = (packaged_folder() / "README.md").read_text()
     assert f"| {stated['noun']:.1%} |" in card
-    assert stated["noun"] > 0.5  # one of fifty by chance
+    assert stated["noun"] > 0.8  # one of fifty by chance
 
 
 @pytest.mark.slow
@@ -84,10 +84,10 @@ def test_it_loads_by_name_with_its_own_tokenizer() -> None:
 
 
 def test_doctor_plan_and_tokens_know_it(products: Path) -> None:
-    recipe = load_recipe(ROOT / "recipes" / "from-tiny-base.yaml", [f"data.path={products}"])
+    recipe = load_recipe(ROOT / "recipes" / "tiny-cpu.yaml", [f"data.path={products}"])
     found = [one for one in doctor.examine(recipe) if one.about == "model"]
     assert [(one.verdict, TINY_BASE in one.text) for one in found] == [("ok", True)]
-    assert plan(recipe, measure_cpu=False).steps == 900
+    assert plan(recipe, measure_cpu=False).steps == 1000
     assert list(labeled_tokens(products, model=TINY_BASE, rows=1))
 
 
