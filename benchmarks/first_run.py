@@ -3,8 +3,8 @@ r"""What the first run reaches: the demo's recipe on catalogues of several seeds
     python benchmarks/first_run.py [--seeds 5] [--rows 1000] [--out DIR] [--set train.steps=400 ...]
 
 Each seed draws a catalogue of its own and trains on as many rows as the demo does, from the base model that comes with
-phisight (``--start nothing``: from nothing); nothing that is scored was seen in training. A finished seed adds a line to
-OUT/results.jsonl; the same command continues after the last one. Ends with 1 where an aim is missed: means of
+phisight (``--start nothing``: from nothing); nothing that is scored was seen in training. A finished seed adds a line
+to OUT/results.jsonl; the same command continues after the last one. Ends with 1 where an aim is missed: means of
 categories, whole titles and the median price error over the noise, certificate yes in each, the worst seed at most two
 points below the mean, resident memory. Seconds are those of training alone.
 """
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
@@ -86,10 +88,7 @@ def aims(found: list[dict[str, Any]]) -> list[Aim]:
         Aim("categories right", means["category"], f">= {CATEGORY:g}", means["category"] >= CATEGORY),
         Aim("whole titles right", means["title"], f">= {TITLE:g}", means["title"] >= TITLE),
         Aim("price error / noise", means["price"], f"<= {PRICE:g}", means["price"] <= PRICE),
-        *(
-            Aim(f"{name}: mean less worst seed", drop, f"<= {SPREAD:g}", drop <= SPREAD)
-            for name, drop in drops.items()
-        ),
+        *(Aim(f"{name}: mean less worst seed", drop, f"<= {SPREAD:g}", drop <= SPREAD) for name, drop in drops.items()),
         Aim("seeds without a yes of the certificate", unsure, "0", unsure == 0),
         Aim("peak memory, GB", peak / 1e9, f"<= {MOST_BYTES / 1e9:g}", peak <= MOST_BYTES),
     ]
@@ -109,7 +108,9 @@ def main() -> int:
     found = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
     train_rows = trained_rows(arguments.out)
     for seed in range(len(found), arguments.seeds):
-        found.append(measured(seed, arguments, train_rows))
+        # a process for each seed: its peak memory is its own
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            found.append(process.submit(measured, seed, arguments, train_rows).result())
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found[-1]) + "\n")
         print(json.dumps(found[-1]))

@@ -1,8 +1,8 @@
 """The whole chain on made-up products, offline, on a CPU: draw, plan, train, evaluate, report, export, ask.
 
 The model starts from the small base that comes with the package, which has never seen this catalogue
-(``model/tiny-base/README.md`` says what was held back), or (``Start``) from nothing. The figures are measured, never promised: the
-thresholds below are compared with what was measured, and a missed category threshold is an error.
+(``model/tiny-base/README.md`` says what was held back), or (``Start``) from nothing. The figures are measured, never
+promised: the thresholds below are compared with what was measured, and a missed category threshold is an error.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ one's own."""
 
 QUICK: dict[str, Any] = {"steps": 20, "batch_size": 8, "evaluate_every": 10, "log_every": 5}
 
-THRESHOLDS: dict[Start, tuple[float, float, float]] = {"nothing": (0.95, 0.80, 2.0), "tiny-base": (0.90, 0.90, 1.4)}
+THRESHOLDS: dict[Start, tuple[float, float, float]] = {"nothing": (0.95, 0.80, 2.0), "tiny-base": (0.93, 0.90, 1.4)}
 """Category accuracy at least, whole titles right at least, median price error over the noise at most."""
 
 

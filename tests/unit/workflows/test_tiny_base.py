@@ -35,9 +35,7 @@ def run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "fine-tuned"
     changes = ["train.steps=3", "train.batch_size=4", "train.evaluate_every=3", "train.log_every=1", "lora.rank=2"]
     changes += ["train.numbers=text"]
-    return train(
-        load_recipe(ROOT / "recipes" / "tiny-cpu.yaml", [*changes, f"data.path={products}", f"out={out}"])
-    )
+    return train(load_recipe(ROOT / "recipes" / "tiny-cpu.yaml", [*changes, f"data.path={products}", f"out={out}"]))
 
 
 def test_the_folder_is_small_and_whole() -> None:
