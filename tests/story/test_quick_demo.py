@@ -44,8 +44,8 @@ def test_the_run_folder_is_complete(demo: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_the_best_checkpoint_has_official_names(demo: Path) -> None:
-    with safe_open(demo / "best" / "model.safetensors", "pt") as file:
+def test_the_exported_weights_have_official_names(demo: Path) -> None:
+    with safe_open(demo / "export" / "model.safetensors", "pt") as file:
         names = set(file.keys())
     assert "model.vision_embed_tokens.img_processor.vision_model.embeddings.class_embedding" in names
     assert "model.layers.0.self_attn.qkv_proj.weight" in names

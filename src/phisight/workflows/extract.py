@@ -143,10 +143,8 @@ def open_extractor(
     client = ChatClient(options.url, options.served_model, key=os.environ.get("OPENAI_API_KEY"))
     fitting = fitting_server(file, client, notify)
     if file.task.abstains and subject.file(UNFAMILIAR) is not None:
-        notify(
-            "no image is refused for being unlike the training images: a server's chat completions do not say how "
-            "unfamiliar an image is; ask its /v1/extract, or leave --engine openai out"
-        )
+        unlike = "no image is refused for being unlike the training images: chat completions do not say how unfamiliar "
+        notify(unlike + "one is; ask the server's /v1/extract, or leave --engine openai out")
     variant = f"{client.url} {options.served_model or ''}".strip() + (" as it is" if fitting is not file else "")
     return Extractor(name, OpenAIEngine(client, file.max_new_tokens), reader_of(fitting), variant)
 
@@ -290,14 +288,13 @@ def _identity(extractor: Extractor, images: ImageList, column: str | None) -> di
     """What is predicted, so that answers to something else are not taken over."""
     subject = subject_of(extractor.name)
     folders = dict.fromkeys(folder for folder in (subject.folder, Path(subject.weights)) if folder and folder.is_dir())
-    task = hashlib.sha256(extractor.task.model_dump_json().encode()).hexdigest()
     known = extractor.reader.familiarity
     return {
         **({} if known is None else {"unfamiliar above": f"{known.threshold:.6g}"}),
         "model": extractor.name,
         "engine": extractor.variant,
         "weights": " ".join(fingerprint_of(folder)[:16] for folder in folders),
-        "task": task[:16],
+        "task": hashlib.sha256(extractor.task.model_dump_json().encode()).hexdigest()[:16],
         "source": " ".join(readable(name) for name in images.sources),
         "image column": column or "",
     }

@@ -54,6 +54,9 @@ def test_a_layer_that_casts_is_named() -> None:
     assert found.largest[torch.float32] == (2 * 3 * 64 * 8, "1")
     assert "89% of the first step's products" in str(found.warning(bf16=True))
     assert found.warning(bf16=False) is None
+    found.unwatched_weights = 0.6  # too little was watched to say it of the step
+    assert found.warning(bf16=True) is None
+    found.unwatched_weights = 0.0
     told = found.describe(CPU)
     assert "88.9% in float32 (parameter float32, activation bfloat16)" in told
     assert "11.1% in bfloat16 (parameter float32, activation float32); accumulated in float32" in told

@@ -26,7 +26,7 @@ from phisight.train.acceleration.one_kernel import on_gpu, one_kernel
 ONE_DNN = (
     platform.machine() in ("x86_64", "AMD64")
     and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and all(hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
 )
 """Whether float32 products on the CPU are oneDNN's."""
 TYPICAL_ROWS = 64

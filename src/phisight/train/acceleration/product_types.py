@@ -71,9 +71,12 @@ class ProductTypes:
         return f"Products of the first step: {', '.join(parts)}; accumulated in {_summed(device)}.{left_out}"
 
     def warning(self, *, bf16: bool) -> str | None:
-        """What to say of a run that was asked to compute in bfloat16 and does not; None where all is as asked."""
+        """What to say of a run that was asked to compute in bfloat16 and does not; None where all is as asked.
+
+        None, too, where most of the weights belong to layers that were not watched: the share says nothing of those.
+        """
         share = self.share(torch.float32)
-        if not bf16 or share <= WARN_FROM:
+        if not bf16 or share <= WARN_FROM or self.unwatched_weights > 0.5:
             return None
         _, name = self.largest[torch.float32]
         return (
