@@ -132,7 +132,7 @@ pipeline_tag: image-text-to-text
 # phisight-{TINY_BASE}
 
 A Phi-3-Vision of four million parameters (the official layout, bfloat16), pretrained to caption drawn products. It
-comes with phisight so that a first fine-tuning takes two minutes on a CPU: `model.name: {TINY_BASE}`. It knows
+comes with phisight so that a first fine-tuning takes three minutes on a CPU: `model.name: {TINY_BASE}`. It knows
 drawings, not photographs, and no language beyond its captions; expect no answers of it before it is fine-tuned.
 
 ## Trained on
