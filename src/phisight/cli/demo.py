@@ -31,7 +31,7 @@ def demo_command(
 ) -> None:
     """The whole chain offline on a CPU: draw products, train a tiny model, evaluate, report, export, ask it.
 
-    Takes about three minutes on two cores, twice as long from nothing (the README has the figures of both). It fails if
+    Takes about three and a half minutes on two cores, five from nothing (the README has both figures). It fails if
     the trained model does not name the category of as many unseen products as it should.
     """
     from phisight.workflows.demo import QUICK_ROWS, ROWS, DemoCallbacks, require_category_accuracy, run_demo
