@@ -58,7 +58,7 @@ def measured(seed: int, arguments: argparse.Namespace, train_rows: int) -> dict[
         **chosen,
         "out": str(out),
         "seed": seed,
-        "data": {**chosen.get("data", {}), "path": str(data), "train_rows": train_rows},
+        "data": {"path": str(data), "train_rows": train_rows},
         "evaluate": {**chosen["evaluate"], "rows": arguments.rows},
     }
     began = time.monotonic()

@@ -158,7 +158,7 @@ def _plain(value: Any) -> str:
 
 
 @app.command("check")
-def check_command(folder: Annotated[Path, typer.Argument(help="A data set folder.")]) -> None:
+def check_command(folder: Folder) -> None:
     """Look for leaks between the splits and for images that changed since the build; exit code 1 if there are any.
 
     A leak is a product or a (nearly) equal image in more than one split.

@@ -40,7 +40,6 @@ RECIPES: dict[Start, dict[str, Any]] = {
     "nothing": {
         "seed": 0,
         "model": {"name": "tiny", "attention": "eager"},
-        "data": {"keep_pixels_gb": 1.0},
         "train": {
             "method": "full",
             "steps": 1600,
@@ -202,7 +201,7 @@ def require_category_accuracy(result: DemoResult) -> None:
 
 def _recipe(out: Path, data: Path, start: Start, quick: bool, overrides: list[str]) -> Recipe:
     chosen = RECIPES[start]
-    values = {**chosen, "out": str(out), "data": {**chosen.get("data", {}), "path": str(data)}}
+    values = {**chosen, "out": str(out), "data": {"path": str(data)}}
     if quick:
         fewer = {**chosen["train"], **QUICK, "answer_rows": 8 if "answer_rows" in chosen["train"] else 0}
         values = {**values, "train": fewer, "evaluate": {**chosen["evaluate"], "rows": 16}}

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from phisight.core.recipe import known_keys, load_recipe
+from phisight.core.recipe import known_keys, load_recipe, recipe_from
 from phisight.core.run_folder import BEST, METRICS
 from phisight.core.settings import Recipe
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
+from phisight.workflows import demo
 from phisight.workflows.train import Prepared, train
 from tests.helpers.answer_pairs import write_pairs
 
@@ -61,6 +62,16 @@ def test_the_recipe_trains(path: Path, data: Path, tmp_path: Path) -> None:
 
 def _lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize(("start", "name"), [("tiny-base", "tiny-cpu"), ("nothing", "tiny-scratch")])
+def test_the_demo_trains_what_a_recipe_says(start: demo.Start, name: str) -> None:
+    of_demo, of_file = (
+        recipe_from({**demo.RECIPES[start]}, [], source="the demo"),
+        load_recipe(ROOT / "recipes" / f"{name}.yaml"),
+    )
+    their_own = {"out": True, "data": {"path"}, "train": {"log_every"}}
+    assert of_demo.model_dump(exclude=their_own) == of_file.model_dump(exclude=their_own)
 
 
 def test_forkme_names_every_setting_with_its_default() -> None:
