@@ -17,8 +17,9 @@ RENAMED = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
+    "src/phisight/model/tiny-base/README.md": "tiny-base.md",
 }
-"""Place in the repository -> place on the site, for documents of the root."""
+"""Place in the repository -> place on the site, for documents that lie elsewhere."""
 
 FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
