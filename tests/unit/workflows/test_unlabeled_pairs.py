@@ -41,7 +41,6 @@ def answer(k: str, n: float) -> str:
         (["no form"], 0.6, None, set()),
         ([], 0.6, None, set()),
     ],
-    ids=str,
 )
 def test_the_majority_of_all_answers(
     answers: list[str], agreement: float, values: dict[str, Any] | None, agreed: set[str]
