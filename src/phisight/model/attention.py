@@ -27,8 +27,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb, eager_attention_forward
 
 from phisight.core.errors import SettingsError
+from phisight.model.loss import IGNORED
 
 SDPA_BY_SAMPLE = "sdpa_by_sample"
+QUERIES_FROM = "queries_from"
+"""Argument of a last layer: the first position that is wanted. A forward function that reads it has it as attribute."""
 FLASH = ("flash_attention_2", "flash_attention_3")
 PACKAGES = {
     "flash_attention_2": ("flash_attn", "flash-attn"),
@@ -112,31 +115,58 @@ def run_to_last_position(
     hidden_BTD = embeds_BTD
     for layer in before:
         hidden_BTD = layer(hidden_BTD, **shared, use_cache=True, past_key_values=cache)
-    normed_BTD = last.input_layernorm(hidden_BTD)
-    hidden_B1D = hidden_BTD[:, -1:] + _attend_last(last.self_attn, normed_BTD, cache, **shared)
-    hidden_B1D = hidden_B1D + last.mlp(last.post_attention_layernorm(hidden_B1D))
+    hidden_B1D = layer_from(last, hidden_BTD, hidden_BTD.shape[1] - 1, **shared, past_key_values=cache)
     return cast(Tensor, decoder.norm(hidden_B1D)[:, 0])
 
 
-def _attend_last(
+def layer_from(layer: Any, hidden_BTD: Tensor, first: int, **shared: Any) -> Tensor:
+    """A decoder layer's [B, T - first, D] for the positions from ``first`` on, which attend to those before, too.
+
+    Source: the library's ``Phi3DecoderLayer.forward``.
+    """
+    attended = _attend_from(layer.self_attn, layer.input_layernorm(hidden_BTD), first, **shared)
+    hidden_BTD = hidden_BTD[:, first:] + layer.resid_attn_dropout(attended)
+    return hidden_BTD + cast(Tensor, layer.resid_mlp_dropout(layer.mlp(layer.post_attention_layernorm(hidden_BTD))))
+
+
+def labeled_queries(decoder: Any, labels_BT: Tensor | None, **kwargs: Any) -> dict[str, int]:
+    """Argument of the layers by which a last layer that can leaves out positions before the first label."""
+    able = hasattr(decoder.layers[-1].forward, QUERIES_FROM) and "sample_lengths" not in kwargs
+    if labels_BT is None or not able or decoder.config._attn_implementation not in ("eager", "sdpa"):
+        return {}
+    labeled = labels_BT[:, 1:].ne(IGNORED).any(dim=0).nonzero()
+    return {QUERIES_FROM: int(labeled[0])} if len(labeled) else {}
+
+
+def _attend_from(
     attention: Any,
     normed_BTD: Tensor,
-    cache: Cache,
+    first: int,
     *,
     attention_mask: Tensor | None,
     position_embeddings: tuple[Tensor, Tensor],
+    past_key_values: Cache | None = None,
     **_: Any,
 ) -> Tensor:
-    """[B, 1, D]: what the last position attends to, among the keys and values of all."""
-    config = attention.config
+    """[B, T - first, D]: what the positions from ``first`` on attend to, among the keys and values of all.
+
+    Of rows without a cache before them, so that there are as many keys as positions.
+    """
+    config, rows = attention.config, normed_BTD.shape[1]
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads
     qkv = attention.qkv_proj(normed_BTD).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
     q_BNTH, k_BNTH, v_BNTH = qkv.split([heads, key_heads, key_heads], dim=1)
     q_BNTH, k_BNTH = apply_rotary_pos_emb(q_BNTH, k_BNTH, *position_embeddings)
-    k_BNTH, v_BNTH = cache.update(k_BNTH, v_BNTH, attention.layer_idx)
-    mask = None if attention_mask is None else attention_mask[:, :, -1:]
+    if past_key_values is not None:
+        k_BNTH, v_BNTH = past_key_values.update(k_BNTH, v_BNTH, attention.layer_idx)
+    mask = None if attention_mask is None else attention_mask[:, :, first:]
+    if mask is None and rows - first > 1:  # without a mask sdpa takes query n to be position n
+        mask = torch.ones(rows - first, rows, dtype=torch.bool, device=normed_BTD.device).tril(first)
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
-    output, _weights = attend(attention, q_BNTH[:, :, -1:], k_BNTH, v_BNTH, mask, scaling=attention.scaling)
+    dropout = attention.attention_dropout if attention.training else 0.0
+    output, _weights = attend(
+        attention, q_BNTH[:, :, first:], k_BNTH, v_BNTH, mask, dropout=dropout, scaling=attention.scaling
+    )
     return cast(Tensor, attention.o_proj(output.flatten(2)))
 
 

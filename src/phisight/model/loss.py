@@ -33,13 +33,16 @@ def labeled_loss(
 
     Args:
         model: Has ``lm_head``, ``loss_function`` and ``number_head`` (which may be None).
-        hidden_BTD: Hidden states after the final norm.
+        hidden_BTD: Hidden states after the final norm; of the last positions alone where those before have no label.
         labels_BT: int64, -100 where nothing is trained.
         weights_BT: How often each label counts; None means once.
         numbers_BT: Targets of the number head, NaN where there is none; None trains no number head.
         kwargs: ``num_items_in_batch``, the trained tokens of the whole step, is the divisor; without it those of this
             batch.
     """
+    last = slice(-hidden_BTD.shape[1], None)
+    labels_BT = labels_BT[:, last]
+    weights_BT, numbers_BT = (None if one is None else one[:, last] for one in (weights_BT, numbers_BT))
     is_labeled_BT, targets_L = labeled_positions(labels_BT)
     logits_LV, num_items = model.lm_head(hidden_BTD[:, :-1][is_labeled_BT]), kwargs.get("num_items_in_batch")
     if weights_BT is None:

@@ -33,7 +33,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer, Phi3Model, 
 
 from phisight.core.errors import ImagePlaceholderError
 from phisight.model import checkpoint
-from phisight.model.attention import run_layers
+from phisight.model.attention import labeled_queries, run_layers
 from phisight.model.configuration import Phi3VConfig
 from phisight.model.loss import IGNORED, labeled_loss
 from phisight.model.number_head import NumberHead, save_beside
@@ -215,6 +215,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             numbers: float[B, T], targets of the number head, NaN where there is none.
         """
         in_training = labels is not None and past_key_values is None  # there a cache would be copies for nobody
+        if labels is not None and input_ids is not None:
+            labels = labels.masked_fill(placeholder_mask(input_ids, self.config.image_token_id), IGNORED)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -227,12 +229,10 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, GenerationMi
             image_features=image_features,
             trunk_states=trunk_states,
             first_layer=first_layer,
+            **labeled_queries(self.model, labels if skip_logits else None, **kwargs),
             **kwargs,
         )
-        hidden_BTD = outputs.last_hidden_state
-        if labels is not None and input_ids is not None:
-            labels = labels.masked_fill(placeholder_mask(input_ids, self.config.image_token_id), IGNORED)
-        loss, logits_BTV = None, None
+        hidden_BTD, loss, logits_BTV = outputs.last_hidden_state, None, None
         if labels is not None and skip_logits:
             loss = labeled_loss(self, hidden_BTD, labels.to(hidden_BTD.device), label_weights, numbers, **kwargs)
         else:

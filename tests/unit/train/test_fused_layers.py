@@ -169,6 +169,28 @@ def test_a_fused_model_gives_the_same_loss_and_gradients(
         assert float((ours[name] - one).norm()) <= (0.06 if bf16 else 1e-4) * size + 1e-6, name
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_last_layer_leaves_out_what_no_label_is_read_from(
+    attention: str, model: Any, batch: dict[str, Any], *, padded: bool
+) -> None:
+    model.set_attn_implementation(attention)
+    given = batch if padded else {name: one for name, one in batch.items() if name != "attention_mask"}
+    first = int(given["labels"].ne(-100).any(dim=0).nonzero()[0]) - 1
+    lengths: list[int] = []
+    model.model.layers[-1].mlp.gate_up_proj.register_forward_hook(lambda _layer, _in, out: lengths.append(out.shape[1]))
+    plain, theirs = losses_and_gradients(model, given, bf16=False)
+    with fused_layers(model, wanted=True):
+        fused, ours = losses_and_gradients(model, given, bf16=False)
+        model(**given)
+    every = given["input_ids"].shape[1]
+    assert first > 1
+    assert lengths == [every, every - first, every], "all positions where logits are asked for"
+    torch.testing.assert_close(fused, plain, rtol=1e-6, atol=0)
+    for name, one in theirs.items():
+        assert float((ours[name] - one).norm()) <= 1e-4 * float(one.norm()) + 1e-6, name
+
+
 def test_what_cannot_be_fused_stays_with_its_library(model: Any) -> None:
     dropping = apply_method(model, TrainSettings(method="lora"), LoraSettings(rank=2, dropout=0.1))
     kinds = {type(module).__module__.split(".")[0] for module in fused_forwards(dropping)}

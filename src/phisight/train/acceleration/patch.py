@@ -3,6 +3,7 @@
     adapters         layer and LoRA update in one                      train/acceleration/fused_linear.py
     MLPs             SwiGLU, or the tower's GELU, with what follows    train/acceleration/fused_linear.py
     linear layers    float32 on a CPU: oneDNN's products               train/acceleration/fused_linear.py
+    last layer       queries from the first label on                   model/attention.py
     attention        on a GPU, queries and keys turned in one kernel   train/acceleration/rotary_attention.py
     RMS norms        input saved, normalized rows recomputed           train/acceleration/rms_norm.py
 
@@ -20,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import QuickGELUActivation, SiLUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP
-from transformers.models.phi3.modeling_phi3 import Phi3Attention, Phi3MLP, Phi3RMSNorm
+from transformers.models.phi3.modeling_phi3 import Phi3Attention, Phi3DecoderLayer, Phi3MLP, Phi3RMSNorm
 
 from phisight.core.settings import TrainSettings
 from phisight.generate.lanes import stays_in_caches
+from phisight.model.attention import QUERIES_FROM, layer_from
 from phisight.train.acceleration.fused_linear import ONE_DNN, Adapter, PackedWeight, fused_linear
 from phisight.train.acceleration.rms_norm import rms_norm
 from phisight.train.acceleration.rotary_attention import turning_attention
@@ -78,6 +80,8 @@ def _forward_of(module: Any, *, pack: bool) -> Forward | None:
         return _plain(module, pack=pack)
     if type(module) is Phi3RMSNorm:
         return lambda states: rms_norm(states, module.weight, module.variance_epsilon)
+    if type(module) is Phi3DecoderLayer and module.self_attn.layer_idx == module.config.num_hidden_layers - 1:
+        return _last(module)
     if type(module) is Phi3Attention:
         return turning_attention(module)
     if type(module) is Phi3MLP and isinstance(module.activation_fn, (nn.SiLU, SiLUActivation)):
@@ -100,6 +104,19 @@ def _mlp(module: Any, first: Any, second: Any, activation: str, *, pack: bool) -
             return original(module, states)
         return fused_linear(first(states), layer.weight, layer.bias, adapter, activation, packed)
 
+    return forward
+
+
+def _last(module: Any) -> Forward:
+    """The last decoder layer: nobody reads what it makes of the positions before the first label."""
+    original: Callable[..., Tensor] = type(module).forward
+
+    def forward(hidden_states: Tensor, *args: Any, queries_from: int = 0, **kwargs: Any) -> Tensor:
+        if not queries_from or args or kwargs.get("past_key_values") is not None:
+            return original(module, hidden_states, *args, **kwargs)
+        return layer_from(module, hidden_states, queries_from, **kwargs)
+
+    setattr(forward, QUERIES_FROM, True)
     return forward
 
 
