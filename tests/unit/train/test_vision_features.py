@@ -87,6 +87,22 @@ def test_each_image_is_opened_once(stored: ExampleSet, shown: list[dict[str, Any
     assert len(stored[5]["image_features"][0]) > 1
 
 
+def test_images_together_have_the_features_of_each_alone(
+    stored: ExampleSet, shown: list[dict[str, Any]], processor: Any, model: Any, tmp_path: Path
+) -> None:
+    assert stored.features is not None
+    examples = example_set(shown, processor)
+    sizes = []
+    for number, row in enumerate(shown):
+        alone = FeatureCache(tmp_path / str(number), "key")
+        fill(alone, model, [row], examples.pixels)
+        together, single = stored.features.read(row["image_sha256"]), alone.read(row["image_sha256"])
+        torch.testing.assert_close(together[0], single[0], rtol=0, atol=1e-5)
+        assert torch.equal(together[1], single[1])
+        sizes.append(len(single[0]))
+    assert len(set(sizes)) > 1, "images of one crop and of several went together"
+
+
 def test_another_tower_processor_or_type_has_another_key(processor: Any, model: Any) -> None:
     def key(num_crops: int = 4, bf16: bool = False) -> str:
         return tower_key(model, processor.image_processor, num_crops, bf16=bf16)

@@ -8,7 +8,7 @@ for files and the bound on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from phisight.train.cache.store import HEADER_BYTES, TensorStore, key_of
 
 FORMAT = 1
 """Incremented whenever pixels or features of the same image change."""
+CROPS = 17
+"""Most crops that go through the tower at once, unless one image has more: as many as an image of 16 tiles has."""
 
 Row = Mapping[str, Any]
 Pixels = Callable[[Row], tuple[Tensor, Tensor]]
@@ -76,17 +78,36 @@ def fill(
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _every: None,
 ) -> int:
-    """Compute the missing features, each distinct image once; returns how many images were computed."""
+    """Compute the missing features, each distinct image once; returns how many images were computed.
+
+    Several images go through the tower at once: one alone leaves most of a processor's time to single operations.
+    """
     missing = [row for row in _distinct(rows) if cache.lacks(row[SHA256])]
     embedding = image_embedding(model)
     device = embedding.glb_GN.device
     images = DataLoader(_Images(missing, pixels), batch_size=None, num_workers=workers)
-    for done, (row, (crops, size)) in enumerate(zip(missing, images, strict=True), start=1):
+    done = 0
+    for some in _together(zip(missing, images, strict=True)):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            features = embedding.tower_features(_distinct_crops(crops))
-        cache.write(row[SHA256], {"features": features, "image_sizes": size})
+            features = embedding.tower_features(torch.cat([crops for _, crops, _ in some]))
+        for (name, _, size), own in zip(some, features.split([len(crops) for _, crops, _ in some]), strict=True):
+            cache.write(name, {"features": own, "image_sizes": size})
+        done += len(some)
         progress(done, len(missing))
     return len(missing)
+
+
+def _together(images: Iterable[tuple[Row, tuple[Tensor, Tensor]]]) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
+    """Hash, distinct crops and size of some images at a time: as many as have at most ``CROPS`` crops, or one."""
+    some: list[tuple[str, Tensor, Tensor]] = []
+    for row, (crops, size) in images:
+        distinct = _distinct_crops(crops)
+        if some and sum(len(one) for _, one, _ in some) + len(distinct) > CROPS:
+            yield some
+            some = []
+        some.append((row[SHA256], distinct, size))
+    if some:
+        yield some
 
 
 def bytes_needed(model: Any, rows: Iterable[Row], num_crops: int) -> int:
