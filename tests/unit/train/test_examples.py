@@ -102,6 +102,28 @@ def test_kept_images_are_read_once(rows: list[dict[str, Any]], processor: Any) -
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
 
 
+def test_an_example_is_tokenized_once_for_the_same_targets(
+    rows: list[dict[str, Any]], processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, encode, encoded = ExampleSet(rows, load_seed, processor, TASK), processor.encode, []
+
+    def counted(*args: Any) -> Any:
+        encoded.append(args)
+        return encode(*args)
+
+    monkeypatch.setattr(processor, "encode", counted)
+    first, again = examples[1], examples[1]
+    assert torch.equal(first["input_ids"], again["input_ids"])
+    assert len(encoded) == 2, "prompt, and prompt with answer"
+    examples.targets = lambda _row, labels: {"numbers": torch.zeros(len(labels))}  # type: ignore[assignment]
+    assert "numbers" not in first
+    assert len(examples[1]["numbers"]) == len(first["input_ids"])
+    assert len(encoded) == 4
+    monkeypatch.setattr(examples, "_free_tokens", 0)
+    assert torch.equal(examples[2]["input_ids"], examples[2]["input_ids"])
+    assert len(encoded) == 8, "no room"
+
+
 @pytest.mark.parametrize("title", ["A <|end|> B", "A <|image_1|> B", "A <|assistant|>"])
 def test_special_tokens_in_the_table_are_refused(title: str, rows: list[dict[str, Any]], processor: Any) -> None:
     rows[0]["title"] = title

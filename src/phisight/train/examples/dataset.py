@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import torch
 from PIL import Image
@@ -18,6 +18,9 @@ from phisight.train.cache.hidden_states import TrunkCache, example_name
 from phisight.train.cache.vision_features import FeatureCache
 from phisight.train.examples.number_targets import NumberTargets
 from phisight.train.examples.tokenize import Conversations, encode_answer, example_lengths, image_token_counts
+
+KEPT_TOKENS = 4_000_000
+"""Tokens of a data set whose examples stay in memory once they are tokenized; each takes up to 24 bytes."""
 
 
 class Example(TypedDict):
@@ -40,6 +43,14 @@ class Example(TypedDict):
     """float32[T]: how often each label counts; absent means once"""
     numbers: NotRequired[Tensor]
     """float64[T]: a number at the position that its first digit is predicted from, NaN elsewhere"""
+
+
+class _Text(NamedTuple):
+    """The text of an example, and what it was made with."""
+
+    targets: NumberTargets | None
+    tokens: Sequence[int]
+    example: Example
 
 
 class ExampleSet(Dataset[Example]):
@@ -69,6 +80,8 @@ class ExampleSet(Dataset[Example]):
         self._conversations = Conversations(processor, task)
         self._free_bytes = keep_bytes
         self._in_memory: dict[int, Example] = {}
+        self._texts: dict[int, _Text] = {}
+        self._free_tokens = KEPT_TOKENS
         self._lengths = lengths
         self.features: FeatureCache | None = None
         self.trunk: TrunkCache | None = None
@@ -123,11 +136,21 @@ class ExampleSet(Dataset[Example]):
 
     def prepare(self, index: int) -> Example:
         """The example with its pixels or with cached features of the tower, not stored in memory."""
-        row = self.rows[index]
-        images, tokens = self.images(row)
-        ids, labels = self._encoded(row, tokens)
+        images, tokens = self.images(self.rows[index])
+        return cast(Example, {**self._text_of(index, tokens), **images})
+
+    def _text_of(self, index: int, tokens: Sequence[int]) -> Example:
+        """Ids, labels and targets of an example, tokenized once while there is room."""
+        known = self._texts.get(index)
+        if known is not None and known.targets is self.targets and known.tokens == tokens:
+            return known.example
+        ids, labels = self._encoded(self.rows[index], tokens)
         text: Example = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
-        return cast(Example, {**self._with_targets(row, text), **images})
+        example = self._with_targets(self.rows[index], text)
+        if known is not None or len(ids) <= self._free_tokens:
+            self._free_tokens -= 0 if known else len(ids)
+            self._texts[index] = _Text(self.targets, tokens, example)
+        return example
 
     def images(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
         """The images of a row as an ``Example`` holds them, and the tokens of each."""
