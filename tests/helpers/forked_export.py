@@ -47,11 +47,14 @@ def _as_main(module: str, asked: str, errors: Path, environment: Mapping[str, st
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def in_this_process(asked: Mapping[str, Any], module: str, out: Path) -> Observation:
-    """In place of ``observed``: the same question without a process."""
+def in_this_process(questions: Sequence[Mapping[str, Any]], module: str, folder: Path) -> list[Observation]:
+    """In place of ``observed``: the same questions without a process."""
     assert module == "phisight.workflows.export"
-    try:
-        _observe({**asked, "out": str(out)})
-    except PhisightError as error:
-        raise CheckpointError(f"{asked['subject']} cannot be loaded and asked: {str(error)[:400]}") from error
-    return Observation.read(out)
+    answers = []
+    for question in questions:
+        try:
+            _observe({**question, "out": str(folder / "observed")})
+        except PhisightError as error:
+            raise CheckpointError(f"{question['subject']} cannot be loaded and asked: {str(error)[:400]}") from error
+        answers.append(Observation.read(folder / "observed"))
+    return answers

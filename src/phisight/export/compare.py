@@ -3,18 +3,22 @@
     float32           logits behind prompt and answer within 1e-4, greedy answers equal
     bfloat16, float16 parsed fields of every row equal, and its first logits correlate by 0.99
 
-Each side is observed in a process of its own, so that one model is in memory at a time.
+Each side is observed in a process of its own, so that one model is in memory at a time: forks of one fresh
+process, which has imported what both need.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,7 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phisight.core.errors import CheckpointError, some
+from phisight.core.errors import CheckpointError, PhisightError, some
 from phisight.core.task import Task
 
 LOGIT_TOLERANCE = 1e-4
@@ -59,14 +63,16 @@ class Observation:
         return cls(about["dtype"], [about[f"text_{row}"] for row in rows], logits)
 
 
-def observed(asked: Mapping[str, Any], module: str, out: Path) -> Observation:
-    """What a model (``asked["subject"]``) answers, found by a module in a fresh process; ``out`` is where it notes it.
+def observed(questions: Sequence[Mapping[str, Any]], module: str, folder: Path) -> list[Observation]:
+    """What models (``subject`` of each question) answer, found by a module in fresh processes; noted in ``folder``.
 
     Two models are never in memory together, and what is loaded is what lies on disk.
     """
+    notes = [folder / f"observed-{number}" for number in range(len(questions))]
+    asked = [{**question, "out": str(note)} for question, note in zip(questions, notes, strict=True)]
     done = subprocess.run(  # noqa: S603 - a module of phisight's own
         [sys.executable, "-m", module],
-        input=json.dumps({**asked, "out": str(out)}),
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         check=False,
@@ -75,8 +81,43 @@ def observed(asked: Mapping[str, Any], module: str, out: Path) -> Observation:
         last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
         if done.returncode < 0:
             last = f"signal {-done.returncode} ended it; was memory too little for one model?"
-        raise CheckpointError(f"{asked['subject']} cannot be loaded and asked in a fresh process: {last[:400]}")
-    return Observation.read(out)
+        subject = next((one["subject"] for one in asked if not Path(one["out"]).is_file()), asked[-1]["subject"])
+        raise CheckpointError(f"{subject} cannot be loaded and asked in a fresh process: {last[:400]}")
+    return [Observation.read(note) for note in notes]
+
+
+def answer(questions: Sequence[dict[str, Any]], observe: Callable[[dict[str, Any]], None]) -> None:
+    """The other side of ``observed``: each question in a fork of this process, which has imported what they need.
+
+    Ends as the first fork that fails.
+    """
+    for question in questions:
+        if not hasattr(os, "fork"):
+            observe(question)
+            continue
+        fork = os.fork()
+        if not fork:
+            _end_after(lambda: observe(question))  # noqa: B023 - called at once
+        code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+        if code < 0:
+            signal.raise_signal(-code)
+        if code:
+            sys.exit(code)
+
+
+def _end_after(work: Callable[[], None]) -> NoReturn:
+    """End this fork: 0, or 1 with the reason as the last line of stderr."""
+    code = 1
+    try:
+        work()
+        code = 0
+    except PhisightError as problem:
+        print(problem, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @torch.no_grad()

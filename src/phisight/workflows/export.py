@@ -29,7 +29,7 @@ from phisight.core.run_folder import UNFAMILIAR, write_json, write_text_atomical
 from phisight.core.settings import ModelSettings, Recipe
 from phisight.core.task import Task
 from phisight.evaluate import read_rows
-from phisight.export.compare import Observation, drawn_rows, greedy_logits, observed, require_equal
+from phisight.export.compare import Observation, answer, drawn_rows, greedy_logits, observed, require_equal
 from phisight.export.describe import facts_of, task_file_for
 from phisight.export.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapters
 from phisight.export.model_card import CARD_FILE, model_card
@@ -202,8 +202,7 @@ def _compared(subject: Subject, out: Path, task: TaskFile, rows: int, announce: 
         export = {**same, "subject": str(out), "adapters": None, "model": theirs.model_dump(mode="json")}
         if alone:
             export |= {"subject": subject.weights, "adapters": str(out)}
-        mine = observed(run, __name__, Path(scratch) / "run")
-        exported = observed(export, __name__, Path(scratch) / "export")
+        mine, exported = observed([run, export], __name__, Path(scratch))
         agreement = require_equal(mine, exported, task.task, [images[0].name for images in asked])
     by = " Loaded by PEFT onto their base." if alone else ""
     return agreement + by + (" The data set was not at hand: the images were drawn." if drawn else "")
@@ -274,6 +273,6 @@ def _answered(model: Any, processor: Any, file: TaskFile, rows: Sequence[Sequenc
 
 if __name__ == "__main__":
     try:
-        _observe(json.load(sys.stdin))
+        answer(json.load(sys.stdin), _observe)
     except PhisightError as problem:
         sys.exit(str(problem))
