@@ -40,7 +40,7 @@ from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
 from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
 from phisight.workflows.load import load_run
-from phisight.workflows.predict import fitted_familiarity, predictor_of, unfamiliar_scores
+from phisight.workflows.predict import TowerFeatures, fitted_familiarity, predictor_of, unfamiliar_scores
 from phisight.workflows.train import train
 
 SHARE, FOREIGN_IMAGES, FRESH_SEED = 0.1, 200, 400
@@ -79,14 +79,14 @@ def measured(run: Path, asked: Path, split: Split, foreign: Path) -> dict[str, A
     images = read_foreign(foreign)
     strange = foreign_rows(images.folder, images.rows, task)
     written, other = evaluate(predictor, rows, task), evaluate(predictor, strange, task)
+    features = TowerFeatures(model, processor)
     known = fitted_familiarity(
-        model,
-        processor,
+        features,
         read_rows(data, task, "train", limit=1000).rows,
         read_rows(data, task, "validation", limit=1000).rows,
         settings.false_alarms,
     )
-    scores = [unfamiliar_scores(known, model, processor, some) for some in (rows, strange)]
+    scores = [unfamiliar_scores(known, features, some) for some in (rows, strange)]
     over = [[one > 1 for one in some] for some in scores]
     real, answered = written, other
     if task.abstains:

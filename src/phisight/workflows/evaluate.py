@@ -206,8 +206,8 @@ def _baselines(evaluation: Evaluation, real: Predictions) -> dict[str, dict[str,
     train, train_settings = evaluation.training_rows, evaluation.recipe.train
     sample = sample_of(train, BASELINE_ROWS, evaluation.recipe.seed)
     frozen = evaluation.run is not None and not train_settings.train_tower and evaluation.recipe.model.name != TINY
-    model, processor, seed = evaluation.model, evaluation.processor, evaluation.recipe.seed
-    return baseline_scores(model, processor, evaluation.task, train, sample, real, frozen=frozen, seed=seed)
+    seed, features = evaluation.recipe.seed, evaluation.features
+    return baseline_scores(features, evaluation.task, train, sample, real, frozen=frozen, seed=seed)
 
 
 def _limits(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from phisight.core.errors import DatasetError, EvaluationError, ImageError
 from phisight.core.kinds import Known
@@ -27,6 +28,8 @@ from phisight.model.vision import pooled_patches
 MIN_TEXT_TOKENS = 4
 """Fewest tokens that each free text of a constrained answer must have room for."""
 _FEATURE_BATCH = 32
+_KEPT_BYTES = 200_000_000
+"""Features that an evaluation keeps for its next question about the same images, at most."""
 
 
 def with_numbers_of(model: Any, recipe: Recipe) -> Recipe:
@@ -119,55 +122,64 @@ def fitting_server(file: TaskFile, client: ChatClient, notify: Callable[[str], N
     return file.model_copy(update={"intervals": intervals, "calibration": calibration})
 
 
-@torch.no_grad()
-def tower_features(model: Any, processor: Any, images: Sequence[ImageSource]) -> NDArray[np.float32]:
-    """float32[N, 4V]: the vision tower's merged patches of the thumbnail (the whole image in one crop), averaged."""
-    embedding = model.model.vision_embed_tokens
-    found = []
-    for start in range(0, len(images), _FEATURE_BATCH):
-        batch = [load_rgb(image) for image in images[start : start + _FEATURE_BATCH]]
-        pixels = processor.image_processor(batch, num_crops=1, return_tensors="pt")
-        patches = embedding.tower_features(pixels["pixel_values"][:, 0])
-        found.append(patches.float().mean(dim=(1, 2)).cpu().numpy())
-    return np.concatenate(found)
+class TowerFeatures:
+    """What a model's vision tower makes of the thumbnails of images; while they are few, each goes through it once.
 
+    The thumbnail of ``means`` is the whole image in one crop, that of ``pooled`` is prediction's; both are the same for
+    a model that looks at one crop.
+    """
 
-@torch.no_grad()
-def thumbnail_features(model: Any, processor: Any, images: Sequence[ImageSource]) -> NDArray[np.float32]:
-    """float32[N, 6M]: the tower's patches of each thumbnail, pooled, as prediction sees it."""
-    embedding = model.model.vision_embed_tokens
-    found = []
-    for start in range(0, len(images), _FEATURE_BATCH):
-        batch = [load_rgb(image) for image in images[start : start + _FEATURE_BATCH]]
-        pixels = processor.image_processor(batch, return_tensors="pt")["pixel_values"][:, 0]
-        found.append(pooled_patches(embedding.tower_features(pixels)).cpu().numpy())
-    return np.concatenate(found)
+    def __init__(self, model: Any, processor: Any) -> None:
+        self._embedding, self._image_processor = model.model.vision_embed_tokens, processor.image_processor
+        self._pooled: dict[ImageSource, NDArray[np.float32]] = {}
+
+    def means(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """float32[N, 4V]: merged patches, averaged."""
+        if self._image_processor.num_crops == 1:
+            return self.pooled(images)[:, : self._embedding.glb_GN.shape[-1]]
+        return np.concatenate([one.mean(dim=(1, 2)).cpu().numpy() for one in self._patches(images, num_crops=1)])
+
+    def pooled(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """float32[N, 24V]: see ``pooled_patches``."""
+        missing = [image for image in dict.fromkeys(images) if image not in self._pooled]
+        rows = [row for some in self._patches(missing) for row in pooled_patches(some).cpu().numpy()]
+        found = {**self._pooled, **dict(zip(missing, rows, strict=True))}
+        if sum(one.nbytes for one in found.values()) <= _KEPT_BYTES:
+            self._pooled = found
+        return np.stack([found[image] for image in images])
+
+    @torch.no_grad()
+    def _patches(self, images: Sequence[ImageSource], num_crops: int | None = None) -> Iterator[Tensor]:
+        """float32[some, n, n, 4V] of some images after the others."""
+        for start in range(0, len(images), _FEATURE_BATCH):
+            batch = [load_rgb(image) for image in images[start : start + _FEATURE_BATCH]]
+            pixels = self._image_processor(batch, num_crops=num_crops, return_tensors="pt")["pixel_values"]
+            yield self._embedding.tower_features(pixels[:, 0]).float()
 
 
 def fitted_familiarity(
-    model: Any, processor: Any, train: Sequence[EvalRow], validation: Sequence[EvalRow], false_alarms: float
+    features: TowerFeatures, train: Sequence[EvalRow], validation: Sequence[EvalRow], false_alarms: float
 ) -> Familiarity:
     """What scores how unlike the training images an image is, with its threshold from the validation images."""
     seen, held_out = (
-        thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
-        for rows in (train, validation)
+        features.pooled([image for row in rows for image in row.recorded]) for rows in (train, validation)
     )
     return Familiarity.fit(seen, held_out, false_alarms)
 
 
-def unfamiliar_scores(known: Familiarity, model: Any, processor: Any, rows: Sequence[EvalRow]) -> list[float]:
+def unfamiliar_scores(known: Familiarity, features: TowerFeatures, rows: Sequence[EvalRow]) -> list[float]:
     """How unfamiliar each row is: the least familiar of its images; nan where one cannot be used."""
     if not rows:
         return []
     try:
-        features = thumbnail_features(model, processor, [image for row in rows for image in row.recorded])
+        pooled = features.pooled([image for row in rows for image in row.recorded])
     except ImageError:
         if len(rows) == 1:
             return [math.nan]
         half = len(rows) // 2
-        return [one for some in (rows[:half], rows[half:]) for one in unfamiliar_scores(known, model, processor, some)]
+        return [one for some in (rows[:half], rows[half:]) for one in unfamiliar_scores(known, features, some)]
     starts = np.cumsum([0, *(len(row.images) for row in rows)])[:-1]
-    scores: list[float] = (np.maximum.reduceat(known.distances(features), starts) / known.threshold).tolist()
+    scores: list[float] = (np.maximum.reduceat(known.distances(pooled), starts) / known.threshold).tolist()
     return scores
 
 

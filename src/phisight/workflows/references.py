@@ -29,7 +29,7 @@ from phisight.evaluate import (
 from phisight.evaluate.limits.foreign import foreign_rows, grouped_share, share
 from phisight.extraction.familiarity import Familiarity
 from phisight.sample.foreign.foreign_folder import HELD_OUT, make_foreign
-from phisight.workflows.predict import tower_features
+from phisight.workflows.predict import TowerFeatures
 
 FOREIGN_ROWS = 200
 """Foreign images that are drawn for an evaluation."""
@@ -68,8 +68,7 @@ def intervals_around(
 
 
 def baseline_scores(
-    model: Any,
-    processor: Any,
+    tower: TowerFeatures,
     task: Task,
     train: Sequence[EvalRow],
     sample: Sequence[int],
@@ -82,7 +81,7 @@ def baseline_scores(
     features from a ``sample`` of them.
     """
     some = [train[index] for index in sample]
-    features = [product_features(model, processor, rows) for rows in (some, real.rows)]
+    features = [product_features(tower, rows) for rows in (some, real.rows)]
     fitted = fit_baselines(
         task,
         [row.truth for row in train],
@@ -95,10 +94,10 @@ def baseline_scores(
     return found
 
 
-def product_features(model: Any, processor: Any, rows: Sequence[EvalRow]) -> NDArray[np.float32]:
+def product_features(tower: TowerFeatures, rows: Sequence[EvalRow]) -> NDArray[np.float32]:
     """float32[N, 4V]: the tower's features of each row, averaged over its images."""
     counts = [len(row.images) for row in rows]
-    features = tower_features(model, processor, [image for row in rows for image in row.recorded])
+    features = tower.means([image for row in rows for image in row.recorded])
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     sums = np.add.reduceat(features, starts, axis=0)
     return np.asarray(sums / np.asarray(counts, np.float32)[:, None], np.float32)

@@ -28,7 +28,7 @@ from phisight.extraction.familiarity import Familiarity
 from phisight.generate import Predictor
 from phisight.generate.decoding.schedulable import unschedulable
 from phisight.track import CompositeTracker
-from phisight.workflows.predict import fitted_familiarity, predictor_of, unfamiliar_scores
+from phisight.workflows.predict import TowerFeatures, fitted_familiarity, predictor_of, unfamiliar_scores
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,6 +81,11 @@ class Evaluation:
         return refusing(found, self.unfamiliar(asked)) if self.limit else found
 
     @cached_property
+    def features(self) -> TowerFeatures:
+        """The tower's features of images, for baselines and familiarity."""
+        return TowerFeatures(self.model, self.processor)
+
+    @cached_property
     def familiarity(self) -> Familiarity:
         """What says how unlike the training images an image is: fitted on those of the run's own data set, which is
         written beside its weights; on another data set the one that is there.
@@ -95,7 +100,7 @@ class Evaluation:
             return stored
         train = [self.training_rows[one] for one in sample_of(self.training_rows, FAMILIAR_ROWS, seed)]
         validation = self.other_rows("validation", FAMILIAR_ROWS)
-        known = fitted_familiarity(self.model, self.processor, train, validation, self.settings.false_alarms)
+        known = fitted_familiarity(self.features, train, validation, self.settings.false_alarms)
         if own:
             known.write(weights)
         return known
@@ -118,7 +123,7 @@ class Evaluation:
     def unfamiliar(self, rows: Sequence[EvalRow]) -> list[float]:
         """How unfamiliar each row is, computed once; nan where an image cannot be used."""
         new = {row.images: row for row in rows if row.images not in self._scores}
-        scores = unfamiliar_scores(self.familiarity, self.model, self.processor, list(new.values()))
+        scores = unfamiliar_scores(self.familiarity, self.features, list(new.values()))
         self._scores.update(zip(new, scores, strict=True))
         return [self._scores[row.images] for row in rows]
 

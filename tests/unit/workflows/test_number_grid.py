@@ -27,7 +27,7 @@ from phisight.export.subject import read_run
 from phisight.generate import number_decoding
 from phisight.workflows.evaluate import evaluate_model
 from phisight.workflows.load import load_model, load_run
-from phisight.workflows.predict import predictor_of
+from phisight.workflows.predict import TowerFeatures, predictor_of
 from phisight.workflows.references import product_features
 from phisight.workflows.train import train
 from tests.helpers.small_run import save_small_model
@@ -135,8 +135,9 @@ def test_features_of_several_images_are_averaged(data: Path, model: Path) -> Non
         replace(pair, image=image, more=(), hashes=(hash_,))
         for image, hash_ in zip(pair.images, pair.hashes, strict=True)
     ]
-    together = product_features(loaded, processor, [pair])
-    assert together == pytest.approx(product_features(loaded, processor, singles).mean(axis=0, keepdims=True), abs=1e-5)
+    tower = TowerFeatures(loaded, processor)
+    together = product_features(tower, [pair])
+    assert together == pytest.approx(product_features(tower, singles).mean(axis=0, keepdims=True), abs=1e-5)
 
 
 def answered(out: Path, data: Path, rows: list[EvalRow], batch_size: int) -> list[Any]:
