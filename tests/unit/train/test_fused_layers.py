@@ -1,7 +1,7 @@
 """Fused layers compute what the layers as written compute: values, every gradient, and less kept between them."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -105,6 +105,10 @@ def test_a_model_fused_for_prediction_gives_the_same_logits(
         torch.testing.assert_close(model(**batch).logits, plain, rtol=1e-4, atol=1e-4)
 
 
+def inner_product(states: Sequence[Tensor], ways: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(one * way).sum() for one, way in zip(states, ways, strict=True)]).sum()
+
+
 def test_queries_and_keys_turn_as_in_the_library() -> None:
     from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb
 
@@ -118,6 +122,14 @@ def test_queries_and_keys_turn_as_in_the_library() -> None:
     torch.testing.assert_close(query, theirs[0])
     torch.testing.assert_close(key, theirs[1])
     assert value.equal(states[:, heads + key_heads :])
+    leaves = qkv.clone().requires_grad_(), qkv.clone().requires_grad_()
+    states = leaves[1].view(3, 5, -1, width).transpose(1, 2)
+    split = torch.split(states, [heads, key_heads, key_heads], dim=1)
+    ours, theirs = turned(leaves[0], cos, sin, heads, key_heads), apply_rotary_pos_emb(*split[:2], cos, sin)
+    ways = [torch.randn_like(one) for one in ours]
+    (of_ours,) = gradients(inner_product(ours, ways), leaves[0])
+    (of_theirs,) = gradients(inner_product((*theirs, split[2]), ways), leaves[1])
+    torch.testing.assert_close(of_ours, of_theirs)
 
 
 def test_products_take_views() -> None:

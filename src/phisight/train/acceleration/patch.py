@@ -4,7 +4,7 @@
     MLPs             SwiGLU, or the tower's GELU, with what follows    train/acceleration/fused_linear.py
     linear layers    float32 on a CPU: oneDNN's products               train/acceleration/fused_linear.py
     last layer       queries from the first label on                   model/attention.py
-    attention        on a GPU, queries and keys turned in one kernel   train/acceleration/rotary_attention.py
+    attention        queries and keys turned at once                   train/acceleration/rotary_attention.py
     RMS norms        input saved, normalized rows recomputed           train/acceleration/rms_norm.py
 
 Only layers known to compute the same are patched: DoRA, 4-bit layers, adapters with dropout and other activations keep

@@ -23,7 +23,7 @@ from phisight.train.acceleration.one_kernel import on_gpu, one_kernel
 
 
 def turning_attention(module: Any) -> Callable[..., Any]:
-    """Forward pass of a ``Phi3Attention``; the library's for gradients on a CPU, and where heads turn in part."""
+    """Forward pass of a ``Phi3Attention``; the library's where heads turn in part."""
     original: Callable[..., Any] = type(module).forward
 
     def forward(
@@ -34,7 +34,7 @@ def turning_attention(module: Any) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         cos, sin = position_embeddings
-        if cos.shape[-1] != module.head_dim or (torch.is_grad_enabled() and not on_gpu(hidden_states)):
+        if cos.shape[-1] != module.head_dim:
             return cast(
                 tuple[Tensor, Tensor | None],
                 original(
@@ -98,6 +98,7 @@ class _Turned(Function):
         ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, key_heads: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(cos, sin)
+        ctx.dtype = qkv.dtype
         query, key, value = _split(qkv, cos, sin, heads, key_heads)
         return query, key, value.clone()
 
@@ -106,8 +107,9 @@ class _Turned(Function):
     def backward(ctx: Any, of_query: Tensor, of_key: Tensor, of_value: Tensor) -> tuple[Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
         grads = (of_query.transpose(1, 2), of_key.transpose(1, 2), of_value.transpose(1, 2))
-        of_qkv = _turn_back(*grads, cos[:, :, None], sin[:, :, None])
-        return of_qkv.flatten(2), None, None, None, None
+        turn_back = _turn_back if on_gpu(of_query) else _turn_back_in_place
+        of_qkv = turn_back(*grads, cos[:, :, None], sin[:, :, None])
+        return of_qkv.flatten(2).to(ctx.dtype), None, None, None, None
 
 
 @one_kernel
@@ -133,3 +135,17 @@ def _turn_back(of_query: Tensor, of_key: Tensor, of_value: Tensor, cos: Tensor, 
     grads = torch.cat((of_query, of_key), dim=2)
     first, second = (grads * sin).chunk(2, dim=-1)
     return torch.cat((grads * cos + torch.cat((second, -first), dim=-1), of_value), dim=2)
+
+
+def _turn_back_in_place(of_query: Tensor, of_key: Tensor, of_value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """``_turn_back`` without a kernel of its own; see ``_turn_in_place``."""
+    grads, heads = torch.cat((of_query, of_key), dim=2), of_query.shape[2] + of_key.shape[2]
+    of_qkv = grads.new_empty(*grads.shape[:2], heads + of_value.shape[2], grads.shape[3], dtype=of_value.dtype)
+    turned = grads * cos
+    (first, second), (sin_first, sin_second) = grads.chunk(2, dim=-1), sin.chunk(2, dim=-1)
+    turned_first, turned_second = turned.chunk(2, dim=-1)
+    turned_first.addcmul_(second, sin_second)
+    turned_second.addcmul_(first, sin_first, value=-1)
+    of_qkv[:, :, :heads] = turned
+    of_qkv[:, :, heads:] = of_value
+    return of_qkv
