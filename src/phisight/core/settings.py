@@ -181,6 +181,8 @@ class EvaluateSettings(Settings):
     """Split whose rows are answered."""
     rows: int | None = Field(default=None, ge=1)
     """Rows to answer; None means all."""
+    other_image_rows: int | None = Field(default=None, ge=2)
+    """Rows of these, a fixed sample, that are answered with other images, too, for the certificate; None means all."""
     batch_size: int = Field(default=16, ge=1)
     """Answers generated at once."""
     max_new_tokens: int = Field(default=96, ge=1)

@@ -69,10 +69,12 @@ def write_predictions(
     thumbnails: int = 500,
     seed: int = 0,
     intervals: Ends | None = None,
+    asked: Sequence[int] = (),
 ) -> Path:
     """Write predictions.parquet, whole or not at all; the rows of ``every`` follow one another.
 
-    ``intervals`` are the intervals around the answers to the real images.
+    ``intervals`` are the intervals around the answers to the real images; ``asked`` are the rows that other images were
+    shown for, where those are a sample.
 
     At most ``thumbnails`` rows with real images get one: all of them if they are so few, else a random sample
     of four fifths of that number, and the worst.
@@ -87,6 +89,8 @@ def write_predictions(
             for start in range(0, len(predictions), _CHUNK):
                 span = range(start, min(start + _CHUNK, len(predictions)))
                 lines = _lines(predictions, errors, drawn, worst, span)
+                if asked and predictions.images != "real":
+                    lines = _placed(lines, asked)
                 if intervals is not None and predictions.images == "real":
                     lines = _with_ends(lines, intervals)
                 writer.write_table(pa.Table.from_pylist(list(lines), schema=schema))
@@ -115,6 +119,13 @@ def _schema(task: Task) -> Any:
     if numbers := [(name, pa.float64()) for name in task.of_kind("number")]:
         columns += [("lower", pa.struct(numbers)), ("upper", pa.struct(numbers))]
     return pa.schema(columns, metadata={TASK_KEY: task.model_dump_json().encode()})
+
+
+def _placed(lines: Iterable[dict[str, Any]], asked: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Lines of a sample with the positions in all rows."""
+    for line in lines:
+        shown = line["shown"]
+        yield {**line, "row": asked[line["row"]], "shown": None if shown is None else asked[shown]}
 
 
 def _with_ends(lines: Iterable[dict[str, Any]], intervals: Ends) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ from phisight.evaluate import (
     verdict_of,
     write_predictions,
 )
+from phisight.evaluate.image_conditions import Images
 from phisight.evaluate.limits.answer_confidence import calibration_of, errors_by_confidence
 from phisight.evaluate.limits.foreign import foreign_figures, refused
 from phisight.export.describe import describe_run
@@ -155,8 +156,7 @@ def _scores(
 ) -> dict[str, Any]:
     """Answers under every other image condition, then all figures; what is not possible is under ``not_checked``."""
     seed, task, out = evaluation.recipe.seed, evaluation.task, evaluation.out
-    modes, impossible = possible_modes(real.rows, task, seed, evaluation.grids)
-    every = {images: real if images == "real" else evaluation.answers(images) for images in modes}
+    every, asked, impossible = _with_other_images(evaluation, real)
     missing, intervals = {**not_checked, **impossible}, None
     validated = functools.cache(lambda: evaluation.validation_answers(real))
     try:
@@ -164,9 +164,14 @@ def _scores(
         intervals = intervals_around(real, evaluation.settings, lambda: validated()[0])
     except EvaluationError as error:
         missing["prediction_intervals"] = str(error)
-    write_predictions(out, list(every.values()), seed=seed, intervals=intervals)
+    write_predictions(out, list(every.values()), seed=seed, intervals=intervals, asked=asked)
 
     scores: dict[str, Any] = scores_of(every, left_out=evaluation.found.left_out, seed=seed)
+    if len(asked) < len(real):  # rows count anew, so that each shows its own image again
+        own = replace(real.subset(asked), shown=range(len(asked)))
+        every, grids = {**every, "real": own}, [evaluation.grids[row] for row in asked]
+    else:
+        own, grids = real, evaluation.grids
     likely = {images: likelihoods(evaluation.predictor, answers, seed=seed) for images, answers in every.items()}
     scores["evaluation"] = evaluation_facts(
         evaluation.recipe, evaluation.settings, evaluation.folder, evaluation.identity
@@ -175,12 +180,12 @@ def _scores(
     if evaluation.predictor.numbers in ("head", "expected"):
         scores["numbers"]["as_written"] = figures(real.as_written(), seed=seed, resamples=0)
     scores["grounding"] = (
-        certificate(every, likely, one_grid=len(set(evaluation.grids)) == 1, seed=seed)
+        certificate(every, likely, one_grid=len(set(grids)) == 1, seed=seed)
         if "shuffled" in every
         else untested(impossible["shuffled"])
     )
     if likely["real"]:
-        scores["teacher_forced"] = figures(teacher_forced(real, likely["real"]))
+        scores["teacher_forced"] = figures(teacher_forced(own, likely["real"]))
     try:
         scores["baselines"] = _baselines(evaluation, real)
     except EvaluationError as error:
@@ -200,6 +205,20 @@ def _scores(
         folder, split = evaluation.run or out, evaluation.settings.split
         send_evaluation(evaluation.tracker, folder, evaluation.recipe, split, real, scores, out)
     return scores
+
+
+def _with_other_images(
+    evaluation: Evaluation, real: Predictions
+) -> tuple[dict[Images, Predictions], list[int], dict[str, str]]:
+    """Answers by image condition, the rows of ``real`` behind the other conditions, and why some cannot be had.
+
+    Where those are a sample (``evaluate.other_image_rows``), the answers of other conditions count its rows.
+    """
+    asked = sample_of(real.rows, evaluation.settings.other_image_rows or len(real), evaluation.recipe.seed)
+    rows, grids = [real.rows[row] for row in asked], [evaluation.grids[row] for row in asked]
+    modes, impossible = possible_modes(rows, evaluation.task, evaluation.recipe.seed, grids)
+    every = {images: real if images == "real" else evaluation.answers(images, None, rows, grids) for images in modes}
+    return every, asked, impossible
 
 
 def _baselines(evaluation: Evaluation, real: Predictions) -> dict[str, dict[str, Any]]:

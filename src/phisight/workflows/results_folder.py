@@ -63,8 +63,17 @@ class Evaluation:
     refuses: bool = True
     """Whether images unlike the training images are refused, as a prediction does, where answers may abstain."""
 
-    def answers(self, images: Images, name: str | None = None, rows: Sequence[EvalRow] | None = None) -> Predictions:
-        """Answers under one image condition, written to an answer log as they come; see ``refusing``."""
+    def answers(
+        self,
+        images: Images,
+        name: str | None = None,
+        rows: Sequence[EvalRow] | None = None,
+        grids: Sequence[Hashable] | None = None,
+    ) -> Predictions:
+        """Answers under one image condition, written to an answer log as they come; see ``refusing``.
+
+        Of all rows, or of ``rows`` with their ``grids`` where images are swapped.
+        """
         name, asked = name or images, self.found.rows if rows is None else rows
         found = evaluate(
             self.predictor,
@@ -75,7 +84,7 @@ class Evaluation:
             answer_log=self.out / f"{ANSWER_LOG}.{name}.jsonl",
             identity=self.identity,
             medians=self.found.medians,
-            grids=self.grids if rows is None else None,
+            grids=self.grids if rows is None else grids,
             progress=lambda done, total: self.progress(name, done, total),
         )
         return refusing(found, self.unfamiliar(asked)) if self.limit else found

@@ -88,6 +88,25 @@ def test_a_sample_does_not_replace_the_results_of_the_split(tiny_run: Path, prod
     assert "2 rows" in write_report([run / "evaluations" / "test-2-rows"]).read_text()
 
 
+def test_other_images_may_be_shown_for_a_sample(tiny_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    settings = changed(read_run(run).evaluate, other_image_rows=5)
+    scores = evaluate_run(run, settings=settings, base_model_rows=0)
+    assert scores["rows"] > 5
+    assert scores["shuffled"]["rows"] == scores["blank"]["rows"] == scores["grounding"]["rows"] == 5
+    lines = pq.read_table(run / "predictions.parquet").to_pylist()
+    real = {line["row"]: line for line in lines if line["images"] == "real"}
+    other = [line for line in lines if line["images"] == "shuffled"]
+    assert len(real) == scores["rows"]
+    assert len(other) == 5
+    for line in other:
+        own, shown = real[line["row"]], real[line["shown"]]
+        assert (line["key"], line["expected"], line["image"]) == (own["key"], own["expected"], own["image"])
+        assert shown["expected"] != own["expected"]
+    assert {line["shown"] for line in other} <= {line["row"] for line in other}
+    write_report([run])
+
+
 def test_answers_that_will_be_cut_are_named_before_the_first_one(
     base: Path, products: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
