@@ -8,7 +8,8 @@
                        positive), categories, truth values
 
 Features are float[n, d] arrays, such as those of the model's own vision tower; without them the last two are left out.
-The first two learn from all training rows, the last two from the rows that have features.
+The first two learn from all training rows, the last two from the rows that have features. scikit-learn is
+imported where it is used: it takes a second, and what answers or exports needs none of it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeClassifierCV, RidgeCV
-from sklearn.neighbors import NearestNeighbors
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from phisight.core.errors import EvaluationError
 from phisight.core.task import FieldValue, Task
@@ -116,6 +113,8 @@ def _category_median(task: Task, train: Sequence[Row], test: Sequence[Row]) -> B
 def _nearest(
     task: Task, train: Sequence[Row], train_features: Features, test_features: Features, about: str
 ) -> Baseline:
+    from sklearn.neighbors import NearestNeighbors
+
     index = NearestNeighbors(n_neighbors=1, metric="cosine").fit(train_features)
     closest = index.kneighbors(test_features, return_distance=False)[:, 0]
     values: dict[str, Column] = {name: [train[row][name] for row in closest] for name in task.names}
@@ -124,6 +123,10 @@ def _nearest(
 
 def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_features: Features, about: str) -> Baseline:
     """Of optional fields it learns the values that there are, and gives every row one."""
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     values: dict[str, Column] = {}
     for name in task.names:
         rules = task.fields[name].rules
@@ -141,6 +144,10 @@ def _ridge(task: Task, train: Sequence[Row], train_features: Features, test_feat
 
 
 def _fitted(features: Features, target: NDArray[np.float64], test_features: Features) -> NDArray[np.float64]:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     logarithmic = bool((target > 0).all())
     fitted = make_pipeline(StandardScaler(), RidgeCV(_ALPHAS))
     fitted.fit(features, np.log(target) if logarithmic else target)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from phisight.core.errors import EvaluationError
 
@@ -76,4 +75,6 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
 
 
 def _fitted(raw: NDArray[np.float64], right: NDArray[np.bool_]) -> Any:
+    from sklearn.isotonic import IsotonicRegression  # takes a second
+
     return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(raw, right.astype(np.float64))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from phisight.evaluate.statistics.bootstrap import Groups, Interval, group_codes, interval
 from phisight.evaluate.statistics.resamples import OfMeans
@@ -67,6 +66,8 @@ def group_means(values: Array, groups: Groups = None) -> Array:
 def _signed_rank(values: Array) -> float:
     if not np.any(values):
         return 1.0
+    from scipy.stats import wilcoxon  # takes half a second
+
     return float(wilcoxon(values, alternative="greater", zero_method="zsplit", method="approx").pvalue)
 
 
