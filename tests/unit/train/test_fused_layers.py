@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer
 
 from phisight.core.settings import LoraSettings, TrainSettings
 from phisight.train.acceleration import patch
@@ -207,6 +208,9 @@ def test_what_cannot_be_fused_stays_with_its_library(model: Any) -> None:
     dropping = apply_method(model, TrainSettings(method="lora"), LoraSettings(rank=2, dropout=0.1))
     kinds = {type(module).__module__.split(".")[0] for module in fused_forwards(dropping)}
     assert kinds == {"torch", "transformers"}, "base layers and norms, but no layer of peft"
+    assert not any(type(module) is Phi3DecoderLayer for module in fused_forwards(dropping)), (
+        "draws are for all positions"
+    )
 
 
 def test_a_switched_off_adapter_is_off(model: Any, batch: dict[str, Any]) -> None:

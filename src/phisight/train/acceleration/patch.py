@@ -107,8 +107,14 @@ def _mlp(module: Any, first: Any, second: Any, activation: str, *, pack: bool) -
     return forward
 
 
-def _last(module: Any) -> Forward:
-    """The last decoder layer: nobody reads what it makes of the positions before the first label."""
+def _last(module: Any) -> Forward | None:
+    """The last decoder layer: nobody reads what it makes of the positions before the first label.
+
+    None with dropout: its draws are for all positions, so that a seed would give another run.
+    """
+    drops = any(isinstance(one, nn.Dropout) and one.p > 0 for one in module.modules())
+    if drops or module.self_attn.attention_dropout > 0:
+        return None
     original: Callable[..., Tensor] = type(module).forward
 
     def forward(hidden_states: Tensor, *args: Any, queries_from: int = 0, **kwargs: Any) -> Tensor:
