@@ -3,6 +3,7 @@ r"""Foreign images: how many get a value invented, how many real ones are refuse
     phisight demo --start nothing --out runs/demo
     python benchmarks/foreign.py --start runs/demo [--seeds 5] [--steps 300] [--rows 300]    trains, answers, table
     python benchmarks/foreign.py --start runs/photos --split test    asks about rows of the start's own data set
+    ... --photos FOLDER    and about photos that are foreign to the task, beside the drawn images
 
 Every seed trains the demo's weights on twice with the same rows and steps: as they are (``plain``), and with a tenth of
 the examples showing drawn foreign images (``abstain``). Both answer products drawn for the seed, which no model has
@@ -10,8 +11,10 @@ seen, and foreign images of kinds that no training has shown. Goals: invented va
 images, at most 2 % of the real ones refused, and right answers to real images no fewer than without (interval of the
 difference: paired bootstrap over products of all seeds). Refused is what the model says shows nothing, and what is over
 the threshold of ``unfamiliar``, which is fitted on each model's training images with a threshold that 1 % of the
-validation images exceed; ``unlike`` is the share over it alone, ``words`` what the model's own answers reach without
-it. A finished training adds a line to OUT/results.jsonl; the same command continues after the last one.
+validation images exceed; ``over threshold`` is the share over it alone, ``the model's words`` what the answers reach
+without it. With --split all seeds are asked about the same products, each of which counts once in the intervals; of
+--photos each seed is shown others. A finished training adds a line to OUT/results.jsonl; the same command continues
+after the last one.
 """
 
 from __future__ import annotations
@@ -28,11 +31,19 @@ import numpy as np
 from phisight.core.dataset_folder import SPLITS, Split
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST
+from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.foreign_images import read_foreign
 from phisight.data.dataset.image_groups import recorded_sizes
-from phisight.evaluate import evaluate, paired_difference, read_rows
-from phisight.evaluate.limits.foreign import foreign_figures, foreign_rows, refused, refusing, share
+from phisight.evaluate import EvalRow, evaluate, paired_difference, read_rows
+from phisight.evaluate.limits.foreign import (
+    foreign_figures,
+    foreign_rows,
+    grouped_share,
+    refused_rows,
+    refusing,
+    share,
+)
 from phisight.evaluate.metrics import is_right
 from phisight.evaluate.statistics.group_test import MEAN
 from phisight.export.subject import find_data, read_run, task_of_run
@@ -43,7 +54,7 @@ from phisight.workflows.load import load_run
 from phisight.workflows.predict import TowerFeatures, fitted_familiarity, predictor_of, unfamiliar_scores
 from phisight.workflows.train import train
 
-SHARE, FOREIGN_IMAGES, FRESH_SEED = 0.1, 200, 400
+SHARE, FOREIGN_IMAGES, FRESH_SEED, RESULTS = 0.1, 200, 400, "results.jsonl"
 
 
 def trained(start: Path, out: Path, seed: int, steps: int, portion: float) -> Path:
@@ -68,17 +79,13 @@ def trained(start: Path, out: Path, seed: int, steps: int, portion: float) -> Pa
     return train(recipe_from(values), overwrite=True)
 
 
-def measured(run: Path, asked: Path, split: Split, foreign: Path) -> dict[str, Any]:
-    """What a run answers about products and about foreign images."""
+def measured(run: Path, asked: Path, split: Split, foreign: dict[str, Path], seed: int) -> dict[str, Any]:
+    """What a run answers about products, about foreign images, and about foreign photos."""
     model, processor, recipe = load_run(run)
     model.eval()
     task, data = task_of_run(run, recipe), recipe.data.path
     settings = recipe.evaluate.model_copy(update={"batch_size": 32})
     predictor = predictor_of(model, processor, settings, "text", task, [data], run=run, continuous=True)
-    rows = read_rows(asked, task, split).rows
-    images = read_foreign(foreign)
-    strange = foreign_rows(images.folder, images.rows, task)
-    written, other = evaluate(predictor, rows, task), evaluate(predictor, strange, task)
     features = TowerFeatures(model, processor)
     known = fitted_familiarity(
         features,
@@ -86,11 +93,12 @@ def measured(run: Path, asked: Path, split: Split, foreign: Path) -> dict[str, A
         read_rows(data, task, "validation", limit=1000).rows,
         settings.false_alarms,
     )
-    scores = [unfamiliar_scores(known, features, some) for some in (rows, strange)]
-    over = [[one > 1 for one in some] for some in scores]
-    real, answered = written, other
-    if task.abstains:
-        real, answered = (refusing(one, some) for one, some in zip((written, other), scores, strict=True))
+    rows = read_rows(asked, task, split).rows
+    sets = {"real": rows} | {name: shown_of(folder, task, seed) for name, folder in foreign.items()}
+    written = {name: evaluate(predictor, some, task) for name, some in sets.items()}
+    scores = {name: unfamiliar_scores(known, features, some) for name, some in sets.items()}
+    answers = {name: refusing(one, scores[name]) if task.abstains else one for name, one in written.items()}
+    real = answers["real"]
     right = {
         name: [
             values is not None and is_right(task, name, row.truth[name], values[name])
@@ -101,12 +109,26 @@ def measured(run: Path, asked: Path, split: Split, foreign: Path) -> dict[str, A
     return {
         "right": right,
         "groups": real.groups,
-        "refused": refused(real),
-        "foreign": foreign_figures(answered),
-        "words": {"refused": refused(written), "foreign": foreign_figures(other)},
-        "over_real": share(over[0]),
-        "over_foreign": share(over[1]),
+        "refused_rows": refused_rows(real),
+        "over_rows": [one > 1 for one in scores["real"]],
+        "words": {"refused_rows": refused_rows(written["real"])},
+        **{
+            name: {
+                **foreign_figures(answers[name]),
+                "words": foreign_figures(written[name])["invented"],
+                "over": share([one > 1 for one in scores[name]]),
+            }
+            for name in foreign
+        },
     }
+
+
+def shown_of(folder: Path, task: Task, seed: int) -> list[EvalRow]:
+    """FOREIGN_IMAGES of a folder's images as rows without a value, others for each seed as long as there are enough."""
+    images = read_foreign(folder)
+    order = np.random.default_rng(FRESH_SEED).permutation(len(images.rows))
+    chosen = sorted(np.roll(order, -seed * FOREIGN_IMAGES)[:FOREIGN_IMAGES].tolist())
+    return foreign_rows(images.folder, [images.rows[index] for index in chosen], task)
 
 
 def lines_of(results: Path) -> list[dict[str, Any]]:
@@ -115,59 +137,67 @@ def lines_of(results: Path) -> list[dict[str, Any]]:
 
 
 def measure(
-    start: Path, out: Path, results: Path, seeds: Sequence[int], steps: int, rows: int, split: Split | None = None
+    start: Path,
+    out: Path,
+    seeds: Sequence[int],
+    steps: int,
+    rows: int,
+    split: Split | None = None,
+    photos: Path | None = None,
 ) -> None:
-    """Train and answer what ``results`` lacks; a ``split`` of the start's data stands in for drawn products."""
+    """Train and answer what is not there yet; a ``split`` of the start's data stands in for drawn products."""
+    results = out / RESULTS
     done = {(line["seed"], line["training"]) for line in lines_of(results)}
     for seed in seeds:
-        foreign = out / f"foreign-{seed}"
+        drawn = out / f"foreign-{seed}"
         asked = find_data(start, read_run(start)) if split else out / f"fresh-{seed}"
         if not asked.is_dir():
             make(rows, asked, seed=FRESH_SEED + seed, settings=preset("demo"))
-        if not foreign.is_dir():
+        if not drawn.is_dir():
             sizes = recorded_sizes(DatasetFolder.open(asked).rows())
-            make_foreign(FOREIGN_IMAGES, foreign, seed=FRESH_SEED + seed, kinds=list(HELD_OUT), sizes=sizes)
+            make_foreign(FOREIGN_IMAGES, drawn, seed=FRESH_SEED + seed, kinds=list(HELD_OUT), sizes=sizes)
+        foreign = {"foreign": drawn} | ({"photos": photos} if photos else {})
         for training, portion in (("plain", 0.0), ("abstain", SHARE)):
             if (seed, training) in done:
                 continue
             run = trained(start, out / "run", seed, steps, portion)
-            line = {
-                "seed": seed,
-                "training": training,
-                "steps": steps,
-                **measured(run, asked, split or "train", foreign),
-            }
+            found = measured(run, asked, split or "train", foreign, seed)
+            line = {"seed": seed, "training": training, "steps": steps, "split": split, **found}
             shutil.rmtree(run)
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            invented, refusals = line["foreign"]["invented"]["share"], line["refused"]["share"]
+            invented, refusals = line["foreign"]["invented"]["share"], float(np.mean(line["refused_rows"]))
             print(f"seed {seed}, {training}: invented {invented:.1%}, refused {refusals:.1%}", flush=True)
 
 
 def table(lines: Sequence[dict[str, Any]]) -> None:
-    """Print the figures of all seeds together, and whether the goals are reached."""
-    print(
-        "| training | seeds | foreign images with an invented value | real refused | unlike: real | foreign |", end=""
-    )
-    print(" words: invented | refused |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    """Print the figures of all seeds together."""
+    sets = [name for name in ("foreign", "photos") if all(name in line for line in lines)]
+    columns = [f"{name}: {what}" for name in sets for what in ("value invented", "the model's words", "over threshold")]
+    columns += ["real: refused", "the model's words", "over threshold"]
+    print("| training | seeds | " + " | ".join(columns) + " |\n" + "|---" * (2 + len(columns)) + "|")
     for training in ("plain", "abstain"):
         some = [line for line in lines if line["training"] == training]
         if not some:
             continue
         found = [
-            _together(of)
-            for of in (
-                [line["foreign"]["invented"] for line in some],
-                *([line[name] for line in some] for name in ("refused", "over_real", "over_foreign")),
-                [line["words"]["foreign"]["invented"] for line in some],
-                [line["words"]["refused"] for line in some],
-            )
+            together([line[name][what] for line in some]) for name in sets for what in ("invented", "words", "over")
         ]
+        flags = [[line["refused_rows"] for line in some], [line["words"]["refused_rows"] for line in some]]
+        groups = groups_of(some)
+        for one in (*flags, [line["over_rows"] for line in some]):
+            found.append(shown(grouped_share([bool(value) for values in one for value in values], groups)))
         print(f"| {training} | {len(some)} | " + " | ".join(found) + " |")
     kinds = sorted({kind for line in lines for kind in line["foreign"]["by_kind"]})
     for kind in kinds:
         some = [line["foreign"]["by_kind"][kind] for line in lines if line["training"] == "abstain"]
-        print(f"invented, {kind}: {_together(some)}")
+        if some:
+            print(f"invented, {kind}: {together(some)}")
+    differences(lines)
+
+
+def differences(lines: Sequence[dict[str, Any]]) -> None:
+    """Print the right answers with and without foreign images, on the seeds that have both."""
     seeds = sorted({line["seed"] for line in lines})
     pairs = [{line["training"]: line for line in lines if line["seed"] == seed} for seed in seeds]
     pairs = [pair for pair in pairs if len(pair) == 2]
@@ -176,17 +206,26 @@ def table(lines: Sequence[dict[str, Any]]) -> None:
             np.concatenate([np.asarray(pair[one]["right"][name], float) for pair in pairs])
             for one in ("abstain", "plain")
         )
-        groups = [f"{pair['plain']['seed']} {group}" for pair in pairs for group in pair["plain"]["groups"]]
-        gap, ends = paired_difference(MEAN, (left,), (right,), groups)
-        shown = f" ({ends.low:+.1%} to {ends.high:+.1%})" if ends else ""
-        print(f"right {name}: {left.mean():.1%} with foreign images, {right.mean():.1%} without, {gap:+.1%}{shown}")
+        gap, ends = paired_difference(MEAN, (left,), (right,), groups_of([pair["plain"] for pair in pairs]))
+        interval = f" ({ends.low:+.1%} to {ends.high:+.1%})" if ends else ""
+        print(f"right {name}: {left.mean():.1%} with foreign images, {right.mean():.1%} without, {gap:+.1%}{interval}")
 
 
-def _together(shares: Sequence[dict[str, Any]]) -> str:
+def groups_of(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """What counts once in an interval: drawn products are others for each seed, those of a split the same for all."""
+    return [f"{'' if line['split'] else line['seed']} {group}" for line in lines for group in line["groups"]]
+
+
+def together(shares: Sequence[dict[str, Any]]) -> str:
     """Shares of all seeds as one, with Wilson's interval."""
     counted, of = sum(one["count"] for one in shares), sum(one["of"] for one in shares)
-    low, high = share([True] * counted + [False] * (of - counted))["interval"]
-    return f"{counted / of:.1%} ({low:.1%} to {high:.1%}) of {of}"
+    return shown(share([True] * counted + [False] * (of - counted)))
+
+
+def shown(one: dict[str, Any]) -> str:
+    """A share as text."""
+    low, high = one["interval"]
+    return f"{one['share']:.1%} ({low:.1%} to {high:.1%}) of {one['of']}"
 
 
 def main() -> None:
@@ -198,11 +237,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rows", type=int, default=300, help="products that are drawn and answered")
     parser.add_argument("--split", choices=SPLITS, help="answer this split of the start's own data set instead")
+    parser.add_argument("--photos", type=Path, help="folder of photos foreign to the task, asked about as well")
+    parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    results = chosen.out / "results.jsonl"
-    measure(chosen.start, chosen.out, results, range(chosen.seeds), chosen.steps, chosen.rows, chosen.split)
-    table(lines_of(results))
+    if not chosen.table:
+        seeds = range(chosen.seeds)
+        measure(chosen.start, chosen.out, seeds, chosen.steps, chosen.rows, chosen.split, chosen.photos)
+    table(lines_of(chosen.out / RESULTS))
 
 
 if __name__ == "__main__":

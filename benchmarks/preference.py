@@ -3,6 +3,7 @@ r"""Preference training against the same number of steps of continued fine-tunin
     phisight demo --start nothing --out runs/demo
     python benchmarks/preference.py --start runs/demo [--seeds 5] [--rows 400] [--steps 60]
     python benchmarks/preference.py --start runs/demo --table [--json FILE]      prints the tables of what is there
+    python benchmarks/preference.py --start runs/photos --split test             asks about rows of the start's own data
 
 Each seed samples answers to training rows, makes pairs of them, trains every arm on from the start's weights with the
 tower frozen (batches of 16 rows or pairs: as many examples for all, a pair being one), and asks each about products
@@ -15,11 +16,13 @@ drawn for that seed, none of which any model was trained on.
     not own      dpo whose rejected side has the field's value of another row in place of the model's own error
     unlabeled   dpo on drawn images whose truth nobody says: majority against minorities
 
-Figures: whole titles wrong; median price error over the one that the known noise of the prices leaves; by how much the
-true answer becomes less probable under another product's image (the certificate's likelihood gap); whole titles wrong
-when asked with another product's image. An arm against sft: relative change with a 95 % interval, a paired bootstrap
-over products (the colors of one design count once) of all seeds. Learning rates were chosen on seed PILOT, which is not
-among the seeds: --pilot shows that choice.
+Figures: whole titles and categories wrong; median price error over the one that the known noise of the prices leaves,
+with --split the relative error itself, since nobody knows the noise of real prices; by how much the true answer becomes
+less probable under another product's image (the certificate's likelihood gap); titles and categories wrong when asked
+with another product's image. What a task does not ask for has no column. An arm against sft: relative change with a
+95 % interval, a paired bootstrap over products (the colors of one design count once) of all seeds; with --split all
+seeds are asked about the same products, each of which counts once. Learning rates were chosen on seed PILOT, which is
+not among the seeds: --pilot shows that choice. ``unlabeled`` needs drawn images and is left out with --split.
 """
 
 from __future__ import annotations
@@ -34,26 +37,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from preference_answers import answered
 from preference_figures import tables
-from price_figures import noise_left, rows_of
 
-from phisight.core.kinds.kind import as_number
+from phisight.core.dataset_folder import SPLITS, Split
 from phisight.core.read_files import read_objects
 from phisight.core.recipe import recipe_from
 from phisight.core.run_folder import BEST
-from phisight.core.settings import EvaluateSettings
-from phisight.core.task import Task
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.data.dataset.preference_pairs import PAIRS
-from phisight.evaluate import EvalRow, Predictions, evaluate, likelihoods, read_rows
+from phisight.evaluate import read_rows
 from phisight.evaluate.metrics import is_right
-from phisight.export.subject import read_run
+from phisight.export.subject import find_data, read_run
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
-from phisight.workflows.load import load_run
 from phisight.workflows.pairs.make_pairs import Sampling, make_pairs
 from phisight.workflows.pairs.pair_answers import WHOLE
-from phisight.workflows.predict import predictor_of
 from phisight.workflows.train import train
 
 PILOT, FRESH_SEED = 100, 500
@@ -62,7 +61,6 @@ SAMPLES, ASKED = 4, 600
 UNLABELED_SAMPLES, UNLABELED, UNLABELED_SEED = 8, 300, 700
 """Answers to each image without a truth, the images drawn for each seed, and the sample's seed for the first."""
 NEVER = 10**9
-GAP_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(ARMS), help="train this arm alone")
     parser.add_argument("--pilot", action="store_true", help=f"compare learning rates on seed {PILOT}")
     parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
+    parser.add_argument("--split", choices=SPLITS, help="answer this split of the start's own data set instead")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -107,13 +106,15 @@ def main() -> None:
     arms: dict[str, Arm | None] = {"start": None, **ARMS}
     if chosen.only:
         arms = {chosen.only: ARMS[chosen.only]}
+    if chosen.split:
+        arms = {name: arm for name, arm in arms.items() if arm is None or arm.pairs != "unlabeled"}
     seeds = list(range(chosen.seeds))
     if chosen.pilot:
         seeds = [PILOT]
         arms = {"start": None}
         arms |= {f"{arm.objective} {rate:g}": replace(arm, rate=rate) for arm in (SFT, DPO) for rate in RATES}
     if not chosen.table:
-        bench = Bench(chosen.start, chosen.out, chosen.rows, chosen.steps)
+        bench = Bench(chosen.start, chosen.out, chosen.rows, chosen.steps, chosen.split)
         measure(bench, results, arms, seeds)
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     report = tables(lines, base="start" if chosen.pilot else "sft")
@@ -129,14 +130,18 @@ class Bench:
     out: Path
     rows: int
     steps: int
+    split: Split | None = None
+    """Of the start's data set, answered in place of drawn products."""
 
     @property
     def data(self) -> Path:
         """The data set that the start was trained on."""
-        return read_run(self.start).data.path
+        return find_data(self.start, read_run(self.start))
 
-    def fresh(self, seed: int) -> Path:
-        """Products that no model has seen."""
+    def asked(self, seed: int) -> Path:
+        """Where the products are that the arms are asked about; no model was trained on them."""
+        if self.split:
+            return self.data
         folder = self.out / f"fresh-{seed}"
         if not folder.is_dir():
             make(self.rows, folder, seed=FRESH_SEED + seed, settings=preset("demo"))
@@ -216,51 +221,13 @@ def measure(bench: Bench, results: Path, arms: Mapping[str, Arm | None], seeds: 
                 continue
             began = time.process_time()
             run = bench.start if arm is None else bench.trained(arm, seed)
-            answers = answered(run, bench.fresh(seed))
+            answers = answered(run, bench.asked(seed), bench.split)
             if arm is not None:
                 shutil.rmtree(run)
             line = {"arm": name, "seed": seed, "settings": asdict(arm) if arm else {}, "steps": bench.steps, **answers}
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(f"{name}, seed {seed}: {time.process_time() - began:.0f} s of processor", flush=True)
-
-
-def answered(run: Path, folder: Path) -> dict[str, Any]:
-    """Of each row: its product, whether the whole title is wrong, the price's relative error, that of the known noise,
-    the title with another product's image; of a sample the likelihood gap.
-    """
-    model, processor, _ = load_run(run)
-    task = DatasetFolder.open(folder).task
-    predictor = predictor_of(model, processor, EvaluateSettings(batch_size=64), "text", task, [folder])
-    rows = rows_of(folder)
-    real, shuffled = (evaluate(predictor, rows, task, images=images) for images in ("real", "shuffled"))
-    own, other = (likelihoods(predictor, one, limit=GAP_ROWS) for one in (real, shuffled))
-    noise = noise_left(folder, folder)
-    (price,) = task.of_kind("number")
-    return {
-        "groups": real.groups,
-        "title_wrong": titles_wrong(task, real),
-        "title_wrong_shuffled": titles_wrong(task, shuffled),
-        "price_error": [error(row, price, values) for row, values in zip(rows, real.parsed, strict=True)],
-        "noise_error": [error(row, price, {price: noise[row.key]}) for row in rows],
-        "gap": {str(row): own[row].log_probability - other[row].log_probability for row in own if row in other},
-    }
-
-
-def titles_wrong(task: Task, answers: Predictions) -> list[bool]:
-    """Of each row whether its title is not the true one; an answer that cannot be read is wrong."""
-    (title,) = task.of_kind("text")
-    return [
-        values is None or not is_right(task, title, row.truth[title], values[title])
-        for row, values in zip(answers.rows, answers.parsed, strict=True)
-    ]
-
-
-def error(row: EvalRow, price: str, values: Mapping[str, Any] | None) -> float:
-    """Relative error of a price; 1 where the answer cannot be read."""
-    truth = as_number(row.truth[price])
-    answer = None if values is None else values[price]
-    return 1.0 if answer is None else abs(as_number(answer) - truth) / truth
 
 
 if __name__ == "__main__":

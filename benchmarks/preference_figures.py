@@ -13,79 +13,110 @@ from phisight.evaluate.metrics import MEAN
 from phisight.evaluate.statistics.resamples import Median
 
 Array = NDArray[np.float64]
+Line = Mapping[str, Any]
+WRONG, SHUFFLED, PRICE, NOISE, GAP = "_wrong", "_wrong_shuffled", "price_error", "noise_error", "gap"
 
 
-def tables(lines: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
+def tables(lines: Sequence[Line], base: str) -> dict[str, Any]:
     """Print the figures of each arm, and each arm against ``base`` on the seeds that both have."""
-    by_arm: dict[str, dict[int, Mapping[str, Any]]] = {}
+    by_arm: dict[str, dict[int, Line]] = {}
     for line in lines:
         by_arm.setdefault(line["arm"], {})[line["seed"]] = line
+    names = columns(lines)
+    headings = [heading(name, noise=NOISE in names) for name in names if name != NOISE]
     report: dict[str, Any] = {}
-    print("| arm | seeds | rows | whole titles wrong | price error / noise | likelihood gap | wrong when shuffled |")
-    print("|---|---|---|---|---|---|---|")
+    print("\n| arm | seeds | rows | " + " | ".join(headings) + " |\n" + "|---" * (3 + len(headings)) + "|")
     for arm, found in by_arm.items():
-        one = report[arm] = figures_of(list(found.values()))
-        print(
-            f"| {arm} | {one['seeds']} | {one['rows']} | {one['title_wrong']:.1%} | {one['price']:.2f} | "
-            f"{one['gap']:.2f} | {one['title_wrong_shuffled']:.1%} |"
-        )
-    print(
-        f"\n| arm against {base} | seeds | whole titles wrong | price error / noise | likelihood gap | when shuffled |"
-    )
-    print("|---|---|---|---|---|---|")
+        one = report[arm] = figures_of(list(found.values()), names)
+        cells = (shown(name, value, noise=NOISE in names) for name, value in one["figures"].items())
+        print(f"| {arm} | {one['seeds']} | {one['rows']} | {' | '.join(cells)} |")
+    print(f"\n| arm against {base} | seeds | " + " | ".join(headings) + " |\n" + "|---" * (2 + len(headings)) + "|")
     for arm, found in by_arm.items():
-        seeds = sorted(found.keys() & by_arm[base].keys())
+        seeds = sorted(found.keys() & by_arm.get(base, {}).keys())
         if arm == base or not seeds:
             continue
-        changes = against([found[seed] for seed in seeds], [by_arm[base][seed] for seed in seeds])
+        changes = against([found[seed] for seed in seeds], [by_arm[base][seed] for seed in seeds], names)
         report[arm]["against"] = {"arm": base, "seeds": seeds, **changes}
         cells = (f"{one['relative']:+.1%} ({one['low']:+.1%} to {one['high']:+.1%})" for one in changes.values())
         print(f"| {arm} | {len(seeds)} | {' | '.join(cells)} |")
     return report
 
 
-def figures_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Figures over the rows of all seeds, and of each seed."""
-    wrong, price, noise = (column(found, name) for name in ("title_wrong", "price_error", "noise_error"))
+def columns(lines: Sequence[Line]) -> list[str]:
+    """What every line holds of each row, in the order of the tables."""
+    names = [name for name in lines[0] if all(name in line for line in lines)]
+    ends = (WRONG, PRICE, NOISE, GAP, SHUFFLED)
+    return [name for end in ends for name in names if name.endswith(end)]
+
+
+def heading(name: str, *, noise: bool) -> str:
+    """Title of a column."""
+    fixed = {PRICE: "price error / noise" if noise else "price error", GAP: "likelihood gap"}
+    return fixed.get(name) or name.replace(SHUFFLED, " wrong, another's image").replace(WRONG, " wrong")
+
+
+def shown(name: str, value: float, *, noise: bool) -> str:
+    """A figure as text."""
+    return f"{value:.2f}" if name == GAP or (name == PRICE and noise) else f"{value:.1%}"
+
+
+def figures_of(found: Sequence[Line], names: Sequence[str]) -> dict[str, Any]:
+    """Figures over the rows of all seeds, and of each seed; the price's over the known noise where there is one."""
     return {
         "seeds": len(found),
-        "rows": len(wrong),
-        "title_wrong": float(wrong.mean()),
-        "title_wrong_by_seed": [float(np.mean(line["title_wrong"])) for line in found],
-        "price": float(np.median(price) / np.median(noise)),
-        "price_by_seed": [float(np.median(line["price_error"]) / np.median(line["noise_error"])) for line in found],
-        "gap": float(np.mean([gap for line in found for gap in line["gap"].values()])),
-        "title_wrong_shuffled": float(column(found, "title_wrong_shuffled").mean()),
+        "rows": sum(len(line["groups"]) for line in found),
+        "figures": {name: figure(found, name, names) for name in names if name != NOISE},
+        "by_seed": {name: [figure([line], name, names) for line in found] for name in names if name != NOISE},
     }
 
 
-def column(found: Sequence[Mapping[str, Any]], name: str) -> Array:
+def figure(found: Sequence[Line], name: str, names: Sequence[str]) -> float:
+    """One figure over the rows of some seeds."""
+    if name == GAP:
+        return float(np.mean([gap for line in found for gap in line[GAP].values()]))
+    if name != PRICE:
+        return float(column(found, name).mean())
+    return float(np.median(column(found, PRICE)) / (np.median(column(found, NOISE)) if NOISE in names else 1))
+
+
+def column(found: Sequence[Line], name: str) -> Array:
     """Values of all seeds, float64[n]."""
     return np.concatenate([np.asarray(line[name], np.float64) for line in found])
 
 
-def against(found: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def against(found: Sequence[Line], base: Sequence[Line], names: Sequence[str]) -> dict[str, dict[str, float]]:
     """By figure the change relative to ``base``, and the ends of its interval."""
-    groups = [(line["seed"], group) for line in found for group in line["groups"]]
     changes = {}
-    for name, reduce in (("title_wrong", MEAN), ("price_error", Median())):
-        changes[name] = relative(reduce, column(found, name), column(base, name), groups)
-    sides: list[list[float]] = [[], []]
-    products = []
-    for line, other in zip(found, base, strict=True):
-        for row in line["gap"].keys() & other["gap"].keys():
-            sides[0].append(line["gap"][row])
-            sides[1].append(other["gap"][row])
-            products.append((line["seed"], line["groups"][int(row)]))
-    changes["gap"] = relative(MEAN, np.array(sides[0]), np.array(sides[1]), products)
-    shuffled = "title_wrong_shuffled"
-    changes[shuffled] = relative(MEAN, column(found, shuffled), column(base, shuffled), groups)
+    for name in names:
+        if name == GAP:
+            changes[GAP] = gap_against(found, base)
+        elif name != NOISE:
+            groups = [product(line, group) for line in found for group in line["groups"]]
+            reduce = Median() if name == PRICE else MEAN
+            changes[name] = relative(reduce, column(found, name), column(base, name), groups)
     return changes
 
 
+def gap_against(found: Sequence[Line], base: Sequence[Line]) -> dict[str, float]:
+    """The change of the likelihood gap on the rows of which both sides have one."""
+    sides: list[list[float]] = [[], []]
+    products = []
+    for line, other in zip(found, base, strict=True):
+        for row in line[GAP].keys() & other[GAP].keys():
+            sides[0].append(line[GAP][row])
+            sides[1].append(other[GAP][row])
+            products.append(product(line, line["groups"][int(row)]))
+    return relative(MEAN, np.array(sides[0]), np.array(sides[1]), products)
+
+
+def product(line: Line, group: str) -> tuple[int, str]:
+    """What counts once: drawn products are others for each seed, those of a data set's split the same for all."""
+    return (0 if line.get("split") else line["seed"], group)
+
+
 def relative(reduce: Any, values: Array, base: Array, groups: Sequence[Any]) -> dict[str, float]:
-    """Difference and its interval as shares of the base's figure."""
+    """Difference and its interval as shares of the base's figure; not a number where that is zero."""
     difference, ends = paired_difference(reduce, [values], [base], groups)
-    scale = float(reduce(base))
+    scale = abs(float(reduce(base))) or float("nan")
     low, high = (ends.low, ends.high) if ends else (float("nan"), float("nan"))
-    return {"relative": difference / scale, "low": low / scale, "high": high / scale}
+    return {"relative": difference / scale, "low": low / scale, "high": high / scale, "difference": difference}

@@ -64,9 +64,13 @@ def foreign_figures(answers: Predictions) -> dict[str, Any]:
 
 def refused(answers: Predictions, *, seed: int = 0) -> dict[str, Any]:
     """Share of real images that are refused, with an interval over products."""
+    return grouped_share(refused_rows(answers), answers.groups, seed=seed)
+
+
+def refused_rows(answers: Predictions) -> list[bool]:
+    """Of each row whether it is refused."""
     needed = answers.task.needed
-    found = [one is not None and any(one[name] is None for name in needed) for one in answers.parsed]
-    return grouped_share(found, answers.groups, seed=seed)
+    return [one is not None and any(one[name] is None for name in needed) for one in answers.parsed]
 
 
 def refusing(answers: Predictions, unfamiliar: Sequence[float]) -> Predictions:
