@@ -102,7 +102,7 @@ def gap_against(found: Sequence[Line], base: Sequence[Line]) -> dict[str, float]
     sides: list[list[float]] = [[], []]
     products = []
     for line, other in zip(found, base, strict=True):
-        for row in line[GAP].keys() & other[GAP].keys():
+        for row in sorted(line[GAP].keys() & other[GAP].keys(), key=int):
             sides[0].append(line[GAP][row])
             sides[1].append(other[GAP][row])
             products.append(product(line, line["groups"][int(row)]))
