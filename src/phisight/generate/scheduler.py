@@ -33,7 +33,7 @@ from phisight.generate.decoding.vocabulary import end_ids
 from phisight.generate.number_decoding import NumberWriter
 from phisight.generate.prepare import Prepared, Preparer, left_padded, prepared
 from phisight.generate.requests import Request
-from phisight.model.attention import run_to_last_position
+from phisight.model.attention import run_step, run_to_last_position
 from phisight.model.number_head import head_owner
 from phisight.model.vision import pooled_patches
 
@@ -276,10 +276,8 @@ class Scheduler:
         return self._short is not None and row.prompt <= self._short < row.prompt + row.most
 
     def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Outputs:
-        found = self._owner.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache, use_cache=True
-        )
-        return self._outputs(found.last_hidden_state[:, -1])
+        decoder = self._owner.model
+        return self._outputs(run_step(decoder, decoder.embed_tokens(ids), mask, positions, self._cache))
 
     def _outputs(self, hidden: Tensor) -> Outputs:
         """Logits [n, V] from hidden states [n, D] and, where a number head reads them, these."""

@@ -138,6 +138,27 @@ def labeled_queries(decoder: Any, labels_BT: Tensor | None, **kwargs: Any) -> di
     return {QUERIES_FROM: int(labeled[0])} if len(labeled) else {}
 
 
+def run_step(decoder: Any, embeds_B1D: Tensor, attention_mask: Tensor, position_ids: Tensor, cache: Cache) -> Tensor:
+    """Hidden states [B, D] of one new token a row, after the final norm.
+
+    ``attention_mask`` [B, 1, 1, keys] goes to the layers as it is: 0 where a key is seen.
+
+    Source: ``Phi3Model.forward``.
+    """
+    cos_sin = decoder.rotary_emb(embeds_B1D, position_ids=position_ids)
+    hidden_B1D = embeds_B1D
+    for layer in decoder.layers:
+        hidden_B1D = layer(
+            hidden_B1D,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=True,
+            position_embeddings=cos_sin,
+        )
+    return cast(Tensor, decoder.norm(hidden_B1D)[:, 0])
+
+
 def _attend_from(
     attention: Any,
     normed_BTD: Tensor,

@@ -16,7 +16,7 @@ from phisight.train.acceleration.fused_linear import (
     ACTIVATIONS,
     ONE_DNN,
     Adapter,
-    PackedWeight,
+    PackedLinear,
     fused_linear,
     product,
 )
@@ -85,7 +85,7 @@ def test_rms_norm_is_the_librarys() -> None:
 def test_a_packed_weight_follows_the_weight(activation: str | None) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(40, 30)
-    packed = PackedWeight(layer.weight)
+    packed = PackedLinear(layer)
     for rows in (1, 7, 100):
         x = torch.randn(rows, 80 if activation == "swiglu" else 40)
         with torch.inference_mode():
@@ -93,6 +93,7 @@ def test_a_packed_weight_follows_the_weight(activation: str | None) -> None:
         torch.testing.assert_close(found, layer(original(activation)(x)), rtol=2e-5, atol=2e-5)
         with torch.no_grad():
             layer.weight += 1  # as a step of training, or a checkpoint that is loaded
+            layer.bias -= 1
 
 
 @pytest.mark.parametrize("pack", [False, True])

@@ -100,7 +100,7 @@ WITHOUT_ANOTHER_NAME = {
     "base.config._attn_implementation": "the same",
     "torch.ops.mkldnn._linear_pointwise": "the operator of oneDNN that torch.compile itself calls; read if it is there",
     "torch.ops.mkldnn._reorder_linear_weight": "what torch.compile lays a weight out with for that operator; the same",
-    "self._weight._version": "the only count of its changes that a tensor keeps; autograd itself goes by it",
+    "one._version": "the only count of its changes that a tensor keeps; autograd itself goes by it",
     "from torch.distributed._functional_collectives": "pending collectives have no other name to be waited for by",
 }
 """Private names that have no public one, each with its reason."""

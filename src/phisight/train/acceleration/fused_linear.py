@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 from torch.nn.functional import linear, silu
 
@@ -96,21 +96,41 @@ class Adapter(NamedTuple):
     scale: float
 
 
-class PackedWeight:
-    """A weight float32[out, in] and a copy in the layout of oneDNN's products, made anew when the weight has changed.
+class PackedLinear:
+    """Linear layers that read the same rows, side by side, in the layout of oneDNN's products.
 
-    Products lay a weight out each time, which for few rows takes a quarter of their time.
+    The copy of their weights is made anew when one has changed. Products lay a weight out each time, which for few rows
+    takes a quarter of their time. No gradients.
+
+    Args:
+        layers: Of float32, all with a bias or none.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        self._weight, self._packed, self._version = weight, weight, -1
+    def __init__(self, *layers: nn.Linear) -> None:
+        self._weights = [layer.weight for layer in layers]
+        self._biases = [layer.bias for layer in layers if layer.bias is not None]
+        self._packed, self._bias = self._weights[0].detach(), None
+        self._versions: list[int] = []
 
-    def product(self, rows: Tensor, bias: Tensor | None) -> Tensor:
-        """[n, in] times the weight, plus [out]: a new tensor [n, out]; no gradients."""
-        if self._version != self._weight._version:
-            packed = torch.ops.mkldnn._reorder_linear_weight(self._weight.detach(), TYPICAL_ROWS)
-            self._packed, self._version = packed, self._weight._version
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(rows, self._packed, bias, "none", [], ""))
+    def product(self, rows: Tensor) -> Tensor:
+        """[n, in] to a new tensor [n, out of all layers]."""
+        self._repack()
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise.default(rows, self._packed, self._bias, "none", [], ""))
+
+    def added(self, rows: Tensor, others: Tensor) -> Tensor:
+        """``product`` plus [n, out], in one operation."""
+        self._repack()
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(rows, others, self._packed, self._bias, "add"))
+
+    def _repack(self) -> None:
+        versions = [one._version for one in (*self._weights, *self._biases)]
+        if versions == self._versions:
+            return
+        with torch.no_grad():
+            weight = self._weights[0] if len(self._weights) == 1 else torch.cat(self._weights)
+            self._bias = torch.cat(self._biases) if self._biases else None
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), TYPICAL_ROWS)
+        self._versions = versions
 
 
 def fused_linear(
@@ -119,7 +139,7 @@ def fused_linear(
     bias: Tensor | None,
     adapter: Adapter | None = None,
     activation: str | None = None,
-    packed: PackedWeight | None = None,
+    packed: PackedLinear | None = None,
 ) -> Tensor:
     """[..., in] (of ``swiglu`` [..., 2 in]) to [..., out], in the dtype of autocast, or else of ``x``.
 
@@ -129,12 +149,12 @@ def fused_linear(
         bias: [out] or None.
         adapter: Added to the layer.
         activation: A name of ``ACTIVATIONS`` or None.
-        packed: Of the same weight; read where no gradient is wanted.
+        packed: The same layer; read where no gradient is wanted.
     """
     if adapter is None and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
         rows = x.reshape(-1, x.shape[-1])
         inputs = ACTIVATIONS[activation].apply(rows) if activation else rows
-        out = product(inputs, weight.t(), bias) if packed is None else packed.product(inputs, bias)
+        out = product(inputs, weight.t(), bias) if packed is None else packed.product(inputs)
         return out.view(*x.shape[:-1], weight.shape[0])  # nothing is saved for a backward pass
     down, up, scale = adapter or (None, None, 0.0)
     return cast(Tensor, _Layer.apply(x, weight, bias, down, up, scale, activation))  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@
     last layer       queries from the first label on                   model/attention.py
     attention        queries and keys turned at once                   train/acceleration/rotary_attention.py
     RMS norms        input saved, normalized rows recomputed           train/acceleration/rms_norm.py
+    whole layers     to predict with a small model on a CPU            train/acceleration/prediction_layers.py
 
 Only layers known to compute the same are patched: DoRA, 4-bit layers, adapters with dropout and other activations keep
 the library's forward, and a compiled model is fused by the compiler.
@@ -26,7 +27,8 @@ from transformers.models.phi3.modeling_phi3 import Phi3Attention, Phi3DecoderLay
 from phisight.core.settings import TrainSettings
 from phisight.generate.lanes import stays_in_caches
 from phisight.model.attention import QUERIES_FROM, layer_from
-from phisight.train.acceleration.fused_linear import ONE_DNN, Adapter, PackedWeight, fused_linear
+from phisight.train.acceleration.fused_linear import ONE_DNN, Adapter, PackedLinear, fused_linear
+from phisight.train.acceleration.prediction_layers import prediction_layer
 from phisight.train.acceleration.rms_norm import rms_norm
 from phisight.train.acceleration.rotary_attention import turning_attention
 
@@ -56,7 +58,7 @@ def fused_layers(model: nn.Module, *, wanted: bool) -> Iterator[None]:
 def fuse_for_prediction(model: nn.Module) -> None:
     """Fused layers for good, on a CPU, where they were measured: float32 products are oneDNN's.
 
-    A small model has a second copy of its weights, packed for these products.
+    A small model has a second copy of its weights, packed for these products, and each of its layers is one function.
     """
     if torch.cuda.is_available():
         return
@@ -74,6 +76,8 @@ def fused_forwards(model: nn.Module, *, pack: bool = False) -> dict[nn.Module, F
 
 
 def _forward_of(module: Any, *, pack: bool) -> Forward | None:
+    if pack and (forward := prediction_layer(module)) is not None:
+        return forward
     if _is_plain_adapter(module):
         return _adapted(module)
     if type(module) is nn.Linear:
@@ -138,10 +142,10 @@ def _plain(module: nn.Linear, *, pack: bool) -> Forward:
     return forward
 
 
-def _packed(module: Any) -> PackedWeight | None:
+def _packed(module: Any) -> PackedLinear | None:
     """The weight of a plain layer in float32, packed; None of any other."""
     plain = type(module) is nn.Linear and module.weight.dtype == torch.float32
-    return PackedWeight(module.weight) if plain else None
+    return PackedLinear(module) if plain else None
 
 
 def _adapted(module: Any) -> Forward:
