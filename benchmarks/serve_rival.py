@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from answer_texts import without_numbers
 from serving_aims import Aim, report
 from serving_process import as_data_url, drawn, serving
 
@@ -134,11 +134,6 @@ class Asked:
             self.count += 1
         except (aiohttp.ClientError, TimeoutError) as error:
             self.lost[f"{type(error).__name__} {error}"[:100]] += 1
-
-
-def without_numbers(text: str) -> str:
-    """An answer with a mark for each number."""
-    return re.sub(r"\d+(\.\d+)?", "#", text)
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +16,13 @@ from phisight.core.task import Task
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.images.decode import ImageLimits
 from phisight.extraction.answer import Answer, AnswerReader
+from phisight.extraction.lane_processes import answer_in_forks, may_fork
 from phisight.extraction.url_images import FetchedImage, StoredBytes, is_url
 from phisight.generate.completions import Completion
 from phisight.generate.constrained import AnswerGrammar
 from phisight.generate.lanes import lanes_for, run_lanes
 from phisight.generate.number_decoding import NumberWriter
-from phisight.generate.requests import ImageSource, Request
+from phisight.generate.requests import ImageSource, Request, SlowSource
 from phisight.generate.scheduler import Scheduler
 
 AnyImage = str | Path | bytes | Image.Image
@@ -47,12 +49,35 @@ class LocalEngine:
     max_new_tokens: int
     grammar: AnswerGrammar | None = None
     numbers: NumberWriter | None = None
+    forks: bool = False
+    """Whether this process may fork."""
 
     def run(
         self, requests: Iterable[tuple[int, Request]], reader: AnswerReader, *, at_once: int, workers: int
     ) -> Iterator[tuple[int, Answer]]:
-        """See ``Engine``; on a CPU a small model answers ``at_once`` requests on each of torch's threads."""
-        lanes = lanes_for(self.model, at_once)
+        """See ``Engine``; on a CPU a small model answers ``at_once`` requests on each of torch's threads.
+
+        Images that are fetched are asked for from one process, whose rules count what a host sees.
+        """
+        lanes, coming = lanes_for(self.model, at_once), iter(requests)
+        first = list(islice(coming, 1))
+        coming = chain(first, coming)
+        fetched = any(isinstance(image, SlowSource) for _, request in first for image in request.images)
+        if lanes == 1 or fetched or not (first and self.forks and may_fork()):
+            yield from self._answers(coming, reader, lanes, at_once, workers)
+            return
+
+        def lane(asked: Iterable[tuple[int, Request]]) -> Iterator[tuple[int, Answer]]:
+            return self._answers(asked, reader, 1, at_once, max(1, workers // lanes))
+
+        for index, answer in answer_in_forks(lane, coming, forks=lanes, ahead=4 * at_once):
+            answer.task = None if answer.error else reader.task
+            yield index, answer
+
+    def _answers(
+        self, requests: Iterable[tuple[int, Request]], reader: AnswerReader, lanes: int, at_once: int, workers: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answers of so many lanes in this process."""
 
         def scheduler() -> Scheduler:
             return Scheduler(
@@ -139,11 +164,12 @@ class Extractor:
             yield answer
 
     def answers(
-        self, images: Iterable[tuple[int, Sequence[ImageSource]]], *, batch_size: int, workers: int
+        self, images: Iterable[tuple[int, Sequence[ImageSource]]], *, batch_size: int, workers: int, forks: bool = False
     ) -> Iterator[tuple[int, Answer]]:
-        """Numbered images to numbered answers, in the order in which they end."""
+        """Numbered images to numbered answers, in the order in which they end; ``forks`` if this process may fork."""
         requests = ((index, Request(self.task.prompt, group)) for index, group in images)
-        yield from self.engine.run(requests, self.reader, at_once=batch_size, workers=workers)
+        engine = replace(self.engine, forks=forks) if isinstance(self.engine, LocalEngine) else self.engine
+        yield from engine.run(requests, self.reader, at_once=batch_size, workers=workers)
 
 
 def in_order(answers: Iterable[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:

@@ -59,7 +59,7 @@ class Preparer:
         """Decode and encode one request; an image that cannot be used becomes ``error``."""
         processor = self._processor_of_thread()
         try:
-            images = [_loaded(image) for image in request.images]
+            images = [loaded(image) for image in request.images]
             found = self._encoded(processor, self._text(processor, request), images)
         except ImageError as error:
             return Prepared(index, request, error=error)
@@ -102,7 +102,7 @@ def _forget_many(known: dict[Any, Any]) -> None:
         known.clear()
 
 
-def _loaded(source: ImageSource) -> Image.Image:
+def loaded(source: ImageSource) -> Image.Image:
     """``load_rgb``, except that whatever else goes wrong with one image is an error of that image, too."""
     try:
         return load_rgb(source)

@@ -203,6 +203,9 @@ def predict_into(
 ) -> Predicted:
     """Answer every image of a source into a file; the same call again continues where a killed one stopped.
 
+    On Linux a small model on a CPU answers in forks of this process, one a thread of torch's: no other thread of it may
+    compute meanwhile.
+
     Args:
         extractor: What answers.
         sources: Folders, globs, tables, addresses, image files, or ``-`` for a list on standard input.
@@ -241,7 +244,7 @@ def predict_into(
                 raise SourceError(f"{' '.join(sources)} holds no image")
 
         progress(len(results), total)
-        for index, answer in extractor.answers(unanswered(), batch_size=batch_size, workers=workers):
+        for index, answer in extractor.answers(unanswered(), batch_size=batch_size, workers=workers, forks=True):
             results.add(index, names.pop(index), answer)
             errors += not answer.ok
             progress(len(results), total)
