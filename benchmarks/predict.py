@@ -99,6 +99,7 @@ def main() -> None:
     import torch
 
     from phisight.data.dataset.folder import DatasetFolder
+    from phisight.extraction.extractor import LocalEngine
     from phisight.model.number_head import head_of
     from phisight.sample.catalogue.presets import preset
     from phisight.sample.draw_catalogue import make
@@ -139,6 +140,7 @@ def main() -> None:
         early, late = held
         rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     # Where a number head decides the numbers, the rival, which knows none, has the digits that the model wrote.
+    assert isinstance(extractor.engine, LocalEngine)
     headed = head_of(extractor.engine.model) is not None
     seen = without_numbers if headed else str
     same = sum(seen(row["text"]) == seen(text) for row, text in zip(rows, rival["texts"], strict=False))

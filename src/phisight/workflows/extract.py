@@ -203,11 +203,8 @@ def predict_into(
 ) -> Predicted:
     """Answer every image of a source into a file; the same call again continues where a killed one stopped.
 
-    On Linux a small model on a CPU answers in forks of this process, one a thread of torch's: no other thread of it may
-    compute meanwhile.
-
     Args:
-        extractor: What answers.
+        extractor: What answers; a small model in forks (``lane_processes``), so no other thread may compute.
         sources: Folders, globs, tables, addresses, image files, or ``-`` for a list on standard input.
         out: .csv, .jsonl or .parquet.
         column: Column of a table that holds the images; None means the one that the source or its name tells.

@@ -93,7 +93,7 @@ def test_a_packed_weight_follows_the_weight(activation: str | None) -> None:
         torch.testing.assert_close(found, layer(original(activation)(x)), rtol=2e-5, atol=2e-5)
         with torch.no_grad():
             layer.weight += 1  # as a step of training, or a checkpoint that is loaded
-            layer.bias -= 1
+            layer.bias.add_(2)
 
 
 @pytest.mark.parametrize("pack", [False, True])

@@ -107,9 +107,10 @@ class PackedLinear:
     """
 
     def __init__(self, *layers: nn.Linear) -> None:
-        self._weights = [layer.weight for layer in layers]
-        self._biases = [layer.bias for layer in layers if layer.bias is not None]
-        self._packed, self._bias = self._weights[0].detach(), None
+        self._weights: list[Tensor] = [layer.weight for layer in layers]
+        self._biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+        self._packed = self._weights[0].detach()
+        self._bias: Tensor | None = None
         self._versions: list[int] = []
 
     def product(self, rows: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ def _decoder_layer(module: Any) -> Forward:
         rows = hidden_states.reshape(-1, shape[-1])
         normed = rms_norm(rows, before.weight.shape, before.weight, before.variance_epsilon)
         qkv = qkv_proj.product(normed).view(*shape[:2], -1)
-        query, key, value = turned(qkv, *position_embeddings, heads, key_heads)
+        cos, sin = position_embeddings
+        query, key, value = turned(qkv, cos, sin, heads, key_heads)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, attention.layer_idx)
         states = scaled_dot_product_attention(
@@ -131,7 +132,8 @@ def _tower_layer(module: Any) -> Forward:
         rows = hidden_states.reshape(-1, shape[-1])
         normed = layer_norm(rows, before.normalized_shape, before.weight, before.bias, before.eps)
         parts = qkv_proj.product(normed).view(*shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-        states = scaled_dot_product_attention(*parts.unbind(), scale=attention.scale)
+        query, key, value = parts.unbind()
+        states = scaled_dot_product_attention(query, key, value, scale=attention.scale)
         rows = out_proj.added(states.transpose(1, 2).reshape(len(rows), -1), rows)
         normed = layer_norm(rows, between.normalized_shape, between.weight, between.bias, between.eps)
         return fc2.added(quick_gelu(fc1.product(normed)), rows).view(shape)
