@@ -155,8 +155,6 @@ class LoraSettings(Settings):
     """Scale of the update, divided by the rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the adapters."""
-    rate_ratio: float = Field(default=1.0, gt=0)
-    """Learning rate of the adapters' outer matrices (B), which start at zero, over that of the inner ones (LoRA+)."""
     targets: list[str] = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj", "img_projection"]
     """Official names of the layers that get adapters; one that matches nothing is an error."""
 

@@ -68,7 +68,7 @@ class TrainingRun:
         self.loader = StepLoader(train_set, collate_steps, recipe, rank, ranks)
         self._validation = evaluation_loader(validation_set, collate, recipe, rank, ranks) if validation_set else None
         self.steps = planned_steps(len(train_set), train, ranks)
-        self.optimizer = make_optimizer(placement.unwrapped, train, recipe.lora.rate_ratio)
+        self.optimizer = make_optimizer(placement.unwrapped, train)
         self.scheduler = make_schedule(self.optimizer, train, self.steps)
         self.state = TrainingState()
         self.best = BestEvaluation(answers.best, answers.higher_is_better, train.patience)

@@ -43,21 +43,6 @@ def test_a_number_head_learns_from_nothing(model: Any, rate: float) -> None:
     assert rates == {max(rate, HEAD_STEP / model.config.hidden_size)}
 
 
-def test_the_outer_matrices_of_adapters_have_a_rate_of_their_own(model: Any) -> None:
-    settings = SETTINGS.model_copy(update={"method": "lora", "train_tower": False})
-    adapted = apply_method(model, settings, LoraSettings(rank=2))
-    groups = parameter_groups(adapted, settings, [], rate_ratio=4)
-    names = {id(value): name for name, value in adapted.named_parameters()}
-    rates = {names[id(one)]: group["lr"] for group in groups for one in group["params"]}
-    projector = {name: rate for name, rate in rates.items() if "img_projection" in name}
-    decoder = {name: rate for name, rate in rates.items() if name not in projector}
-    assert {rate for name, rate in decoder.items() if "lora_A" in name} == {1e-3}
-    assert {rate for name, rate in decoder.items() if "lora_B" in name} == {4e-3}
-    assert {rate for name, rate in projector.items() if "lora_A" in name} == {1e-4}
-    assert {rate for name, rate in projector.items() if "lora_B" in name} == {4e-4}
-    assert set(by_name(adapted, settings).values()) == {(1e-3, 0.1), (1e-4, 0.1)}, "no ratio unless asked for"
-
-
 def test_every_trained_parameter_is_in_one_group(model: Any) -> None:
     model = apply_method(model, SETTINGS, LoraSettings())
     groups = parameter_groups(model, SETTINGS, [])

@@ -26,19 +26,13 @@ pretrained model, and a step of Adam changes its output by about the rate times 
 """
 
 
-def learning_rate_of(name: str, train: TrainSettings, rate_ratio: float = 1.0) -> float:
-    """Peak learning rate of a parameter, by the part it belongs to; of an adapter's B ``rate_ratio`` times it.
-
-    Source of the ratio: Hayou et al. 2024, LoRA+.
-    """
+def learning_rate_of(name: str, train: TrainSettings) -> float:
+    """Peak learning rate of a parameter, by the part it belongs to."""
     rates = {"tower": train.tower_learning_rate, "projector": train.projector_learning_rate}
-    rate = rates.get(part_of(name)) or train.learning_rate
-    return rate * rate_ratio if ".lora_B." in name else rate
+    return rates.get(part_of(name)) or train.learning_rate
 
 
-def parameter_groups(
-    model: nn.Module, train: TrainSettings, decayed: Collection[str], rate_ratio: float = 1.0
-) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, train: TrainSettings, decayed: Collection[str]) -> list[dict[str, Any]]:
     """Trainable parameters grouped by learning rate and weight decay; ``decayed`` names those with weight decay.
 
     Vectors (norms, biases, separators, DoRA's magnitudes) have no weight decay.
@@ -50,7 +44,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         decays = name in decayed and sum(size > 1 for size in parameter.shape) > 1
-        rate = learning_rate_of(name, train, rate_ratio)
+        rate = learning_rate_of(name, train)
         key = max(rate, least) if ATTRIBUTE in name else rate, train.weight_decay if decays else 0.0
         groups.setdefault(key, []).append(parameter)
     return [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
@@ -63,9 +57,9 @@ def decayed_names(model: nn.Module) -> set[str]:
     return {name for name in names if not name.startswith(norms) and not _NO_DECAY.search(name.lower())}
 
 
-def make_optimizer(model: nn.Module, train: TrainSettings, rate_ratio: float = 1.0) -> AdamW:
+def make_optimizer(model: nn.Module, train: TrainSettings) -> AdamW:
     """Fused AdamW over the trainable parameters of a model that is on its device, and sharded if it will be."""
-    groups = parameter_groups(model, train, decayed_names(model), rate_ratio)
+    groups = parameter_groups(model, train, decayed_names(model))
     return AdamW(groups, lr=train.learning_rate, betas=(ADAM_BETA1, train.adam_beta2), eps=ADAM_EPSILON, fused=True)
 
 
