@@ -29,7 +29,8 @@ def benchmark(name: str) -> Any:
         (1.0, 0.5, 0, ["only 0 of 100", "1.0 x", "+50.0%"]),
     ],
 )
-def test_prediction(ratio: float, growth: float, same: int, words: list[str]) -> None:
+def test_prediction(ratio: float, growth: float, same: int, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
     found = benchmark("predict").missed(ratio, growth, same, 100)
     assert len(found) == len(words)
     assert all(line.startswith(word) for line, word in zip(found, words, strict=True))
