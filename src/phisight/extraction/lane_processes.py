@@ -44,9 +44,8 @@ Lane = Callable[[Iterable[Numbered]], Iterator[tuple[int, Answer]]]
 
 
 def may_fork() -> bool:
-    """Whether this process may have forks that compute: on Linux, without a GPU in use, itself no daemon."""
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return sys.platform == "linux" and not on_gpu and not multiprocessing.current_process().daemon
+    """Whether this process may have forks that compute: on Linux, itself no daemon."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def answer_in_forks(

@@ -29,7 +29,7 @@ from tests.helpers.images import encoded, smooth_image
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.skipif(not may_fork(), reason="no forks on this system, or a GPU is in use"),
+    pytest.mark.skipif(not may_fork(), reason="no forks on this system"),
 ]
 
 

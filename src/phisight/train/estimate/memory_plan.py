@@ -124,9 +124,10 @@ def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: 
     keys = D * config.num_key_value_heads // heads
     adapted = any("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
     full = any(p.requires_grad for name, p in model.named_parameters() if part_of(name) == "decoder" and not adapted)
-    attention = D + keys + D + (D + 2 * keys)  # rotated queries and keys, output, and the projection
-    values = attention + 2 * F  # gate and up
+    attended = D + keys + (D + 2 * keys)  # rotated queries and keys, and the projection
+    values = attended + D + 2 * F  # output of attention, gate and up
     if adapted or full:
+        attended += D
         values += 3 * D  # inputs of the linear layers but the last one's, which is recomputed
     if not _fused(recipe):
         values += 2 * F  # the activated gate, and its product with up
@@ -139,7 +140,18 @@ def _decoder(model: nn.Module, config: Any, batch: Batch, recipe: Recipe, item: 
     layers = int(config.num_hidden_layers) - recipe.train.from_layer
     if recipe.train.gradient_checkpointing:
         return layer + within + layers * rows * int(D) * item
-    return layer * layers + within
+    if not _trims(config, recipe):
+        return layer * layers + within
+    # The last layer attends to all positions, and goes on for those from the first label on.
+    kept = batch.examples * min(batch.tokens, batch.trained + 1)
+    last = rows * (attended * item + D * FLOAT32) + kept * ((values - attended) * item + D * FLOAT32)
+    return int(layer * (layers - 1) + max(last + within * kept // rows, within))
+
+
+def _trims(config: Any, recipe: Recipe) -> bool:
+    """Whether the last layer leaves out positions before the first label; see ``train/acceleration/patch.py``."""
+    backs = ("eager", "sdpa")
+    return _fused(recipe) and not recipe.train.packing and config._attn_implementation in backs
 
 
 def _fused(recipe: Recipe) -> bool:
