@@ -113,5 +113,7 @@ def test_a_run_on_another_version_of_it_is_refused(run: Path) -> None:
 def test_its_adapters_are_exported_and_read_fields(run: Path, products: Path, tmp_path: Path, adapter: bool) -> None:
     export_model(run, tmp_path / "model", adapter=adapter, rows=2)
     image = next((products / "images").rglob("*.jpg"))
-    one, other = (load_extractor(name).extract(image).text for name in (run, tmp_path / "model"))
+    # Adapters are put onto the base's own 16 bits, whose rounding decides what a model of few steps says.
+    names = (run, tmp_path / "model")
+    one, other = (load_extractor(name, dtype="float32").extract(image).text for name in names)
     assert one == other
