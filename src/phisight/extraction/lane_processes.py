@@ -180,8 +180,9 @@ def _run(lane: Lane, connection: Connection[Any, Any], parents: list[Connection[
         with sending:
             connection.send(found)
 
-    for logger in (logging.getLogger(), logging.getLogger("phisight")):
-        logger.handlers = [_Log(send)] if logger.handlers or logger is logging.root else []
+    own = logging.getLogger("phisight")
+    logging.root.handlers = [_Log(send)]
+    own.handlers = [] if own.propagate else [_Log(send)]  # a record goes to the parent once
     coming: queue.SimpleQueue[list[Numbered] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, coming), daemon=True).start()
     try:

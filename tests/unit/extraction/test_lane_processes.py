@@ -180,15 +180,30 @@ def test_the_error_of_the_source_is_raised() -> None:
         list(answer_in_forks(says, broken(), forks=2, ahead=20))
 
 
-def test_what_a_fork_logs_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("propagates", [True, False])
+@pytest.mark.parametrize("handled", ["root", "phisight", "root and phisight"])
+def test_what_a_fork_logs_is_logged_here_as_often_as_if_it_were_said_here(
+    monkeypatch: pytest.MonkeyPatch, handled: str, propagates: bool
+) -> None:
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kept.append(record.getMessage())
+
     def warns(asked: Iterable[Numbered]) -> Iterator[tuple[int, Answer]]:
         for index, answer in says(asked):
-            logging.getLogger("phisight.generate").warning("%s is odd", answer.text)
+            logger.warning("%s is odd", answer.text)
             yield index, answer
 
-    with caplog.at_level(logging.WARNING):
-        list(answer_in_forks(warns, prompts(3), forks=1, ahead=20))
-    assert [record.getMessage() for record in caplog.records] == [f"number {n} is odd" for n in range(3)]
+    kept: list[str] = []
+    logger = logging.getLogger("phisight.generate")
+    monkeypatch.setattr(logging.root, "handlers", [Kept()] if "root" in handled else [])
+    monkeypatch.setattr(logging.getLogger("phisight"), "handlers", [Kept()] if "phisight" in handled else [])
+    monkeypatch.setattr(logging.getLogger("phisight"), "propagate", propagates)
+    list(warns(prompts(3)))
+    here = sorted(kept)
+    kept.clear()
+    list(answer_in_forks(warns, prompts(3), forks=1, ahead=20))
+    assert sorted(kept) == here
 
 
 def test_a_killed_parent_leaves_no_fork() -> None:
