@@ -161,7 +161,8 @@ def side(name: str, python: str, asked: dict[str, Any], scratch: Path) -> dict[s
     """Run one side in a fresh process; what it found."""
     request, answer = scratch / f"{name}.ask.json", scratch / f"{name}.json"
     request.write_text(json.dumps(asked), encoding="utf-8")
-    settings = {**os.environ, "OMP_NUM_THREADS": str(asked["threads"]), "VLLM_CPU_KVCACHE_SPACE": "1"}
+    cores = {"OMP_NUM_THREADS": str(asked["threads"]), "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}  # the same for both
+    settings = {**os.environ, **cores, "VLLM_CPU_KVCACHE_SPACE": "1"}
     subprocess.run([python, __file__, "--side", name, str(request), str(answer)], check=True, env=settings)
     found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return found
