@@ -128,16 +128,16 @@ def fit_mixed(rank: int, ranks: int, port: int, recipe: Recipe) -> None:
     become(rank, ranks, port)
     from phisight.data.dataset.folder import DatasetFolder
     from phisight.train.distributed.process_group import joined
+    from phisight.train.examples.dataset import example_set
     from phisight.train.loop import fit
     from phisight.train.trainable.methods import apply_method
     from phisight.workflows.load import load_model
-    from phisight.workflows.train import build_dataset
 
     with joined():
         folder = DatasetFolder.open(recipe.data.path)
         model, processor = load_model(recipe.model.name, recipe.model)
         model = apply_method(model, recipe.train, recipe.lora)
-        examples, _ = build_dataset(recipe, folder.load_image, folder.rows("train"), processor, folder.task)
+        examples, _ = example_set(recipe, folder.load_image, folder.rows("train"), processor, folder.task)
         losses = Losses()
         mixed: Any = SomeWithoutImage(examples)
         fit(model, processor, mixed, None, recipe, recipe.out, losses)

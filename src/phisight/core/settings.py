@@ -12,6 +12,8 @@ from phisight.core.task import NOT_SHOWN, Task
 
 Numbers = Literal["text", "digit_weighted", "expected", "head"]
 """Methods to learn and answer numbers."""
+Augmentation = Literal["flip", "crop", "color"]
+"""Random changes of training images."""
 
 
 class Settings(BaseModel):
@@ -51,8 +53,11 @@ class DataSettings(Settings):
     """Train on the first rows only; None means all."""
     workers: int = Field(default=0, ge=0)
     """Processes that prepare images; 0: the training process does."""
+    augment: list[Augmentation] = []
+    """Random changes of the training images, new in every epoch, for few photos: ``flip`` sides, ``crop`` to a half of
+    the area at least, ``color``; none where writing, sides or shades are what is asked for."""
     keep_pixels_gb: float = Field(default=1.0, ge=0)
-    """Prepared images kept in memory across epochs, at most this many GB; 0: none."""
+    """Images kept in memory across epochs, prepared (to augment: decoded), at most this many GB; 0: none."""
     feature_cache_gb: float = Field(default=20.0, ge=0)
     """Most GB on disk for the features of a frozen tower, computed once per image; 0: computed in every step."""
     feature_cache: Path | None = None
@@ -112,8 +117,8 @@ class TrainSettings(Settings):
     """Second-moment decay of AdamW."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
-    bf16: bool = False
-    """Compute in bfloat16 by autocast."""
+    bf16: bool | Literal["auto"] = False
+    """Compute in bfloat16 by autocast; auto: where the CPU or GPU has instructions for it, elsewhere in float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     compile: bool = False

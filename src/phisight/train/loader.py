@@ -15,7 +15,7 @@ from phisight.core.errors import some
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe, TrainSettings
 from phisight.train.callbacks import DataLoadingTime
-from phisight.train.examples.sampler import LengthSampler, LongestFirst, StepBatches, WithDummies
+from phisight.train.examples.sampler import InEpochs, LengthSampler, LongestFirst, StepBatches, WithDummies
 from phisight.train.shutdown import worker_signals
 
 PREFETCHED = 4
@@ -88,7 +88,7 @@ def _loader(examples: Any, batches: StepBatches, collate: Collate, recipe: Recip
     workers = recipe.data.workers
     return DataLoader(
         WithDummies(examples),
-        batch_sampler=batches,
+        batch_sampler=InEpochs(batches) if getattr(examples, "augment", None) else batches,
         collate_fn=collate,
         num_workers=workers,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,

@@ -16,6 +16,7 @@ import torch
 from phisight.core.dataset_folder import SHA256
 from phisight.core.settings import Recipe
 from phisight.data.dataset.image_groups import images_of
+from phisight.train.acceleration.bfloat16 import computes_bfloat16
 from phisight.train.cache import hidden_states, vision_features
 from phisight.train.cache.offload import offload_below
 from phisight.train.distributed.process_group import on_each_node
@@ -74,12 +75,12 @@ def _fill_features(
     """Let the examples read the features of a frozen tower."""
     first, images = sets[0], [image for one in sets for row in one.rows for image in images_of(row)]
     bound, needed = int(recipe.data.feature_cache_gb * 1e9), 0
-    reason = "the tower trains" if not vision_features.is_frozen(model) else _no_hash(sets)
+    reason = "the tower trains" if not vision_features.is_frozen(model) else _no_hash(sets) or _augmented(sets)
     if bound == 0:
         reason = "data.feature_cache_gb is 0"
     if reason:
         return CacheReport("tower features", used=False, reason=reason)
-    bf16 = recipe.train.bf16
+    bf16 = computes_bfloat16(recipe.train)
     key = vision_features.tower_key(model, first.processor.image_processor, first.num_crops, bf16=bf16)
     cache = vision_features.FeatureCache(recipe.data.feature_cache or recipe.out.parent / "features", key)
     needed = vision_features.bytes_needed(model, images, first.num_crops)
@@ -114,12 +115,12 @@ def _fill_hidden_states(
     layer, bound = recipe.train.from_layer, int(recipe.data.trunk_cache_gb * 1e9)
     if bound == 0:
         return None
-    reason = _no_hash(sets) or hidden_states.why_not_fixed(model, layer)
+    reason = _no_hash(sets) or _augmented(sets) or hidden_states.why_not_fixed(model, layer)
     if recipe.train.objective == "dpo":
         reason = "train.objective dpo has several answers to an image"
     if reason:
         return CacheReport("hidden states", used=False, reason=reason)
-    first, bf16 = sets[0], recipe.train.bf16
+    first, bf16 = sets[0], computes_bfloat16(recipe.train)
     key = hidden_states.trunk_key(model, layer, first.processor.image_processor, first.num_crops, bf16=bf16)
     folder = (recipe.data.feature_cache or recipe.out.parent / "features") / "trunk"
     cache = hidden_states.TrunkCache(folder, key, layer)
@@ -141,6 +142,11 @@ def _fill_hidden_states(
     return CacheReport(
         "hidden states", used=True, folder=cache.folder, bytes=needed, computed=computed, offloaded=offloaded
     )
+
+
+def _augmented(sets: list[ExampleSet]) -> str:
+    """That images differ from epoch to epoch, or nothing."""
+    return "data.augment changes the images" if any(one.augment for one in sets) else ""
 
 
 def _no_hash(sets: list[ExampleSet]) -> str:

@@ -16,6 +16,7 @@ from phisight.core.errors import NonFiniteLossError
 from phisight.core.seeding import named_seed
 from phisight.core.settings import Recipe
 from phisight.model.loss import IGNORED
+from phisight.train.acceleration.bfloat16 import computes_bfloat16
 from phisight.train.acceleration.compile import eager_layers
 from phisight.train.acceleration.product_types import reported_products
 from phisight.train.callbacks import PaddingShare, TrainingCallback
@@ -142,7 +143,7 @@ class TrainingRun:
                 "it to see their types."
             )
         elif first and self.notify is not None:
-            asked = self.train.bf16 or self.recipe.model.dtype == "bfloat16"
+            asked = computes_bfloat16(self.train) or self.recipe.model.dtype == "bfloat16"
             reported = reported_products(self.placement.unwrapped, self.placement.device, self.notify, bf16=asked)
         with self.loader.time.computing(), self.placement.gradient_sync(index == len(batches) - 1), reported:
             yield

@@ -32,6 +32,7 @@ from phisight.export.subject import subject_of
 from phisight.model.attention import PACKAGES, require_backend
 from phisight.model.checkpoint import within
 from phisight.model.tiny import TINY_BASE
+from phisight.train.acceleration.bfloat16 import computes_bfloat16, multiplies_bfloat16
 from phisight.workflows.load import TINY
 
 HUB_S = 5.0
@@ -95,6 +96,7 @@ def _gpu() -> Iterator[Finding]:
             else f"torch is built for CUDA {built} but sees no GPU; look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES"
         )
         yield Finding("GPU", "note", "none: training runs on the CPU, which suits the tiny model", repair)
+        yield _bfloat16("this CPU", "note", "leave train.bf16 at auto or false, and set model.dtype to float32")
         return
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
@@ -106,13 +108,8 @@ def _gpu() -> Iterator[Finding]:
             f"{card.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}",
             "another process holds its memory; `nvidia-smi` names it" if scarce else "",
         )
-    supported = torch.cuda.is_bf16_supported(including_emulation=False)
-    yield Finding(
-        "bfloat16",
-        "ok" if supported else "wrong",
-        "computed by the card" if supported else "not computed by this card",
-        "" if supported else "set train.bf16 to false and model.dtype to float32, or take a card of 2020 or later",
-    )
+    repair = "set train.bf16 to auto or false and model.dtype to float32, or take a card of 2020 or later"
+    yield _bfloat16("the card", "wrong", repair)
     triton = importlib.util.find_spec("triton") is not None
     compiler = any(shutil.which(os.environ.get("CC", name)) for name in ("gcc", "clang", "cc"))
     yield Finding(
@@ -212,6 +209,13 @@ def _trained(folder: Path) -> Finding:
     return Finding("model", "ok", f"{folder}{onto}")
 
 
+def _bfloat16(device: str, verdict: Literal["note", "wrong"], repair: str) -> Finding:
+    """Whether a device has instructions that multiply bfloat16; the verdict and its repair where it has none."""
+    if multiplies_bfloat16():
+        return Finding("bfloat16", "ok", f"computed by {device}")
+    return Finding("bfloat16", verdict, f"no instructions in {device}: a tenth of the rate in float32", repair)
+
+
 def _data(recipe: Recipe) -> Finding:
     try:
         folder = DatasetFolder.open(recipe.data.path)
@@ -223,14 +227,15 @@ def _data(recipe: Recipe) -> Finding:
 
 def _settings(recipe: Recipe) -> Iterator[Finding]:
     train, gpu = recipe.train, torch.cuda.is_available()
-    computes = "bfloat16 (autocast)" if train.bf16 else f"the weights' own type ({recipe.model.dtype})"
+    bf16 = computes_bfloat16(train)
+    computes = "bfloat16 (autocast)" if bf16 else f"the weights' own type ({recipe.model.dtype})"
     yield Finding(
         "recipe",
         "ok",
         f"{train.method} on the {'GPU' if gpu else 'CPU'} in {computes}, attention {recipe.model.attention}, "
         f"batches of {train.batch_size} x {train.accumulate}",
     )
-    if gpu and not train.bf16 and recipe.model.dtype == "float32":
+    if gpu and not bf16 and recipe.model.dtype == "float32":
         yield Finding(
             "products",
             "note",

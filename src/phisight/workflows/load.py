@@ -6,6 +6,7 @@ load_model(...)     a folder or hub name, adapters too   load_run(...)     the b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,11 @@ from phisight.model.checkpoint import HUB_TIMEOUT_S, within
 from phisight.model.configuration import CONFIG_FILE, check_model_config
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import TINY_BASE, tiny_config, tiny_model, tiny_processor
+from phisight.train.acceleration.bfloat16 import slow_bfloat16
+
+_LOG = logging.getLogger(__name__)
+
+TAKE_FLOAT32 = "take --dtype float32 (of a recipe: model.dtype), which needs twice the memory"
 
 Transform = Callable[[Any], Any]
 """Model to model, on the CPU, before it goes to the device."""
@@ -121,6 +127,8 @@ def _load_whole(subject: Subject, settings: ModelSettings, transform: Transform 
         )
     if settings.num_crops is not None:
         processor.image_processor.num_crops = settings.num_crops
+    if model.dtype == torch.bfloat16 and (warning := slow_bfloat16(f"the weights of {name} are", TAKE_FLOAT32)):
+        _LOG.warning("%s", warning)
     return _to_device(model, transform), processor
 
 

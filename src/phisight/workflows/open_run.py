@@ -22,6 +22,7 @@ from phisight.export.subject import TINY, subject_of
 from phisight.export.write import write_whole
 from phisight.model.tiny import TINY_BASE
 from phisight.track import cut_back, forget
+from phisight.train.acceleration.bfloat16 import with_number_type
 from phisight.train.checkpoint.manifest import latest_valid, step_of
 from phisight.train.checkpoint.training_state import TrainingState
 from phisight.workflows.load import resolved_revision
@@ -65,7 +66,7 @@ class OpenedRun(NamedTuple):
     """What a training does with its run folder."""
 
     recipe: Recipe
-    """As it was given, with what the run in the folder has settled: the model's commit, more steps."""
+    """As it was given, with what is settled: the model's commit, the number type, more steps."""
     checkpoint: Path | None
     """To continue from; None begins."""
     continues: bool
@@ -97,13 +98,14 @@ def open_run(
             "or replace it with --overwrite"
         )
     model = recipe.model.model_copy(update={"revision": resolved_revision(recipe.model)})
-    return OpenedRun(recipe.model_copy(update={"model": model}), None, continues=False)
+    return OpenedRun(with_number_type(recipe.model_copy(update={"model": model})), None, continues=False)
 
 
 def on_this_node(opened: OpenedRun, recipe: Recipe) -> OpenedRun:
     """What rank zero has decided, with the paths that ``recipe`` has on this node."""
     model = recipe.model.model_copy(update={"revision": opened.recipe.model.revision})
-    train = recipe.train.model_copy(update={"steps": opened.recipe.train.steps})
+    settled = {"steps": opened.recipe.train.steps, "bf16": opened.recipe.train.bf16}
+    train = recipe.train.model_copy(update=settled)
     checkpoint = opened.checkpoint and recipe.out / run_folder.CHECKPOINTS / opened.checkpoint.name
     return opened._replace(recipe=recipe.model_copy(update={"model": model, "train": train}), checkpoint=checkpoint)
 
@@ -149,7 +151,13 @@ def _continue(recipe: Recipe, notify: Callable[[str], None], more_steps: int | N
     revision = recipe.model.revision or before.model.revision
     if recipe.model.revision and recipe.model.revision != before.model.revision:
         revision = resolved_revision(recipe.model)
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"revision": revision})})
+    bf16 = before.train.bf16 if recipe.train.bf16 == "auto" else recipe.train.bf16
+    recipe = recipe.model_copy(
+        update={
+            "model": recipe.model.model_copy(update={"revision": revision}),
+            "train": recipe.train.model_copy(update={"bf16": bf16}),
+        }
+    )
     if more_steps is not None:
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": before.train.steps})})
     differing = sorted(_differing(before.model_dump(mode="json"), recipe.model_dump(mode="json")))

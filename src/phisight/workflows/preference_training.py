@@ -12,6 +12,7 @@ from phisight.core.task import Task
 from phisight.data.dataset.image_groups import images_of
 from phisight.data.dataset.preference_pairs import read_pairs
 from phisight.model.number_head import head_of
+from phisight.train.acceleration.bfloat16 import computes_bfloat16
 from phisight.train.cache import reference_scores
 from phisight.train.distributed.process_group import on_each_node
 from phisight.train.examples.abstaining import TrainingImages, foreign_pairs
@@ -39,6 +40,11 @@ def check_objective(recipe: Recipe) -> None:
         raise SettingsError(
             f"train.objective dpo compares answers as text, and train.numbers is {train.numbers}, which trains numbers "
             "beside it; set train.numbers to text"
+        )
+    if recipe.data.augment:
+        raise SettingsError(
+            f"train.objective dpo compares with log-probabilities of the images as they are, and data.augment is "
+            f"{recipe.data.augment}; leave data.augment out"
         )
     if train.patience is not None and train.best == "loss":
         raise SettingsError(
@@ -94,7 +100,7 @@ def fill_reference(recipe: Recipe, model: Any, pairs: PairSet, processor: Any, p
 
     Called before the first step, of a resumed run too: its model has the weights before training until then.
     """
-    bf16, images = recipe.train.bf16, pairs.images
+    bf16, images = computes_bfloat16(recipe.train), pairs.images
     key = reference_scores.reference_key(model, processor.image_processor, images.num_crops, bf16=bf16)
     folder = (recipe.data.feature_cache or recipe.out.parent / "features") / "reference"
     scores = reference_scores.ReferenceScores(folder, key)

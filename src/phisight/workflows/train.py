@@ -26,16 +26,17 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.export.describe import describe_run
 from phisight.export.subject import origins_of
 from phisight.track import open_tracker
+from phisight.train.acceleration.bfloat16 import slow_bfloat16
 from phisight.train.callbacks import TrainingCallback
 from phisight.train.checkpoint.best_model import save_best
 from phisight.train.distributed import process_group
 from phisight.train.distributed.fsdp import full_state_dict
 from phisight.train.examples import abstaining
+from phisight.train.examples.augment import Augment
 from phisight.train.examples.collators import Collator
-from phisight.train.examples.dataset import ExampleSet
+from phisight.train.examples.dataset import ExampleSet, example_set
 from phisight.train.examples.number_targets import number_targets
 from phisight.train.examples.pair_set import PairSet
-from phisight.train.examples.tokenize import split_by_length
 from phisight.train.image_check import ImageCheck, check_images
 from phisight.train.loop import fit
 from phisight.train.losses.preference import preference_loss
@@ -121,7 +122,10 @@ def train(
         opened = process_group.on_rank_zero(
             lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=notify, more_steps=more_steps)
         )
-        return _train(on_this_node(opened, recipe), folder, callbacks)
+        opened = on_this_node(opened, recipe)
+        if opened.recipe.train.bf16 and (warning := slow_bfloat16("the steps compute", "set train.bf16 to auto")):
+            notify(f"{warning}.")
+        return _train(opened, folder, callbacks)
 
 
 class _Callbacks(NamedTuple):
@@ -250,43 +254,13 @@ def _datasets(
     if recipe.train.objective == "dpo":
         train_set, left_out = pair_set(recipe, images, rows, processor, task, notify)
     else:
-        train_set, left_out = build_dataset(recipe, images.load, rows, processor, task)
-    validation_set = (
-        build_dataset(recipe, images.load, validation_rows, processor, task)[0] if validation_rows else None
-    )
+        augment = Augment(recipe.data.augment, recipe.seed) if recipe.data.augment else None
+        train_set, left_out = example_set(recipe, images.load, rows, processor, task, augment)
+    validation_set = example_set(recipe, images.load, validation_rows, processor, task)[0] if validation_rows else None
     datasets = Datasets(train_set, validation_set, left_out)
     for dataset in datasets.present:
         dataset.targets = targets
     return datasets
-
-
-def build_dataset(
-    recipe: Recipe, load_image: Callable[[Mapping[str, Any]], Any], rows: Rows, processor: Any, task: Task
-) -> tuple[ExampleSet, int]:
-    """Rows as a dataset of examples, and how many are left out as too long.
-
-    Raises:
-        SettingsError: Examples are too long and ``data.too_long`` is ``error``.
-    """
-
-    limit = recipe.data.max_length or processor.tokenizer.model_max_length
-    num_crops = recipe.model.num_crops or processor.image_processor.num_crops
-    fitting, lengths, too_long = split_by_length(rows, processor, task, num_crops, limit)
-    if too_long and recipe.data.too_long == "error":
-        raise SettingsError(
-            f"{len(too_long)} of {len(rows)} examples are longer than {limit} tokens (the longest {max(too_long)}); "
-            "raise data.max_length, lower model.num_crops, or set data.too_long to leave_out"
-        )
-    examples = ExampleSet(
-        fitting,
-        load_image,
-        processor,
-        task,
-        num_crops=num_crops,
-        keep_bytes=int(recipe.data.keep_pixels_gb * 1e9) if recipe.data.workers == 0 else 0,
-        lengths=lengths,
-    )
-    return examples, len(too_long)
 
 
 def _check_images(model: Any, processor: Any, train_set: ExampleSet | PairSet) -> ImageCheck:

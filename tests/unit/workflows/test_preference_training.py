@@ -88,6 +88,7 @@ def test_the_second_run_computes_no_reference(made: Callable[..., Recipe], tmp_p
         ({"preference": {"pairs": None}}, "preference.pairs is not set"),
         ({"train": {"objective": "sft"}}, "set train.objective to dpo"),
         ({"train": {"numbers": "head"}}, "set train.numbers to text"),
+        ({"data": {"augment": ["flip"]}}, "leave data.augment out"),
         ({"train": {"patience": 2}}, "set train.best to a figure of the answers"),
     ],
     ids=str,

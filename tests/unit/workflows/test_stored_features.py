@@ -13,6 +13,8 @@ from phisight.core.run_folder import METRICS
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.sample.catalogue.presets import preset
 from phisight.sample.draw_catalogue import make
+from phisight.workflows.load import read_run
+from phisight.workflows.plan import plan
 from phisight.workflows.train import Prepared, train
 
 
@@ -23,12 +25,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, method: str = "projector", **settings: Any) -> tuple[Prepared, list[dict[str, Any]]]:
+def run(
+    data: Path, out: Path, method: str = "projector", from_layer: int = 0, **settings: Any
+) -> tuple[Prepared, list[dict[str, Any]]]:
     recipe = recipe_from(
         {
             "out": str(out),
             "data": {"path": str(data), **settings},
-            "train": {"method": method, "steps": 3, "batch_size": 4, "log_every": 1, "warmup": 0.0},
+            "train": {
+                "method": method,
+                "from_layer": from_layer,
+                "steps": 3,
+                "batch_size": 4,
+                "log_every": 1,
+                "warmup": 0.0,
+            },
         }
     )
     seen: list[Prepared] = []
@@ -56,6 +67,20 @@ def test_features_are_stored_once_and_change_no_loss(data: Path, tmp_path: Path)
     assert len(losses(stored)) == 3
     assert losses(stored) == pytest.approx(losses(computed), abs=1e-4)
     assert all(0 <= line["train/padding"] < 1 for line in stored if "train/loss" in line)
+
+
+@pytest.mark.parametrize("train", [{}, {"from_layer": 1, "method": "lora"}], ids=str)
+def test_augmented_images_are_stored_nowhere(data: Path, tmp_path: Path, train: dict[str, Any]) -> None:
+    _, same = run(data, tmp_path / "plain", **train, feature_cache_gb=0, trunk_cache_gb=0)
+    changed, lines = run(data, tmp_path / "changed", **train, augment=["flip", "crop", "color"])
+    assert {(one.used, one.reason) for one in changed.caches} == {(False, "data.augment changes the images")}
+    assert losses(lines) != losses(same)
+    assert not (tmp_path / "features").exists()
+    _, repeated = run(data, tmp_path / "again", **train, augment=["flip", "crop", "color"])
+    assert losses(repeated) == losses(lines)
+    recipe = read_run(tmp_path / "changed")
+    assert plan(recipe).cached == "nothing"
+    assert plan(recipe.model_copy(update={"data": recipe.data.model_copy(update={"augment": []})})).cached != "nothing"
 
 
 def test_what_does_not_fit_is_told_and_computed(data: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from phisight.core.environment import world_size
 from phisight.core.settings import TrainSettings
+from phisight.train.acceleration.bfloat16 import computes_bfloat16
 from phisight.train.distributed.fsdp import require_ranks, shard
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Placement:
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.ranks: int = self.accelerator.num_processes
-        self._bf16 = train.bf16
+        self._bf16 = computes_bfloat16(train)
         if not getattr(model, "is_loaded_in_4bit", False):  # moving would quantize it again
             model.to(self.device)
         self.unwrapped = model

@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText
 
 from phisight.core.settings import Recipe
 from phisight.core.task import Task
+from phisight.train.acceleration.bfloat16 import computes_bfloat16
 from phisight.train.estimate.cards import Card
 from phisight.train.estimate.flops import Cached, ExampleSize
 from phisight.train.estimate.measured_shares import most_alike
@@ -113,7 +114,7 @@ class PlannedRun:
     @property
     def computes_bf16(self) -> bool:
         """Whether products are in bfloat16: under autocast, or by the weights' own type."""
-        return self.recipe.train.bf16 or self._dtype == torch.bfloat16
+        return computes_bfloat16(self.recipe.train) or self._dtype == torch.bfloat16
 
     @cached_property
     def sizes(self) -> list[ExampleSize]:
@@ -143,6 +144,9 @@ class PlannedRun:
     def _caches(self) -> Iterator[Cached]:
         """Caches that the recipe allows and its bounds hold, the one that saves most first, and none at all."""
         train, data = self.recipe.train, self.recipe.data
+        if data.augment:
+            yield "nothing"
+            return
         value = torch.empty((), dtype=self._dtype).element_size()
         if train.from_layer and sum(self.lengths) * self.config.hidden_size * value <= data.trunk_cache_gb * 1e9:
             yield "hidden states"
@@ -155,7 +159,7 @@ class PlannedRun:
         """A card at what it reaches with the recipe and a cache (the recipe's own where none is named)."""
         tokens = sum(map(sum, self.image_tokens)) / max(1, len(self.image_tokens))
         alike = most_alike(card.name, self.recipe.train, cached or self.cached, max(1.0, tokens))
-        return speed_of(card, bf16=self.computes_bf16, measured=alike)
+        return speed_of(card, bf16=self.computes_bf16 or self.recipe.train.bf16 == "auto", measured=alike)
 
     def on(self, speed: Speed, work: Work, price: float | None) -> DevicePlan:
         """The recipe as it is on a device."""

@@ -11,13 +11,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from phisight.core.dataset_folder import SHA256
+from phisight.core.errors import SettingsError
 from phisight.core.geometry import grid_tokens
+from phisight.core.settings import Recipe
 from phisight.core.task import Task
 from phisight.data.dataset.image_groups import images_of
 from phisight.train.cache.hidden_states import TrunkCache, example_name
 from phisight.train.cache.vision_features import FeatureCache
+from phisight.train.examples.augment import Augment
 from phisight.train.examples.number_targets import NumberTargets
-from phisight.train.examples.tokenize import Conversations, encode_answer, example_lengths, image_token_counts
+from phisight.train.examples.tokenize import (
+    Conversations,
+    encode_answer,
+    example_lengths,
+    image_token_counts,
+    split_by_length,
+)
 
 KEPT_TOKENS = 4_000_000
 """Tokens of a data set whose examples stay in memory once they are tokenized; each takes up to 24 bytes."""
@@ -56,9 +65,10 @@ class _Text(NamedTuple):
 class ExampleSet(Dataset[Example]):
     """Examples of a split, prepared on access; prepared pixels stay in memory up to a limit of bytes.
 
-    ``load_image`` turns an image's row into an image. With ``features`` set, the tower's cached features replace the
-    pixels; with ``trunk``, cached hidden states replace images and text; with ``targets``, examples carry the targets
-    of their numbers. Neither text nor image is ever truncated: see ``split_by_length``.
+    ``load_image`` turns an image's row into an image. With ``augment`` set, an example's images differ from epoch to
+    epoch (``in_epoch``), and decoded images stay in memory instead. With ``features`` set, the tower's cached features
+    replace the pixels; with ``trunk``, cached hidden states replace images and text; with ``targets``, examples carry
+    the targets of their numbers. Neither text nor image is ever truncated: see ``split_by_length``.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class ExampleSet(Dataset[Example]):
         num_crops: int | None = None,
         keep_bytes: int = 0,
         lengths: Sequence[int] | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.rows = rows
         self.processor = processor
@@ -80,9 +91,11 @@ class ExampleSet(Dataset[Example]):
         self._conversations = Conversations(processor, task)
         self._free_bytes = keep_bytes
         self._in_memory: dict[int, Example] = {}
+        self._decoded: dict[tuple[int, int], Image.Image] = {}
         self._texts: dict[int, _Text] = {}
         self._free_tokens = KEPT_TOKENS
         self._lengths = lengths
+        self.augment = augment
         self.features: FeatureCache | None = None
         self.trunk: TrunkCache | None = None
         self.targets: NumberTargets | None = None
@@ -110,6 +123,28 @@ class ExampleSet(Dataset[Example]):
             self._free_bytes -= size
             self._in_memory[index] = example
         return example
+
+    def in_epoch(self, index: int, epoch: int) -> Example:
+        """The example as an epoch shows it."""
+        if self.augment is None:
+            return self[index]
+        pixels = [
+            self._as_pixels(self.augment(self._image(index, place, row), epoch, index, place))
+            for place, row in enumerate(images_of(self.rows[index]))
+        ]
+        images, tokens = self._with_tokens("pixel_values", pixels)
+        return cast(Example, {**self._text_of(index, tokens), **images})
+
+    def _image(self, index: int, place: int, row: Mapping[str, Any]) -> Image.Image:
+        """A decoded image of a row, kept while there is room."""
+        if (index, place) in self._decoded:
+            return self._decoded[index, place]
+        image = self._load_image(row).convert("RGB")
+        size = 3 * image.width * image.height
+        if size <= self._free_bytes:
+            self._free_bytes -= size
+            self._decoded[index, place] = image
+        return image
 
     @property
     def names(self) -> list[str]:
@@ -155,10 +190,14 @@ class ExampleSet(Dataset[Example]):
     def images(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
         """The images of a row as an ``Example`` holds them, and the tokens of each."""
         read = [self.features.read(one[SHA256]) if self.features else self.pixels(one) for one in images_of(row)]
+        return self._with_tokens("image_features" if self.features else "pixel_values", read)
+
+    def _with_tokens(self, name: str, read: Sequence[tuple[Tensor, Tensor]]) -> tuple[dict[str, Any], list[int]]:
+        """Crops (or their features) and sizes of images under the names of an ``Example``, and the tokens of each."""
         crops, sizes = [one for one, _ in read], torch.stack([size for _, size in read])
         crop_size = self.processor.image_processor.crop_size
         tokens = [grid_tokens(height, width, crop_size) for height, width in (sizes // crop_size).tolist()]
-        return {"image_features" if self.features else "pixel_values": crops, "image_sizes": sizes}, tokens
+        return {name: crops, "image_sizes": sizes}, tokens
 
     def _with_targets(self, row: Mapping[str, Any], example: Example) -> Example:
         """The example with the targets of its numbers."""
@@ -166,10 +205,45 @@ class ExampleSet(Dataset[Example]):
 
     def pixels(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Crops float32[1 + tiles, 3, S, S] of an image's row, and its size int64[2] after padding."""
-        pixels = self.processor.image_processor(
-            self._load_image(row), num_crops=self.num_crops, pad_crops=False, return_tensors="pt"
-        )
+        return self._as_pixels(self._load_image(row))
+
+    def _as_pixels(self, image: Image.Image) -> tuple[Tensor, Tensor]:
+        pixels = self.processor.image_processor(image, num_crops=self.num_crops, pad_crops=False, return_tensors="pt")
         return _shared_memory(pixels["pixel_values"][0]), pixels["image_sizes"][0]
+
+
+def example_set(
+    recipe: Recipe,
+    load_image: Callable[[Mapping[str, Any]], Any],
+    rows: Sequence[Mapping[str, Any]],
+    processor: Any,
+    task: Task,
+    augment: Augment | None = None,
+) -> tuple[ExampleSet, int]:
+    """Rows as a dataset of examples, and how many are left out as too long.
+
+    Raises:
+        SettingsError: Examples are too long and ``data.too_long`` is ``error``.
+    """
+    limit = recipe.data.max_length or processor.tokenizer.model_max_length
+    num_crops = recipe.model.num_crops or processor.image_processor.num_crops
+    fitting, lengths, too_long = split_by_length(rows, processor, task, num_crops, limit)
+    if too_long and recipe.data.too_long == "error":
+        raise SettingsError(
+            f"{len(too_long)} of {len(rows)} examples are longer than {limit} tokens (the longest {max(too_long)}); "
+            "raise data.max_length, lower model.num_crops, or set data.too_long to leave_out"
+        )
+    examples = ExampleSet(
+        fitting,
+        load_image,
+        processor,
+        task,
+        num_crops=num_crops,
+        keep_bytes=int(recipe.data.keep_pixels_gb * 1e9) if recipe.data.workers == 0 else 0,
+        lengths=lengths,
+        augment=augment,
+    )
+    return examples, len(too_long)
 
 
 def _shared_memory(crops: Tensor) -> Tensor:

@@ -144,8 +144,22 @@ class StepBatches(Sampler[list[int]]):
         return [index for index in batches[micro_batch] if index >= 0]
 
 
+class InEpochs(Sampler[list[tuple[int, int]]]):
+    """Batches whose indices carry the epoch, for examples that differ from epoch to epoch."""
+
+    def __init__(self, batches: StepBatches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.batches:
+            yield [(index, self.batches.order.epoch) for index in batch]
+
+
 class WithDummies(Dataset[Any]):
-    """Examples by index; at ``-1 - index`` the same as a dummy example."""
+    """Examples by index, or by index and epoch; at ``-1 - index`` the same as a dummy example."""
 
     def __init__(self, examples: Any) -> None:
         self.examples = examples
@@ -153,10 +167,11 @@ class WithDummies(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Any:
-        if index >= 0:
-            return self.examples[index]
-        return _dummy(cast(dict[str, Any], self.examples[-1 - index]))
+    def __getitem__(self, asked: int | tuple[int, int]) -> Any:
+        index, epoch = asked if isinstance(asked, tuple) else (asked, None)
+        real = index if index >= 0 else -1 - index
+        example = self.examples[real] if epoch is None else self.examples.in_epoch(real, epoch)
+        return example if index >= 0 else _dummy(cast(dict[str, Any], example))
 
 
 def _dummy(example: dict[str, Any]) -> dict[str, Any]:

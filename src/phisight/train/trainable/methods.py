@@ -25,6 +25,7 @@ from torch import nn
 
 from phisight.core.errors import SettingsError, some
 from phisight.core.settings import LoraSettings, TrainSettings
+from phisight.train.acceleration.bfloat16 import computes_bfloat16
 from phisight.train.trainable.module_groups import is_below, part_of
 
 ADAPTERS = ("lora", "dora", "qlora")
@@ -42,13 +43,14 @@ def apply_method(model: nn.Module, train: TrainSettings, lora: LoraSettings) -> 
     _check_from_layer(model, train)
     if train.method in ADAPTERS:
         return _with_adapters(model, train, lora)  # whose adapters are float32 in any case
+    bf16 = computes_bfloat16(train)
     for name, parameter in model.named_parameters():
         if part_of(name) == "tower":
             trains = train.train_tower and not _unused(name, model)
         else:
             trains = train.method == "full" or part_of(name) == "projector"
         parameter.requires_grad = trains and not is_below(name, train.from_layer)
-        if parameter.requires_grad and train.bf16:
+        if parameter.requires_grad and bf16:
             parameter.data = parameter.data.float()
     return model
 
