@@ -13,10 +13,11 @@ from phisight.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from phisight.extraction.answer import Answer
-    from phisight.workflows.extract import Predicted
+    from phisight.extraction.results import Predicted
 
 Engine = Literal["local", "ray", "openai"]
 Bits = Literal["8bit", "4bit"]
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 def predict_command(
@@ -57,6 +58,7 @@ def predict_command(
     quantize: Annotated[
         Bits | None, typer.Option(help="Decoder in 8 or 4 bits (docs/prediction.md: what it costs).")
     ] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Type of the weights; auto is the one that was scored.")] = "auto",
     together: Annotated[bool, typer.Option("--together", help="The images show one product: one answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -78,7 +80,7 @@ def predict_command(
     if min_confidence is not None and out is None:
         raise SettingsError("--min-confidence sends rows into a review file; name the other one with --out")
     quiet_libraries()
-    options = EngineOptions(engine, quantize, url, served_model, ray_workers)
+    options = EngineOptions(engine, quantize, dtype, url, served_model, ray_workers)
     extractor = open_extractor(model, options, data=data, notify=notice)
     fetch = FetchLimits(allow_private=allow_private)
     reading: dict[str, Any] = {"column": column, "root": root, "fetch": fetch}

@@ -13,6 +13,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,19 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 OURS = "phisight_"
 """Put before a column of ours whose name a field of the task has."""
 _CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a bulk prediction wrote."""
+
+    out: Path
+    rows: int
+    review: Path | None
+    """The file of rows under the wanted confidence; None where nobody asked for one."""
+    review_rows: int
+    errors: int
+    """Rows with an error, of those answered by this process."""
 
 
 class ResultFile:

@@ -33,7 +33,7 @@ from phisight.extraction.familiarity import Familiarity
 from phisight.extraction.image_list import ImageList, readable
 from phisight.extraction.openai_engine import OpenAIEngine
 from phisight.extraction.ray_predict import RayEngine
-from phisight.extraction.results import ResultFile, files_of, require_place, require_suffix
+from phisight.extraction.results import Predicted, ResultFile, files_of, require_place, require_suffix
 from phisight.generate import ImageSource, number_writer
 from phisight.model.number_head import head_of
 from phisight.train.acceleration.patch import fuse_for_prediction
@@ -45,17 +45,7 @@ Progress = Callable[[int, int], None]
 """Called with images answered and images in all (0 where nobody knows)."""
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """What a bulk prediction wrote."""
-
-    out: Path
-    rows: int
-    review: Path | None
-    """The file of rows under the wanted confidence; None where nobody asked for one."""
-    review_rows: int
-    errors: int
-    """Rows with an error, of those answered by this process."""
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +56,8 @@ class EngineOptions:
     """This process, a cluster of Ray's, or a server with OpenAI's chat completions."""
     quantize: Quantization | None = None
     """Bits of the decoder's linear layers."""
+    dtype: Dtype = "auto"
+    """Type of the weights in memory; ``auto`` is the one that was scored."""
     url: str | None = None
     """Address of the server."""
     served_model: str | None = None
@@ -114,7 +106,12 @@ def load_extractor(
         grammar_of(model, processor, file.task, limits, file.max_new_tokens) if limits else None,
         number_writer(numbers, file.task, processor.tokenizer),
     )
-    return Extractor(str(name), engine, reader_of(file, subject), quantize or "", file.limits.known())
+    return Extractor(str(name), engine, reader_of(file, subject), _variant(dtype, quantize), file.limits.known())
+
+
+def _variant(dtype: str, quantize: Quantization | None) -> str:
+    """What tells answers of a model apart from those of the model as it was scored; empty where nothing does."""
+    return " ".join(([] if dtype == "auto" else [dtype]) + ([quantize] if quantize else []))
 
 
 def open_extractor(
@@ -129,15 +126,18 @@ def open_extractor(
     if options.engine != "ray" and options.ray_workers:
         raise SettingsError("--ray-workers counts the models of a cluster; add --engine ray")
     if options.engine == "local":
-        return load_extractor(name, data=data, quantize=options.quantize)
+        return load_extractor(name, data=data, dtype=options.dtype, quantize=options.quantize)
     subject = subject_of(name)
     file = task_file_of(subject, data)
     if options.engine == "ray":
         place = str(Path(name).resolve()) if Path(name).exists() else name
-        load = partial(load_extractor, place, data=data and data.resolve(), quantize=options.quantize)
-        return Extractor(name, RayEngine(load, options.ray_workers), reader_of(file, subject), options.quantize or "")
-    if options.quantize:
-        raise SettingsError("--quantize is the server's to do with --engine openai; leave it out")
+        data = data and data.resolve()
+        load = partial(load_extractor, place, data=data, dtype=options.dtype, quantize=options.quantize)
+        variant = _variant(options.dtype, options.quantize)
+        return Extractor(name, RayEngine(load, options.ray_workers), reader_of(file, subject), variant)
+    if options.quantize or options.dtype != "auto":
+        asked = "--quantize" if options.quantize else "--dtype"
+        raise SettingsError(f"{asked} is the server's to do with --engine openai; leave it out")
     if options.url is None:
         raise SettingsError("--engine openai needs the address of the server; add --url http://HOST:PORT/v1")
     client = ChatClient(options.url, options.served_model, key=os.environ.get("OPENAI_API_KEY"))

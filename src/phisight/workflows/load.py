@@ -50,7 +50,7 @@ from phisight.train.acceleration.bfloat16 import slow_bfloat16
 
 _LOG = logging.getLogger(__name__)
 
-TAKE_FLOAT32 = "take --dtype float32 (of a recipe: model.dtype), which needs twice the memory"
+TAKE_FLOAT32 = "set model.dtype (of predict and serve: --dtype) to float32, which needs twice the memory"
 
 Transform = Callable[[Any], Any]
 """Model to model, on the CPU, before it goes to the device."""

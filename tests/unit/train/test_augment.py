@@ -40,7 +40,7 @@ def test_size_and_mode_of_what_comes_out(kinds: list[Augmentation], mode: str, s
 
 def test_a_flip_comes_half_of_the_time_and_changes_nothing_else() -> None:
     image = smooth_image(0, (31, 17))
-    mirrored = Counter()
+    mirrored: Counter[bool] = Counter()
     for seed in range(200):
         changed = levels(augmented(image, ["flip"], seed))
         is_mirrored = bool((changed == levels(image)[:, ::-1]).all())

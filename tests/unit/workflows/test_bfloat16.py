@@ -17,7 +17,7 @@ from phisight.workflows.doctor import examine
 from phisight.workflows.load import load_model, read_run
 from phisight.workflows.train import train
 
-CPUS = {
+CPUS: dict[str, tuple[dict[str, Any], bool]] = {
     "x86 of 2020": ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
     "x86 without AVX-512": ({"avx2": True, "avx512_bf16": False}, False),
     "AVX-512 with bfloat16": ({"avx512_f": True, "avx512_bf16": True}, True),
@@ -108,7 +108,7 @@ def test_slow_bfloat16_is_said(
     load_model("tiny-base", settings)
     (record,) = caplog.records
     assert re.search("the weights of .*tiny-base are in bfloat16", record.message)
-    assert "--dtype float32" in record.message
+    assert "--dtype) to float32" in record.message
     caplog.clear()
     on_cpu(monkeypatch, amx_bf16=True)
     load_model("tiny-base", settings)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from phisight.cli import app
@@ -143,11 +144,27 @@ def test_fewer_bits(quantization: Any, model: Path, photos: Path, caplog: pytest
     assert all(answer.ok for answer in answers)
 
 
+def test_another_type_of_the_weights_is_another_model_to_a_prediction(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    as_scored = open_extractor(str(model), EngineOptions())
+    (found,) = {weight.dtype for weight in as_scored.engine.model.model.layers.parameters()}  # type: ignore[attr-defined]
+    other: Any = "bfloat16" if found == torch.float32 else "float32"
+    extractor = open_extractor(str(model), EngineOptions(dtype=other))
+    (loaded,) = {weight.dtype for weight in extractor.engine.model.model.layers.parameters()}  # type: ignore[attr-defined]
+    assert loaded == getattr(torch, other)
+    out = tmp_path / "fields.jsonl"
+    assert predict_into(extractor, [str(photos / "000[0-3].png")], out).rows == 4
+    with pytest.raises(SettingsError, match="--overwrite"):
+        predict_into(as_scored, [str(photos / "000[0-3].png")], out)
+
+
 def test_options_that_do_not_go_together(model: Path) -> None:
     for options, words in (
         (EngineOptions("openai"), "add --url"),
         (EngineOptions("local", url="http://h"), "add --engine openai"),
-        (EngineOptions("openai", "4bit", url="http://h"), "is the server's to do"),
+        (EngineOptions("openai", "4bit", url="http://h"), "--quantize is the server's to do"),
+        (EngineOptions("openai", dtype="float32", url="http://h"), "--dtype is the server's to do"),
         (EngineOptions("openai", url="localhost:1"), "is no address of a server"),
         (EngineOptions("local", ray_workers=2), "add --engine ray"),
     ):

@@ -16,7 +16,7 @@ CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 def multiplies_bfloat16() -> bool:
     """Whether the device that trains, the GPU or else the CPU, has instructions that multiply bfloat16."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return cpu_multiplies_bfloat16()
 
 
