@@ -253,3 +253,14 @@ def test_an_option_that_fits_nothing_is_named(option: str, value: str, message: 
     code, said = run(*words)
     assert code == 1
     assert message in said
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [("x y", "category"), ("yes ja", "category"), ("no n", "category"), ("yes nein", "category"),
+     ("yes no", "boolean"), ("Ja nein", "boolean"), ("0 1", "boolean"), ("y n", "boolean")],
+)  # fmt: skip
+def test_words_of_different_pairs_are_not_guessed_to_be_truth_values(words: str, kind: str, tmp_path: Path) -> None:
+    source = table(tmp_path / "in", {"label_of_part": [words.split()[at % 2] for at in range(8)]})
+    build(str(source), tmp_path / "ds")
+    assert DatasetFolder.open(tmp_path / "ds").task.fields["label_of_part"].kind == kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phisight.core.errors import SettingsError
-from phisight.data.values.booleans import read_boolean
+from phisight.data.values.booleans import form_a_pair, read_boolean
 from phisight.data.values.date_style import DateStyle, learn_dates, possible_dates
 from phisight.data.values.lists import ListStyle, learn_list
 
@@ -93,3 +94,23 @@ def test_lists_are_read(cells: list[object], lists: list[list[str] | None]) -> N
 )  # fmt: skip
 def test_truth_values_are_read(cell: object, value: bool | None) -> None:
     assert read_boolean(cell) is value
+
+
+PAIRS = ["yes no", "Yes NO", "y n", "true false", "TRUE FALSE", "t f", "1 0", "1.0 0.0", "on off", "ja nein", "oui non",
+         "sí no", "si no", "sim não", "да нет", "是 否", "✓ ✗", "✔ ✘", "x -"]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_words_of_one_pair_are_truth_values(pair: str) -> None:
+    yes, no = pair.split()
+    assert (read_boolean(yes), read_boolean(no)) == (True, False)
+    assert form_a_pair([yes, no, yes, no.upper()])
+    assert form_a_pair([yes])
+
+
+def test_words_of_two_pairs_are_none() -> None:
+    words = {word.casefold() for pair in PAIRS for word in pair.split()}
+    pairs = [{word.casefold() for word in pair.split()} for pair in [*PAIRS, "✔ ✗", "✓ ✘", "si sí", "✓ ✔", "✗ ✘"]]
+    pairs += [{"✓", "-"}, {"✔", "-"}, {"✗", "-"}, {"✘", "-"}]
+    for two in itertools.combinations(sorted(words), 2):
+        assert form_a_pair(two) == (set(two) in pairs), two

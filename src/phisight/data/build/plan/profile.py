@@ -18,7 +18,7 @@ from phisight.data.images.image_names import looks_like_address, looks_like_imag
 from phisight.data.sources.arrow import is_embedded
 from phisight.data.sources.base import Source
 from phisight.data.sources.products.image_cells import images_in
-from phisight.data.values.booleans import read_boolean
+from phisight.data.values.booleans import form_a_pair, read_boolean
 from phisight.data.values.date_style import possible_dates
 from phisight.data.values.lists import is_list
 from phisight.data.values.number_text import read_number_text
@@ -85,6 +85,8 @@ def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnP
     count = max(1, len(cells))
     typed = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     looks = Counter(name for cell in cells for name in _looks(cell))
+    if looks["boolean"] and not form_a_pair(set(texts)):
+        del looks["boolean"]
     numbers = count if typed else looks[_NUMBER]
     return ColumnProfile(
         filled=len(cells) / max(1, len(column)),
