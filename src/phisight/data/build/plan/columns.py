@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, SHA256, SPLIT, WIDTH
 from phisight.core.errors import PhisightError, SettingsError, some
 from phisight.core.kinds import KINDS
 from phisight.core.task import Task, checked_prompt
 from phisight.core.task_field import field_of
 from phisight.data.build.plan.image_columns import first_named, further_images, guess_image, other_images
 from phisight.data.build.plan.profile import ColumnProfile, profile
+from phisight.data.build.plan.unused_columns import FITS, OWN, near_miss
 from phisight.data.sources.base import Source
 
 _KEY_NAMES = (
@@ -36,8 +36,6 @@ _CATEGORY_NAMES = (
 _PRICE_NAMES = ("full_price", "price", "list_price", "amount", "cost", "variant_price", "regular_price")
 _FILLED = 0.8
 """A guessed field whose column holds something in fewer of the rows is optional."""
-_OWN = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT)
-"""Columns of a finished data set that say nothing about its images."""
 _CAPTIONS = {"title": "Product", "name": "Product", "product_name": "Product", "product_title": "Product"}
 
 
@@ -55,6 +53,8 @@ class Columns:
     """The options that would say what was guessed."""
     further: tuple[str, ...] = ()
     """Columns with further images of the product."""
+    unused: Mapping[str, ColumnProfile] = field(default_factory=dict)
+    """Columns that a guessed task leaves out, and no guess names."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def choose_columns(
             problems.append(f"{option} {given!r} is no column; the columns are {some(names, 30)}")
     options: list[str] = []
     complete = image is not None and key is not None and task is not None
+    unused: dict[str, ColumnProfile] = {}
+    others: list[str] = []
     profiles = {} if complete else profile(source)
     if image is None:
         image = guess_image(profiles)
@@ -115,12 +117,14 @@ def choose_columns(
             guesses += [f"--field {name}:{task.fields[name].short}" for name in task.names]
             options += ["--answer", task.answer]
             options += [part for name in task.names for part in ("--field", f"{name}:{task.fields[name].short}")]
+            named = {image, key, *further, *others, *task.names}
+            unused = {name: column for name, column in profiles.items() if name not in named}
     missing = [name for name in task.names if name not in names] if task is not None else []
     if missing:
         problems.append(f"the task needs column {some(missing)}; the columns are {some(names, 30)}")
     if problems or image is None or task is None:
         return ChosenColumns(None, None if missing else task, problems)
-    return ChosenColumns(Columns(image, key, task, guesses, tuple(options), tuple(further)), task, [])
+    return ChosenColumns(Columns(image, key, task, guesses, tuple(options), tuple(further), unused), task, [])
 
 
 def _guess_key(profiles: Mapping[str, ColumnProfile], image: str | None) -> str | None:
@@ -159,9 +163,10 @@ def guess_task(profiles: Mapping[str, ColumnProfile], image: str | None = None, 
         found = _by_content(others)
     fields = {name: kind for kind, name in found.items() if name is not None}
     if not fields:
+        near = [f"{name} ({reason})" for name, column in others.items() if (reason := near_miss(column))]
         raise SettingsError(
             f"no column looks like a title, a category or a price; name the fields with --field NAME:KIND "
-            f"({some(KINDS, 20)}), columns: {some(profiles, 30)}"
+            f"({some(KINDS, 20)}), columns: {some(profiles, 30)}{f'; nearly: {some(near)}' if near else ''}"
         )
     return task_of_fields(_with_optional(fields, profiles))
 
@@ -173,16 +178,16 @@ def _with_optional(kinds: Mapping[str, str], profiles: Mapping[str, ColumnProfil
 def _by_content(columns: Mapping[str, ColumnProfile]) -> dict[str, str | None]:
     """The first column of each kind: texts of several words, few values that repeat, numbers, days, truth values."""
     full = {name: column for name, column in columns.items() if column.filled > 0.9 and column.images < 0.05}
-    full = {name: column for name, column in full.items() if name not in _OWN and not name.startswith("image_")}
+    full = {name: column for name, column in full.items() if name not in OWN and not name.startswith("image_")}
     special: dict[str, str | None] = {}
     for kind in ("list", "boolean", "date", "integer"):
         few = 2 if kind == "integer" else 1
-        fitting = [name for name, one in full.items() if one.shares.get(kind, 0.0) > 0.95 and one.distinct > few]
+        fitting = [name for name, one in full.items() if one.shares.get(kind, 0.0) > FITS and one.distinct > few]
         special[kind] = next(iter(fitting), None)
         full = {name: one for name, one in full.items() if name not in fitting or kind == "integer"}
-    numbers = [name for name, one in full.items() if one.numbers > 0.95 and one.distinct > 2]
+    numbers = [name for name, one in full.items() if one.numbers > FITS and one.distinct > 2]
     numbers = [name for name in numbers if full[name].shares.get("integer", 0.0) <= 0.95]
-    texts = {name: column for name, column in full.items() if column.numbers < 0.5}
+    texts = {name: one for name, one in full.items() if one.numbers < 0.5 and one.shares.get("date", 0.0) < 0.5}
     categories = [name for name, column in texts.items() if not column.unique and 1 < column.distinct <= 200]
     free = [name for name, column in texts.items() if name not in categories and column.distinct > 2]
     return {

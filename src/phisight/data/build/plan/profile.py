@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _PROFILED_CELLS, _FEWEST_ROWS = 1_000_000, 20
 """Of a very wide table fewer rows are looked at, but not fewer than these."""
 _LOOKED_UP = 20
 _LONGEST_PATH = 1000
+_HALF = 0.5
 _SEARCHED = 100
 """Columns whose texts are looked for among the files' names."""
 _FOUND_OTHERWISE = 0.5
@@ -56,6 +57,12 @@ class ColumnProfile:
     """Mean number of words of a text."""
     length: float
     """Mean number of characters of a text."""
+    rows: int = 0
+    """Cells that hold something; 0 where they are images or nested values."""
+    first: str = ""
+    """The first of them."""
+    unlike: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Of each kind that at least half of the cells, but not all, could be: how many could not, and the first."""
 
 
 def profile(source: Source, rows: int = PROFILED_ROWS) -> dict[str, ColumnProfile]:
@@ -68,12 +75,12 @@ def profile(source: Source, rows: int = PROFILED_ROWS) -> dict[str, ColumnProfil
         if seen >= rows:
             break
     table = pa.concat_tables(tables).slice(0, rows) if tables else source.schema.empty_table()
-    found = {field.name: _column(source, field, table[field.name]) for field in source.schema}
+    found = {one.name: _column(source, one, table[one.name]) for one in source.schema}
     return _called_otherwise(source, table, found)
 
 
-def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnProfile:
-    kind = field.type
+def _column(source: Source, declared: pa.Field, column: pa.ChunkedArray) -> ColumnProfile:
+    kind = declared.type
     if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and (found := _lists_of_images(source, column)):
         return found
     if is_embedded(kind):
@@ -84,7 +91,8 @@ def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnP
     texts = [str(cell).strip() for cell in cells]
     count = max(1, len(cells))
     typed = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    looks = Counter(name for cell in cells for name in _looks(cell))
+    each = [_looks(cell) for cell in cells]
+    looks = Counter(name for found in each for name in found)
     if looks["boolean"] and not form_a_pair(set(texts)):
         del looks["boolean"]
     numbers = count if typed else looks[_NUMBER]
@@ -99,7 +107,21 @@ def _column(source: Source, field: pa.Field, column: pa.ChunkedArray) -> ColumnP
         unique=len(set(texts)) == len(texts) > 1,
         words=sum(len(text.split()) for text in texts) / count,
         length=sum(map(len, texts)) / count,
+        rows=len(cells),
+        first=texts[0] if texts else "",
+        unlike={} if typed else _unlike(texts, each, looks),
     )
+
+
+def _unlike(
+    texts: Sequence[str], each: Sequence[frozenset[str]], looks: Mapping[str, int]
+) -> dict[str, tuple[int, str]]:
+    found = {}
+    for kind in (*_LOOKS, _NUMBER):
+        if _HALF * len(texts) <= looks.get(kind, 0) < len(texts):
+            first = next(text for text, could_be in zip(texts, each, strict=True) if kind not in could_be)
+            found[kind] = len(texts) - looks[kind], first
+    return found
 
 
 def _looks(cell: Any) -> frozenset[str]:
@@ -194,7 +216,7 @@ def _called_otherwise(source: Source, table: pa.Table, found: dict[str, ColumnPr
         return found
     files = LocalFiles(source.root)
     changed = {}
-    for name in [field.name for field in table.schema if pa.types.is_string(field.type)][:_SEARCHED]:
+    for name in [one.name for one in table.schema if pa.types.is_string(one.type)][:_SEARCHED]:
         texts = [text for text in table[name].slice(0, _LOOKED_UP).to_pylist() if text and len(text) < _LONGEST_PATH]
         there = sum(files.has(text.strip()) for text in texts)
         if there:

@@ -13,6 +13,7 @@ from phisight.data.build.plan.columns import Columns, choose_columns, conversati
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.groups import GroupRule
 from phisight.data.build.plan.own_split import OwnSplit, find_own_split
+from phisight.data.build.plan.unused_columns import not_in_answer
 from phisight.data.sources import Source
 from phisight.data.sources.conversations import ConversationSource
 from phisight.data.sources.layouts.open import open_source
@@ -87,9 +88,12 @@ def prepare(source: str | Source, options: BuildOptions) -> Plan:
     columns = chosen.columns
     filled = with_products_filled(prepared)
     divided = with_one_image_a_row(filled, columns.image, columns.further)
+    used = {options.group.column, own_split.column if own_split else None}
+    left = {name: column for name, column in columns.unused.items() if name not in used}
+    unused = not_in_answer(left, opened.asked_only)
     columns = replace(
         columns,
-        guesses=[*notes, *columns.guesses, *prepared.guesses, *([own_split.sentence] if own_split else [])],
+        guesses=[*notes, *columns.guesses, *unused, *prepared.guesses, *([own_split.sentence] if own_split else [])],
         options=(*columns.options, *prepared.options, *(own_split.options if own_split else ())),
     )
 

@@ -1,0 +1,92 @@
+"""Columns that a guessed answer leaves out: each is named, with the reason and the option that takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, SHA256, SPLIT, WIDTH
+from phisight.core.errors import some
+from phisight.data.build.plan.profile import ColumnProfile
+
+OWN = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT)
+"""Columns of a finished data set that say nothing about its images."""
+FITS = 0.95
+"""Share of the cells that must be of a kind for a column to be guessed to be of it."""
+_NEAR, _FULL, _IMAGES, _MANY = 0.5, 0.9, 0.05, 200
+_LINES, _NAMES, _LONGEST = 5, 12, 40
+_KINDS = ("list", "boolean", "date", "integer", "number")
+_BESIDE = "beside the fields above, named in --answer"
+
+
+def not_in_answer(unused: Mapping[str, ColumnProfile], names_of_files: Collection[str] = ()) -> list[str]:
+    """A sentence for each column that nearly is of a kind, and one that names all other unused columns."""
+    near = {name: reason for name, column in unused.items() if (reason := near_miss(column))}
+    lines = [
+        f"not in the answer: {name} ({near[name]}); take it with --field {name}:{_near_kind(unused[name])} {_BESIDE}, "
+        "which rejects such rows"
+        for name in list(near)[:_LINES]
+    ]
+    groups: dict[str, list[str]] = {}
+    fields: list[str] = []
+    for name, column in unused.items():
+        if name in list(near)[:_LINES]:
+            continue
+        reason = near.get(name) or ("names of files" if name in names_of_files else _reason(name, column))
+        if reason:
+            groups.setdefault(reason, []).append(name)
+        else:
+            fields.append(f"{name}:{_kind(column)}")
+    parts = [f"{some(names, _NAMES)} ({reason})" for reason, names in groups.items()]
+    if fields:
+        names = [field.rpartition(":")[0] for field in fields]
+        options = some([f"--field {field}" for field in fields], _NAMES)
+        parts.append(f"{some(names, _NAMES)} (other columns were taken; add {options} {_BESIDE})")
+    return [*lines, *([f"not in the answer: {'; '.join(parts)}"] if parts else [])]
+
+
+def near_miss(column: ColumnProfile) -> str:
+    """What keeps a column from being of a kind, with the first value that is not; empty where nothing does."""
+    kind = _near_kind(column)
+    if not kind:
+        return ""
+    count, first = column.unlike[kind]
+    verb = "is" if count == 1 else "are"
+    return f"{count} of {column.rows} values looked at {verb} no {kind}: {first[:_LONGEST]!r}"
+
+
+def _near_kind(column: ColumnProfile) -> str:
+    """The kind that at least half of a column's cells are of, but not enough of them; empty where there is none."""
+    shares = _shares(column)
+    if column.images > _IMAGES or max(shares.values()) > FITS:
+        return ""
+    likely = [kind for kind in _KINDS if kind != "list" and kind in column.unlike]
+    return max(likely, key=lambda kind: shares[kind], default="")
+
+
+def _reason(name: str, column: ColumnProfile) -> str:
+    """Why a column is no field; empty where it could be one."""
+    if not column.filled:
+        return "empty"
+    if column.images > _IMAGES:
+        return "images, or where they are"
+    if name in OWN or name.startswith("image_"):
+        return "a name that a built data set uses"
+    if not column.rows:
+        return "nested values"
+    if column.distinct == 1:
+        return f"always {column.first[:_LONGEST]!r}{'' if column.filled == 1 else ', or empty'}"
+    if column.unique and column.words == 1 and max(_shares(column).values()) < _NEAR:
+        return "a code for each row"
+    if column.filled <= _FULL:
+        return f"empty in {1 - column.filled:.0%} of the rows; --field COLUMN:{_kind(column)}? takes it {_BESIDE}"
+    return ""
+
+
+def _kind(column: ColumnProfile) -> str:
+    shares = _shares(column)
+    fitting = next((kind for kind in _KINDS if shares[kind] > FITS), None)
+    return fitting or ("text" if column.unique or column.distinct > _MANY else "category")
+
+
+def _shares(column: ColumnProfile) -> dict[str, float]:
+    return {kind: column.numbers if kind == "number" else column.shares.get(kind, 0.0) for kind in _KINDS}
