@@ -16,6 +16,7 @@ _NEAR, _FULL, _IMAGES, _MANY = 0.5, 0.9, 0.05, 200
 _LINES, _NAMES, _LONGEST = 5, 12, 40
 _KINDS = ("list", "boolean", "date", "integer", "number")
 _BESIDE = "beside the fields above, named in --answer"
+_TAKES = f"takes one {_BESIDE}"
 
 
 def not_in_answer(unused: Mapping[str, ColumnProfile], names_of_files: Collection[str] = ()) -> list[str]:
@@ -27,20 +28,12 @@ def not_in_answer(unused: Mapping[str, ColumnProfile], names_of_files: Collectio
         for name in list(near)[:_LINES]
     ]
     groups: dict[str, list[str]] = {}
-    fields: list[str] = []
-    for name, column in unused.items():
+    for name in unused:
         if name in list(near)[:_LINES]:
             continue
-        reason = near.get(name) or ("names of files" if name in names_of_files else _reason(name, column))
-        if reason:
-            groups.setdefault(reason, []).append(name)
-        else:
-            fields.append(f"{name}:{_kind(column)}")
+        reason, shown = ("names of files", name) if name in names_of_files else _reason(name, unused[name])
+        groups.setdefault(reason, []).append(shown)
     parts = [f"{some(names, _NAMES)} ({reason})" for reason, names in groups.items()]
-    if fields:
-        names = [field.rpartition(":")[0] for field in fields]
-        options = some([f"--field {field}" for field in fields], _NAMES)
-        parts.append(f"{some(names, _NAMES)} (other columns were taken; add {options} {_BESIDE})")
     return [*lines, *([f"not in the answer: {'; '.join(parts)}"] if parts else [])]
 
 
@@ -63,23 +56,27 @@ def _near_kind(column: ColumnProfile) -> str:
     return max(likely, key=lambda kind: shares[kind], default="")
 
 
-def _reason(name: str, column: ColumnProfile) -> str:
-    """Why a column is no field; empty where it could be one."""
+def _reason(name: str, column: ColumnProfile) -> tuple[str, str]:
+    """Why a column is no field, and its name as it is shown: with its only value, or the kind that takes it."""
+    kind = _near_kind(column)
+    if kind:
+        return f"some values are of no such kind; --field {_TAKES} and rejects their rows", f"{name}:{kind}"
     if not column.filled:
-        return "empty"
+        return "empty", name
     if column.images > _IMAGES:
-        return "images, or where they are"
+        return "images, or where they are", name
     if name in OWN or name.startswith("image_"):
-        return "a name that a built data set uses"
+        return "names that a built data set uses", name
     if not column.rows:
-        return "nested values"
+        return "nested values", name
     if column.distinct == 1:
-        return f"always {column.first[:_LONGEST]!r}{'' if column.filled == 1 else ', or empty'}"
+        value = f"{name} {column.first[:_LONGEST]!r}"
+        return "always the same", value if column.filled == 1 else f"{value} or empty"
     if column.unique and column.words == 1 and max(_shares(column).values()) < _NEAR:
-        return "a code for each row"
+        return "a code for each row", name
     if column.filled <= _FULL:
-        return f"empty in {1 - column.filled:.0%} of the rows; --field COLUMN:{_kind(column)}? takes it {_BESIDE}"
-    return ""
+        return f"empty in some rows; --field {_TAKES}", f"{name}:{_kind(column)}?"
+    return f"other columns were taken; --field {_TAKES}", f"{name}:{_kind(column)}"
 
 
 def _kind(column: ColumnProfile) -> str:
