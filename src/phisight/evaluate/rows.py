@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from phisight.core import dataset_folder
 from phisight.core.dataset_folder import DatasetCard, Split
-from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError
+from phisight.core.errors import DatasetError, EmptyFieldError, EvaluationError, TaskError, some
 from phisight.core.seeding import hashed_fraction
 from phisight.core.task import FieldValue, Task
 from phisight.data.dataset.folder import image_limits
@@ -121,12 +121,24 @@ def read_rows(
         )
     if left_out:
         _LOG.warning("%d of %d rows are left out: %s", left_out.total(), table.num_rows, dict(left_out))
+    if not table.num_rows:
+        raise EvaluationError(_empty(path, split))
     if not rows:
         raise EvaluationError(
-            f"the split {split!r} of {folder} has {table.num_rows} rows, none of them usable; "
-            "choose another split or build the data set with one"
+            f"the split {split!r} of {folder} has {table.num_rows} rows, none of them usable: "
+            f"{some(left_out, 2)}; choose another split (--split) or correct the table and build it again"
         )
     return EvalRows([rows[row] for row in sample_of(rows, limit, seed)], dict(left_out), _medians(path, task))
+
+
+def _empty(path: Path, split: str) -> str:
+    """What to say of a split without a row: those that there are, and the option that chooses one."""
+    counts = Counter(pq.read_table(path, columns=[dataset_folder.SPLIT])[dataset_folder.SPLIT].to_pylist())
+    found = ", ".join(f"{name} {counts[name]}" for name in dataset_folder.SPLITS if counts[name]) or "no row at all"
+    return (
+        f"the split {split!r} of {path.parent} is empty: the data set has {found}; "
+        "choose one of these with --split, or build it from more products"
+    )
 
 
 @contextlib.contextmanager

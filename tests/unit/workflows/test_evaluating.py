@@ -208,13 +208,15 @@ def test_prices_that_are_no_numbers(tiny_run: Path, products: Path, tmp_path: Pa
     assert scores["left_out"] == {"field 'full_price' is empty": 8 - scores["rows"]}
     assert 0 < scores["rows"] < 8
     every = other_table(products, tmp_path / "every", full_price=lambda row: float("nan"))
-    with pytest.raises(EvaluationError, match="has 8 rows, none of them usable"):
+    with pytest.raises(
+        EvaluationError, match="has 8 rows, none of them usable: field 'full_price' is empty; choose another"
+    ):
         evaluate_run(tiny_run, data=every)
 
 
 def test_an_empty_split(tiny_run: Path, products: Path, tmp_path: Path) -> None:
     data = other_table(products, tmp_path / "data", split=lambda row: "train")
-    with pytest.raises(EvaluationError, match=r"the split 'validation' of .* has 0 rows"):
+    with pytest.raises(EvaluationError, match=r"'validation' of .* is empty: the data set has train \d+; .*--split"):
         evaluate_run(tiny_run, data=data)
 
 

@@ -28,7 +28,7 @@ from phisight.data.build.plan.columns import Columns
 from phisight.data.build.plan.config import BuildOptions
 from phisight.data.build.plan.kept_splits import KeptSplits
 from phisight.data.build.plan.own_split import OwnSplit
-from phisight.data.build.plan.splits import assign_splits, split_fraction
+from phisight.data.build.plan.splits import assign_splits, empty_splits, split_fraction
 from phisight.data.build.plan.table_columns import NUMBER, AcceptedRow, carried_name
 from phisight.data.build.work.journal import Journal, StagedRow
 from phisight.data.build.work.stage import Stager
@@ -90,17 +90,19 @@ class Finalizer:
         check_images(self.findings, accepted, near)
         check_table(self.findings, accepted, leaders)
         self._check_values()
-        counts = np.bincount(splits, minlength=len(SPLITS)).tolist()
+        counts = dict(zip(SPLITS, np.bincount(splits, minlength=len(SPLITS)).tolist(), strict=True))
+        own = self.own_split.column if self.own_split else None
+        empty = empty_splits(counts, len(np.unique(leaders)), self.options.shares, own)
         result = BuildResult(
             self.folder,
             stager.read,
             len(accepted),
             rejected,
-            dict(zip(SPLITS, counts, strict=True)),
+            dict(counts),
             self.findings.found(lambda at: self.journal.key_of(int(accepted.numbers[at]))),
             self.columns.guesses,
             self.columns.options,
-            [*remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.remarks())],
+            [*remarks, *(f"{text}; {self.folder / REJECTS} lists them" for text in stager.remarks()), *empty],
         )
         self._check_splits(result.splits)
         self._write_card(description, result)

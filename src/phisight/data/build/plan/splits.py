@@ -8,6 +8,8 @@ goes to train, so that no category is tested that was never trained on.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,8 @@ from phisight.core.errors import SettingsError
 from phisight.core.seeding import hashed_fraction
 
 PRICE_BANDS = 5
+_ROWS = 4
+"""Rows that a split should have at least."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,21 @@ def parse_shares(text: str) -> SplitShares:
     except ValueError:
         raise SettingsError(f"--shares {text!r} must be three numbers with commas between: 0.8,0.1,0.1") from None
     return SplitShares(train, validation, test)
+
+
+def empty_splits(counts: Mapping[Split, int], groups: int, shares: SplitShares, column: str | None = None) -> list[str]:
+    """A sentence where a split that was asked for has no row; ``column`` is the one that names the splits itself."""
+    empty = [name for name in SPLITS if not counts[name] and (column is not None or shares[name])]
+    if not empty:
+        return []
+    found = ", ".join(f"{name} {counts[name]}" for name in SPLITS)
+    if column is not None:
+        why = f"column {column!r} names none; add rows there, or deal anew with --no-own-split"
+    else:
+        enough = math.ceil(_ROWS / min(shares[name] for name in empty))
+        products = "product" if groups == 1 else "products"
+        why = f"only {groups} {products} to deal out; add some ({enough} or more), or ask for larger --shares"
+    return [f"no row in split {' and '.join(empty)} ({found}): {why}"]
 
 
 def assign_splits(
