@@ -246,3 +246,48 @@ def test_days_of_one_table_beside_texts_of_another(tmp_path: Path) -> None:
     rows = [row for batch in open_source(str(tmp_path)).batches() for row in batch.table.to_pylist()]
     assert {"made": "2024-01-31", "at": "2024-01-31 08:30:00", "on": "true", "split": "train"} in rows
     assert {"made": "31.1.2024", "at": "noon", "on": "yes", "split": "test"} in rows
+
+
+def a_table_beside(folder: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"sku": f"p{n}", "title": f"Thing {n}", "price": n + 0.5, "photo": put(folder / f"{n}.jpg", n)}
+        for n in range(8)
+    ]
+    write_csv(folder / "products.csv", rows)
+
+
+def classes(folder: Path) -> None:
+    for n in range(8):
+        put(folder / "ab"[n % 2] / f"{n}.jpg", n)
+
+
+def a_folder_with_all(folder: Path) -> None:
+    a_table_beside(folder / "shop")
+
+
+BESIDE = {**LAYOUTS, "a table": a_table_beside, "classes": classes, "a folder in it": a_folder_with_all}
+
+
+@pytest.mark.parametrize("layout", BESIDE)
+@pytest.mark.parametrize("places", [["ds"], ["data/ds"], ["ds", "deep/er/ds-2"]])
+def test_built_data_sets_below_a_folder_are_left_out_and_named(layout: str, places: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    BESIDE[layout](folder)
+    before = open_source(str(folder))
+    rows = [row for batch in before.batches() for row in batch.table.to_pylist()]
+    for place in places:
+        build(str(folder), folder / place)
+    again = open_source(str(folder))
+    assert [row for batch in again.batches() for row in batch.table.to_pylist()] == rows
+    assert again.description == before.description
+    guesses = build(str(folder), folder / places[0]).guesses
+    assert any("no part of the source" in guess and all(place in guess for place in places) for guess in guesses)
+
+
+def test_a_folder_that_holds_nothing_but_built_data_sets_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    a_table_beside(tmp_path / "in")
+    build(str(tmp_path / "in"), tmp_path / "sets" / "ds")
+    with pytest.raises(SourceError, match=r"no table and no image beside built data sets \(ds\)"):
+        open_source(str(tmp_path / "sets"))

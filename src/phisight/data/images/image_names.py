@@ -6,6 +6,7 @@ import base64
 import binascii
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 IMAGE_SUFFIXES = {
@@ -21,12 +22,14 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _SHORTEST = 100
 
 
-def image_files(path: Path) -> list[str]:
+def image_files(path: Path, without: Collection[Path] = ()) -> list[str]:
     """Names below a folder that end like an image's, sorted; hidden files and folders are left out."""
     found = []
     for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        below = Path(folder).relative_to(path)
+        here = Path(folder)
+        visible = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = [name for name in visible if here / name not in without]
+        below = here.relative_to(path)
         found += [
             (below / name).as_posix()
             for name in names

@@ -50,6 +50,8 @@ class Source(Protocol):
     """Column that names a row where the source knows it."""
     notes: Sequence[str] = ()
     """What was found out about the source while it was opened, a sentence each: delimiter, encoding, layout."""
+    folder_notes: Sequence[str] = ()
+    """What was left out of the folder that the source was found in, a sentence each."""
     asked_only: Sequence[str] = ()
     """Columns that are never guessed to be a field (the names of files)."""
 

@@ -55,7 +55,7 @@ def prepare(source: str | Source, options: BuildOptions) -> Plan:
     if options.engine not in ("local", "ray"):
         raise SettingsError(f"--engine {options.engine!r} is neither local nor ray")
     opened = as_source(source, options)
-    notes = list(opened.notes)
+    notes = [*opened.folder_notes, *opened.notes]
     problems: list[str] = []
 
     def tried(step: Callable[[], Result]) -> Result | None:

@@ -87,7 +87,11 @@ def carried_columns(source: Source, columns: Columns) -> dict[str, pa.Field]:
         if column.name == columns.image and is_embedded(column.type):
             continue
         if column.name in columns.task.fields and carried_name(column.name) != column.name:
-            raise SourceError(f"column {column.name!r} cannot be a field: the data set uses that name; rename it")
+            name = source.description.get("name", "the source")
+            raise SourceError(
+                f"column {column.name!r} of {name} cannot be a field: a built data set uses that name; rename it, or "
+                "choose other fields with --field"
+            )
         carried[column.name] = pa.field(carried_name(column.name), _carried_type(column, columns.task))
     names = [field.name for field in carried.values()]
     twice = [name for name, count in Counter(names).items() if count > 1 or name in _ADDED_NAMES]

@@ -8,8 +8,8 @@ from phisight.core.dataset_folder import FILE_NAME, GROUP, HEIGHT, SHA256, SPLIT
 from phisight.core.errors import some
 from phisight.data.build.plan.profile import ColumnProfile
 
-OWN = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT)
-"""Columns of a finished data set that say nothing about its images."""
+OWN = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT, "source_row", "source_token")
+"""Columns of a finished data set that say nothing about its images, those called ``image_...`` aside."""
 FITS = 0.95
 """Share of the cells that must be of a kind for a column to be guessed to be of it."""
 _NEAR, _FULL, _IMAGES, _MANY = 0.5, 0.9, 0.05, 200

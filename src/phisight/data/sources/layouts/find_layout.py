@@ -11,7 +11,7 @@ CLASS/                                  images in folders of classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from phisight.core.dataset_folder import FILE_NAME
@@ -20,6 +20,7 @@ from phisight.data.sources.base import Source
 from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.delimited.delimited_source import DelimitedSource
 from phisight.data.sources.delimited.encoding import DEFAULT
+from phisight.data.sources.layouts.built_below import data_sets_below
 from phisight.data.sources.layouts.folders import ImageFolderSource
 from phisight.data.sources.layouts.parts import Part, PartsSource
 from phisight.data.sources.parquet import ParquetSource
@@ -36,37 +37,55 @@ _NO_TABLES = {"dataset_info.json", "dataset_infos.json", "state.json", "config.j
 def open_directory(
     path: Path, open_file: Callable[[Path], Source], encoding: str = DEFAULT, max_bytes: int = MAX_BYTES
 ) -> Source:
-    """The source in a folder; ``open_file`` opens one table. SourceError when there is nothing to read."""
+    """The source in a folder; ``open_file`` opens one table. Data sets below it that phisight built are left out.
+
+    SourceError when there is nothing to read.
+    """
+    built = data_sets_below(path)
+    names = some([folder.relative_to(path) for folder in built])
+    source = _opened(path, open_file, encoding, max_bytes, built)
+    if source is None:
+        beside = f" beside built data sets ({names})" if built else ""
+        raise SourceError(f"{path} holds no table and no image{beside}; name the file itself, or another folder")
+    if built:
+        source.folder_notes = [f"data sets that were built below {path} are no part of the source: {names}"]
+    return source
+
+
+def _opened(
+    path: Path, open_file: Callable[[Path], Source], encoding: str, max_bytes: int, built: Sequence[Path]
+) -> Source | None:
     shards = _shards(path)
     if shards:
         return ShardSource(shards, max_bytes)
-    metadata = _metadata(path)
+    metadata = _metadata(path, built)
     if metadata:
         parts = [_metadata_part(table, path, encoding, max_bytes) for table in metadata]
         return parts[0].source if metadata[0].parent == path else PartsSource(path, parts, "imagefolder")
-    parquet = [file for file in visible_files(path) if file.suffix.lower() in (".parquet", ".pq")]
+    parquet = [file for file in visible_files(path, built) if file.suffix.lower() in (".parquet", ".pq")]
     if parquet:
         return _parquet(path, parquet, max_bytes)
     if any(file.suffix == ".arrow" for file in path.iterdir()):
         raise SourceError(f"{path} was written by save_to_disk; write it as Parquet (to_parquet) and build that")
-    images = ImageFolderSource.found(path)
+    images = ImageFolderSource.found(path, built)
     if images is not None and images.has_splits:
         return images
     tables = _tables(path)
     if tables:
         return _loose(path, tables, open_file)
     inner = [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith((".", "__"))]
+    if built:
+        inner = [folder for folder in inner if any(visible_files(folder, built))]
     if len(inner) == 1 and _tables(inner[0]):
         return open_directory(inner[0], open_file, encoding, max_bytes)
-    if images is None:
-        raise SourceError(f"{path} holds no table and no image; name the file itself, or another folder")
     return images
 
 
-def visible_files(path: Path) -> Iterator[Path]:
-    """Files below a folder in path order, hidden ones and those in hidden folders left out."""
+def visible_files(path: Path, without: Collection[Path] = ()) -> Iterator[Path]:
+    """Files below a folder in path order; hidden ones and those in hidden folders or ``without`` are left out."""
     for file in sorted(path.rglob("*")):
-        if file.is_file() and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts):
+        hidden = any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
+        if file.is_file() and not hidden and not (without and any(folder in without for folder in file.parents)):
             yield file
 
 
@@ -83,10 +102,10 @@ def _shards(path: Path) -> list[Path]:
     )
 
 
-def _metadata(path: Path) -> list[Path]:
+def _metadata(path: Path, built: Sequence[Path]) -> list[Path]:
     """The metadata table of the folder; else those of the folders below."""
     own = [path / name for name in _METADATA if (path / name).is_file()]
-    return own[:1] or [file for file in visible_files(path) if file.name in _METADATA]
+    return own[:1] or [file for file in visible_files(path, built) if file.name in _METADATA]
 
 
 def _metadata_part(table: Path, root: Path, encoding: str, max_bytes: int) -> Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -40,9 +40,9 @@ class ImageFolderSource(Source):
         self.notes = [f"{odd} names of files are no UTF-8: their bytes are shown with percent signs"] if odd else []
 
     @classmethod
-    def found(cls, path: Path) -> Self | None:
-        """The images below a folder; none where there is no image. Hidden files and folders are left out."""
-        files = image_files(path)
+    def found(cls, path: Path, without: Collection[Path] = ()) -> Self | None:
+        """The images below a folder; None where there is none. Hidden ones and folders in ``without`` are left out."""
+        files = image_files(path, without)
         return cls(path, files) if files else None
 
     @property
