@@ -84,7 +84,11 @@ def test_a_missing_and_an_unreadable_image(demo: Path, tmp_path: Path, phisight:
 
 def test_a_missing_model_and_data_set(tmp_path: Path, phisight: Command) -> None:
     (tmp_path / "recipe.yaml").write_text(f"out: {tmp_path}/run\ndata: {{path: {tmp_path}/none}}\n")
-    assert "is not a data set folder" in phisight("train", tmp_path / "recipe.yaml", fails=True).stderr
+    said = " ".join(phisight("train", tmp_path / "recipe.yaml", fails=True).stderr.split())
+    assert "there is no folder" in said
+    (tmp_path / "none").mkdir()
+    said = " ".join(phisight("train", tmp_path / "recipe.yaml", fails=True).stderr.split())
+    assert "is not a data set folder" in said
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, phisight: Command) -> None:

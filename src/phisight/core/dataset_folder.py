@@ -62,6 +62,11 @@ class DatasetCard(BaseModel):
     def read(cls, folder: Path) -> DatasetCard:
         """Read the card; DatasetError when the folder is not a data set folder."""
         path = folder / CARD
+        if not folder.exists():
+            raise DatasetError(
+                f"there is no folder {folder}; correct the path of the data set (data.path), "
+                f"or make one there with `phisight data build SOURCE --out {folder}`"
+            )
         if not path.is_file():
             raise DatasetError(
                 f"{folder} is not a data set folder: it has no {CARD}; "

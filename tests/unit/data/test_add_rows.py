@@ -83,8 +83,10 @@ def test_a_group_of_the_old_data_set_holds_new_rows(tmp_path: Path) -> None:
 
 def test_what_cannot_be_added_to_is_one_line(tmp_path: Path) -> None:
     path = table(tmp_path / "in", "a.csv", range(10))
-    with pytest.raises(DatasetError, match="is not a data set folder"):
+    with pytest.raises(DatasetError, match=r"there is no folder .*nothing; .*data build SOURCE --out"):
         add_rows(str(path), tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="is not a data set folder"):
+        add_rows(str(path), tmp_path / "in")
     build(str(path), tmp_path / "ds", BuildOptions(task=TASK))
     with pytest.raises(SettingsError, match="leave --task"):
         add_rows(str(path), tmp_path / "ds", BuildOptions(task=TASK))
