@@ -101,7 +101,7 @@ class ImageList:
             return _Files(self._matching(name), self._limits)
         if not path.is_dir() and (path.suffix.lower() in IMAGE_SUFFIXES or _begins_as_image(path)):
             return _Files([name], self._limits)
-        source = open_source(name)
+        source = _opened(name)
         if isinstance(source, ImageFolderSource):
             return _Folder(path, source.files, full_names=len(self.sources) > 1)
         return _Table(name, source, self._column, self._root, self._limits)
@@ -116,6 +116,17 @@ class ImageList:
         if not found:
             raise SourceError(f"{pattern} matches no file; put the pattern in quotes and check the folder")
         return found
+
+
+def _opened(name: str) -> Source:
+    """The table, shards or folder that a name means; SourceError, which of a file of another kind says what may be."""
+    try:
+        return open_source(name)
+    except SourceError as error:
+        path = Path(name)
+        if not path.is_file() or path.suffix.lower() in TABLES:
+            raise
+        raise SourceError(f"{error}; predictions are made of images, a folder of images, or a table of them") from error
 
 
 class _Files:

@@ -249,6 +249,15 @@ def test_sources_that_are_none(name: str, words: str, tmp_path: Path, monkeypatc
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["readme.txt", "paper.pdf", "photos.zip", "words.docx", "page.html", "no_ending"])
+def test_a_file_that_is_no_source_is_told_what_one_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("Some words.\nAnd more of them.\n")
+    with pytest.raises(
+        SourceError, match=f"{name}: .*; predictions are made of images, a folder of images, or a table"
+    ):
+        ImageList([str(tmp_path / name)])
+
+
 def test_a_glob_leaves_out_what_is_being_written(photos: Path) -> None:
     for name in ("out.csv", "out.csv.partial.jsonl"):
         (photos / name).write_text("x")
