@@ -1,7 +1,9 @@
 """Nothing from data moves the cursor, changes the title or the clipboard of a terminal."""
 
 import io
+from typing import Any
 
+import pytest
 from rich.table import Table
 from rich.text import Text
 
@@ -64,3 +66,23 @@ def test_a_source_of_unknown_length_says_so() -> None:
     assert "20.0 images/s, of an unknown number" in text
     assert text.endswith("0:00:02"), "no time left is made up"
     assert "of an unknown number" in bar_at((0, 0), total=0)
+
+
+@pytest.mark.parametrize("width", [20, 80, 399])
+def test_a_table_in_a_pipe_is_not_cut(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    cells = [f"{10**9 + number:,}" for number in range(20)]
+    table = Table(*cells)
+    table.add_row(*cells)
+
+    def printed(**options: Any) -> str:
+        file = io.StringIO()
+        SafeConsole(file=file, width=width, **options).print(table)
+        return file.getvalue()
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    text = printed()
+    assert all(text.count(cell) == 2 for cell in cells)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert max(map(len, printed(force_terminal=True, color_system=None).splitlines())) <= width
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, printed().splitlines())) <= width

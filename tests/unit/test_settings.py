@@ -1,9 +1,13 @@
 """The recipe: read, overridden, refused."""
 
+import re
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from phisight.core.errors import SettingsError
 from phisight.core.recipe import known_keys, load_recipe, recipe_from, write_recipe
@@ -71,7 +75,7 @@ def test_a_missing_or_broken_file(tmp_path: Path) -> None:
 
 
 def test_settings_stay_few() -> None:
-    assert len(known_keys()) <= 75
+    assert len(known_keys()) <= 76
 
 
 def test_every_setting_has_its_sentence() -> None:
@@ -87,3 +91,48 @@ def test_every_setting_has_its_sentence() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_are_valid(path: Path) -> None:
     assert isinstance(load_recipe(path), Recipe)
+
+
+LISTS = {"data.augment": ["flip", "crop"], "lora.targets": ["qkv_proj", "o_proj"], "track.to": ["wandb", "mlflow"]}
+
+
+@pytest.mark.parametrize("key", LISTS)
+def test_a_list_may_be_written_as_words(key: str) -> None:
+    group, name = key.split(".")
+    words = LISTS[key]
+    for written in (f"[{','.join(words)}]", ",".join(words), ", ".join(words)):
+        assert getattr(getattr(recipe_from({}, [f"{key}={written}"]), group), name) == words
+    assert getattr(getattr(recipe_from({group: {name: words[0]}}), group), name) == words[:1]
+
+
+def every_setting(group: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    for name, field in group.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from every_setting(kind, f"{prefix}{name}.")
+        elif name != "task":
+            yield prefix + name
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, object(), [[]]], ids=["mapping", "object", "nested list"])
+@pytest.mark.parametrize("key", [*every_setting()])
+def test_a_wrong_value_is_told_once_under_the_setting_s_own_name(key: str, value: object) -> None:
+    values: Any = value
+    for name in reversed(key.split(".")):
+        values = {name: values}
+    with pytest.raises(SettingsError) as found:
+        recipe_from(values)
+    message = str(found.value)
+    assert message.startswith(f"the recipe: {key} = ")
+    assert message.count(f"{key} = ") == 1
+    assert "\n" not in message
+
+
+def test_values_stand_in_messages_as_a_recipe_has_them() -> None:
+    for value, written in ((None, "null"), (True, "true"), ("2", "'2'"), (-1, "-1")):
+        with pytest.raises(SettingsError, match=re.escape(f"model.attention = {written}: ")):
+            recipe_from({"model": {"attention": value}})
+    with pytest.raises(SettingsError, match=r"train\.bf16 = 'Auto': .*boolean.* or .*'auto'"):
+        recipe_from({"train": {"bf16": "Auto"}})
+    with pytest.raises(SettingsError, match=r"data\.augment = 'rotate': .*'flip', 'crop' or 'color'"):
+        recipe_from({"data": {"augment": ["flip", "rotate"]}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shlex
 import sys
@@ -20,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.segment import Segment
+from rich.table import Table
 
 from phisight.core.environment import rank, world_size
 from phisight.core.errors import MemoryLimitError, PhisightError, StorageError
@@ -33,6 +35,10 @@ Overrides = Annotated[
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
 
 
+UNCUT = 400
+"""Columns of a table where no terminal shows it."""
+
+
 class SafeConsole(Console):
     """A console that shows text from data without its control characters, so that no escape sequence is passed on.
 
@@ -44,6 +50,14 @@ class SafeConsole(Console):
         for segment in super().render(renderable, options):
             clean = segment.text.translate(_CONTROLS) if not segment.control else segment.text
             yield segment if clean == segment.text else Segment(clean, segment.style)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich does; a table in a pipe or a file is as wide as its figures: there is no edge to cut them at."""
+        tables = any(isinstance(one, Table) for one in objects)
+        if tables and self.width < UNCUT and not self.is_terminal and "COLUMNS" not in os.environ:
+            SafeConsole(file=self.file, width=UNCUT).print(*objects, **options)
+            return
+        super().print(*objects, **options)
 
 
 console = SafeConsole()

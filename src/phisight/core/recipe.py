@@ -71,8 +71,7 @@ def recipe_from(values: Mapping[str, Any], overrides: Sequence[str] = (), *, sou
     try:
         recipe = Recipe.model_validate(merged)
     except ValidationError as error:
-        problems = "; ".join(_explain(one) for one in error.errors())
-        raise SettingsError(f"{source}: {problems}") from None
+        raise SettingsError(f"{source}: {_explained(error)}") from None
     if not whole:
         recipe.task_changes.update(task_changes or {})
     return recipe
@@ -100,7 +99,7 @@ def changed(settings: AnySettings, **changes: Any) -> AnySettings:
     try:
         return type(settings).model_validate({**settings.model_dump(), **given})
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(one) for one in error.errors())) from None
+        raise SettingsError(_explained(error)) from None
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -163,8 +162,32 @@ def _scalar(text: str) -> Any:
     return value
 
 
+def _explained(error: ValidationError) -> str:
+    """All problems, one for each setting: of a setting of several kinds all kinds are named."""
+    found: dict[str, list[str]] = {}
+    for one in error.errors():
+        key, told = _setting_of(one["loc"]), _explain(one)
+        start = f"{key} = {_as_written(one.get('input'))}: "
+        more = found.setdefault(start if told.startswith(start) else told, [])
+        more += [told.removeprefix(start)] if told.startswith(start) else []
+    return "; ".join(start + " or ".join(dict.fromkeys(kinds)) for start, kinds in found.items())
+
+
+def _setting_of(place: Sequence[str | int]) -> str:
+    """The setting of an error, without the kind or the index that it is about."""
+    keys, known = [".".join(map(str, place[:end])) for end in range(1, len(place) + 1)], {*known_keys()} - {"task"}
+    return next((key for key in keys if key in known), keys[-1] if keys else "")
+
+
+def _as_written(value: Any) -> str:
+    """A value as a recipe has it: null, true, 'text'."""
+    written = {None: "null", True: "true", False: "false"}
+    simple = value is None or isinstance(value, bool)
+    return written[value] if simple else repr(str(value)[:40] if isinstance(value, str) else value)[:42]
+
+
 def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key = _setting_of(error["loc"])
     if error["type"] == "extra_forbidden":
         new = renamed("config", key)
         if new is None:
@@ -173,7 +196,7 @@ def _explain(error: Any) -> str:
             return f"{key!r} is now called {new!r}"
         meant = _nearest_setting(key)
         return f"unknown setting {key!r}" + (f", did you mean {meant!r}?" if meant else "")
-    return f"{key} = {str(error.get('input'))[:40]!r}: {error['msg']}"
+    return f"{key} = {_as_written(error.get('input'))}: {error['msg']}"
 
 
 def _nearest_setting(key: str) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from phisight.core.dataset_folder import Split
 from phisight.core.task import NOT_SHOWN, Task
@@ -17,9 +17,19 @@ Augmentation = Literal["flip", "crop", "color"]
 
 
 class Settings(BaseModel):
-    """Base of a group of settings: unknown keys are errors."""
+    """Base of a group of settings: unknown keys are errors; words with commas between them are a list."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_of_words(cls, values: Any) -> Any:
+        """``flip,crop`` for a setting that is a list, as one writes it on a command line."""
+        if not isinstance(values, dict):
+            return values
+        lists = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is list}
+        words = {name: given for name, given in values.items() if name in lists and isinstance(given, str)}
+        return {**values, **{name: [one.strip() for one in given.split(",")] for name, given in words.items()}}
 
 
 class ModelSettings(Settings):

@@ -32,7 +32,7 @@ from phisight.export.subject import subject_of
 from phisight.model.attention import PACKAGES, require_backend
 from phisight.model.checkpoint import within
 from phisight.model.tiny import TINY_BASE
-from phisight.train.acceleration.bfloat16 import computes_bfloat16, multiplies_bfloat16
+from phisight.train.acceleration.bfloat16 import computes_bfloat16, multiplies_bfloat16, slow_bfloat16
 from phisight.workflows.load import TINY
 
 HUB_S = 5.0
@@ -96,7 +96,7 @@ def _gpu() -> Iterator[Finding]:
             else f"torch is built for CUDA {built} but sees no GPU; look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES"
         )
         yield Finding("GPU", "note", "none: training runs on the CPU, which suits the tiny model", repair)
-        yield _bfloat16("this CPU", "note", "leave train.bf16 at auto or false, and set model.dtype to float32")
+        yield _bfloat16("this CPU", "note", "leave train.bf16 at auto or false, weights in float32")
         return
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
@@ -228,12 +228,15 @@ def _data(recipe: Recipe) -> Finding:
 def _settings(recipe: Recipe) -> Iterator[Finding]:
     train, gpu = recipe.train, torch.cuda.is_available()
     bf16 = computes_bfloat16(train)
+    slow = bf16 and slow_bfloat16("the steps compute", "") is not None
     computes = "bfloat16 (autocast)" if bf16 else f"the weights' own type ({recipe.model.dtype})"
     yield Finding(
         "recipe",
-        "ok",
+        "note" if slow else "ok",
         f"{train.method} on the {'GPU' if gpu else 'CPU'} in {computes}, attention {recipe.model.attention}, "
-        f"batches of {train.batch_size} x {train.accumulate}",
+        f"batches of {train.batch_size} x {train.accumulate}"
+        + (": ten times as slow as float32 on this CPU" if slow else ""),
+        "set train.bf16 to auto" if slow else "",
     )
     if gpu and not bf16 and recipe.model.dtype == "float32":
         yield Finding(

@@ -131,6 +131,8 @@ def begin_run(opened: OpenedRun, limits: AnswerLimits, notify: Callable[[str], N
         again = f" ({cut} later lines of metrics are removed and logged again)" if cut else ""
         where = f"after step {step}" if opened.checkpoint else "from the beginning: there is no checkpoint yet"
         notify(f"Continuing {run_dir} {where}{again}.")
+        if opened.checkpoint and not opened.longer and step >= TrainingState.read(opened.checkpoint).max_steps:
+            notify(f"All {step} steps of {run_dir} are done; --set train.steps=+N continues it for N more.")
     else:
         run_dir.mkdir(parents=True, exist_ok=True)
         if holds_run(run_dir):  # it is replaced; results of a model that is no run stay

@@ -26,7 +26,7 @@ from phisight.data.dataset.folder import DatasetFolder
 from phisight.export.describe import describe_run
 from phisight.export.subject import origins_of
 from phisight.track import open_tracker
-from phisight.train.acceleration.bfloat16 import slow_bfloat16
+from phisight.train.acceleration.bfloat16 import chosen_type, slow_bfloat16
 from phisight.train.callbacks import TrainingCallback
 from phisight.train.checkpoint.best_model import save_best
 from phisight.train.distributed import process_group
@@ -123,6 +123,8 @@ def train(
             lambda: open_run(recipe, overwrite=overwrite, resume=resume, notify=notify, more_steps=more_steps)
         )
         opened = on_this_node(opened, recipe)
+        if recipe.train.bf16 == "auto" and not opened.continues:
+            notify(f"train.bf16 auto: {chosen_type()}.")
         if opened.recipe.train.bf16 and (warning := slow_bfloat16("the steps compute", "set train.bf16 to auto")):
             notify(f"{warning}.")
         return _train(opened, folder, callbacks)

@@ -71,17 +71,21 @@ def test_a_run_keeps_the_type_that_it_began_with(
             "data": {"path": str(products)},
             "train": {"method": "full", "numbers": "text", "steps": steps, "batch_size": 2, "bf16": bf16},
         }
-        train(recipe_from(values), notify=lines.append, resume=more is not None, more_steps=more)
+        train(recipe_from(values), notify=lines.append, resume=more is not None, more_steps=more or None)
         return lines
 
     on_cpu(monkeypatch)
     lines = run(1)
     assert read_run(tmp_path / "run").train.bf16 is False
-    assert not any("no instructions" in line for line in lines)
+    assert [line for line in lines if "instructions" in line] == [
+        "train.bf16 auto: float32, since this CPU has no instructions for bfloat16."
+    ]
     assert any("100.0% in float32" in line for line in lines)
+    assert any("All 1 steps" in line and "train.steps=+N" in line for line in run(1, more=0))
 
     on_cpu(monkeypatch, avx512_bf16=True)  # another machine continues it
     lines = run(1, more=1)
+    assert not any("instructions" in line or "are done" in line for line in lines)
     assert read_run(tmp_path / "run").train.bf16 is False
     assert any("100.0% in float32" in line for line in lines)
     with pytest.raises(SettingsError, match=r"train\.bf16 \(was False, now True\)"):
@@ -101,6 +105,12 @@ def test_slow_bfloat16_is_said(
     train(recipe_from(values), notify=lines.append)
     assert sum("the steps compute in bfloat16" in line and "train.bf16 to auto" in line for line in lines) == 1
     assert {one.about: one.verdict for one in examine(None)}["bfloat16"] == "note"
+    verdicts = {
+        bf16: {one.about: one for one in examine(recipe_from({"train": {"bf16": bf16}}))}["recipe"]
+        for bf16 in (True, "auto")
+    }
+    assert (verdicts[True].verdict, verdicts["auto"].verdict) == ("note", "ok")
+    assert verdicts[True].repair == "set train.bf16 to auto"
 
     settings = recipe_from({"model": {"name": "tiny-base"}}).model
     load_model("tiny-base", settings.model_copy(update={"dtype": "float32"}))

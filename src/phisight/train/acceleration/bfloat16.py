@@ -37,6 +37,14 @@ def with_number_type(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"train": train})
 
 
+def chosen_type() -> str:
+    """What ``auto`` means on this machine, and why."""
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    if multiplies_bfloat16():
+        return f"bfloat16, for which this {device} has instructions"
+    return f"float32, since this {device} has no instructions for bfloat16"
+
+
 def slow_bfloat16(what: str, repair: str) -> str | None:
     """What to say of ``what`` in bfloat16 on a CPU without its instructions; None on any other device."""
     if torch.cuda.is_available() or cpu_multiplies_bfloat16():
