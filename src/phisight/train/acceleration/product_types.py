@@ -60,7 +60,7 @@ class ProductTypes:
         if self.unwatched:
             left_out = (
                 f" Not watched: {len(self.unwatched)} layers with {self.unwatched_weights:.0%} of the weights "
-                f"({some(self.unwatched, 3)}), not called by themselves: fused, in 4 bits, cached or unused."
+                f"({some(self.unwatched, 1)}), not called by themselves: fused, in 4 bits, cached or unused."
             )
         if not whole:
             return f"The first step's products could not be watched.{left_out}"
