@@ -281,8 +281,8 @@ def test_built_data_sets_below_a_folder_are_left_out_and_named(layout: str, plac
     again = open_source(str(folder))
     assert [row for batch in again.batches() for row in batch.table.to_pylist()] == rows
     assert again.description == before.description
-    guesses = build(str(folder), folder / places[0]).guesses
-    assert any("no part of the source" in guess and all(place in guess for place in places) for guess in guesses)
+    remarks = build(str(folder), folder / places[0]).remarks
+    assert any("no part of the source" in remark and all(place in remark for place in places) for remark in remarks)
 
 
 def test_a_folder_that_holds_nothing_but_built_data_sets_says_so(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_every_column_of_a_random_table_is_named(tmp_path: Path) -> None:
         columns = random_columns(draw)
         path = written(tmp_path / f"{number}.csv", columns)
         try:
-            lines = prepare(str(path), BuildOptions()).columns.guesses
+            plan = prepare(str(path), BuildOptions())
+            lines = [*plan.columns.guesses, *plan.remarks()]
         except SettingsError:
             continue
         guessed += 1
@@ -96,9 +97,10 @@ def test_few_odd_values_reject_their_rows_and_many_leave_the_column_out(
     draw = random.Random(rows + odd)
     cells = [CELLS[name](draw, at) for at in range(rows - odd)] + [ODD] * odd
     columns = {"photo": [f"{at}.jpg" for at in range(rows)], "what": [f"big thing {at}" for at in range(rows)]}
-    lines = prepare(str(written(tmp_path / "t.csv", {**columns, name: cells})), BuildOptions()).columns.guesses
+    plan = prepare(str(written(tmp_path / "t.csv", {**columns, name: cells})), BuildOptions())
+    lines = plan.remarks()
     if odd / rows < 0.05:
-        assert f"--field {name}:{kind}" in lines
+        assert f"--field {name}:{kind}" in plan.columns.guesses
     else:
         verb = "is" if odd == 1 else "are"
         reason = f"{odd} of {rows} values looked at {verb} no {kind}: {ODD!r}"
@@ -111,7 +113,7 @@ def test_the_option_of_the_line_takes_the_column_and_rejects_the_odd_rows(tmp_pa
     prices = ["1.299,00 EUR", "89,00 EUR", "12,50 EUR", ODD]
     titles = [f"Blauer Schal {at}" for at in range(4)]
     path = written(tmp_path / "odd.csv", {"Bezeichnung": titles, "Preis": prices, "Foto": names})
-    line = next(line for line in build(str(path), tmp_path / "a").guesses if "not in the answer" in line)
+    line = next(line for line in build(str(path), tmp_path / "a").remarks if "not in the answer" in line)
     name, kind = re.findall(r"--field (\w+):(\w+)", line)[0]
     task = task_of_fields({"Bezeichnung": "text", name: kind})
     result = build(str(path), tmp_path / "b", BuildOptions(task=task))

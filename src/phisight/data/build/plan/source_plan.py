@@ -55,7 +55,7 @@ def prepare(source: str | Source, options: BuildOptions) -> Plan:
     if options.engine not in ("local", "ray"):
         raise SettingsError(f"--engine {options.engine!r} is neither local nor ray")
     opened = as_source(source, options)
-    notes = [*opened.folder_notes, *opened.notes]
+    notes = list(opened.notes)
     problems: list[str] = []
 
     def tried(step: Callable[[], Result]) -> Result | None:
@@ -93,13 +93,13 @@ def prepare(source: str | Source, options: BuildOptions) -> Plan:
     unused = not_in_answer(left, opened.asked_only)
     columns = replace(
         columns,
-        guesses=[*notes, *columns.guesses, *unused, *prepared.guesses, *([own_split.sentence] if own_split else [])],
+        guesses=[*notes, *columns.guesses, *prepared.guesses, *([own_split.sentence] if own_split else [])],
         options=(*columns.options, *prepared.options, *(own_split.options if own_split else ())),
     )
 
     def remarks() -> list[str]:
         later = [note for note in opened.notes if note not in notes]
-        return [*prepared.remarks, *filled.notes, *divided.notes, *later]
+        return [*opened.folder_notes, *unused, *prepared.remarks, *filled.notes, *divided.notes, *later]
 
     return Plan(
         divided,
