@@ -166,10 +166,10 @@ def _explained(error: ValidationError) -> str:
     """All problems, one for each setting: of a setting of several kinds all kinds are named."""
     found: dict[str, list[str]] = {}
     for one in error.errors():
-        key, told = _setting_of(one["loc"]), _explain(one)
+        key, message = _setting_of(one["loc"]), _explain(one)
         start = f"{key} = {_as_written(one.get('input'))}: "
-        more = found.setdefault(start if told.startswith(start) else told, [])
-        more += [told.removeprefix(start)] if told.startswith(start) else []
+        more = found.setdefault(start if message.startswith(start) else message, [])
+        more += [message.removeprefix(start)] if message.startswith(start) else []
     return "; ".join(start + " or ".join(dict.fromkeys(kinds)) for start, kinds in found.items())
 
 
