@@ -24,7 +24,7 @@ from phisight.core.settings import ModelSettings, Recipe, TrainSettings
 from phisight.generate.decoding.static_step import StaticStep, recorder_of
 from phisight.model.attention import FLASH, attend_by_sample, require_backend
 from phisight.train.acceleration import fused_linear, one_kernel, rms_norm, rotary_attention
-from phisight.train.acceleration.bfloat16 import computes_bfloat16, slow_bfloat16
+from phisight.train.acceleration.bfloat16 import chosen_type, computes_bfloat16, slow_bfloat16
 from phisight.train.acceleration.liger import use_liger
 from phisight.train.acceleration.patch import fuse_for_prediction, fused_layers, fuses
 from phisight.train.acceleration.product_types import ProductTypes
@@ -256,6 +256,7 @@ def memory(monkeypatch: pytest.MonkeyPatch, _: Any) -> None:
 
 def reduced_precision(_: pytest.MonkeyPatch, __: Any) -> None:
     assert computes_bfloat16(TrainSettings(bf16="auto"))
+    assert "this GPU has instructions" in chosen_type()
     assert slow_bfloat16("the steps compute", "no repair") is None
     found = ProductTypes()
     found.add("layer", torch.zeros(2, 3), torch.zeros(4, 3), torch.zeros(4, 2))
