@@ -22,12 +22,17 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _SHORTEST = 100
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is nobody's data: hidden, or what macOS adds to archives."""
+    return name.startswith((".", "__MACOSX"))
+
+
 def image_files(path: Path, without: Collection[Path] = ()) -> list[str]:
     """Names below a folder that end like an image's, sorted; hidden files and folders are left out."""
     found = []
     for folder, folders, names in os.walk(path):
         here = Path(folder)
-        visible = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        visible = sorted(name for name in folders if not is_hidden(name))
         folders[:] = [name for name in visible if here / name not in without]
         below = here.relative_to(path)
         found += [

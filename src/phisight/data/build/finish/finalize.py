@@ -98,7 +98,7 @@ class Finalizer:
             stager.read,
             len(accepted),
             rejected,
-            dict(counts),
+            counts,
             self.findings.found(lambda at: self.journal.key_of(int(accepted.numbers[at]))),
             self.columns.guesses,
             self.columns.options,

@@ -13,7 +13,7 @@ from phisight.core.task import Task, checked_prompt
 from phisight.core.task_field import field_of
 from phisight.data.build.plan.image_columns import first_named, further_images, guess_image, other_images
 from phisight.data.build.plan.profile import ColumnProfile, profile
-from phisight.data.build.plan.unused_columns import FITS, OWN, near_miss
+from phisight.data.build.plan.unused_columns import FITS, FULL, IMAGES, MANY, OWN, near_miss
 from phisight.data.sources.base import Source
 
 _KEY_NAMES = (
@@ -177,7 +177,7 @@ def _with_optional(kinds: Mapping[str, str], profiles: Mapping[str, ColumnProfil
 
 def _by_content(columns: Mapping[str, ColumnProfile]) -> dict[str, str | None]:
     """The first column of each kind: texts of several words, few values that repeat, numbers, days, truth values."""
-    full = {name: column for name, column in columns.items() if column.filled > 0.9 and column.images < 0.05}
+    full = {name: column for name, column in columns.items() if column.filled > FULL and column.images < IMAGES}
     full = {name: column for name, column in full.items() if name not in OWN and not name.startswith("image_")}
     special: dict[str, str | None] = {}
     for kind in ("list", "boolean", "date", "integer"):
@@ -186,9 +186,9 @@ def _by_content(columns: Mapping[str, ColumnProfile]) -> dict[str, str | None]:
         special[kind] = next(iter(fitting), None)
         full = {name: one for name, one in full.items() if name not in fitting or kind == "integer"}
     numbers = [name for name, one in full.items() if one.numbers > FITS and one.distinct > 2]
-    numbers = [name for name in numbers if full[name].shares.get("integer", 0.0) <= 0.95]
+    numbers = [name for name in numbers if full[name].shares.get("integer", 0.0) <= FITS]
     texts = {name: one for name, one in full.items() if one.numbers < 0.5 and one.shares.get("date", 0.0) < 0.5}
-    categories = [name for name, column in texts.items() if not column.unique and 1 < column.distinct <= 200]
+    categories = [name for name, column in texts.items() if not column.unique and 1 < column.distinct <= MANY]
     free = [name for name, column in texts.items() if name not in categories and column.distinct > 2]
     return {
         "text": next(iter(free), None),

@@ -12,7 +12,13 @@ OWN = (FILE_NAME, SPLIT, GROUP, SHA256, WIDTH, HEIGHT, "source_row", "source_tok
 """Columns of a finished data set that say nothing about its images, those called ``image_...`` aside."""
 FITS = 0.95
 """Share of the cells that must be of a kind for a column to be guessed to be of it."""
-_NEAR, _FULL, _IMAGES, _MANY = 0.5, 0.9, 0.05, 200
+FULL = 0.9
+"""Share of the cells that must hold something, more than that, for a column to be guessed by its content."""
+IMAGES = 0.05
+"""Share of the cells from which on a column is one of images."""
+MANY = 200
+"""Most values of a column that is guessed to be a category."""
+_NEAR = 0.5
 _LINES, _NAMES, _LONGEST = 5, 12, 40
 _KINDS = ("list", "boolean", "date", "integer", "number")
 _BESIDE = "beside the fields above, named in --answer"
@@ -50,7 +56,7 @@ def near_miss(column: ColumnProfile) -> str:
 def _near_kind(column: ColumnProfile) -> str:
     """The kind that at least half of a column's cells are of, but not enough of them; empty where there is none."""
     shares = _shares(column)
-    if column.images > _IMAGES or max(shares.values()) > FITS:
+    if column.images > IMAGES or max(shares.values()) > FITS:
         return ""
     likely = [kind for kind in _KINDS if kind != "list" and kind in column.unlike]
     return max(likely, key=lambda kind: shares[kind], default="")
@@ -63,7 +69,7 @@ def _reason(name: str, column: ColumnProfile) -> tuple[str, str]:
         return f"some values are of no such kind; --field {_TAKES} and rejects their rows", f"{name}:{kind}"
     if not column.filled:
         return "empty", name
-    if column.images > _IMAGES:
+    if column.images > IMAGES:
         return "images, or where they are", name
     if name in OWN or name.startswith("image_"):
         return "names that a built data set uses", name
@@ -74,7 +80,7 @@ def _reason(name: str, column: ColumnProfile) -> tuple[str, str]:
         return "always the same", value if column.filled == 1 else f"{value} or empty"
     if column.unique and column.words == 1 and max(_shares(column).values()) < _NEAR:
         return "a code for each row", name
-    if column.filled <= _FULL:
+    if column.filled <= FULL:
         return f"empty in some rows; --field {_TAKES}", f"{name}:{_kind(column)}?"
     return f"other columns were taken; --field {_TAKES}", f"{name}:{_kind(column)}"
 
@@ -82,7 +88,7 @@ def _reason(name: str, column: ColumnProfile) -> tuple[str, str]:
 def _kind(column: ColumnProfile) -> str:
     shares = _shares(column)
     fitting = next((kind for kind in _KINDS if shares[kind] > FITS), None)
-    return fitting or ("text" if column.unique or column.distinct > _MANY else "category")
+    return fitting or ("text" if column.unique or column.distinct > MANY else "category")
 
 
 def _shares(column: ColumnProfile) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from phisight.core.dataset_folder import CARD, METADATA
 from phisight.core.errors import PhisightError
 from phisight.core.read_files import read_object
+from phisight.data.images.image_names import is_hidden
 
 _FORMAT = "phisight-dataset/"
 
@@ -20,7 +21,7 @@ def data_sets_below(path: Path) -> list[Path]:
         if here != path and CARD in names and METADATA in names and _is_card(here / CARD):
             found.append(here)
             folders.clear()
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
     return found
 
 

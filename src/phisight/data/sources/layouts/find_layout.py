@@ -16,6 +16,7 @@ from pathlib import Path
 
 from phisight.core.dataset_folder import FILE_NAME
 from phisight.core.errors import SourceError, some
+from phisight.data.images.image_names import is_hidden
 from phisight.data.sources.base import Source
 from phisight.data.sources.bounds import MAX_BYTES
 from phisight.data.sources.delimited.delimited_source import DelimitedSource
@@ -84,7 +85,7 @@ def _opened(
 def visible_files(path: Path, without: Collection[Path] = ()) -> Iterator[Path]:
     """Files below a folder in path order; hidden ones and those in hidden folders or ``without`` are left out."""
     for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
+        hidden = any(map(is_hidden, file.relative_to(path).parts))
         if file.is_file() and not hidden and not (without and any(folder in without for folder in file.parents)):
             yield file
 
