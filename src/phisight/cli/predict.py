@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from phisight.cli.screen import Bar, console, errors, notice, progress_bar, quiet_libraries
+from phisight.cli.screen import Bar, WeightType, console, errors, notice, progress_bar, quiet_libraries
 from phisight.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Engine = Literal["local", "ray", "openai"]
 Bits = Literal["8bit", "4bit"]
-Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 def predict_command(
@@ -58,7 +57,7 @@ def predict_command(
     quantize: Annotated[
         Bits | None, typer.Option(help="Decoder in 8 or 4 bits (docs/prediction.md: what it costs).")
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Type of the weights; auto is the one that was scored.")] = "auto",
+    dtype: WeightType = "auto",
     together: Annotated[bool, typer.Option("--together", help="The images show one product: one answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:

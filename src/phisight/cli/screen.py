@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -31,10 +31,12 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in --set train.learning_rate=1e-4."),
 ]
 """The option ``--set`` of every command that reads a recipe."""
+WeightType = Annotated[
+    Literal["auto", "float32", "bfloat16"], typer.Option(help="Type of the weights; auto is the one that was scored.")
+]
+"""The option ``--dtype`` of every command that answers."""
 
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
-
-
 UNCUT = 400
 """Columns of a table where no terminal shows it."""
 

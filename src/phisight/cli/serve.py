@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from phisight.cli.screen import console, quiet_libraries
+from phisight.cli.screen import WeightType, console, quiet_libraries
 from phisight.core.errors import MissingExtraError
 
 
@@ -20,10 +20,7 @@ def serve_command(
     data: Annotated[
         Path | None, typer.Option(help="Data set folder whose task a MODEL without a task file is asked.")
     ] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="Type of the weights; auto is the one that was scored."),
-    ] = "auto",
+    dtype: WeightType = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Answers in the making at once.")] = 16,
     queue: Annotated[int, typer.Option(min=1, help="Requests that wait; beyond it 429.")] = 256,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for one request, waiting included.")] = 120,

@@ -82,7 +82,7 @@ def changed_task(task: Task, changes: Mapping[str, Any]) -> Task:
     try:
         return Task.model_validate({**task.model_dump(), **changes})
     except ValidationError as error:
-        raise SettingsError("; ".join(f"task.{_explain(one)}" for one in error.errors())) from None
+        raise SettingsError(_explained(error, "task.")) from None
 
 
 def split_more_steps(overrides: Sequence[str]) -> tuple[list[str], int | None]:
@@ -162,15 +162,13 @@ def _scalar(text: str) -> Any:
     return value
 
 
-def _explained(error: ValidationError) -> str:
-    """All problems, one for each setting: of a setting of several kinds all kinds are named."""
-    found: dict[str, list[str]] = {}
+def _explained(error: ValidationError, group: str = "") -> str:
+    """All problems, one for each setting of a group: of a setting of several kinds all kinds are named."""
+    found: dict[str, dict[str, None]] = {}  # what is wrong, in order
     for one in error.errors():
-        key, message = _setting_of(one["loc"]), _explain(one)
-        start = f"{key} = {_as_written(one.get('input'))}: "
-        more = found.setdefault(start if message.startswith(start) else message, [])
-        more += [message.removeprefix(start)] if message.startswith(start) else []
-    return "; ".join(start + " or ".join(dict.fromkeys(kinds)) for start, kinds in found.items())
+        about, wrong = _explain(one)
+        found.setdefault(about, {})[wrong] = None
+    return "; ".join(f"{group}{about}{' or '.join(wrong)}" for about, wrong in found.items())
 
 
 def _setting_of(place: Sequence[str | int]) -> str:
@@ -181,22 +179,23 @@ def _setting_of(place: Sequence[str | int]) -> str:
 
 def _as_written(value: Any) -> str:
     """A value as a recipe has it: null, true, 'text'."""
-    written = {None: "null", True: "true", False: "false"}
-    simple = value is None or isinstance(value, bool)
-    return written[value] if simple else repr(str(value)[:40] if isinstance(value, str) else value)[:42]
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value[:40] if isinstance(value, str) else value)[:42]
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any) -> tuple[str, str]:
+    """Which setting is meant, and what is wrong with its value; empty where the setting itself is wrong."""
     key = _setting_of(error["loc"])
     if error["type"] == "extra_forbidden":
         new = renamed("config", key)
         if new is None:
-            return f"{key!r} is no setting any more; leave it out"
+            return f"{key!r} is no setting any more; leave it out", ""
         if new != key:
-            return f"{key!r} is now called {new!r}"
+            return f"{key!r} is now called {new!r}", ""
         meant = _nearest_setting(key)
-        return f"unknown setting {key!r}" + (f", did you mean {meant!r}?" if meant else "")
-    return f"{key} = {_as_written(error.get('input'))}: {error['msg']}"
+        return f"unknown setting {key!r}" + (f", did you mean {meant!r}?" if meant else ""), ""
+    return f"{key} = {_as_written(error.get('input'))}: ", error["msg"]
 
 
 def _nearest_setting(key: str) -> str | None:

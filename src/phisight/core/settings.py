@@ -12,6 +12,8 @@ from phisight.core.task import NOT_SHOWN, Task
 
 Numbers = Literal["text", "digit_weighted", "expected", "head"]
 """Methods to learn and answer numbers."""
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""Types of a model's weights in memory; auto: the checkpoint's own, or the one that was scored."""
 Augmentation = Literal["flip", "crop", "color"]
 """Random changes of training images."""
 
@@ -42,7 +44,7 @@ class ModelSettings(Settings):
     """Commit, branch or tag of a hub name; a run records the commit. None means the newest, or the run's own."""
     num_crops: int | None = Field(default=None, ge=1)
     """Most tiles of an image; None means that of the model's processor."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     """Type of the weights in memory; auto: the checkpoint's, float32 for tiny."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
     """Attention back end."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 from phisight.core.errors import SettingsError, SourceError
 from phisight.core.run_folder import UNFAMILIAR
-from phisight.core.settings import ModelSettings
+from phisight.core.settings import Dtype, ModelSettings
 from phisight.core.task import Task
 from phisight.data.dataset.answer_limits import AnswerLimits
 from phisight.data.dataset.folder import DatasetFolder
@@ -43,9 +43,6 @@ from phisight.workflows.predict import fitting_server, grammar_of, limits_of_dat
 
 Progress = Callable[[int, int], None]
 """Called with images answered and images in all (0 where nobody knows)."""
-
-
-Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

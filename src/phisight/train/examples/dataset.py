@@ -132,8 +132,7 @@ class ExampleSet(Dataset[Example]):
             self._as_pixels(self.augment(self._image(index, place, row), epoch, index, place))
             for place, row in enumerate(images_of(self.rows[index]))
         ]
-        images, tokens = self._with_tokens("pixel_values", pixels)
-        return cast(Example, {**self._text_of(index, tokens), **images})
+        return self._with_text(index, *self._with_tokens("pixel_values", pixels))
 
     def _image(self, index: int, place: int, row: Mapping[str, Any]) -> Image.Image:
         """A decoded image of a row, kept while there is room."""
@@ -171,7 +170,10 @@ class ExampleSet(Dataset[Example]):
 
     def prepare(self, index: int) -> Example:
         """The example with its pixels or with cached features of the tower, not stored in memory."""
-        images, tokens = self.images(self.rows[index])
+        return self._with_text(index, *self.images(self.rows[index]))
+
+    def _with_text(self, index: int, images: Mapping[str, Any], tokens: Sequence[int]) -> Example:
+        """The example of these images, of so many tokens each."""
         return cast(Example, {**self._text_of(index, tokens), **images})
 
     def _text_of(self, index: int, tokens: Sequence[int]) -> Example:
