@@ -32,7 +32,7 @@ from phisight.export.subject import subject_of
 from phisight.model.attention import PACKAGES, require_backend
 from phisight.model.checkpoint import within
 from phisight.model.tiny import TINY_BASE
-from phisight.train.acceleration.bfloat16 import computes_bfloat16, multiplies_bfloat16, slow_bfloat16
+from phisight.train.acceleration.bfloat16 import bfloat16_is_slow, computes_bfloat16, multiplies_bfloat16
 from phisight.workflows.load import TINY
 
 HUB_S = 5.0
@@ -228,7 +228,7 @@ def _data(recipe: Recipe) -> Finding:
 def _settings(recipe: Recipe) -> Iterator[Finding]:
     train, gpu = recipe.train, torch.cuda.is_available()
     bf16 = computes_bfloat16(train)
-    slow = bf16 and slow_bfloat16("the steps compute", "") is not None
+    slow = bf16 and bfloat16_is_slow()
     computes = "bfloat16 (autocast)" if bf16 else f"the weights' own type ({recipe.model.dtype})"
     yield Finding(
         "recipe",

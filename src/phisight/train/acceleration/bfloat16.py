@@ -45,9 +45,14 @@ def chosen_type() -> str:
     return f"float32, since this {device} has no instructions for bfloat16"
 
 
+def bfloat16_is_slow() -> bool:
+    """Whether what computes in bfloat16 computes on a CPU without its instructions."""
+    return not torch.cuda.is_available() and not cpu_multiplies_bfloat16()
+
+
 def slow_bfloat16(what: str, repair: str) -> str | None:
     """What to say of ``what`` in bfloat16 on a CPU without its instructions; None on any other device."""
-    if torch.cuda.is_available() or cpu_multiplies_bfloat16():
+    if not bfloat16_is_slow():
         return None
     return (
         f"{what} in bfloat16, for which this CPU has no instructions: products take about ten times as long as in "
