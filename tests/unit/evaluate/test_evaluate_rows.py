@@ -47,7 +47,7 @@ def test_a_sample_depends_on_the_seed_alone(tmp_path: Path) -> None:
 
 def test_an_empty_split_is_named(tmp_path: Path) -> None:
     folder = make_dataset(tmp_path / "data", [product(0)])
-    with pytest.raises(EvaluationError, match=r"split 'validation' of .* has 0 rows"):
+    with pytest.raises(EvaluationError, match=r"split 'validation' of .* is empty: the data set has test 1; .*--split"):
         read_rows(folder, Task(), "validation")
 
 
