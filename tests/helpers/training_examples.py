@@ -24,10 +24,10 @@ def noise_image(seed: int, size: tuple[int, int] = (120, 100)) -> Image.Image:
 SHAPES = [(120, 100), (300, 120), (100, 230), (220, 220)]
 
 
-def example_set(rows: list[dict[str, Any]], processor: Any) -> ExampleSet:
-    """Examples of rows as the fixture ``shown`` gives them, of up to four crops."""
+def example_set(rows: list[dict[str, Any]], processor: Any, keep_bytes: int = 0) -> ExampleSet:
+    """Examples of rows as the fixture ``shown`` gives them, of up to four crops; memory for so many bytes of images."""
 
     def load(row: Mapping[str, Any]) -> Any:
         return noise_image(row["seed"], (row["image_width"], row["image_height"]))
 
-    return ExampleSet(rows, load, processor, TASK, num_crops=4)
+    return ExampleSet(rows, load, processor, TASK, num_crops=4, keep_bytes=keep_bytes)

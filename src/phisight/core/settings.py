@@ -69,7 +69,7 @@ class DataSettings(Settings):
     """Random changes of the training images, new in every epoch, for few photos: ``flip`` sides, ``crop`` to a half of
     the area at least, ``color``; none where writing, sides or shades are what is asked for."""
     keep_pixels_gb: float = Field(default=1.0, ge=0)
-    """Images kept in memory across epochs, prepared (to augment: decoded), at most this many GB; 0: none."""
+    """Images kept in memory across epochs, as pixels, features or (to augment) decoded, at most so many GB; 0: none."""
     feature_cache_gb: float = Field(default=20.0, ge=0)
     """Most GB on disk for the features of a frozen tower, computed once per image; 0: computed in every step."""
     feature_cache: Path | None = None

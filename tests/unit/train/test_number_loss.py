@@ -93,7 +93,6 @@ def test_a_batch_pads_them(examples: ExampleSet, processor: Any) -> None:
     collate = Collator(processor.tokenizer.pad_token_id)
     for numbers, name, filled in (("digit_weighted", "label_weights", 0.0), ("head", "numbers", torch.nan)):
         some = [example(examples, processor, numbers, index) for index in (0, 5)]
-        examples._in_memory.clear()
         batch = collate(some)
         assert batch[name].shape == batch["labels"].shape
         padding = batch[name][0, len(some[0]["labels"]) :]
@@ -104,7 +103,6 @@ def test_a_batch_pads_them(examples: ExampleSet, processor: Any) -> None:
 def test_text_and_expected_carry_nothing(examples: ExampleSet, processor: Any) -> None:
     for numbers in ("text", "expected"):
         assert not {"numbers", "label_weights"} & example(examples, processor, numbers).keys()
-        examples._in_memory.clear()
 
 
 def test_a_tokenizer_that_changes_texts_is_named(examples: ExampleSet, processor: Any) -> None:
@@ -145,7 +143,6 @@ def run(
     model = apply_method(model, recipe.train, LoraSettings(rank=2))
     targets = number_targets(recipe.train.numbers, model, processor, examples.task, examples.rows)
     examples.targets = targets
-    examples._in_memory.clear()
     quiet = Recorder()
     fit(model, processor, examples, examples, recipe, folder, quiet)
     return model, quiet.losses

@@ -33,6 +33,40 @@ def stored(shown: list[dict[str, Any]], processor: Any, model: Any, tmp_path: Pa
     return examples
 
 
+@pytest.mark.parametrize(("room", "reads"), [("none", 6), ("the first", 5), ("all", 3)])
+def test_features_are_read_once_while_there_is_room(
+    room: str, reads: int, stored: ExampleSet, shown: list[dict[str, Any]], processor: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: list[str] = []
+    read = FeatureCache.read
+
+    def counted(cache: FeatureCache, name: str) -> Any:
+        seen.append(name)
+        return read(cache, name)
+
+    monkeypatch.setattr(FeatureCache, "read", counted)
+    size = stored[0]["image_features"][0].untyped_storage().nbytes()
+    examples = example_set(shown, processor, {"none": 0, "the first": size, "all": 10**9}[room])
+    examples.features = stored.features
+    seen.clear()
+    first, again = ([examples[index]["image_features"][0] for index in (0, 1, 2)] for _ in range(2))
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert len(seen) == reads
+
+
+def test_features_take_the_room_of_pixels(stored: ExampleSet, shown: list[dict[str, Any]], processor: Any) -> None:
+    pixels = example_set(shown, processor)[0]["pixel_values"][0].untyped_storage().nbytes()
+    examples = example_set(shown, processor, pixels)
+    assert "pixel_values" in examples[0]
+    assert "pixel_values" in examples._in_memory[0].tensors
+    examples.features = stored.features
+    assert "image_features" in examples[0]
+    assert "image_features" in examples._in_memory[0].tensors
+    examples.features = None
+    assert "pixel_values" in examples[0]
+
+
 def collated(examples: ExampleSet, processor: Any) -> dict[str, torch.Tensor]:
     return Collator(processor.tokenizer.pad_token_id)([examples[index] for index in range(6)])
 

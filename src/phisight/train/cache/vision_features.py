@@ -9,6 +9,7 @@ for files and the bound on disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ FORMAT = 1
 """Incremented whenever pixels or features of the same image change."""
 CROPS = 17
 """Most crops that go through the tower at once, unless one image has more: as many as an image of 16 tiles has."""
+
+WRITERS = 4
+"""Threads that write files while the next images go through the tower."""
 
 Row = Mapping[str, Any]
 Pixels = Callable[[Row], tuple[Tensor, Tensor]]
@@ -60,10 +64,11 @@ class FeatureCache(TensorStore):
     def read(self, image_hash: str) -> tuple[Tensor, Tensor]:
         """Features [1 + tiles, n, n, 4V] and padded size int64[2]; FeatureCacheError for a missing or damaged file.
 
-        Where the thumbnail equals the only tile, both share their memory.
+        Where the thumbnail equals the only tile, both share their memory. The file is not mapped any more: a process
+        may map some 65,000 files, and whoever keeps features may keep more.
         """
         stored = self.load(image_hash)
-        features = stored["features"]
+        features = stored["features"].clone()
         return (features.expand(2, -1, -1, -1) if len(features) == 1 else features), stored["image_sizes"]
 
 
@@ -87,13 +92,27 @@ def fill(
     device = embedding.glb_GN.device
     images = DataLoader(_Images(missing, pixels), batch_size=None, num_workers=workers)
     done = 0
-    for some in _together(zip(missing, images, strict=True)):
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            features = embedding.tower_features(torch.cat([crops for _, crops, _ in some]))
-        for (name, _, size), own in zip(some, features.split([len(crops) for _, crops, _ in some]), strict=True):
-            cache.write(name, {"features": own, "image_sizes": size})
-        done += len(some)
-        progress(done, len(missing))
+    writing: list[Future[None]] = []
+
+    def finish_writing() -> None:
+        nonlocal done
+        for written in writing:
+            written.result()
+            done += 1
+        if writing:
+            progress(done, len(missing))
+
+    with ThreadPoolExecutor(WRITERS) as writers:  # a disk takes about as long for a file as a small tower for an image
+        for some in _together(zip(missing, images, strict=True)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                features = embedding.tower_features(torch.cat([crops for _, crops, _ in some]))
+            finish_writing()
+            parts = zip(some, features.split([len(crops) for _, crops, _ in some]), strict=True)
+            writing = [
+                writers.submit(cache.write, name, {"features": own, "image_sizes": size})
+                for (name, _, size), own in parts
+            ]
+        finish_writing()
     return len(missing)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NotRequired, TypedDict, cast
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import torch
 from PIL import Image
@@ -62,8 +62,23 @@ class _Text(NamedTuple):
     example: Example
 
 
+class _Images(NamedTuple):
+    """The images of an example."""
+
+    tensors: dict[str, Any]
+    """As an ``Example`` holds them."""
+    tokens: list[int]
+    """How many each takes."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory of pixels or features."""
+        crops = [one for name, some in self.tensors.items() if name != "image_sizes" for one in some]
+        return sum(one.untyped_storage().nbytes() for one in crops)
+
+
 class ExampleSet(Dataset[Example]):
-    """Examples of a split, prepared on access; prepared pixels stay in memory up to a limit of bytes.
+    """Examples of a split, prepared on access; their pixels or features stay in memory up to a limit of bytes.
 
     ``load_image`` turns an image's row into an image. With ``augment`` set, an example's images differ from epoch to
     epoch (``in_epoch``), and decoded images stay in memory instead. With ``features`` set, the tower's cached features
@@ -90,7 +105,7 @@ class ExampleSet(Dataset[Example]):
         self._load_image = load_image
         self._conversations = Conversations(processor, task)
         self._free_bytes = keep_bytes
-        self._in_memory: dict[int, Example] = {}
+        self._in_memory: dict[int, _Images] = {}
         self._decoded: dict[tuple[int, int], Image.Image] = {}
         self._texts: dict[int, _Text] = {}
         self._free_tokens = KEPT_TOKENS
@@ -113,16 +128,25 @@ class ExampleSet(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         if self.trunk:
             return self._from_trunk(index, self.trunk)
-        if self.features:
-            return self.prepare(index)  # memory-mapped: the system caches what fits
-        if index in self._in_memory:
-            return self._in_memory[index]
-        example = self.prepare(index)
-        size = sum(one.untyped_storage().nbytes() for one in example["pixel_values"])
-        if size <= self._free_bytes:
-            self._free_bytes -= size
-            self._in_memory[index] = example
-        return example
+        return self._with_text(index, *self._kept_images(index))
+
+    def _kept_images(self, index: int) -> _Images:
+        """The images of an example, kept while there is room; pixels make room for features."""
+        kept = self._in_memory.get(index)
+        if kept is not None and self._images_name in kept.tensors:
+            return kept
+        if kept is not None:
+            self._free_bytes += self._in_memory.pop(index).bytes
+        images = self.images(self.rows[index])
+        if images.bytes <= self._free_bytes:
+            self._free_bytes -= images.bytes
+            self._in_memory[index] = images
+        return images
+
+    @property
+    def _images_name(self) -> Literal["image_features", "pixel_values"]:
+        """What an ``Example`` calls its images."""
+        return "image_features" if self.features else "pixel_values"
 
     def in_epoch(self, index: int, epoch: int) -> Example:
         """The example as an epoch shows it."""
@@ -189,17 +213,17 @@ class ExampleSet(Dataset[Example]):
             self._texts[index] = _Text(self.targets, tokens, example)
         return example
 
-    def images(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        """The images of a row as an ``Example`` holds them, and the tokens of each."""
+    def images(self, row: Mapping[str, Any]) -> _Images:
+        """The images of a row."""
         read = [self.features.read(one[SHA256]) if self.features else self.pixels(one) for one in images_of(row)]
-        return self._with_tokens("image_features" if self.features else "pixel_values", read)
+        return self._with_tokens(self._images_name, read)
 
-    def _with_tokens(self, name: str, read: Sequence[tuple[Tensor, Tensor]]) -> tuple[dict[str, Any], list[int]]:
-        """Crops (or their features) and sizes of images under the names of an ``Example``, and the tokens of each."""
+    def _with_tokens(self, name: str, read: Sequence[tuple[Tensor, Tensor]]) -> _Images:
+        """Crops (or their features) and sizes of images under the names of an ``Example``."""
         crops, sizes = [one for one, _ in read], torch.stack([size for _, size in read])
         crop_size = self.processor.image_processor.crop_size
         tokens = [grid_tokens(height, width, crop_size) for height, width in (sizes // crop_size).tolist()]
-        return {name: crops, "image_sizes": sizes}, tokens
+        return _Images({name: crops, "image_sizes": sizes}, tokens)
 
     def _with_targets(self, row: Mapping[str, Any], example: Example) -> Example:
         """The example with the targets of its numbers."""
