@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 WARN_FROM = 0.05
 """Share of the operations in float32 above which a run in bfloat16 is warned."""
+MOST_UNWATCHED = 0.5
+"""Share of the weights in layers that were not watched above which the others say nothing of the step."""
 WATCHED = (nn.Linear, nn.Conv2d)
 
 
@@ -62,7 +64,7 @@ class ProductTypes:
                 f" Not watched: {len(self.unwatched)} layers with {self.unwatched_weights:.0%} of the weights "
                 f"({some(self.unwatched, 1)}), not called by themselves: fused, in 4 bits, cached or unused."
             )
-        if not whole:
+        if not whole or self.unwatched_weights > MOST_UNWATCHED:
             return f"The first step's products could not be watched.{left_out}"
         parts = [
             f"{count / whole:.1%} in {_name(result)} (parameter {_name(weight)}, activation {_name(activation)})"
@@ -76,7 +78,7 @@ class ProductTypes:
         None, too, where most of the weights belong to layers that were not watched: the share says nothing of those.
         """
         share = self.share(torch.float32)
-        if not bf16 or share <= WARN_FROM or self.unwatched_weights > 0.5:
+        if not bf16 or share <= WARN_FROM or self.unwatched_weights > MOST_UNWATCHED:
             return None
         _, name = self.largest[torch.float32]
         return (
