@@ -41,7 +41,7 @@ from phisight.evaluate.limits.foreign import foreign_figures, refused
 from phisight.export.describe import describe_run
 from phisight.export.merge import ADAPTER_CONFIG
 from phisight.export.subject import TINY, find_data, read_run, read_trained_run
-from phisight.workflows.load import base_model, base_model_label, load_model, load_run, task_of_run
+from phisight.workflows.load import base_model, base_model_label, load_model, load_run, task_of_run, to_predict
 from phisight.workflows.predict import with_numbers_of
 from phisight.workflows.references import (
     against_base,
@@ -93,6 +93,7 @@ def evaluate_run(
     sample = sample_of(found.rows, base_model_rows, recipe.seed)
     of_base, base, missing = _base_model_answers(started, sample) if sample else (None, None, {})
     model, processor, _ = load_run(run, base)
+    to_predict(model)
     identity = run_folder.weights_fingerprint(run / run_folder.BEST)
     evaluation = replace(started, model=model, processor=processor, identity=identity)
     extra: dict[str, Any] = {"warnings": [warning] if (warning := evaluation.warning()) else []}
@@ -120,6 +121,7 @@ def evaluate_model(recipe: Recipe, *, progress: Progress = lambda _condition, _d
     images = recipe.data.images
     found = read_rows(opened.path, task, settings.split, limit=settings.rows, seed=recipe.seed, images=images)
     model, processor = load_model(name, recipe.model)
+    to_predict(model)
     run_folder.write_text_atomically(config, write_recipe(recipe))
     run_folder.write_json(out / run_folder.ENVIRONMENT, environment())
     opened.card.write(out)
@@ -142,6 +144,7 @@ def _base_model_answers(
     recipe, best = evaluation.recipe, (evaluation.run or evaluation.out) / run_folder.BEST
     try:
         base, processor = base_model(recipe, best)
+        to_predict(base)
     except CheckpointError as error:
         return None, None, {"base_model": str(error)}
     plain = recipe.train.model_copy(update={"numbers": "text"})  # no other method is learned yet

@@ -36,9 +36,8 @@ from phisight.extraction.ray_predict import RayEngine
 from phisight.extraction.results import Predicted, ResultFile, files_of, require_place, require_suffix
 from phisight.generate import ImageSource, number_writer
 from phisight.model.number_head import head_of
-from phisight.train.acceleration.patch import fuse_for_prediction
 from phisight.train.trainable.quantize import Quantization, quantizer
-from phisight.workflows.load import load_model
+from phisight.workflows.load import load_model, to_predict
 from phisight.workflows.predict import fitting_server, grammar_of, limits_of_data, limits_of_run
 
 Progress = Callable[[int, int], None]
@@ -87,12 +86,10 @@ def load_extractor(
     subject = subject_of(name)
     file = task_file_of(subject, Path(data) if data is not None else None)
     settings = subject.recipe.model if subject.recipe else ModelSettings()
-    if settings.attention == "eager":  # which training may want, and prediction never
-        settings = settings.model_copy(update={"attention": "sdpa"})
     if dtype != "auto":
         settings = ModelSettings.model_validate({**settings.model_dump(), "dtype": dtype})
     model, processor = load_model(name, settings, quantizer(quantize, "--quantize") if quantize else None)
-    fuse_for_prediction(model.eval())
+    to_predict(model)
     numbers = file.numbers if file.numbers != "text" or head_of(model) is None else "head"
     held = file.constrained if constrained is None else constrained
     limits = answer_limits(subject, file, Path(data) if data is not None else None) if held else None

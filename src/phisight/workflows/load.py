@@ -47,6 +47,7 @@ from phisight.model.configuration import CONFIG_FILE, check_model_config
 from phisight.model.number_head import attach_head, load_number_head
 from phisight.model.tiny import TINY_BASE, tiny_config, tiny_model, tiny_processor
 from phisight.train.acceleration.bfloat16 import slow_bfloat16
+from phisight.train.acceleration.patch import fuse_for_prediction
 
 _LOG = logging.getLogger(__name__)
 
@@ -194,6 +195,13 @@ def load_run(run: Path, base: Any = None) -> tuple[Any, Any, Recipe]:
         return (*load_model(best, recipe.model), recipe)
     model = base if base is not None else load_model(base_of_run(run, recipe), recipe.model)[0]
     return with_adapters(model, best), read_processor(best), recipe
+
+
+def to_predict(model: Any) -> None:
+    """Attention and layers as predictions run them: eager attention is for training small models; fused on a CPU."""
+    if model.config._attn_implementation == "eager":
+        model.set_attn_implementation("sdpa")
+    fuse_for_prediction(model.eval())
 
 
 def with_task(recipe: Recipe, own: Task) -> Recipe:
