@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CARD = "A100 80GB"
 """What a sweep reckons with unless a card is named."""
+LEAST = 0.01
+"""Seconds of a step, and hours, below which no figure is told."""
 
 
 def plan_command(
@@ -112,7 +114,8 @@ def show_devices(made: Plan) -> None:
         f"{made.work.flops / made.work.examples / 1e12:.3g} TFLOP a sample ({parts}; {cached}), recomputation and the "
         f"gradients of frozen weights excluded; {made.work.executed / made.work.examples / 1e12:.3g} with "
         "it.\nseconds of a step = FLOPs with recomputation / (matrix rate x efficiency) + bytes / bandwidth. "
-        "Evaluation, checkpoints and waiting for data come on top.",
+        "Evaluation, checkpoints and waiting for data come on top; so do a GPU's launches, most of a step under "
+        f"{LEAST:g} s.",
         highlight=False,
     )
     table = Table(
@@ -126,13 +129,18 @@ def show_devices(made: Plan) -> None:
             one.speed.name,
             "yes" if one.fits else "no",
             largest,
-            f"{duration.seconds_per_step:.3g}",
-            f"{duration.tokens_per_s:,.0f}",
-            f"{duration.hours:.3g}",
+            _least(duration.seconds_per_step),
+            f"{duration.tokens_per_s:,.0f}" if duration.seconds_per_step >= LEAST else "",
+            _least(duration.hours),
             cost,
             one.speed.source,
         )
     console.print(table)
+
+
+def _least(value: float) -> str:
+    """Seconds or hours, or that they are fewer than can be told from sums of operations."""
+    return f"{value:.3g}" if value >= LEAST else f"< {LEAST:g}"
 
 
 def show_settings(title: str, settings: list[Setting], cards: Sequence[str] = ()) -> None:
@@ -151,7 +159,7 @@ def show_settings(title: str, settings: list[Setting], cards: Sequence[str] = ()
             "yes" if one.checkpointing else "no",
             one.cached,
             f"{one.peak / 1e9:.1f}",
-            f"{one.hours:.3g}",
+            _least(one.hours),
             "" if one.cost is None else f"{one.cost:,.2f}",
         )
     console.print(table)

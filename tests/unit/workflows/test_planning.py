@@ -1,6 +1,7 @@
 """``phisight plan``: what it says of a recipe is what training does."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +173,10 @@ def test_the_command_tells_formula_hours_and_cost(recipe: Recipe, tmp_path: Path
         "num_crops on H100",
         "Chosen: num_crops 1, batch_size ",
         "cost",
+        "< 0.01",
     ):
         assert told in shown.output
+    assert not re.search(r"\de-\d", shown.output)  # no hours of 1.2e-05
     refused = CliRunner().invoke(app, ["plan", str(path), "--card", "B999"])
     assert isinstance(refused.exception, SettingsError)
     assert "known are A10G" in str(refused.exception)
