@@ -53,6 +53,28 @@ def test_processes_encode_as_threads_do() -> None:
         assert np.array_equal(array, expected[name].numpy()), name
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nobody_pays_for_the_image_of_another(processes: int) -> None:
+    """Requests beside some that end their process, all at once: each of the others has its answer."""
+    workers = ImageWorkers(served.tiny()[1], Caps(), processes)
+    turns, images = served.served().question(1), [served.image_bytes(1)]
+
+    async def both() -> tuple[list[Any], list[Any]]:
+        deadly = [workers._run(_die) for _ in range(2)]
+        innocent = [workers.encode(turns, images) for _ in range(4)]
+        mixed = [innocent[0], deadly[0], innocent[1], innocent[2], deadly[1], innocent[3]]
+        found = await asyncio.gather(*mixed, return_exceptions=True)
+        return [found[place] for place in (1, 4)], [found[place] for place in (0, 2, 3, 5)]
+
+    try:
+        ended, answered = asyncio.run(both())
+    finally:
+        workers.close()
+    assert [str(one) for one in ended] == ["an image of this request ended the process that decoded it"] * 2
+    expected = answered[0].arrays["input_ids"]
+    assert all(np.array_equal(one.arrays["input_ids"], expected) for one in answered)
+
+
 def test_a_server_with_processes_answers() -> None:
     with served.running(workers=2) as (url, _), httpx.Client(base_url=url, timeout=120) as client:
         body = {"images": [served.data_url(served.image_bytes())]}

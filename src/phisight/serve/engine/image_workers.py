@@ -71,6 +71,7 @@ class ImageWorkers:
     def __init__(self, processor: Any, caps: Caps, processes: int) -> None:
         self._processor, self._caps, self._processes = processor, caps, processes
         self._pool: Executor | None = None
+        self._one_alone = asyncio.Lock()
 
     @property
     def width(self) -> int:
@@ -94,16 +95,27 @@ class ImageWorkers:
         return await self._run(_fingerprint, image)
 
     async def _run(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        """Work in a process; where it dies, once more in another one."""
-        for _ in range(2):
-            pool = self._opened()
+        """Work in a process of the pool; where that dies, in one of its own: the culprit may be another request."""
+        pool = self._opened()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+        except BrokenProcessPool:
+            if self._pool is pool:
+                self._pool = None
+            pool.shutdown(wait=False, cancel_futures=True)
+        return await self._run_alone(work, *arguments)
+
+    async def _run_alone(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Work in a new process, one at a time; ApiError 400 where that dies, too."""
+        async with self._one_alone:
+            pool = self._new_pool(1)
             try:
                 return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
             except BrokenProcessPool:
-                if self._pool is pool:
-                    self._pool = None
+                message = "an image of this request ended the process that decoded it"
+                raise ApiError(400, message, code="invalid_image") from None
+            finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-        raise ApiError(400, "an image of this request ended the process that decoded it", code="invalid_image")
 
     def close(self) -> None:
         """End the processes."""
@@ -113,18 +125,19 @@ class ImageWorkers:
 
     def _opened(self) -> Executor:
         if self._pool is None:
-            arguments = (self._processor, self._caps)
-            if not self._processes:
-                self._pool = ThreadPoolExecutor(1, "encode", initializer=_begin, initargs=arguments)
-            else:
-                context = multiprocessing.get_context("forkserver")
-                context.set_forkserver_preload([__name__])
-                with changed_environment(_ONE_THREAD):
-                    self._pool = ProcessPoolExecutor(
-                        self._processes, mp_context=context, initializer=_begin_process, initargs=arguments
-                    )
-                    self._pool.submit(os.getpid).result()
+            self._pool = self._new_pool(self._processes)
         return self._pool
+
+    def _new_pool(self, processes: int) -> Executor:
+        arguments = (self._processor, self._caps)
+        if not processes:
+            return ThreadPoolExecutor(1, "encode", initializer=_begin, initargs=arguments)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        with changed_environment(_ONE_THREAD):
+            pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process, initargs=arguments)
+            pool.submit(os.getpid).result()
+        return pool
 
 
 _STATE: dict[str, Any] = {}
