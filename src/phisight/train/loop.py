@@ -105,8 +105,7 @@ def training_loop(run: TrainingRun) -> None:
         divisor = run.divisor_of(micro_batches)
         for index, batch in enumerate(micro_batches):
             with run.micro_batch(index, micro_batches):  # gradients of ranks are reduced after the last one
-                if not model.training:  # an evaluation was between
-                    model.train()
+                model.train()
                 inputs = run.inputs_of(batch)
                 with run.placement.autocast():
                     outputs = model(**loss.inputs(inputs, divisor))
