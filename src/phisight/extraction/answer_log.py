@@ -30,7 +30,7 @@ class AnswerLog:
     Args:
         path: OUT.partial.jsonl.
         identity: What is predicted, in words: rows are taken over only where all of it is the same.
-        overwrite: Whether rows of another prediction are given up.
+        overwrite: Whether rows of another prediction, or of a source that has changed since, are given up.
 
     Raises:
         SettingsError: Another process writes it, or it holds rows of another prediction.
@@ -42,6 +42,7 @@ class AnswerLog:
         self.finishing = False
         """Whether an earlier process had every answer and began to write the table."""
         self._rows: dict[int, int] = {}
+        self._overwrite = overwrite
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open("ab", buffering=0)
@@ -98,14 +99,36 @@ class AnswerLog:
         return int(row)
 
     def has(self, row: int, image: str) -> bool:
-        """Whether a row is there; SettingsError where it is there as another image: the source has changed."""
+        """Whether a row is there; where it is there as another image, the source has changed.
+
+        SettingsError then; with ``overwrite`` this row and those behind it are given up.
+        """
         known = self._rows.get(row)
         if known is not None and known != hash(image):
-            raise SettingsError(
-                f"row {row + 1} of the source is {image!r} now and was another image when {self.path} was begun; "
-                "restore the source, or delete that file to start anew"
-            )
+            if not self._overwrite:
+                raise SettingsError(
+                    f"row {row + 1} of the source is {image!r} now and was another image when {self.path} was begun; "
+                    "restore the source, or start anew with --overwrite"
+                )
+            self._give_up(row)
+            return False
         return known is not None
+
+    def require_rows(self, count: int) -> None:
+        """SettingsError where there are rows that a source of ``count`` rows does not have; see ``has``."""
+        behind = sum(row >= count for row in self._rows)
+        if behind and not self._overwrite:
+            raise SettingsError(
+                f"{self.path} holds answers to {behind} rows more than the {count} that the source has now; restore "
+                "the source, or start anew with --overwrite"
+            )
+        if behind:
+            self._give_up(count)
+
+    def _give_up(self, first: int) -> None:
+        """Forget the answers from a row on: ``offsets`` leaves their lines out, and new ones come behind them."""
+        self._rows = {row: image for row, image in self._rows.items() if row < first}
+        self.finishing = False
 
     def add(self, row: int, image: str, cells: Mapping[str, Any]) -> None:
         """Store the answer to a row, once."""
@@ -121,7 +144,7 @@ class AnswerLog:
 
     def offsets(self) -> list[int]:
         """Byte at which the line of each row begins, in the order of the source."""
-        found = {line["row"]: start for start, line in self.lines() if "row" in line}
+        found = {line["row"]: start for start, line in self.lines() if line.get("row") in self._rows}
         return [start for _, start in sorted(found.items())]
 
     def at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
@@ -166,4 +189,4 @@ def _differences(found: Any, wanted: Mapping[str, str]) -> str:
     if not isinstance(found, dict):
         return "of an earlier version of phisight"
     names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
-    return "; ".join(f"{name}: {found.get(name, 'none')}, now {wanted.get(name, 'none')}" for name in names)
+    return "; ".join(f"{name}: {found.get(name) or 'none'}, now {wanted.get(name) or 'none'}" for name in names)

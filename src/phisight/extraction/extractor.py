@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from phisight.core.errors import ImageError
+from phisight.core.errors import ImageError, SettingsError
 from phisight.core.kinds import Known
 from phisight.core.task import Task
 from phisight.data.fetch.limits import FetchLimits
@@ -22,11 +23,14 @@ from phisight.generate.completions import Completion
 from phisight.generate.constrained import AnswerGrammar
 from phisight.generate.lanes import lanes_for, run_lanes
 from phisight.generate.number_decoding import NumberWriter
-from phisight.generate.requests import ImageSource, Request, SlowSource
+from phisight.generate.requests import ImageSource, Request, SlowSource, unusable
 from phisight.generate.scheduler import Scheduler
 
 AnyImage = str | Path | bytes | Image.Image
 """A path, an address (http, https), the bytes of an image file, or a decoded image."""
+
+
+TAKEN = "take a path, an address, the bytes of an image file or a PIL image (of an array, PIL.Image.fromarray)"
 
 
 class Engine(Protocol):
@@ -141,7 +145,7 @@ class Extractor:
             ImageError: An image that is not there or cannot be read.
         """
         if not images:
-            raise ImageError("extract needs an image: a path, an address, bytes or a PIL image")
+            raise ImageError(f"extract needs an image: {TAKEN}")
         ((_, answer),) = self.answers([(0, [source_of(image) for image in images])], batch_size=1, workers=1)
         if answer.error and answer.error.startswith("image: "):
             raise ImageError(answer.error.removeprefix("image: "))
@@ -159,6 +163,8 @@ class Extractor:
             batch_size: Answers in the making at once.
             workers: Threads that read and decode images beside the model.
         """
+        if isinstance(images, AnyImage):
+            raise SettingsError("extract_many takes images, not one image: put it into a list, or call extract")
         groups = ((index, [source_of(one) for one in _group(image)]) for index, image in enumerate(images))
         for _, answer in in_order(self.answers(groups, batch_size=batch_size, workers=workers)):
             yield answer
@@ -183,8 +189,9 @@ def in_order(answers: Iterable[tuple[int, Answer]]) -> Iterator[tuple[int, Answe
             following += 1
 
 
-def _group(image: AnyImage | Sequence[AnyImage]) -> Sequence[AnyImage]:
-    return [image] if isinstance(image, str | Path | bytes | Image.Image) else image
+def _group(image: AnyImage | Sequence[AnyImage]) -> Sequence[Any]:
+    """The images of one product; what can be none stands for itself and fails when its turn comes."""
+    return image if isinstance(image, list | tuple) and image else [image]
 
 
 def travelling(source: ImageSource) -> ImageSource:
@@ -199,12 +206,15 @@ def travelling(source: ImageSource) -> ImageSource:
         return source
 
 
-def source_of(image: AnyImage, limits: FetchLimits | None = None) -> ImageSource:
-    """What the model is shown, read when its turn comes; addresses under ``limits``."""
+def source_of(image: Any, limits: FetchLimits | None = None) -> ImageSource:
+    """What the model is shown, read when its turn comes; addresses under ``limits``, ImageError then for no image."""
     if isinstance(image, bytes):
         return StoredBytes(image, f"an image of {len(image)} bytes")
     if isinstance(image, Image.Image):
-        return image
+        return image if image.width and image.height else unusable(f"an image of {image.width} x {image.height} pixels")
+    if not isinstance(image, str | os.PathLike):
+        empty = "empty " if isinstance(image, list | tuple) and not image else ""
+        return unusable(f"{empty}{type(image).__name__} is no image: {TAKEN}")
     if is_url(str(image)):
         return FetchedImage(str(image), limits or FetchLimits())
     return Path(image)

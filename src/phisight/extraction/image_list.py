@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image
-
-from phisight.core.errors import SourceError, UnreadableImageError, some
+from phisight.core.errors import SourceError, some
 from phisight.data.fetch.addresses import redacted
 from phisight.data.fetch.limits import FetchLimits
 from phisight.data.fetch.local_files import LocalFiles
@@ -28,7 +26,7 @@ from phisight.data.sources.excel import SUFFIXES as EXCEL
 from phisight.data.sources.layouts.folders import ImageFolderSource
 from phisight.data.sources.layouts.open import open_source
 from phisight.extraction.url_images import FetchedImage, StoredBytes, is_url
-from phisight.generate.requests import ImageSource
+from phisight.generate.requests import ImageSource, unusable
 
 NAMES = ("image", "image_url", "file_name", "url", "photo", "path", "img", "src")
 """Columns that are taken for the image when the source does not say, most telling first."""
@@ -141,7 +139,7 @@ class _Files:
     def __iter__(self) -> Iterator[NamedImage]:
         for name in self._names:
             if is_url(name):
-                yield _of_cell(readable(name), name, None, self._limits)
+                yield _of_cell(_without_user(readable(name)), name, None, self._limits)
             else:
                 yield NamedImage(readable(name), Path(name))
 
@@ -187,7 +185,7 @@ class _Table:
     def _named(self, number: int, cell: Any) -> NamedImage:
         name = _name_of(cell) or f"row {number}"
         if isinstance(cell, MalformedRow):
-            return NamedImage(name, _failing(f"row {number}: {cell.reason}"))
+            return NamedImage(name, unusable(f"row {number}: {cell.reason}"))
         return _of_cell(name, cell, self._local, self._limits)
 
 
@@ -196,7 +194,7 @@ def _of_cell(name: str, cell: Any, local: LocalFiles | None, limits: FetchLimits
     try:
         job = job_for(cell, local)
     except Rejection as rejection:
-        return NamedImage(name, _failing(f"{redacted(name)}: {rejection.reason}"))
+        return NamedImage(name, unusable(f"{redacted(name)}: {rejection.reason}"))
     if job.body is not None:
         return NamedImage(name, StoredBytes(job.body, name))
     return NamedImage(name, Path(job.path) if job.path is not None else FetchedImage(str(job.url), limits))
@@ -214,14 +212,12 @@ def _name_of(cell: Any) -> str:
     if cell is None or isinstance(cell, bytes | bytearray | memoryview | MalformedRow):
         return ""
     text = readable(str(cell).strip())
-    return "data:" if text.lower().startswith("data:") else text[:LONGEST_NAME]
+    return "data:" if text.lower().startswith("data:") else _without_user(text)[:LONGEST_NAME]
 
 
-def _failing(reason: str) -> Callable[[], Image.Image]:
-    def fail() -> Image.Image:
-        raise UnreadableImageError(reason)
-
-    return fail
+def _without_user(name: str) -> str:
+    """An address without the user and password that it holds; its query stays, since that may be what tells rows."""
+    return redacted(name) if is_url(name) and "@" in name.partition("?")[0] else name
 
 
 def _begins_as_image(path: Path) -> bool:

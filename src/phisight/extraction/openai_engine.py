@@ -169,7 +169,11 @@ def answer_of(found: Mapping[str, Any], reader: AnswerReader) -> Answer:
     try:
         pieces = [bytes(one["bytes"] or ()) if "bytes" in one else str(one["token"]).encode() for one in tokens]
         probabilities = [float(one["logprob"]) for one in tokens]
-        raw = field_confidences(reader.task, text, pieces, probabilities) if tokens else None
+        # The number that a head decides is not the one that the tokens spell.
+        spelled = b"".join(pieces).decode(errors="replace").strip()
+        raw = None
+        for written in dict.fromkeys((text, spelled)) if tokens else ():
+            raw = raw or field_confidences(reader.task, written, pieces, probabilities)
     except (KeyError, TypeError, ValueError):
         raw = None
     return reader.answer(text, raw or {})

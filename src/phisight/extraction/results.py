@@ -108,14 +108,23 @@ class ResultFile:
     ) -> None:
         self.log.close(remove=error is not None and not len(self.log))
 
+    def require_rows(self, count: int) -> None:
+        """SettingsError where there are answers to rows that the source no longer has; ``overwrite`` gives them up."""
+        self.log.require_rows(count)
+
     def finish(self) -> tuple[int, int]:
-        """Write the review file and the table, remove the partial file; rows written to table and review file."""
+        """Write the review file and the table, remove the partial file; rows written to table and review file.
+
+        A review file of an earlier prediction that this one has no use for is removed, too.
+        """
         self.log.finish()
         sure, review = self._divided(self.log.offsets())
         try:
             if self._min_confidence is not None:
                 _write(self.review, self._task, self.schema, self._cells(review))
             _write(self.out, self._task, self.schema, self._cells(sure))
+            if self._min_confidence is None:
+                self.review.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
                 f"{self.out} cannot be written: {error.strerror}; make room and give the same command again: every "
@@ -156,14 +165,28 @@ def require_suffix(out: Path) -> None:
 
 
 def require_place(out: Path, sources: Sequence[str]) -> None:
-    """SettingsError for a table that would change what a source folder is: the next time it would be read instead."""
-    table = out.suffix.lower() == ".parquet" or out.stem == "metadata"
+    """SettingsError for a table that would replace a source, or change what a source folder is.
+
+    A table below a folder of images would be read instead of them the next time.
+    """
+    written = [path.resolve() for path in files_of(out)]
     for name in sources:
-        if table and Path(name).is_dir() and out.absolute().parent == Path(name).absolute():
+        source = Path(name)
+        if source.is_dir() and source.resolve() in written[0].parents:
             raise SettingsError(
-                f"{out} in the folder of the images would be taken for their table the next time; write it elsewhere, "
-                "or as .csv under another name"
+                f"{out} in the folder of the images would be taken for their table the next time; write it beside the "
+                f"folder {name}"
             )
+        if source.exists() and source.resolve() in written:
+            raise SettingsError(f"{source} is what the answers are made of; name another file with --out")
+
+
+def require_free(out: Path) -> None:
+    """SettingsError where a table of that name is there and no stopped prediction into it."""
+    table, review, partial = files_of(out)
+    for path in (table, review):
+        if path.exists() and not partial.exists():
+            raise SettingsError(f"{path} is there already; name another file, or replace it with --overwrite")
 
 
 def own_columns(task: Task, *, unfamiliar: bool = False) -> dict[str, str]:

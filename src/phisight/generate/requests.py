@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
+from phisight.core.errors import UnreadableImageError
 from phisight.data.images.decode import load_image
 from phisight.data.images.eight_bit import eight_bit, orientation_of, upright
 from phisight.data.images.recorded import RecordedImage
@@ -26,6 +27,15 @@ class SlowSource(Protocol):
 
     def __call__(self) -> Image.Image:
         """The image."""
+
+
+def unusable(reason: str) -> Callable[[], Image.Image]:
+    """What stands for an image that cannot be had: UnreadableImageError when its turn comes."""
+
+    def fail() -> Image.Image:
+        raise UnreadableImageError(reason)
+
+    return fail
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def predict_into(
     images = ImageList(sources, column, fetch, root=root, without=files_of(out))
     identity = _identity(extractor, images, column)
     names: dict[int, str] = {}
-    total, errors = len(images), 0  # counting may read the whole table
+    total, errors, counted = len(images), 0, 0  # counting may read the whole table
     with ResultFile(
         out,
         extractor.task,
@@ -226,12 +226,13 @@ def predict_into(
     ) as results:
 
         def unanswered() -> Iterator[tuple[int, list[ImageSource]]]:
-            index = -1
+            nonlocal counted
             for index, one in enumerate(images):
+                counted = index + 1
                 if not results.has(index, one.name):
                     names[index] = one.name
                     yield index, [one.image]
-            if index < 0:
+            if not counted:
                 raise SourceError(f"{' '.join(sources)} holds no image")
 
         progress(len(results), total)
@@ -239,6 +240,7 @@ def predict_into(
             results.add(index, names.pop(index), answer)
             errors += not answer.ok
             progress(len(results), total)
+        results.require_rows(counted)
         rows, review = results.finish()
     return Predicted(out, rows, results.review if min_confidence is not None else None, review, errors)
 

@@ -1,5 +1,6 @@
 """A prediction may be killed anywhere: the next one has every row once, and the same file at the end."""
 
+import csv
 import errno
 import subprocess
 import sys
@@ -143,6 +144,46 @@ def test_a_source_that_changed_is_refused_by_row(tmp_path: Path) -> None:
         results.add(1, "b.jpg", answer(1))
     with ResultFile(tmp_path / "out.csv", TASK, SAME) as results, pytest.raises(SettingsError, match="row 2 of the"):
         results.has(1, "new.jpg")
+
+
+CHANGED = {  # rows of the source now, and the first that the earlier answers do not fit
+    "one is another": (["a", "x", "c", "d"], 1),
+    "the first is gone": (["b", "c", "d"], 0),
+    "the last is gone": (["a", "b", "c"], 3),
+    "the last two are gone": (["a", "b"], 2),
+    "one came first": (["x", "a", "b", "c", "d"], 0),
+    "one came last": (["a", "b", "c", "d", "x"], 4),
+}
+
+
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_source_that_changed_is_answered_anew_with_overwrite(change: str, kill: bool, tmp_path: Path) -> None:
+    """Answers to rows that are the same stay; no row of the old source is left, none is lost, also after a kill."""
+    out, (now, first) = tmp_path / "out.csv", CHANGED[change]
+
+    def predict(names: list[str], most: int, *, finish: bool, overwrite: bool = True) -> list[int]:
+        asked = []
+        with ResultFile(out, TASK, SAME, overwrite=overwrite) as results:
+            for row, name in enumerate(names):
+                if not results.has(row, f"{name}.jpg") and len(asked) < most:
+                    asked.append(row)
+                    results.add(row, f"{name}.jpg", Answer({"title": name, "price": 1.0}, text=name))
+            if finish:
+                results.require_rows(len(names))
+                results.finish()
+        return asked
+
+    assert predict(["a", "b", "c", "d"], 9, finish=False) == [0, 1, 2, 3]
+    if change != "one came last":
+        with pytest.raises(SettingsError, match="start anew with --overwrite"):
+            predict(now, 9, finish=True, overwrite=False)
+    if kill:
+        predict(now, 1, finish=False)
+    asked = predict(now, 9, finish=True)
+    assert set(asked) <= set(range(first, len(now)))
+    with out.open(newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [f"{name}.jpg" for name in now]
 
 
 def test_a_damaged_partial_file_is_named(tmp_path: Path) -> None:

@@ -271,3 +271,19 @@ def test_a_column_that_is_not_there(photos: Path) -> None:
     with pytest.raises(SourceError, match="has no column 'photo_url'; its columns are file_name, title"):
         ImageList([csv_of(photos)], "photo_url")
     assert colors(ImageList([csv_of(photos)], "file_name", root=photos)) == COLORS
+
+
+@pytest.mark.parametrize("place", ["argument", "table"])
+@pytest.mark.parametrize("address", ["https://user:secret@127.0.0.1/a.jpg", "http://secret@127.0.0.1/a.jpg?size=9"])
+def test_no_name_holds_a_password(address: str, place: str, tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text(f"image\n{address}\n")
+    (named,) = ImageList([address if place == "argument" else str(table)])
+    assert "secret" not in named.name
+    assert named.name.endswith("127.0.0.1/a.jpg")
+
+
+def test_addresses_keep_what_tells_them_apart(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("image\nhttps://a.org/i?id=1\nhttps://a.org/i?id=2&by=a@b.c\n")
+    assert [one.name for one in ImageList([str(table)])] == ["https://a.org/i?id=1", "https://a.org/i?id=2&by=a@b.c"]

@@ -13,7 +13,7 @@ from phisight.core.task import Task
 from phisight.data.fetch.failures import seconds_to_wait
 from phisight.extraction.answer import Answer, AnswerReader
 from phisight.extraction.chat_client import ChatClient, ServerLimits, base_url
-from phisight.extraction.openai_engine import OpenAIEngine
+from phisight.extraction.openai_engine import OpenAIEngine, answer_of
 from phisight.generate.requests import Request
 from tests.helpers.chat_server import ChatServer, serving
 
@@ -219,3 +219,18 @@ def test_retry_after_in_both_forms() -> None:
     assert (seconds_to_wait("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
     assert seconds_to_wait("soon") is None
     assert seconds_to_wait(None) is None
+
+
+@pytest.mark.parametrize(("text", "spelled"), [("Price: 9.5", "Price: 7.25"), ("Price: 10.0", "Price: 7.0"), ("", "")])
+def test_a_number_that_a_head_decides_keeps_its_confidences(text: str, spelled: str) -> None:
+    """The answer carries another number than its tokens spell: each field is as sure as its tokens are."""
+    before = "Name: Ü 3, "
+    answer, written = before + (text or "Price: 1.0"), before + (spelled or "Price: 1.0")
+    pieces = [piece.encode() for piece in written]
+    content = [{"token": "?", "bytes": list(piece), "logprob": -0.01} for piece in pieces]
+    content += [{"token": "<|end|>", "bytes": [], "logprob": -0.01}]
+    choice = {"message": {"content": answer}, "logprobs": {"content": content}, "finish_reason": "stop"}
+    found = answer_of({"choices": [choice]}, AnswerReader(TASK))
+    assert found["price"] == float(answer.rpartition(" ")[2])
+    assert set(found.confidence) == {"title", "price"}
+    assert all(0 < one < 1 for one in found.confidence.values())

@@ -174,12 +174,29 @@ def test_nothing_is_left_of_a_prediction_without_a_row(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_table_that_would_change_its_source_is_refused(tmp_path: Path) -> None:
-    for name in ("out.parquet", "metadata.csv", "metadata.jsonl"):
-        with pytest.raises(SettingsError, match="would be taken for their table"):
-            require_place(tmp_path / name, [str(tmp_path)])
-    for name in ("out.csv", "out.jsonl", "sub/out.parquet"):
-        require_place(tmp_path / name, [str(tmp_path)])
+@pytest.mark.parametrize("below", ["", "sub/", "a/b/"])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet", "metadata.csv", "metadata.jsonl"])
+def test_a_table_that_would_change_its_source_is_refused(below: str, name: str, tmp_path: Path) -> None:
+    folder, link = tmp_path / "photos", tmp_path / "link"
+    (folder / below).mkdir(parents=True)
+    link.symlink_to(folder)
+    for out in (folder, link):
+        for source in (folder, link):
+            with pytest.raises(SettingsError, match="would be taken for their table"):
+                require_place(out / below / name, ["https://a.org/b.jpg", str(source)])
+    require_place(tmp_path / name, [str(folder), str(folder / "*.jpg"), "-", "hf:owner/photos"])
+
+
+@pytest.mark.parametrize("source", ["out.csv", "out.review.csv", "out.csv.partial.jsonl", "sub/../out.csv", "link.csv"])
+def test_a_source_is_never_written_over(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "out.csv")
+    (tmp_path / source).write_text("image\n")
+    monkeypatch.chdir(tmp_path)
+    for out in (Path("out.csv"), tmp_path / "out.csv"):
+        with pytest.raises(SettingsError, match="is what the answers are made of"):
+            require_place(out, [source])
+    require_place(Path("other.csv"), [source])
 
 
 def test_no_cell_of_a_table_of_answers_runs_in_a_spreadsheet(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class LocalFiles:
                 f"the path leads out of the folder {self._fence.name!r}; name another with --image-root, or allow "
                 "files of a folder above with --image-fence",
             )
-        raise Rejection("missing_file", f"there is no file {text[:200]!r} in the folder {self.base.name!r}")
+        raise Rejection("missing_file", f"there is no file {text[:200]!r} in the folder {self.base.resolve().name!r}")
 
     def _alike(self, parts: list[str], foreign: bool) -> Iterator[tuple[Path, str]]:
         if not parts:
