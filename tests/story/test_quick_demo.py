@@ -29,6 +29,21 @@ def test_the_exported_model_answers_at_the_end(phisight: Command, demo: Path, tm
     assert (out / "export" / "model.safetensors").is_file()
 
 
+def test_a_demo_replaces_no_other_run(phisight: Command, demo: Path, tmp_path: Path) -> None:
+    """Neither one of another size nor a run on the user's own data; an export beside it stays, too."""
+    before = {path: path.stat().st_mtime_ns for path in demo.rglob("*") if path.is_file()}
+    larger = phisight("demo", "--out", demo, fails=True)
+    assert "holds a run that this demo of 3,000 products would replace" in " ".join(larger.stderr.split())
+    assert {path: path.stat().st_mtime_ns for path in demo.rglob("*") if path.is_file()} == before
+    own = tmp_path / "own"
+    (own / "export").mkdir(parents=True)
+    (own / "export" / "notes.txt").write_text("kept")
+    (own / "config.yaml").write_bytes((demo / "config.yaml").read_bytes())
+    refused = phisight("demo", "--quick", "--out", own, fails=True)
+    assert "of 200 products would replace; name another folder" in " ".join(refused.stderr.split())
+    assert (own / "export" / "notes.txt").read_text() == "kept"
+
+
 def test_scores_compare_real_with_shuffled_images(demo: Path) -> None:
     scores = json.loads((demo / "scores.json").read_text())
     wanted = {"parse_rate", "category_accuracy", "title_exact", "price_mae", "price_median_ape"}

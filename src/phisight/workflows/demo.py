@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from phisight.core.errors import EvaluationError
+from phisight.core.errors import EvaluationError, SettingsError
 from phisight.core.recipe import recipe_from
+from phisight.core.run_folder import CONFIG
 from phisight.core.settings import Recipe
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.model.tiny import TINY_BASE
@@ -153,9 +154,17 @@ def run_demo(
     quick: bool = False,
     overrides: list[str] | None = None,
 ) -> DemoResult:
-    """Draw, plan, fine-tune, evaluate, report, export, ask; everything is written to ``out``."""
+    """Draw, plan, fine-tune, evaluate, report, export, ask; everything is written to ``out``.
+
+    An earlier demo there is replaced; SettingsError where ``out`` holds another run, or a demo of another size.
+    """
     rows, stages = QUICK_ROWS if quick else ROWS, _Stages(callbacks.stage)
     data, export = out / "data", out / "export"
+    if (out / CONFIG).exists() and not _drawn(data, rows):
+        raise SettingsError(
+            f"{out} holds a run that this demo of {rows:,} products would replace; name another folder with --out, or "
+            "delete it"
+        )
     stages.begin("draw", f"Drawing {rows} products")
     if not _drawn(data, rows):
         make(rows, data, seed=0, settings=preset("demo"), workers=2, overwrite=True, progress=callbacks.drawing)
