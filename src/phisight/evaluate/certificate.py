@@ -244,8 +244,7 @@ def _test_line(mode: Images, condition: _Condition) -> str:
     if test.mean is None:
         return f"{mode}: no row could be compared"
     fields = "; ".join(
-        f"{one.alias} {change_text(one.metric, one.real, one.other)}, p = {one.p_corrected:.1g}"
-        for one in condition.fields
+        f"{change_text(one.metric, one.real, one.other)}, p = {one.p_corrected:.1g}" for one in condition.fields
     )
     return (
         f"{mode}: the true answer's log-likelihood changes by {-test.mean:+.2f} nats on average over {test.groups} "

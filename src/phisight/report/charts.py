@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 24, 12, 40
 MOST_POINTS = 400
 """Points a curve is drawn with; longer ones are thinned evenly, first and last included."""
 
