@@ -163,7 +163,7 @@ def test_a_source_that_changed_is_answered_anew_with_overwrite(change: str, kill
     out, (now, first) = tmp_path / "out.csv", CHANGED[change]
 
     def predict(names: list[str], most: int, *, finish: bool, overwrite: bool = True) -> list[int]:
-        asked = []
+        asked: list[int] = []
         with ResultFile(out, TASK, SAME, overwrite=overwrite) as results:
             for row, name in enumerate(names):
                 if not results.has(row, f"{name}.jpg") and len(asked) < most:
