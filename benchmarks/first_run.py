@@ -24,6 +24,7 @@ from typing import Any, get_args
 
 from serving_aims import Aim, report
 
+from phisight.cli import set_process_defaults
 from phisight.core.recipe import recipe_from
 from phisight.data.dataset.folder import DatasetFolder
 from phisight.sample.catalogue.presets import preset
@@ -103,6 +104,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/first-run"))
     parser.add_argument("--set", action="append", default=[], help="a setting of the recipe, as in phisight train")
     arguments = parser.parse_args()
+    set_process_defaults()  # which the processes of the seeds inherit
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = arguments.out / "results.jsonl"
     found = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []

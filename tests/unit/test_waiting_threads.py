@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from phisight.cli import SPINS, main
+from phisight.cli import KERNELS, SPINS, main, set_process_defaults
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,13 @@ def test_what_is_set_stays(given: dict[str, str], monkeypatch: pytest.MonkeyPatc
     wanted = given or {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}
     found = {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ}
     assert found == wanted
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, KERNELS), ("17", "17")])
+def test_kernels_that_are_kept(given: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, given or "")
+    if given is None:
+        monkeypatch.delenv(name)
+    set_process_defaults()
+    assert os.environ[name] == wanted

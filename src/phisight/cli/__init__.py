@@ -19,6 +19,8 @@ from phisight.core.errors import PhisightError
 
 SPINS = "1000"
 """How often a waiting thread looks before it sleeps."""
+KERNELS = "200"
+"""Kernels that oneDNN keeps."""
 
 app = typer.Typer(
     name="phisight",
@@ -59,19 +61,22 @@ app.command("serve")(serve.serve_command)
 app.add_typer(demo.base_app, name="tiny-base", hidden=True)
 
 
-def _wait_shortly() -> None:
-    """Threads that wait for each other spin for some microseconds, then sleep; what the user has set stays.
+def set_process_defaults() -> None:
+    """How threads wait for each other, and how many kernels oneDNN keeps; what the user has set stays.
 
-    Spinning on, as GNU's OpenMP does, makes a busy machine twenty times slower. Sleeping at once, as other OpenMPs can
-    only be told, takes a small model's step as long on two cores as on one: it waits a thousand times.
+    Threads spin for some microseconds, then sleep. Spinning on, as GNU's OpenMP does, makes a busy machine twenty times
+    slower. Sleeping at once, as other OpenMPs can only be told, takes a small model's step as long on two cores as on
+    one: it waits a thousand times. Kernels are made for one shape each, and shapes differ from batch to batch: 1,024 of
+    them, oneDNN's default, take a quarter of the demo's memory.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT=SPINS)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 
 def main() -> None:
     """Entry point: a user's error is one line and exit code 1, a traceback only with ``--debug``."""
-    _wait_shortly()
+    set_process_defaults()
     # PEFT imports bitsandbytes, which warns of missing kernels, and reads a deprecated attribute.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)

@@ -175,16 +175,15 @@ class _Layer(Function):
     ) -> Tensor:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        with torch.autocast(device, enabled=False):
-            rows = x.reshape(-1, x.shape[-1]).to(dtype)
-            inputs = ACTIVATIONS[activation].apply(rows) if activation else rows
-            cast_weight, cast_down, cast_up = weight.to(dtype), None, None
-            out = product(inputs, cast_weight.t(), bias if bias is None else bias.to(dtype))
-            narrow = None
-            if down is not None and up is not None:
-                cast_down, cast_up = down.to(dtype), up.to(dtype)
-                narrow = product(inputs, cast_down.t())
-                out.addmm_(narrow, cast_up.t(), alpha=scale)
+        rows = x.reshape(-1, x.shape[-1]).to(dtype)
+        inputs = ACTIVATIONS[activation].apply(rows) if activation else rows
+        cast_weight, cast_down, cast_up = weight.to(dtype), None, None
+        out = product(inputs, cast_weight.t(), bias if bias is None else bias.to(dtype))
+        narrow = None
+        if down is not None and up is not None:
+            cast_down, cast_up = down.to(dtype), up.to(dtype)
+            narrow = product(inputs, cast_down.t())
+            out.addmm_(narrow, cast_up.t(), alpha=scale)
         keeps = activation or weight.requires_grad or down is not None
         ctx.save_for_backward(rows if keeps else None, narrow, cast_weight, cast_down, cast_up)
         ctx.scale, ctx.activation = scale, activation
@@ -197,27 +196,26 @@ class _Layer(Function):
         rows, narrow, weight, down, up = ctx.saved_tensors
         shape, dtype, weight_dtype, adapter_dtype = ctx.given
         wants_x, wants_weight, wants_bias, wants_down, wants_up, *_ = ctx.needs_input_grad
-        with torch.autocast(grad.device.type, enabled=False):
-            grad = grad.reshape(-1, grad.shape[-1]).to(weight.dtype)
-            of_x: Any = None
-            of_weight = of_bias = of_down = of_up = None
-            of_narrow: Any = None if down is None else product(grad, up).mul_(ctx.scale)
-            if wants_weight or wants_down:
-                inputs = ACTIVATIONS[ctx.activation].apply(rows) if ctx.activation else rows
-                of_weight = _weight_gradient(grad, inputs).to(weight_dtype) if wants_weight else None
-                of_down = torch.mm(of_narrow.t(), inputs).to(adapter_dtype) if wants_down else None
-                del inputs
-            if wants_up:
-                of_up = torch.mm(narrow.t().mul(ctx.scale), grad).t().to(adapter_dtype)
-            if wants_bias:
-                of_bias = grad.sum(0).to(weight_dtype)
-            if wants_x:
-                of_x = product(grad, weight)
-                if of_narrow is not None:
-                    of_x.addmm_(of_narrow, down)
-                if ctx.activation:
-                    of_x = ACTIVATIONS[ctx.activation].back(of_x, rows)
-                of_x = of_x.view(shape).to(dtype)
+        grad = grad.reshape(-1, grad.shape[-1]).to(weight.dtype)
+        of_x: Any = None
+        of_weight = of_bias = of_down = of_up = None
+        of_narrow: Any = None if down is None else product(grad, up).mul_(ctx.scale)
+        if wants_weight or wants_down:
+            inputs = ACTIVATIONS[ctx.activation].apply(rows) if ctx.activation else rows
+            of_weight = _weight_gradient(grad, inputs).to(weight_dtype) if wants_weight else None
+            of_down = torch.mm(of_narrow.t(), inputs).to(adapter_dtype) if wants_down else None
+            del inputs
+        if wants_up:
+            of_up = torch.mm(narrow.t().mul(ctx.scale), grad).t().to(adapter_dtype)
+        if wants_bias:
+            of_bias = grad.sum(0).to(weight_dtype)
+        if wants_x:
+            of_x = product(grad, weight)
+            if of_narrow is not None:
+                of_x.addmm_(of_narrow, down)
+            if ctx.activation:
+                of_x = ACTIVATIONS[ctx.activation].back(of_x, rows)
+            of_x = of_x.view(shape).to(dtype)
         return of_x, of_weight, of_bias, of_down, of_up, None, None
 
 

@@ -8,6 +8,7 @@ for files and the bound on disk.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,8 @@ FORMAT = 1
 CROPS = 17
 """Most crops that go through the tower at once, unless one image has more: as many as an image of 16 tiles has."""
 
+AHEAD = 8
+"""Images that a thread decodes ahead: of 16 tiles each, 0.2 GB."""
 WRITERS = 4
 """Threads that write files while the next images go through the tower."""
 
@@ -90,7 +93,7 @@ def fill(
     missing = [row for row in _distinct(rows) if cache.lacks(row[SHA256])]
     embedding = image_embedding(model)
     device = embedding.glb_GN.device
-    images = DataLoader(_Images(missing, pixels), batch_size=None, num_workers=workers)
+    images = _decoded(missing, pixels, workers)
     done = 0
     writing: list[Future[None]] = []
 
@@ -114,6 +117,20 @@ def fill(
             ]
         finish_writing()
     return len(missing)
+
+
+def _decoded(rows: Sequence[Row], pixels: Pixels, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Crops and size of each row's image, in order: from processes, or by a thread beside the tower."""
+    if workers:
+        yield from DataLoader(_Images(rows, pixels), batch_size=None, num_workers=workers)
+        return
+    with ThreadPoolExecutor(1) as decoder:
+        coming = deque(decoder.submit(pixels, row) for row in rows[:AHEAD])
+        for place in range(len(rows)):
+            found = coming.popleft().result()
+            if place + AHEAD < len(rows):
+                coming.append(decoder.submit(pixels, rows[place + AHEAD]))
+            yield found
 
 
 def _together(images: Iterable[tuple[Row, tuple[Tensor, Tensor]]]) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
