@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from phisight.cli.screen import console, errors, quiet_libraries
-from phisight.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from phisight.workflows.export import ExportDtype
@@ -34,10 +33,8 @@ def export_command(
 
     Example: phisight export runs/products --out models/products
     """
-    from phisight.workflows.export import DTYPES, export_model
+    from phisight.workflows.export import export_model
 
-    if dtype is not None and dtype not in DTYPES:
-        raise SettingsError(f"--dtype {dtype!r} is none of {', '.join(DTYPES)}")
     quiet_libraries()
     done = export_model(
         run,

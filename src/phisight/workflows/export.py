@@ -102,6 +102,8 @@ def export_model(
         StorageError: No room.
     """
     folder = Path(out)
+    if dtype is not None and dtype not in DTYPES:
+        raise SettingsError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     if not require_free(folder):
         raise SettingsError(f"{folder} is there already and not empty; name another folder with --out")
     if adapter and (dtype or remote_code):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from phisight.core.errors import SettingsError, SourceError
 from phisight.core.run_folder import UNFAMILIAR
@@ -82,7 +82,10 @@ def load_extractor(
     Raises:
         RunError: Nothing says what the model is asked, or a part of the run is missing.
         CheckpointError: No model of that name.
+        SettingsError: A dtype that is none of these.
     """
+    if dtype not in get_args(Dtype):
+        raise SettingsError(f"dtype {dtype!r} is none of {', '.join(get_args(Dtype))}")
     subject = subject_of(name)
     file = task_file_of(subject, Path(data) if data is not None else None)
     settings = subject.recipe.model if subject.recipe else ModelSettings()

@@ -7,8 +7,10 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import phisight
 from phisight.core.errors import SettingsError, SourceError
@@ -140,3 +142,15 @@ def test_what_the_functions_refuse(tiny_run: Path, products: Path, tmp_path: Pat
         phisight.evaluate_model(tiny_run, rowz=3)
     with pytest.raises(SettingsError):
         phisight.train_model({"out": str(tmp_path / "run"), "train": {"stepz": 3}})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "fp16", "int8", "", None, 16, torch.bfloat16], ids=str)
+def test_a_type_that_no_prediction_has_is_named(dtype: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^dtype .* is none of auto, float32, bfloat16$"):
+        phisight.load("tiny-base", dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "fp16", "auto", 16], ids=str)
+def test_a_type_that_no_export_has_is_named(dtype: Any, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^dtype .* is none of float32, bfloat16, float16$"):
+        phisight.export_model(tmp_path / "run", tmp_path / "out", dtype=dtype)
