@@ -62,14 +62,14 @@ RECIPES: dict[Start, dict[str, Any]] = {
         "model": {"name": TINY_BASE, "attention": "eager", "dtype": "float32"},
         "train": {
             "method": "lora",
-            "steps": 1000,
+            "steps": 900,
             "batch_size": 16,
             "learning_rate": 3e-3,
             "adam_beta2": 0.98,
             "bf16": "auto",
             "numbers": "head",
             "log_every": 20,
-            "evaluate_every": 500,
+            "evaluate_every": 450,
         },
         "lora": {
             "rank": 32,
