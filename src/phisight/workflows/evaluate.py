@@ -41,6 +41,7 @@ from phisight.evaluate.limits.foreign import foreign_figures, refused
 from phisight.export.describe import describe_run
 from phisight.export.merge import ADAPTER_CONFIG
 from phisight.export.subject import TINY, find_data, read_run, read_trained_run
+from phisight.train.acceleration.freed_memory import trim_memory
 from phisight.workflows.load import base_model, base_model_label, load_model, load_run, task_of_run, to_predict
 from phisight.workflows.predict import with_numbers_of
 from phisight.workflows.references import (
@@ -83,6 +84,7 @@ def evaluate_run(
     At most ``base_model_rows`` of the rows (a fixed sample) are answered by the model before fine-tuning, too; 0: none.
     The trackers of ``track`` (None means those of the run) get the figures, in the run they know already.
     """
+    trim_memory()  # what a training of this process has freed
     recipe = read_trained_run(run)
     tracker = evaluation_tracker(track or recipe.track)
     chosen, folder, task = settings or recipe.evaluate, data or find_data(run, recipe), task_of_run(run, recipe)
