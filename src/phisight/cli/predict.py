@@ -28,9 +28,7 @@ def predict_command(
     out: Annotated[
         Path | None, typer.Option(help="FILE.csv, .jsonl or .parquet; without it answers are printed.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Data set folder whose task a MODEL without a task file is asked.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set whose task a MODEL without a task file is asked.")] = None,
     column: Annotated[
         str | None, typer.Option("--image-column", help="Column of a table that holds the images.")
     ] = None,
@@ -72,25 +70,19 @@ def predict_command(
         find photos -name "*.jpg" | phisight predict runs/products - --out fields.jsonl
     """
     from phisight.data.fetch.limits import FetchLimits
-    from phisight.extraction.results import require_free, require_place, require_suffix
+    from phisight.extraction.results import require_writable
     from phisight.workflows.extract import EngineOptions, open_extractor, predict_images, predict_into
 
     if together and out is not None:
         raise SettingsError("--together is one answer about one product; leave --out out")
-    if min_confidence is not None and out is None:
-        raise SettingsError("--min-confidence sends rows into a review file; name the other one with --out")
     if out is not None:  # before the model is loaded
-        require_suffix(out)
-        require_place(out, sources)
-        if not overwrite:
-            require_free(out)
-    if root is not None and not root.is_dir():
-        raise SettingsError(f"--image-root {root} is no folder; name the one that the table's paths start from")
+        require_writable(out, sources, overwrite=overwrite)
+    elif min_confidence is not None:
+        raise SettingsError("--min-confidence sends rows into a review file; name the other one with --out")
     quiet_libraries()
     options = EngineOptions(engine, quantize, dtype, url, served_model, ray_workers)
     extractor = open_extractor(model, options, data=data, notify=notice)
-    fetch = FetchLimits(allow_private=allow_private)
-    reading: dict[str, Any] = {"column": column, "root": root, "fetch": fetch}
+    reading: dict[str, Any] = {"column": column, "root": root, "fetch": FetchLimits(allow_private=allow_private)}
     reading |= {"batch_size": batch_size, "workers": workers}
     if out is None:
         unanswered = 0

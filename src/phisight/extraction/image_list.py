@@ -75,6 +75,8 @@ class ImageList:
         root: Path | None = None,
         without: Collection[Path] = (),
     ) -> None:
+        if root is not None and not root.is_dir():
+            raise SourceError(f"--image-root {root} is no folder; name the one that the table's paths start from")
         self.sources = list(sources)
         self._limits, self._root, self._column = limits or FetchLimits(), root, column
         self._without = {path.absolute() for path in without}

@@ -181,11 +181,16 @@ def require_place(out: Path, sources: Sequence[str]) -> None:
             raise SettingsError(f"{source} is what the answers are made of; name another file with --out")
 
 
-def require_free(out: Path) -> None:
-    """SettingsError where a table of that name is there and no stopped prediction into it."""
+def require_writable(out: Path, sources: Sequence[str], *, overwrite: bool) -> None:
+    """SettingsError for what ``require_suffix`` and ``require_place`` refuse, and for a table that is there already.
+
+    One beside a partial file may be that of a stopped prediction, which ``ResultFile`` looks into.
+    """
+    require_suffix(out)
+    require_place(out, sources)
     table, review, partial = files_of(out)
     for path in (table, review):
-        if path.exists() and not partial.exists():
+        if path.exists() and not partial.exists() and not overwrite:
             raise SettingsError(f"{path} is there already; name another file, or replace it with --overwrite")
 
 

@@ -287,3 +287,10 @@ def test_addresses_keep_what_tells_them_apart(tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     table.write_text("image\nhttps://a.org/i?id=1\nhttps://a.org/i?id=2&by=a@b.c\n")
     assert [one.name for one in ImageList([str(table)])] == ["https://a.org/i?id=1", "https://a.org/i?id=2&by=a@b.c"]
+
+
+@pytest.mark.parametrize("root", ["gone", "rows.csv"])
+def test_a_root_that_is_no_folder_is_named_once(root: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("image\na.jpg\n")
+    with pytest.raises(SourceError, match=f"--image-root .*{root} is no folder"):
+        ImageList([str(tmp_path / "rows.csv")], root=tmp_path / root)

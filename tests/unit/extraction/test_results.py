@@ -13,7 +13,7 @@ from phisight.core.task import Task
 from phisight.data.values.spreadsheet_cells import harmless
 from phisight.extraction.answer import Answer, AnswerReader
 from phisight.extraction.image_list import readable
-from phisight.extraction.results import ResultFile, require_place, schema_of
+from phisight.extraction.results import ResultFile, require_place, require_writable, schema_of
 
 TASK = Task()
 SURE = Answer(
@@ -197,6 +197,20 @@ def test_a_source_is_never_written_over(source: str, tmp_path: Path, monkeypatch
         with pytest.raises(SettingsError, match="is what the answers are made of"):
             require_place(out, [source])
     require_place(Path("other.csv"), [source])
+
+
+@pytest.mark.parametrize("there", ["out.csv", "out.review.csv"])
+def test_a_table_that_is_there_is_named_before_anything_is_loaded(there: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    require_writable(out, [], overwrite=False)
+    (tmp_path / there).write_text("an earlier one")
+    with pytest.raises(SettingsError, match="is there already; name another file, or replace it with --overwrite"):
+        require_writable(out, [], overwrite=False)
+    require_writable(out, [], overwrite=True)
+    (tmp_path / "out.csv.partial.jsonl").write_text("")
+    require_writable(out, [], overwrite=False)
+    with pytest.raises(SettingsError, match=r"must end in \.csv"):
+        require_writable(tmp_path / "out.txt", [], overwrite=True)
 
 
 def test_no_cell_of_a_table_of_answers_runs_in_a_spreadsheet(tmp_path: Path) -> None:
