@@ -117,14 +117,14 @@ def test_a_resumed_run_gets_the_batches_of_an_undisturbed_one(
 ) -> None:
     settings = {"batch_size": 2, "accumulate": 2}
     every = list(loader(processor, examples, **settings).steps(0, 5))
-    opened: list[int] = []
-    prepare = ExampleSet.prepare
+    opened: list[Any] = []
+    images = ExampleSet.images
 
-    def noted(self: ExampleSet, index: int) -> Any:
-        opened.append(index)
-        return prepare(self, index)
+    def noted(self: ExampleSet, row: Any) -> Any:
+        opened.append(row)
+        return images(self, row)
 
-    monkeypatch.setattr(ExampleSet, "prepare", noted)
+    monkeypatch.setattr(ExampleSet, "images", noted)
     resumed = list(loader(processor, examples, **settings).steps(done, 5))
     assert len(resumed) == 5 - done
     for expected, found in zip(every[done:], resumed, strict=True):
