@@ -10,6 +10,7 @@ process, which has imported what both need.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -189,7 +190,7 @@ def require_equal(run: Observation, export: Observation, task: Task, rows: Seque
         gap = float((left - right).abs().max()) if left.shape == right.shape else float("inf")
         allowed = max(LOGIT_TOLERANCE, RELATIVE_TOLERANCE * float(left.abs().max()))
         largest, most = max(largest, gap), max(most, allowed)
-        if run.texts[row] != export.texts[row] or not gap <= allowed:  # no number, too
+        if run.texts[row] != export.texts[row] or not (math.isfinite(gap) and gap <= allowed):
             raise CheckpointError(
                 f"the export is not the model of its run: on {rows[row]} logits differ by {gap:.2g}, at most "
                 f"{allowed:.1g} is allowed; {_repair(run, export)}"

@@ -45,6 +45,18 @@ def test_in_float32_every_difference_counts(export: Observation) -> None:
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("size", [1.0, 10.0, 1000.0])
+def test_logits_may_differ_by_a_share_of_the_largest(size: float) -> None:
+    large = LOGITS * size / LOGITS.abs().max()
+    allowed = max(1e-4, 1e-5 * size)
+    run = Observation("float32", [ANSWER], [large])
+    require_equal(run, Observation("float32", [ANSWER], [large + 0.8 * allowed]), TASK, ["a.jpg"])
+    for other in (large + 1.5 * allowed, large * torch.inf, large * torch.nan):
+        for sides in ((large, other), (other, large)):
+            with pytest.raises(CheckpointError, match="logits differ by"):
+                require_equal(*(Observation("float32", [ANSWER], [one]) for one in sides), TASK, ["a.jpg"])
+
+
 NOISE = torch.randn(LOGITS.shape, generator=torch.Generator().manual_seed(1))
 ROUNDED = LOGITS + 0.02 * NOISE
 OTHER = (LOGITS + 0.5 * NOISE, -LOGITS, LOGITS * torch.nan, LOGITS[:, :40])
