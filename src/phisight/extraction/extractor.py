@@ -28,9 +28,8 @@ from phisight.generate.scheduler import Scheduler
 
 AnyImage = str | Path | bytes | Image.Image
 """A path, an address (http, https), the bytes of an image file, or a decoded image."""
-
-
 TAKEN = "take a path, an address, the bytes of an image file or a PIL image (of an array, PIL.Image.fromarray)"
+"""What to say to who hands over something else."""
 
 
 class Engine(Protocol):

@@ -171,9 +171,8 @@ def answer_of(found: Mapping[str, Any], reader: AnswerReader) -> Answer:
         probabilities = [float(one["logprob"]) for one in tokens]
         # The number that a head decides is not the one that the tokens spell.
         spelled = b"".join(pieces).decode(errors="replace").strip()
-        raw = None
-        for written in dict.fromkeys((text, spelled)) if tokens else ():
-            raw = raw or field_confidences(reader.task, written, pieces, probabilities)
+        found_in = (field_confidences(reader.task, one, pieces, probabilities) for one in (text, spelled) if tokens)
+        raw = next(filter(None, found_in), None)
     except (KeyError, TypeError, ValueError):
         raw = None
     return reader.answer(text, raw or {})

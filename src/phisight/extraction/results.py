@@ -80,13 +80,13 @@ class ResultFile:
         self.out, self.review, partial = files_of(out)
         self.schema = schema_of(task, unfamiliar=unfamiliar)
         self._task, self._min_confidence, self._unfamiliar = task, min_confidence, unfamiliar
-        existed = [path for path in (self.out, self.review) if path.exists()]
-        if existed and not overwrite and not partial.exists():
-            raise _is_there(existed[0], self.schema)
+        existed = None if overwrite else _table_there(out)
+        if existed and not partial.exists():
+            raise _is_there(existed, self.schema)
         self.log = AnswerLog(partial, identity, overwrite=overwrite)
-        if existed and not overwrite and not self.log.finishing:
+        if existed and not self.log.finishing:
             self.log.close(remove=not len(self.log))
-            raise _is_there(existed[0], self.schema)
+            raise _is_there(existed, self.schema)
 
     def has(self, row: int, image: str) -> bool:
         """Whether the answer to a row is there; SettingsError where the row was another image."""
@@ -188,10 +188,9 @@ def require_writable(out: Path, sources: Sequence[str], *, overwrite: bool) -> N
     """
     require_suffix(out)
     require_place(out, sources)
-    table, review, partial = files_of(out)
-    for path in (table, review):
-        if path.exists() and not partial.exists() and not overwrite:
-            raise SettingsError(f"{path} is there already; name another file, or replace it with --overwrite")
+    existed = None if overwrite else _table_there(out)
+    if existed and not files_of(out)[2].exists():
+        raise SettingsError(_taken(existed))
 
 
 def own_columns(task: Task, *, unfamiliar: bool = False) -> dict[str, str]:
@@ -232,11 +231,20 @@ def record(task: Task, image: str, answer: Answer, *, unfamiliar: bool = False) 
     return {**fields, **{own: about[name] for name, own in own_columns(task, unfamiliar=unfamiliar).items()}}
 
 
+def _table_there(out: Path) -> Path | None:
+    """The table, or else the review file, that is there already."""
+    return next((path for path in files_of(out)[:2] if path.exists()), None)
+
+
+def _taken(path: Path, kind: str = "") -> str:
+    return f"{path} is there already{kind}; name another file, or replace it with --overwrite"
+
+
 def _is_there(path: Path, schema: pa.Schema) -> SettingsError:
     """Refusal of a name that is taken, by what the file holds."""
     found = _columns_in(path)
     kind = "" if found is None or set(found) == set(schema.names) else ", a table with other columns"
-    return SettingsError(f"{path} is there already{kind}; name another file, or replace it with --overwrite")
+    return SettingsError(_taken(path, kind))
 
 
 def _columns_in(path: Path) -> list[str] | None:
