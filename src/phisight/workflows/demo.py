@@ -160,13 +160,14 @@ def run_demo(
     """
     rows, stages = QUICK_ROWS if quick else ROWS, _Stages(callbacks.stage)
     data, export = out / "data", out / "export"
-    if (out / CONFIG).exists() and not _drawn(data, rows):
+    drawn = _drawn(data, rows)
+    if (out / CONFIG).exists() and not drawn:
         raise SettingsError(
             f"{out} holds a run that this demo of {rows:,} products would replace; name another folder with --out, or "
             "delete it"
         )
     stages.begin("draw", f"Drawing {rows} products")
-    if not _drawn(data, rows):
+    if not drawn:
         make(rows, data, seed=0, settings=preset("demo"), workers=2, overwrite=True, progress=callbacks.drawing)
     noise = json.loads((data / "sample.json").read_text(encoding="utf-8"))["best_price_median_ape"]
 
