@@ -16,6 +16,7 @@ from phisight.train.examples.sampler import LengthSampler, epoch_order, padding_
 from phisight.train.loader import StepLoader
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
+from tests.helpers.noted_calls import noted_calls
 from tests.helpers.short_fit import Recorder
 
 
@@ -117,14 +118,7 @@ def test_a_resumed_run_gets_the_batches_of_an_undisturbed_one(
 ) -> None:
     settings = {"batch_size": 2, "accumulate": 2}
     every = list(loader(processor, examples, **settings).steps(0, 5))
-    opened: list[Any] = []
-    images = ExampleSet.images
-
-    def noted(self: ExampleSet, row: Any) -> Any:
-        opened.append(row)
-        return images(self, row)
-
-    monkeypatch.setattr(ExampleSet, "images", noted)
+    opened = noted_calls(monkeypatch, ExampleSet, "images")
     resumed = list(loader(processor, examples, **settings).steps(done, 5))
     assert len(resumed) == 5 - done
     for expected, found in zip(every[done:], resumed, strict=True):

@@ -16,6 +16,7 @@ from phisight.train.examples.dataset import ExampleSet
 from phisight.train.image_check import check_images
 from phisight.train.loop import fit
 from phisight.train.trainable.methods import apply_method
+from tests.helpers.noted_calls import noted_calls
 from tests.helpers.short_fit import Recorder, recipe
 from tests.helpers.training_examples import example_set
 
@@ -38,14 +39,7 @@ def test_features_are_read_once_while_there_is_room(
     room: str, reads: int, stored: ExampleSet, shown: list[dict[str, Any]], processor: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    seen: list[str] = []
-    read = FeatureCache.read
-
-    def counted(cache: FeatureCache, name: str) -> Any:
-        seen.append(name)
-        return read(cache, name)
-
-    monkeypatch.setattr(FeatureCache, "read", counted)
+    seen = noted_calls(monkeypatch, FeatureCache, "read")
     size = stored[0]["image_features"][0].untyped_storage().nbytes()
     examples = example_set(shown, processor, {"none": 0, "the first": size, "all": 10**9}[room])
     examples.features = stored.features
